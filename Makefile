@@ -1,0 +1,46 @@
+# Every target needs only Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help install demo test lint format lock clean
+.DELETE_ON_ERROR:
+
+help:  ## show what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+$(REQUIREMENTS): requirements/base.txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+install: $(REQUIREMENTS)  ## make the virtual environment in .venv
+
+demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
+	$(BIN)/python manage.py demo $(ARGS)
+
+test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(REQUIREMENTS)  ## check style, types, imports and migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(REQUIREMENTS)  ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(REQUIREMENTS)  ## make requirements/*.txt from requirements/*.in
+	cd requirements && for name in base dev; do \
+		../$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
+			--no-emit-index-url --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
+	done
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

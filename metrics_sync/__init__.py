@@ -1,0 +1,1 @@
+"""Fetches all of a merged pull request from GitHub, proves it complete, and measures it."""

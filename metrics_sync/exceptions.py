@@ -1,0 +1,59 @@
+"""Every error this app raises on purpose, named for what the caller can do about it."""
+
+from datetime import datetime
+
+
+class MetricsSyncError(Exception):
+    """The base of them all; its text is fit to be shown to an operator."""
+
+
+class DecryptionError(MetricsSyncError):
+    """A stored secret was not encrypted with any key of TOKEN_ENCRYPTION_KEYS."""
+
+
+class InvalidSignatureError(MetricsSyncError):
+    """A delivery is not signed with the secret of its endpoint: answer 401, write nothing."""
+
+
+class MalformedDeliveryError(MetricsSyncError):
+    """A signed delivery cannot be read as the event that it claims to be: answer 400."""
+
+
+class UnsupportedContentTypeError(MetricsSyncError):
+    """A delivery is neither JSON nor a form: answer 415."""
+
+
+class QueueUnavailableError(MetricsSyncError):
+    """Redis does not answer: nothing was queued, the row is as it was before."""
+
+
+class GitHubError(MetricsSyncError):
+    """GitHub did not give what was asked for; the subclasses say what to do next."""
+
+
+class RetrySoonError(GitHubError):
+    """A passing fault (5xx, timeout, reset, unreadable body, lists that do not add up)."""
+
+
+class RateLimitedError(GitHubError):
+    """GitHub asks us to wait; nothing may be sent for this token before `until`."""
+
+    def __init__(self, message: str, *, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class CredentialRejectedError(GitHubError):
+    """GitHub does not accept the token (401): a new one must be stored."""
+
+
+class PermissionMissingError(GitHubError):
+    """The token may not read this (403); the message names the permission that is missing."""
+
+
+class GoneError(GitHubError):
+    """GitHub has no such thing, or not for this token (404, 410, 451)."""
+
+
+class AmbiguousTeamError(MetricsSyncError):
+    """It is not clear whose repository is meant; the message says how to say it."""

@@ -1,0 +1,20 @@
+"""Speaks to GitHub and translates its errors; the only package that knows ghapi."""
+
+from metrics_sync.github.client import GitHub, prepare_api
+from metrics_sync.github.fetch import (
+    fetch_merges,
+    fetch_numbers,
+    fetch_pull_request,
+    fetch_repository,
+    fetch_snapshot,
+)
+
+__all__ = [
+    "GitHub",
+    "fetch_merges",
+    "fetch_numbers",
+    "fetch_pull_request",
+    "fetch_repository",
+    "fetch_snapshot",
+    "prepare_api",
+]

@@ -1,0 +1,175 @@
+"""One token's conversation with one GitHub API, over one pool of kept-open connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import cache
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import httpx2
+import stamina
+from ghapi.all import APIError, GhApi
+
+from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.github.errors import read_error, read_rate_limit
+from metrics_sync.snapshot import RateLimit
+
+#: GitHub allows 100 at once; a fetch has seven things to ask for.
+#: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+CONCURRENT_REQUESTS = 10
+PER_PAGE = 100
+MAX_REDIRECTS = 3
+TIMEOUT = httpx2.Timeout(20, connect=5)
+HEADERS = {"User-Agent": "metrics_sync", "X-GitHub-Api-Version": "2022-11-28"}
+
+_pool: ContextVar[httpx2.AsyncClient] = ContextVar("_pool")
+
+
+class _PoolOfThisFetch:
+    """Stands where ghapi keeps its one client, and hands requests to the running fetch's pool."""
+
+    async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        return await _pool.get().request(method, url, **options)
+
+
+@cache
+def _tls_context() -> Any:
+    return httpx2.create_ssl_context()
+
+
+@cache
+def prepare_api(api_url: str) -> GhApi:
+    """Build ghapi's client for an API root, once per process.
+
+    It takes 0.15 s (some 1,200 operations), so workers call this before they fork. It holds no
+    token: ghapi would take GITHUB_TOKEN of the environment, which is some other team's.
+    """
+    _tls_context()
+    api = GhApi(gh_host=api_url, authenticate=False)  # type: ignore[no-untyped-call]
+    api.transport.client = _PoolOfThisFetch()
+    api.transport.retries = 0
+    return api
+
+
+class _Page(NamedTuple):
+    body: Any
+    next_url: str | None
+
+
+class GitHub:
+    """The API as one token sees it; use it as an asynchronous context manager.
+
+    An empty token asks without one, which GitHub allows 60 times an hour for public data.
+    Every method raises a GitHubError that says what can be done.
+    """
+
+    def __init__(self, *, api_url: str, token: str) -> None:
+        self.api = prepare_api(api_url)
+        self.requests_made = 0
+        self.rate_limit: RateLimit | None = None
+        self._wait_until: datetime | None = None
+        self._origin = urlsplit(api_url)[:2]
+        self._slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        headers = {**HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT, verify=_tls_context())
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        self._pool_token = _pool.set(self._client)
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _pool.reset(self._pool_token)
+        await self._client.__aexit__(error_type, error, traceback)
+
+    async def get(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Any:
+        """Call one of ghapi's operations, e.g. `github.api.pulls.get`, and return its JSON."""
+        return (await self._call(operation, *route, **query)).body
+
+    async def pages(
+        self, operation: Callable[..., Any], /, *route: Any, **query: Any
+    ) -> AsyncIterator[Any]:
+        """Yield the JSON of each page of a list, following GitHub's `Link` to its end."""
+        page = await self._call(operation, *route, per_page=PER_PAGE, **query)
+        yield page.body
+        while page.next_url:
+            self._check_origin(page.next_url)
+            page = await self._call(self._get_url, page.next_url)
+            yield page.body
+
+    async def _get_url(self, url: str, *, raw_: bool) -> Any:
+        transport: Any = self.api.transport
+        return await transport.request("GET", url, raw=raw_)
+
+    async def _call(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> _Page:
+        """Ask once, and once more at once if the fault looks like a passing one."""
+        async for attempt in stamina.retry_context(on=RetrySoonError, attempts=2, wait_max=0):
+            with attempt:
+                return await self._ask(operation, *route, **query)
+        raise AssertionError("retry_context returns or raises")
+
+    async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> _Page:
+        async with self._slots:
+            for _ in range(MAX_REDIRECTS + 1):
+                self._check_budget()
+                self.requests_made += 1
+                try:
+                    response = await operation(*route, **query, raw_=True)
+                    self._note_budget(response)
+                    return _Page(response.json(), response.links.get("next", {}).get("url"))
+                except (APIError, httpx2.HTTPError, ValueError) as error:
+                    # ghapi wraps some of what its HTTP library raises, as `cause`.
+                    cause = error.__cause__ if isinstance(error, APIError) else error
+                    if isinstance(cause, httpx2.HTTPStatusError):
+                        self._note_budget(cause.response)
+                    location = self._read_redirect(cause)
+                    if location is None:
+                        raise self._read_error(cause) from error
+                    operation, route, query = self._get_url, (location,), {}
+        raise GitHubError(f"GitHub redirected more than {MAX_REDIRECTS} times")
+
+    def _check_budget(self) -> None:
+        """Send nothing while GitHub is known to refuse: going on asking gets a token banned."""
+        if self._wait_until is not None and datetime.now(UTC) < self._wait_until:
+            raise RateLimitedError(
+                f"the rate limit is used up until {self._wait_until:%H:%M:%S} UTC",
+                until=self._wait_until,
+            )
+
+    def _note_budget(self, response: httpx2.Response) -> None:
+        self.rate_limit = read_rate_limit(response) or self.rate_limit
+        if self.rate_limit is not None and self.rate_limit.remaining == 0:
+            self._wait_until = self.rate_limit.resets_at
+
+    def _read_error(self, cause: BaseException | None) -> GitHubError:
+        error = read_error(cause, now=datetime.now(UTC))
+        if isinstance(error, RateLimitedError):
+            self._wait_until = error.until
+        return error
+
+    def _read_redirect(self, error: BaseException | None) -> str | None:
+        """Return where a renamed repository went; ghapi raises on 3xx as on any other status.
+
+        https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
+        """
+        if not isinstance(error, httpx2.HTTPStatusError):
+            return None
+        response = error.response
+        if not response.has_redirect_location:
+            return None
+        location = str(response.url.join(response.headers["location"]))
+        self._check_origin(location)
+        return location
+
+    def _check_origin(self, url: str) -> None:
+        """Refuse to take the token anywhere but to the API it was stored for."""
+        if urlsplit(url)[:2] != self._origin:
+            raise GitHubError(f"GitHub points to another host ({urlsplit(url).netloc})")

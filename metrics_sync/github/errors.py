@@ -1,0 +1,87 @@
+"""What to do about an answer that is not the one asked for; pure."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RateLimitedError,
+    RetrySoonError,
+)
+from metrics_sync.snapshot import RateLimit
+
+#: How long to wait where GitHub asks to wait and does not say how long.
+#: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+SECONDARY_LIMIT_PAUSE = timedelta(seconds=60)
+
+
+def read_error(error: BaseException | None, *, now: datetime) -> GitHubError:
+    """Translate what the HTTP library raised into what the caller can do about it.
+
+    The message says what happened in one line and never quotes a header or a token.
+    """
+    if isinstance(error, httpx2.HTTPStatusError):
+        return read_refusal(error.response, now=now)
+    if isinstance(error, httpx2.RequestError):
+        return RetrySoonError(f"no answer from GitHub ({str(error) or type(error).__name__})")
+    return RetrySoonError(f"unreadable answer from GitHub ({type(error).__name__}: {error})")
+
+
+def read_refusal(response: httpx2.Response, *, now: datetime) -> GitHubError:
+    """Translate an HTTP answer that is neither 2xx nor 304."""
+    status, message = response.status_code, _read_message(response)
+    said = f"{status} {message}".strip()
+    if status in (403, 429):
+        return _read_forbidden(response, said=said, message=message, now=now)
+    if status == 401:
+        return CredentialRejectedError(f"GitHub does not accept the token ({said})")
+    if status in (404, 410, 451):
+        return GoneError(f"not there, or not visible to this token ({said})")
+    if status >= 500 or status in (408, 409, 425):
+        return RetrySoonError(f"GitHub answered {said}")
+    return GitHubError(f"GitHub answered {said}")
+
+
+def read_rate_limit(response: httpx2.Response) -> RateLimit | None:
+    """Read the budget that an answer states; GitHub Enterprise may state none."""
+    headers = response.headers
+    try:
+        return RateLimit(
+            limit=int(headers["x-ratelimit-limit"]),
+            remaining=int(headers["x-ratelimit-remaining"]),
+            resets_at=datetime.fromtimestamp(int(headers["x-ratelimit-reset"]), UTC),
+        )
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _read_forbidden(
+    response: httpx2.Response, *, said: str, message: str, now: datetime
+) -> GitHubError:
+    headers = response.headers
+    if retry_after := headers.get("retry-after", "").strip():
+        seconds = int(retry_after) if retry_after.isdigit() else 0
+        pause = timedelta(seconds=seconds) or SECONDARY_LIMIT_PAUSE
+        return RateLimitedError(f"rate limit ({said})", until=now + pause)
+    rate_limit = read_rate_limit(response)
+    if rate_limit is not None and rate_limit.remaining == 0:
+        return RateLimitedError(f"rate limit ({said})", until=max(rate_limit.resets_at, now))
+    lower = message.lower()
+    if response.status_code == 429 or "rate limit" in lower or "abuse" in lower:
+        return RateLimitedError(f"rate limit ({said})", until=now + SECONDARY_LIMIT_PAUSE)
+    needed = headers.get("x-accepted-github-permissions")
+    hint = f"; the token needs: {needed}" if needed else ""
+    return PermissionMissingError(f"the token may not read this ({said}){hint}")
+
+
+def _read_message(response: httpx2.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        return response.reason_phrase
+    message = body.get("message") if isinstance(body, dict) else None
+    return str(message or response.reason_phrase)[:300]

@@ -1,0 +1,285 @@
+"""What a worker runs."""
+
+import asyncio
+import logging
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from math import ceil
+from typing import Any, Self
+from uuid import uuid4
+
+from django.db import transaction
+from django.utils import timezone
+from rq import Retry, get_current_job
+from rq.job import Job
+
+from metrics_sync import store
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    RateLimitedError,
+    RetrySoonError,
+)
+from metrics_sync.github import GitHub, fetch_snapshot
+from metrics_sync.metrics import METRICS_VERSION, History, Review, measure
+from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.snapshot import CAPPED, RateLimit, Section, Snapshot, is_held
+
+logger = logging.getLogger(__name__)
+
+#: How long the clock leaves a row alone after it failed once; doubled for each further time.
+FIRST_PAUSE = timedelta(minutes=5)
+LONGEST_PAUSE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where to ask, and as whom. `credential` is None for a token of the environment."""
+
+    api_url: str
+    token: str
+    credential: IntegrationCredential | None = None
+
+    @classmethod
+    def of(cls, repository: TrackedRepository) -> Self:
+        """Return a tracked repository's access. Raises DecryptionError."""
+        integration = repository.integration
+        return cls(
+            api_url=integration.get_api_root(),
+            token=integration.credential.access_token,
+            credential=integration.credential,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one fetch came to; `snapshot` is None when the pull request itself was not had."""
+
+    snapshot: Snapshot | None = None
+    errors: Mapping[str, Exception] = field(default_factory=dict)
+    requests_made: int = 0
+    rate_limit: RateLimit | None = None
+
+    @property
+    def wait_until(self) -> datetime | None:
+        """The latest moment that a rate limit names; None without one."""
+        errors = self.errors.values()
+        return max((e.until for e in errors if isinstance(e, RateLimitedError)), default=None)
+
+    @property
+    def passing(self) -> list[Exception]:
+        """What may be gone when the same is asked a little later."""
+        return [e for e in self.errors.values() if isinstance(e, RetrySoonError)]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether RQ will try again: something passing, or a fault of our own."""
+        return bool(self.passing) or "fetch" in self.errors
+
+
+def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
+    """Fetch all of a pull request, store it, measure it; what the jobs on the queues are.
+
+    Safe to repeat, and to run twice at once: the second run does nothing. Returns the number of
+    rows of each section, `requests_made` and `errors`. A missing pull request, or one whose
+    repository is not tracked, returns `{"error": ...}` and is not tried again.
+
+    As an RQ job it raises what may be gone when asked later, so that RQ tries again while it
+    has retries left; what no retry can mend is returned, and stands on the row. While GitHub
+    wants its token to wait, the job returns an RQ Retry for that moment, which uses up none of
+    its retries and holds no worker.
+    """
+    pull_request = PullRequest.objects.select_related("team").filter(pk=pr_id).first()
+    if pull_request is None:
+        return {"error": f"There is no pull request with the id {pr_id} here."}
+    repositories = TrackedRepository.objects.matching(pull_request)
+    repository = repositories.select_related("integration").first()
+    if repository is None:
+        pull_request.mark_untracked()
+        return {"error": pull_request.sync_error}
+    find_access = partial(Access.of, repository)
+    job = get_current_job()
+    if job is None:
+        return fetch_now(pull_request, find_access)
+    wait_until = repository.integration.credential.wait_until
+    if wait_until is not None and wait_until > timezone.now():
+        pull_request.mark_parked(job_id=job.id, until=wait_until)
+        return _park(wait_until)
+    outcome, result = _run(pull_request, find_access, job=job)
+    if outcome.wait_until:
+        return _park(outcome.wait_until)
+    if outcome.passing:
+        raise outcome.passing[0]
+    return result
+
+
+def fetch_now(pull_request: PullRequest, find_access: Callable[[], Access]) -> dict[str, Any]:
+    """Fetch a pull request outside of the queues, with the access that `find_access` finds.
+
+    Writes and returns what `fetch_pr_complete_data` does, and raises nothing that GitHub says:
+    it is among the `errors`.
+    """
+    _, result = _run(pull_request, find_access, job=None)
+    return result
+
+
+def _run(
+    pull_request: PullRequest, find_access: Callable[[], Access], *, job: Job | None
+) -> tuple[Outcome, dict[str, Any]]:
+    job_id = job.id if job else str(uuid4())
+    if not pull_request.mark_running(job_id=job_id):
+        return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
+    run = FetchRun.start(pull_request, job_id=job_id)
+    try:
+        access = find_access()
+        outcome = asyncio.run(_fetch(pull_request, access))
+        _note_answers(access, outcome)
+        _save(pull_request, run, outcome, job=job)
+    except Exception as error:
+        logger.exception("The fetch of %s broke off", pull_request)
+        _save(pull_request, run, Outcome(errors={"fetch": error}), job=job)
+        raise
+    return outcome, _build_result(run, outcome)
+
+
+def _park(until: datetime) -> Retry:
+    """Have RQ run this job again at that moment, a little spread out.
+
+    A Retry that a job returns is counted apart from those left to it for errors.
+    """
+    seconds = (until - timezone.now()).total_seconds() * random.uniform(1, 1.05)
+    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
+
+
+async def _fetch(pull_request: PullRequest, access: Access) -> Outcome:
+    """Ask GitHub. What it refuses is in the outcome; only our own faults are raised."""
+    if pull_request.github_pr_number is None:
+        nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
+        return Outcome(errors={"pull_request": nameless})
+    if access.credential is not None and access.credential.revoked_at is not None:
+        refused = _refuse_again(access.credential.revoked_at)
+        return Outcome(errors={"pull_request": refused})
+    async with GitHub(api_url=access.api_url, token=access.token) as github:
+        snapshot, errors = None, dict[str, Exception]()
+        try:
+            snapshot = await fetch_snapshot(
+                github,
+                pull_request.github_repo,
+                pull_request.github_pr_number,
+                merged_at=pull_request.merged_at,
+                receipt=pull_request.receipt,
+                now=timezone.now(),
+            )
+            errors |= {section.value: error for section, error in snapshot.errors.items()}
+        except GitHubError as error:
+            errors["pull_request"] = error
+        return Outcome(snapshot, errors, github.requests_made, github.rate_limit)
+
+
+def _refuse_again(revoked_at: datetime) -> CredentialRejectedError:
+    return CredentialRejectedError(
+        f"GitHub refused the token on {revoked_at:%Y-%m-%d %H:%M} UTC; "
+        "store a new one with `manage.py connect`"
+    )
+
+
+def _note_answers(access: Access, outcome: Outcome) -> None:
+    """Let every worker know what GitHub said of the token."""
+    if access.credential is None:
+        return
+    access.credential.note_rate_limit(outcome.rate_limit, wait_until=outcome.wait_until)
+    if any(isinstance(error, CredentialRejectedError) for error in outcome.errors.values()):
+        access.credential.mark_revoked()
+
+
+@transaction.atomic
+def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Job | None) -> None:
+    """Write what came, measure it, and move the row on; nothing of it without the rest."""
+    changes: dict[str, Any] = {}
+    if outcome.snapshot is not None:
+        names = store.save_snapshot(pull_request, outcome.snapshot)
+        stored = store.count_rows(pull_request)
+        receipt = store.build_receipt(pull_request.receipt, outcome.snapshot, stored)
+        pull_request.receipt = receipt
+        changes = {name: getattr(pull_request, name) for name in names}
+        changes["receipt"] = receipt
+        changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
+        changes |= _measure(pull_request)
+    errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
+    changes["sync_error"] = "; ".join(errors)
+    status = _judge(pull_request, outcome)
+    run.finish(
+        status=status,
+        receipt=pull_request.receipt,
+        errors=errors,
+        requests_made=outcome.requests_made,
+    )
+    if status == FetchRun.Status.COMPLETE:
+        pull_request.mark_complete(job_id=run.job_id, **changes)
+    elif job is not None and outcome.wait_until:
+        pull_request.mark_waiting(job_id=run.job_id, **changes)
+    else:
+        changes["retry_at"] = timezone.now() + _pause_after(pull_request.sync_attempts)
+        if status == FetchRun.Status.PARTIAL:
+            pull_request.mark_partial(job_id=run.job_id, **changes)
+        elif job is not None and job.should_retry and outcome.may_pass:
+            pull_request.mark_waiting(job_id=run.job_id, **changes)
+        else:
+            pull_request.mark_failed(job_id=run.job_id, **changes)
+    logger.info("Fetched %s: %s, %s requests", pull_request, status, run.requests_made)
+
+
+def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:
+    if not outcome.errors:
+        return FetchRun.Status.COMPLETE
+    held = any(is_held(entry) for entry in pull_request.receipt.values())
+    return FetchRun.Status.PARTIAL if held else FetchRun.Status.FAILED
+
+
+def _pause_after(attempts: int) -> timedelta:
+    doublings = min(max(attempts - 1, 0), 10)
+    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+
+
+def _measure(pull_request: PullRequest) -> dict[str, Any]:
+    """Measure the stored rows; lists that were not fetched whole are left out as unknown."""
+    held = {section for section in Section if is_held(pull_request.receipt.get(section))}
+    commits = reviews = comments = None
+    if Section.COMMITS in held:
+        commits = list(pull_request.commits.values_list("committed_at", flat=True))
+    if Section.REVIEWS in held:
+        reviews = [
+            Review(
+                submitted_at=review.submitted_at,
+                state=review.submitted_state or review.state,
+                reviewer_id=review.reviewer.github_id if review.reviewer else None,
+                is_bot=bool(review.reviewer and review.reviewer.is_bot),
+            )
+            for review in pull_request.reviews.select_related("reviewer")
+        ]
+    if {Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS} <= held:
+        comments = sum(
+            pull_request.receipt[section]["stored"]
+            for section in (Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS)
+        )
+    history = History(
+        created_at=pull_request.pr_created_at,
+        merged_at=pull_request.merged_at,
+        author_id=pull_request.author.github_id if pull_request.author else None,
+        committed_at=commits,
+        reviews=reviews,
+        comments=comments,
+    )
+    return {**asdict(measure(history)), "metrics_version": METRICS_VERSION}
+
+
+def _build_result(run: FetchRun, outcome: Outcome) -> dict[str, Any]:
+    counts = {
+        f"{section}_synced": run.receipt[section]["stored"] if section in run.receipt else 0
+        for section in Section
+    }
+    return {**counts, "requests_made": outcome.requests_made, "errors": run.errors}

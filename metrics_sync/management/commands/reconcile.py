@@ -1,0 +1,179 @@
+"""Find pull requests whose data is not complete, and queue them again."""
+
+import json
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, TypeVar, cast
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from metrics_sync.discovery import discover
+from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.models import Team
+from metrics_sync.reconcile import (
+    REQUESTS_FOR_ONE,
+    Finding,
+    Reason,
+    Report,
+    Scope,
+    choose,
+    find_dropped,
+    list_repositories,
+    requeue,
+)
+
+NOTES = """
+What it looks for (--only takes one or more, with commas):
+  failed   nothing could be fetched
+  partial  some sections are still missing
+  missing  merged, but nobody queued it; its repository is tracked only now; no number yet
+  stuck    queued without a job in Redis, or running without a sign of life, for 10 minutes
+
+--discover lists each tracked repository's merges at GitHub, newest first, back to where the
+last look began (or --since, or 30 days), one request for each hundred closed pull requests.
+
+  manage.py reconcile --dry-run
+  manage.py reconcile --team platform --since 30d
+  manage.py reconcile --repo acme/anvil --only failed,partial --inline
+
+Safe to run at any time and by two people at once: a pull request is never queued twice.
+"""
+
+Step = TypeVar("Step")
+
+
+def parse_since(text: str) -> datetime:
+    """Read `30d` or a date; the moment is in UTC."""
+    if match := re.fullmatch(r"(\d{1,5})d", text):
+        return timezone.now() - timedelta(days=int(match[1]))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError("write 30d, or a date such as 2026-01-31") from error
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+def parse_reasons(text: str) -> list[Reason]:
+    try:
+        return [Reason(word.strip()) for word in text.split(",")]
+    except ValueError as error:
+        raise ArgumentTypeError(f"{error}; choose from {', '.join(Reason)}") from error
+
+
+def parse_limit(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError("write a whole number, 1 or more")
+    return int(text)
+
+
+class Command(BaseCommand):
+    help = "Find merged pull requests whose data is not complete, and queue them again."
+
+    def create_parser(self, *args: Any, **options: Any) -> Any:
+        return super().create_parser(
+            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
+        )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--team", default="", metavar="SLUG", help="only this team")
+        parser.add_argument(
+            "--repo", action="append", default=[], metavar="OWNER/NAME", help="may be repeated"
+        )
+        parser.add_argument(
+            "--since", type=parse_since, metavar="30d|DATE", help="only merges since then"
+        )
+        parser.add_argument(
+            "--only", type=parse_reasons, action="extend", metavar="REASONS", help="see below"
+        )
+        parser.add_argument(
+            "--discover", action="store_true", help="ask GitHub for merges that no webhook told"
+        )
+        parser.add_argument("--limit", type=parse_limit, metavar="N", help="queue at most N")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        parser.add_argument(
+            "--inline", action="store_true", help="fetch in this process instead of queueing"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, **options: Any) -> None:
+        if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
+            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
+        scope = Scope(
+            team=options["team"],
+            repositories=options["repo"],
+            since=options["since"],
+            only=options["only"] or tuple(Reason),
+        )
+        report = Report()
+        if options["discover"]:
+            self._discover(scope, report, dry_run=options["dry_run"])
+        try:
+            chosen = choose(find_dropped(scope), report, limit=options["limit"])
+        except MetricsSyncError as error:
+            raise CommandError(str(error)) from error
+        if not options["dry_run"]:
+            self._requeue(chosen, report, inline=options["inline"])
+        if options["json"]:
+            self.stdout.write(json.dumps(_describe(report, chosen, options)))
+        else:
+            self._print(report, chosen, options)
+        if report.errors:
+            sys.exit(1)
+
+    def _discover(self, scope: Scope, report: Report, *, dry_run: bool) -> None:
+        repositories = list_repositories(scope)
+        steps = discover(repositories, since=scope.since, dry_run=dry_run)
+        for repository, found, error in self._track(steps, "Asking", len(repositories)):
+            report.discovered += found
+            if error:
+                report.errors.append(f"{repository}: {error}")
+
+    def _track(self, steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:
+        """Show a progress bar on a terminal."""
+        console = Console(file=cast(IO[str], self.stderr))
+        quiet = not sys.stderr.isatty()
+        return track(steps, what, total=total, console=console, disable=quiet)
+
+    def _requeue(self, chosen: list[Finding], report: Report, *, inline: bool) -> None:
+        steps = requeue(chosen, report, inline=inline)
+        for _ in self._track(steps, "Fetching" if inline else "Queueing", len(chosen)):
+            pass
+
+    def _print(self, report: Report, chosen: list[Finding], options: dict[str, Any]) -> None:
+        console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
+        table = Table("found", "pull requests")
+        for reason, count in report.found.items():
+            table.add_row(reason, str(count))
+        console.print(table)
+        if options["discover"]:
+            console.print(f"Discovered {report.discovered} that no webhook told.")
+        if options["dry_run"]:
+            cost = REQUESTS_FOR_ONE * len(chosen)
+            console.print(f"Would queue {len(chosen)}, about {cost} requests to GitHub.")
+        else:
+            console.print(f"{'Fetched' if options['inline'] else 'Queued'} {report.requeued}.")
+        for reason, count in report.skipped.items():
+            console.print(f"Left alone {count}: {reason}.", markup=False)
+        for error in report.errors:
+            self.stderr.write(self.style.ERROR(error))
+
+
+def _describe(report: Report, chosen: list[Finding], options: dict[str, Any]) -> dict[str, Any]:
+    result = {
+        "found": report.found,
+        "requeued": report.requeued,
+        "discovered": report.discovered,
+        "skipped": dict(report.skipped),
+        "errors": report.errors,
+    }
+    if options["dry_run"]:
+        result["would_requeue"] = len(chosen)
+        result["estimated_requests"] = REQUESTS_FOR_ONE * len(chosen)
+    return result

@@ -1,0 +1,27 @@
+"""What is stored, and how one row changes state."""
+
+from metrics_sync.models.children import Commit, PRCheckRun, PRComment, PRFile, PRReview
+from metrics_sync.models.integrations import (
+    GitHubIntegration,
+    IntegrationCredential,
+    TrackedRepository,
+)
+from metrics_sync.models.pull_request import PullRequest
+from metrics_sync.models.records import FetchRun, WebhookDelivery
+from metrics_sync.models.teams import Team, TeamMember
+
+__all__ = [
+    "Commit",
+    "FetchRun",
+    "GitHubIntegration",
+    "IntegrationCredential",
+    "PRCheckRun",
+    "PRComment",
+    "PRFile",
+    "PRReview",
+    "PullRequest",
+    "Team",
+    "TeamMember",
+    "TrackedRepository",
+    "WebhookDelivery",
+]

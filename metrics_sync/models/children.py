@@ -1,0 +1,164 @@
+"""What belongs to one pull request: its commits, files, check runs, comments and reviews.
+
+States, statuses and conclusions are kept in lower case as GitHub's webhooks write them. They
+are plain text: GitHub adds new ones without notice, and a new one must not be lost.
+"""
+
+from django.db import models
+
+from metrics_sync.models.pull_request import PullRequest
+from metrics_sync.models.teams import Team, TeamMember
+
+
+class PullRequestChild(models.Model):
+    """The two owners of every row below."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        abstract = True
+
+
+class Commit(PullRequestChild):
+    """A commit as listed by one pull request; stacked pull requests each have their own row."""
+
+    pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="commits")
+    github_sha = models.CharField(max_length=64)
+    message = models.TextField(blank=True)
+    author = models.ForeignKey(
+        TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    author_login = models.CharField(max_length=255, blank=True)
+    authored_at = models.DateTimeField(null=True, blank=True)
+    committed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["committed_at", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "github_sha"], name="unique_commit_of_pull_request"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.github_sha[:10]
+
+
+class PRFile(PullRequestChild):
+    """A changed file."""
+
+    pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="files")
+    filename = models.TextField()
+    previous_filename = models.TextField(blank=True)
+    status = models.CharField(max_length=50)
+    additions = models.IntegerField()
+    deletions = models.IntegerField()
+    changes = models.IntegerField()
+
+    class Meta:
+        ordering = ["filename"]
+        verbose_name = "file"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "filename"], name="unique_file_of_pull_request"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+class PRCheckRun(PullRequestChild):
+    """A check run of the head commit; names repeat, so only the id tells two apart."""
+
+    pull_request = models.ForeignKey(
+        PullRequest, on_delete=models.CASCADE, related_name="check_runs"
+    )
+    github_check_run_id = models.BigIntegerField()
+    name = models.TextField()
+    app_slug = models.CharField(max_length=255, blank=True)
+    status = models.CharField(max_length=50)
+    conclusion = models.CharField(max_length=50, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name", "pk"]
+        verbose_name = "check run"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "github_check_run_id"],
+                name="unique_check_run_of_pull_request",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PRComment(PullRequestChild):
+    """A comment in the conversation (`issue`) or on a line of the diff (`review`)."""
+
+    class CommentType(models.TextChoices):
+        #: Written in the conversation of the pull request.
+        ISSUE = "issue"
+        #: Written on the diff.
+        REVIEW = "review"
+
+    pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="comments")
+    github_comment_id = models.BigIntegerField()
+    comment_type = models.CharField(max_length=10, choices=CommentType)
+    author = models.ForeignKey(
+        TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    author_login = models.CharField(max_length=255, blank=True)
+    body = models.TextField(blank=True)
+    path = models.TextField(blank=True)
+    line = models.IntegerField(null=True, blank=True, help_text="Empty when it is outdated.")
+    in_reply_to_id = models.BigIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        verbose_name = "comment"
+        constraints = [
+            models.UniqueConstraint(
+                # Issue comments and review comments are numbered apart from each other.
+                fields=["pull_request", "comment_type", "github_comment_id"],
+                name="unique_comment_of_pull_request",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.author_login or 'somebody'}: {self.body[:60]}"
+
+
+class PRReview(PullRequestChild):
+    """A submitted review. `commit_sha` may be gone from the pull request after a force push."""
+
+    pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="reviews")
+    github_review_id = models.BigIntegerField()
+    reviewer = models.ForeignKey(
+        TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    reviewer_login = models.CharField(max_length=255, blank=True)
+    state = models.CharField(max_length=50)
+    submitted_state = models.CharField(
+        max_length=50, blank=True, help_text="What it was before it was dismissed; empty: unknown."
+    )
+    body = models.TextField(blank=True)
+    commit_sha = models.CharField(max_length=64, blank=True)
+    submitted_at = models.DateTimeField(null=True, blank=True, help_text="Empty while pending.")
+
+    class Meta:
+        ordering = ["submitted_at", "pk"]
+        verbose_name = "review"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "github_review_id"], name="unique_review_of_pull_request"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reviewer_login or 'somebody'}: {self.state}"

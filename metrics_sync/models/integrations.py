@@ -1,0 +1,153 @@
+"""How a team reaches GitHub: a credential, an integration, and the repositories it tracks."""
+
+import secrets
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from metrics_sync.fields import EncryptedTextField
+from metrics_sync.models.teams import Team
+from metrics_sync.snapshot import RateLimit
+
+if TYPE_CHECKING:
+    from metrics_sync.models.pull_request import PullRequest
+
+#: GitHub's own rules are narrower; this keeps out spaces, missing parts and whole URLs.
+validate_full_name = RegexValidator(
+    r"\A[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z", "Write the repository as OWNER/NAME."
+)
+
+
+def make_webhook_secret() -> str:
+    """Return 256 random bits as text, for a webhook of one integration."""
+    return secrets.token_urlsafe(32)
+
+
+class IntegrationCredential(models.Model):
+    """What GitHub accepts as us for one team."""
+
+    class Kind(models.TextChoices):
+        #: A personal access token (classic or fine-grained).
+        TOKEN = "token", "personal access token"
+        #: An installation of a GitHub App; its short-lived token is kept here.
+        APP = "app", "GitHub App installation"
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="credentials")
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.TOKEN)
+    access_token = EncryptedTextField(blank=True)
+    installation_id = models.BigIntegerField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When GitHub first refused this token."
+    )
+
+    rate_limit_remaining = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests left, as GitHub said last."
+    )
+    rate_limit_resets_at = models.DateTimeField(null=True, blank=True)
+    wait_until = models.DateTimeField(
+        null=True, blank=True, help_text="GitHub asked us to send nothing before this."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.team}"
+
+    def note_rate_limit(self, rate_limit: RateLimit | None, *, wait_until: datetime | None) -> None:
+        """Share with all workers what GitHub said of this token's budget; one UPDATE, at once."""
+        if rate_limit is not None:
+            self.rate_limit_remaining = rate_limit.remaining
+            self.rate_limit_resets_at = rate_limit.resets_at
+        if wait_until is not None:
+            self.wait_until = wait_until
+        self.save(update_fields=["rate_limit_remaining", "rate_limit_resets_at", "wait_until"])
+
+    def mark_revoked(self) -> None:
+        """Note that GitHub refuses the token; the first time stays. One UPDATE, at once."""
+        now = timezone.now()
+        type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=now)
+        self.revoked_at = self.revoked_at or now
+
+    def store_token(self, token: str) -> None:
+        """Replace the token and forget that an older one was refused."""
+        self.access_token, self.revoked_at = token, None
+        self.save(update_fields=["access_token", "revoked_at"])
+
+
+class GitHubIntegration(models.Model):
+    """One connection of a team to one GitHub, with its own webhook address and secret."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="integrations")
+    credential = models.ForeignKey(
+        IntegrationCredential, on_delete=models.PROTECT, related_name="integrations"
+    )
+    organization_slug = models.CharField(max_length=255)
+    api_url = models.URLField(
+        blank=True,
+        help_text="Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.",
+    )
+    webhook_secret = EncryptedTextField(default=make_webhook_secret)
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    class Meta:
+        ordering = ["organization_slug"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "organization_slug", "api_url"], name="unique_integration"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organization_slug} for {self.team}"
+
+    def get_api_root(self) -> str:
+        """Return the URL in front of every API path, without a slash at the end."""
+        return (self.api_url or settings.GITHUB_API_URL).rstrip("/")
+
+    def get_webhook_path(self) -> str:
+        return reverse("metrics_sync:webhook-integration", args=[self.uuid])
+
+
+class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+    def named(self, full_name: str) -> Self:
+        """Keep those of that name; GitHub's names ignore case."""
+        return self.filter(full_name__iexact=full_name)
+
+    def matching(self, pull_request: "PullRequest") -> Self:
+        """Keep the active ones, at most one, that a pull request belongs to."""
+        return self.active().filter(team=pull_request.team_id).named(pull_request.github_repo)
+
+
+class TrackedRepository(models.Model):
+    """A repository whose merged pull requests a team wants to have."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="repositories")
+    integration = models.ForeignKey(
+        GitHubIntegration, on_delete=models.CASCADE, related_name="repositories"
+    )
+    github_repo_id = models.BigIntegerField(null=True, blank=True)
+    full_name = models.CharField(max_length=255, validators=[validate_full_name])
+    is_active = models.BooleanField(default=True)
+    discovered_until = models.DateTimeField(
+        null=True, blank=True, help_text="Merges up to then were looked for at GitHub."
+    )
+
+    objects = TrackedRepositoryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["full_name"]
+        verbose_name_plural = "tracked repositories"
+        constraints = [
+            models.UniqueConstraint(fields=["team", "full_name"], name="unique_tracked_repository")
+        ]
+
+    def __str__(self) -> str:
+        return self.full_name

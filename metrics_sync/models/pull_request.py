@@ -1,0 +1,292 @@
+"""Pull requests, and the one state machine that their synchronisation follows."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.db import models
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from metrics_sync.models.integrations import TrackedRepository
+from metrics_sync.models.teams import Team, TeamMember
+
+#: A queued row without a job, or a running row without a sign of life, is stuck after this.
+STUCK_AFTER = timedelta(minutes=10)
+
+
+class SyncStatus(models.TextChoices):
+    #: Not merged; leaves by the merge.
+    IDLE = "idle"
+    #: Merged, and nobody has queued it; leaves by a claim.
+    PENDING = "pending"
+    #: Claimed, its job is in Redis; leaves when a worker starts it, or by reconcile when stuck.
+    QUEUED = "queued"
+    #: A worker is on it; leaves when the fetch ends, or by reconcile when stuck.
+    RUNNING = "running"
+    #: Every section is fetched and its count verified; leaves by a later refetch.
+    COMPLETE = "complete"
+    #: Some sections are fetched, the errors are on the row; leaves by a retry or reconcile.
+    PARTIAL = "partial"
+    #: Nothing useful was fetched and the retries are used up; leaves by reconcile.
+    FAILED = "failed"
+    #: The team tracks no such repository; leaves by reconcile once it does.
+    UNTRACKED = "untracked"
+
+
+class PullRequestQuerySet(models.QuerySet["PullRequest"]):
+    """Questions that chain, e.g. `PullRequest.objects.merged().stuck(now)`."""
+
+    def merged(self) -> Self:
+        return self.filter(state=PullRequest.State.MERGED)
+
+    def tracked(self) -> Self:
+        return self.filter(
+            models.Exists(
+                TrackedRepository.objects.active().filter(
+                    team=models.OuterRef("team"), full_name__iexact=models.OuterRef("github_repo")
+                )
+            )
+        )
+
+    def in_repositories(self, full_names: Iterable[str]) -> Self:
+        """Keep those of the repositories of these names; GitHub's names ignore case."""
+        named = models.Q()
+        for full_name in full_names:
+            named |= models.Q(github_repo__iexact=full_name)
+        return self.filter(named)
+
+    def missing(self) -> Self:
+        """Keep those that nobody has queued, or that nobody can fetch for want of a number."""
+        nameless = models.Q(
+            github_pr_number=None,
+            sync_status__in=[SyncStatus.COMPLETE, SyncStatus.PARTIAL, SyncStatus.FAILED],
+        )
+        unqueued = models.Q(sync_status__in=[SyncStatus.IDLE, SyncStatus.PENDING])
+        untracked = models.Q(
+            sync_status=SyncStatus.UNTRACKED, pk__in=type(self)(self.model).tracked()
+        )
+        return self.filter(unqueued | untracked | nameless)
+
+    def silent_since(self, moment: datetime) -> Self:
+        """Keep running rows with no sign of life after `moment`."""
+        return (
+            self.filter(sync_status=SyncStatus.RUNNING)
+            .alias(alive_at=Coalesce("heartbeat_at", "fetch_started_at"))
+            .filter(models.Q(alive_at__lt=moment) | models.Q(alive_at=None))
+        )
+
+    def queued_before(self, moment: datetime) -> Self:
+        return self.filter(sync_status=SyncStatus.QUEUED).filter(
+            models.Q(queued_at__lt=moment) | models.Q(queued_at=None)
+        )
+
+
+class PullRequest(models.Model):
+    """A pull request as one team has it; another team that tracks the repository has its own."""
+
+    class State(models.TextChoices):
+        #: Not closed; drafts are open too.
+        OPEN = "open"
+        #: Closed without being merged.
+        CLOSED = "closed"
+        #: Merged.
+        MERGED = "merged"
+
+    SyncStatus = SyncStatus
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="pull_requests")
+    github_repo = models.CharField("repository", max_length=255)
+    github_pr_id = models.BigIntegerField("GitHub id")
+    github_pr_number = models.PositiveIntegerField(
+        "number", null=True, blank=True, help_text="What API calls need."
+    )
+    title = models.TextField(blank=True)
+    author = models.ForeignKey(
+        TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    author_login = models.CharField(max_length=255, blank=True)
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+    is_draft = models.BooleanField(default=False)
+    base_ref = models.CharField(max_length=255, blank=True)
+    head_ref = models.CharField(max_length=255, blank=True)
+    head_sha = models.CharField(max_length=64, blank=True)
+    pr_created_at = models.DateTimeField(null=True, blank=True)
+    pr_updated_at = models.DateTimeField(
+        null=True, blank=True, help_text="Older deliveries do not overwrite newer ones."
+    )
+    closed_at = models.DateTimeField(null=True, blank=True)
+    merged_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    additions = models.IntegerField(null=True, blank=True)
+    deletions = models.IntegerField(null=True, blank=True)
+    changed_files = models.IntegerField(null=True, blank=True)
+
+    first_review_at = models.DateTimeField(null=True, blank=True)
+    cycle_time_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    review_time_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    review_rounds = models.PositiveIntegerField(null=True, blank=True)
+    avg_fix_response_hours = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True
+    )
+    commits_after_first_review = models.PositiveIntegerField(null=True, blank=True)
+    total_comments = models.PositiveIntegerField(null=True, blank=True)
+    metrics_version = models.PositiveSmallIntegerField(null=True, blank=True)
+
+    sync_status = models.CharField(max_length=10, choices=SyncStatus, default=SyncStatus.IDLE)
+    sync_error = models.TextField(blank=True)
+    sync_attempts = models.PositiveIntegerField(default=0)
+    sync_job_id = models.CharField(max_length=100, blank=True, editable=False)
+    queued_at = models.DateTimeField(null=True, blank=True)
+    fetch_started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    retry_at = models.DateTimeField(
+        null=True, blank=True, help_text="The clock leaves this row alone until then."
+    )
+    truncated = models.JSONField(
+        default=list, blank=True, help_text="Sections that GitHub itself cuts off."
+    )
+    receipt = models.JSONField(default=dict, blank=True)
+
+    objects = PullRequestQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-merged_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "github_repo", "github_pr_id"], name="unique_pull_request_id"
+            ),
+            models.UniqueConstraint(
+                fields=["team", "github_repo", "github_pr_number"],
+                condition=models.Q(github_pr_number__isnull=False),
+                name="unique_pull_request_number",
+            ),
+        ]
+        indexes = [models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync")]
+
+    #: The state that the database has, as far as this object knows; None for a new row.
+    _stored_state: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.github_repo}#{self.github_pr_number or '?'}"
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any
+    ) -> Self:
+        instance = super().from_db(db, field_names, values, **options)
+        if "state" in field_names:
+            instance._stored_state = instance.state  # noqa: SLF001  (its own class)
+        return instance
+
+    def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Save; a merge that the row did not know yet makes it `pending`."""
+        if self.is_new_merge:
+            self.sync_status, self.receipt = SyncStatus.PENDING, {}
+            if update_fields is not None:
+                update_fields = {*update_fields, "sync_status", "receipt"}
+        super().save(update_fields=update_fields, **options)
+        self._stored_state = self.state
+
+    @property
+    def is_new_merge(self) -> bool:
+        """Whether saving this object turns a row that was not merged into a merged one."""
+        return self.state == self.State.MERGED and self._stored_state != self.State.MERGED
+
+    def _start_over(self) -> dict[str, Any]:
+        """What to forget before the next fetch: a row that was complete is fetched anew, whole."""
+        return {"receipt": {}, "sync_attempts": 0} if self.sync_status == "complete" else {}
+
+    # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
+    # the row, so that of two processes that want to, exactly one does.
+
+    def _move(self, *, to: str, rows: models.Q | None = None, **fields: Any) -> bool:
+        fields["sync_status"] = to
+        matching = type(self).objects.filter(pk=self.pk)
+        if not matching.filter(rows or models.Q()).update(**fields):
+            return False
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self._stored_state = self.state
+        return True
+
+    def claim(self, *, job_id: str) -> bool:
+        """Reserve the row for the job named `job_id`, which the caller then puts on the queue.
+
+        The row must still be as this object has it: same status, same job. A row that was
+        complete is to be fetched anew, whole; any other keeps the sections that it has.
+        """
+        return self._move(
+            to=SyncStatus.QUEUED,
+            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            sync_job_id=job_id,
+            queued_at=timezone.now(),
+            **self._start_over(),
+        )
+
+    def release_claim(self, *, job_id: str) -> bool:
+        """Undo `claim`: its job could not be put on the queue."""
+        return self._move(
+            to=SyncStatus.PENDING,
+            rows=models.Q(sync_status=SyncStatus.QUEUED, sync_job_id=job_id),
+            queued_at=None,
+        )
+
+    def mark_running(self, *, job_id: str) -> bool:
+        """Let the job `job_id` begin, unless another job is at work on the row."""
+        silent = models.Q(pk__in=type(self).objects.silent_since(timezone.now() - STUCK_AFTER))
+        return self._move(
+            to=SyncStatus.RUNNING,
+            rows=~models.Q(sync_status=SyncStatus.RUNNING) | models.Q(sync_job_id=job_id) | silent,
+            sync_job_id=job_id,
+            fetch_started_at=timezone.now(),
+            heartbeat_at=None,
+            **{**self._start_over(), "sync_attempts": self.sync_attempts + 1},
+        )
+
+    def mark_merged_late(self, **fields: Any) -> bool:
+        """Note a merge that no webhook told, past the signal: reconcile queues the row."""
+        return self._move(
+            to=SyncStatus.PENDING,
+            rows=~models.Q(state=self.State.MERGED),
+            receipt={},
+            **fields,
+        )
+
+    def mark_parked(self, *, job_id: str, until: datetime) -> bool:
+        """Let the row wait with its job, which did not begin: its token may not ask yet."""
+        return self._move(
+            to=SyncStatus.QUEUED,
+            rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
+            sync_error=f"waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M:%S} UTC",
+        )
+
+    def mark_untracked(self) -> bool:
+        """Note that the team has no active repository of that name."""
+        return self._move(
+            to=SyncStatus.UNTRACKED,
+            rows=~models.Q(sync_status=SyncStatus.RUNNING),
+            sync_error=f"{self.github_repo} is not an active tracked repository of this team.",
+        )
+
+    def mark_complete(self, *, job_id: str, **fields: Any) -> bool:
+        """End the run of `job_id`: everything is verified."""
+        return self._finish(
+            SyncStatus.COMPLETE, job_id=job_id, completed_at=timezone.now(), retry_at=None, **fields
+        )
+
+    def mark_partial(self, *, job_id: str, **fields: Any) -> bool:
+        """End the run of `job_id`: some sections are still missing."""
+        return self._finish(SyncStatus.PARTIAL, job_id=job_id, **fields)
+
+    def mark_failed(self, *, job_id: str, **fields: Any) -> bool:
+        """End the run of `job_id`: nothing came, and nobody will try again by itself."""
+        return self._finish(SyncStatus.FAILED, job_id=job_id, **fields)
+
+    def mark_waiting(self, *, job_id: str, **fields: Any) -> bool:
+        """End the run of `job_id`: nothing came, and Redis holds the same job for later."""
+        return self._finish(SyncStatus.QUEUED, job_id=job_id, queued_at=timezone.now(), **fields)
+
+    def _finish(self, to: str, *, job_id: str, **fields: Any) -> bool:
+        mine = models.Q(sync_status=SyncStatus.RUNNING, sync_job_id=job_id)
+        return self._move(to=to, rows=mine, heartbeat_at=None, **fields)

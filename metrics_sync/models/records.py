@@ -1,0 +1,110 @@
+"""What happened: deliveries that came in, and fetches that were made."""
+
+from typing import Any, Self
+
+from django.db import models
+from django.utils import timezone
+
+from metrics_sync.models.integrations import GitHubIntegration
+from metrics_sync.models.pull_request import PullRequest
+from metrics_sync.models.teams import Team
+
+
+class WebhookDelivery(models.Model):
+    """One delivery of GitHub to one of our endpoints."""
+
+    class Status(models.TextChoices):
+        #: Read and written to rows.
+        PROCESSED = "processed"
+        #: Understood, but nothing here is to be done with it.
+        IGNORED = "ignored"
+        #: Signed and recorded, but not processed; a redelivery is taken up again.
+        FAILED = "failed"
+
+    SHARED_ENDPOINT = "shared"
+
+    integration = models.ForeignKey(
+        GitHubIntegration, on_delete=models.CASCADE, null=True, blank=True, related_name="+"
+    )
+    team = models.ForeignKey(
+        Team, on_delete=models.CASCADE, null=True, blank=True, related_name="deliveries"
+    )
+    endpoint = models.CharField(
+        max_length=36, help_text="The integration's uuid, or “shared” for the shared endpoint."
+    )
+    guid = models.CharField("X-GitHub-Delivery", max_length=100)
+    event = models.CharField(max_length=100)
+    action = models.CharField(max_length=100, blank=True)
+    github_repo = models.CharField(max_length=255, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.FAILED)
+    error = models.TextField(blank=True)
+    payload = models.TextField(blank=True, help_text="The JSON as it came.")
+    received_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-received_at", "-pk"]
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            # One event sent to several endpoints carries the same GUID.
+            models.UniqueConstraint(fields=["endpoint", "guid"], name="unique_delivery")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.guid}"
+
+
+class FetchRun(models.Model):
+    """One attempt to fetch one pull request, with the receipt of what it brought.
+
+    `receipt` maps each section to `{"stated", "stored", "result"}`: how many GitHub says there
+    are (null where it says nothing), how many rows we hold, and `verified`, `capped` or what
+    went wrong.
+    """
+
+    class Status(models.TextChoices):
+        #: Still at work, or killed without a word.
+        RUNNING = "running"
+        #: Every section is verified or capped.
+        COMPLETE = "complete"
+        #: Some sections are missing.
+        PARTIAL = "partial"
+        #: Nothing useful came.
+        FAILED = "failed"
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    pull_request = models.ForeignKey(
+        PullRequest, on_delete=models.CASCADE, related_name="fetch_runs"
+    )
+    job_id = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    started_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    requests_made = models.PositiveIntegerField(default=0)
+    receipt = models.JSONField(default=dict, blank=True)
+    errors = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.pull_request} at {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+    @classmethod
+    def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
+        """Begin the record of an attempt; one that never ended is closed as failed."""
+        killed = cls.objects.filter(pull_request=pull_request, status=cls.Status.RUNNING)
+        killed.update(
+            status=cls.Status.FAILED,
+            finished_at=timezone.now(),
+            errors=["fetch: the process ended without a word"],
+        )
+        return cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
+
+    def finish(
+        self, *, status: Status, receipt: dict[str, Any], errors: list[str], requests_made: int
+    ) -> None:
+        """End the record, with one UPDATE."""
+        self.status, self.finished_at = status, timezone.now()
+        self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
+        self.save()

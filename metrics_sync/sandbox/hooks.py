@@ -1,0 +1,132 @@
+"""The operations on hooks and their deliveries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from metrics_sync.sandbox import shapes
+from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
+from metrics_sync.sandbox.pages import read_per_page
+from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
+from metrics_sync.sandbox.shapes import Json
+from metrics_sync.sandbox.world import Delivery, Hook
+
+
+@repository_routes.get(r"/hooks")
+def list_hooks(ask: Ask) -> Answer:
+    name = ask.repo.full_name.lower()
+    return Listing([_show_hook(hook) for hook in _find_hooks(ask) if _is_of(hook, name)])
+
+
+@repository_routes.get(r"/hooks/(?P<hook_id>\d+)")
+def get_hook(ask: Ask) -> Answer:
+    hook = _find_hook(ask)
+    return refuse(404) if hook is None else Document(_show_hook(hook))
+
+
+@root_routes.get(r"/app/hook/deliveries")
+@repository_routes.get(r"/hooks/(?P<hook_id>\d+)/deliveries")
+def list_deliveries(ask: Ask) -> Answer:
+    """List the newest deliveries first, paged by a cursor and not by numbers."""
+    hook = _find_hook(ask)
+    if hook is None:
+        return refuse(404)
+    newest = sorted(hook.deliveries, key=lambda delivery: delivery.id, reverse=True)
+    cursor = ask.query.get("cursor", "").removeprefix("v1_")
+    if cursor.isdecimal():
+        newest = [delivery for delivery in newest if delivery.id < int(cursor)]
+    per_page = read_per_page(ask.query)
+    shown = newest[:per_page]
+    headers = {}
+    if len(newest) > per_page:
+        address = f"{ask.link_url}?per_page={per_page}&cursor=v1_{shown[-1].id}"
+        headers["Link"] = f'<{address}>; rel="next"'
+    return Document([_show_delivery(delivery, hook) for delivery in shown], headers=headers)
+
+
+@root_routes.get(r"/app/hook/deliveries/(?P<delivery_id>\d+)")
+@repository_routes.get(r"/hooks/(?P<hook_id>\d+)/deliveries/(?P<delivery_id>\d+)")
+def get_delivery(ask: Ask) -> Answer:
+    found = find_delivery(ask)
+    if found is None:
+        return refuse(404)
+    hook, delivery = found
+    request = {"headers": {"X-GitHub-Delivery": delivery.guid}, "payload": delivery.payload}
+    response = {"headers": {}, "payload": ""}
+    more = {"url": hook.url, "request": request, "response": response}
+    return Document({**_show_delivery(delivery, hook), **more})
+
+
+@root_routes.post(r"/app/hook/deliveries/(?P<delivery_id>\d+)/attempts")
+@repository_routes.post(r"/hooks/(?P<hook_id>\d+)/deliveries/(?P<delivery_id>\d+)/attempts")
+def redeliver(ask: Ask) -> Answer:
+    """Accept to send a delivery again, which happens soon after the answer."""
+    found = find_delivery(ask)
+    if found is None:
+        return refuse(404)
+    ask.redeliveries.append(found)
+    return Document({}, 202)
+
+
+def find_delivery(ask: Ask) -> tuple[Hook, Delivery] | None:
+    hook = _find_hook(ask)
+    wanted = int(ask.params["delivery_id"])
+    deliveries: Sequence[Delivery] = hook.deliveries if hook else ()
+    return next(((hook, item) for item in deliveries if hook and item.id == wanted), None)
+
+
+def _find_hooks(ask: Ask) -> list[Hook]:
+    return list(ask.world.hooks.values())
+
+
+def _find_hook(ask: Ask) -> Hook | None:
+    if ask.repository is None:
+        return next((hook for hook in _find_hooks(ask) if hook.full_name is None), None)
+    hook = ask.world.hooks.get(int(ask.params["hook_id"]))
+    return hook if hook and _is_of(hook, ask.repo.full_name.lower()) else None
+
+
+def _is_of(hook: Hook, full_name: str) -> bool:
+    return (hook.full_name or "").lower() == full_name
+
+
+def _show_hook(hook: Hook) -> Json:
+    url = f"{shapes.API}/repos/{hook.full_name}/hooks/{hook.id}"
+    return {
+        "type": "Repository",
+        "id": hook.id,
+        "name": "web",
+        "active": True,
+        "events": list(hook.events),
+        "config": {
+            "content_type": hook.content_type,
+            "insecure_ssl": "0",
+            "secret": "********",
+            "url": hook.url,
+        },
+        "updated_at": "2026-03-02T08:00:00Z",
+        "created_at": "2026-03-02T08:00:00Z",
+        "url": url,
+        "test_url": f"{url}/test",
+        "ping_url": f"{url}/pings",
+        "deliveries_url": f"{url}/deliveries",
+        "last_response": {"code": None, "status": "unused", "message": None},
+    }
+
+
+def _show_delivery(delivery: Delivery, hook: Hook) -> Json:
+    payload: dict[str, Any] = delivery.payload
+    return {
+        "id": delivery.id,
+        "guid": delivery.guid,
+        "delivered_at": delivery.delivered_at,
+        "redelivery": delivery.redelivery,
+        "duration": delivery.duration,
+        "status": delivery.status,
+        "status_code": delivery.status_code,
+        "event": delivery.event,
+        "action": payload.get("action"),
+        "installation_id": (payload.get("installation") or {}).get("id"),
+        "repository_id": (payload.get("repository") or {}).get("id"),
+        "throttled_at": None,
+        "url": "" if hook.full_name is None else hook.url,
+    }

@@ -1,0 +1,61 @@
+"""Counts each token's requests in windows of time, as GitHub's primary rate limit does."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from metrics_sync.sandbox.world import Token
+
+
+@dataclass
+class Budget:
+    """What one token has used of its window; `reset` is a whole second since the epoch."""
+
+    limit: int
+    used: int
+    reset: int
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.used)
+
+    def to_headers(self) -> dict[str, str]:
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(self.reset),
+            "X-RateLimit-Used": str(self.used),
+            "X-RateLimit-Resource": "core",
+        }
+
+    def to_json(self) -> dict[str, int]:
+        return {
+            "limit": self.limit,
+            "used": self.used,
+            "remaining": self.remaining,
+            "reset": self.reset,
+        }
+
+
+class RateLimits:
+    """The budgets of all tokens; used by the server's thread only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._budgets: dict[str, Budget] = {}
+
+    def look(self, token: Token) -> Budget | None:
+        """Return the budget of the current window, or None if this token has no limit.
+
+        A window starts with the first look after the last one ended, and ends on a full
+        second, so that a client which waits until the header's second is let in.
+        """
+        if token.limit_per_window is None:
+            return None
+        now = self._clock()
+        budget = self._budgets.get(token.value)
+        if budget is None or now >= budget.reset:
+            reset = math.ceil(now + token.window_seconds)
+            budget = self._budgets[token.value] = Budget(token.limit_per_window, 0, reset)
+        budget.limit = token.limit_per_window
+        return budget

@@ -1,0 +1,18 @@
+"""Queues the fetch of a pull request when it merges."""
+
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import post_save
+from django.dispatch import receiver
+
+from metrics_sync.models import PullRequest
+from metrics_sync.queueing import enqueue_merge
+
+
+@receiver(post_save, sender=PullRequest)
+def enqueue_merged(*, instance: PullRequest, raw: bool, **options: Any) -> None:
+    """Queue a pull request on the transition to merged, once it is committed."""
+    if instance.is_new_merge and not raw:
+        transaction.on_commit(partial(enqueue_merge, instance))

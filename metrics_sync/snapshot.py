@@ -1,0 +1,362 @@
+"""Frozen values of what one fetch brought, read from GitHub's JSON; pure.
+
+The readers take what real payloads hold, not what the schema promises: accounts that are null
+or an empty object, missing keys, null texts, states in either case. Field names are those of
+the models.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from metrics_sync.exceptions import GitHubError
+
+#: The account that GitHub shows in place of every deleted one; it is nobody in particular.
+GHOST_ID = 10137
+
+Json = Mapping[str, Any]
+
+
+class Section(StrEnum):
+    """The lists that belong to a pull request, in the order in which people look at them."""
+
+    COMMITS = "commits"
+    FILES = "files"
+    CHECK_RUNS = "check_runs"
+    ISSUE_COMMENTS = "issue_comments"
+    REVIEW_COMMENTS = "review_comments"
+    REVIEWS = "reviews"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A GitHub account."""
+
+    github_id: int
+    login: str
+    is_bot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitItem:
+    github_sha: str
+    message: str
+    author: Account | None
+    author_login: str
+    authored_at: datetime | None
+    committed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileItem:
+    filename: str
+    previous_filename: str
+    status: str
+    additions: int
+    deletions: int
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRunItem:
+    github_check_run_id: int
+    name: str
+    app_slug: str
+    status: str
+    conclusion: str
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommentItem:
+    github_comment_id: int
+    comment_type: str
+    author: Account | None
+    author_login: str
+    body: str
+    path: str
+    line: int | None
+    in_reply_to_id: int | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    github_review_id: int
+    reviewer: Account | None
+    reviewer_login: str
+    state: str
+    body: str
+    commit_sha: str
+    submitted_at: datetime | None
+
+
+Item = CommitItem | FileItem | CheckRunItem | CommentItem | ReviewItem
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequestItem:
+    """The pull request itself. Numbers that the payload does not state are None, never 0."""
+
+    github_repo: str
+    github_pr_id: int
+    github_pr_number: int
+    title: str
+    author: Account | None
+    author_login: str
+    state: str
+    is_draft: bool
+    base_ref: str
+    head_ref: str
+    head_sha: str
+    pr_created_at: datetime | None
+    pr_updated_at: datetime | None
+    closed_at: datetime | None
+    merged_at: datetime | None
+    additions: int | None
+    deletions: int | None
+    changed_files: int | None
+    #: What GitHub states for each section; sections without a counter are absent.
+    stated: Mapping[Section, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionResult:
+    """What one section brought: `result` is `verified` or `capped`, else `error` says why not."""
+
+    items: tuple[Item, ...] = ()
+    stated: int | None = None
+    result: str = ""
+    error: GitHubError | None = None
+
+
+#: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
+VERIFIED = "verified"
+CAPPED = "capped"
+
+
+def is_held(entry: Json | None) -> bool:
+    """Whether an entry of a receipt says that its section was proven."""
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one fetch of a pull request brought, and what it cost."""
+
+    pull_request: PullRequestItem
+    sections: Mapping[Section, SectionResult]
+    requests_made: int
+
+    @property
+    def errors(self) -> dict[Section, GitHubError]:
+        return {
+            section: result.error
+            for section, result in self.sections.items()
+            if result.error is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What GitHub last said of a token's budget of requests."""
+
+    limit: int
+    remaining: int
+    resets_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryItem:
+    """A repository as GitHub names it today."""
+
+    github_repo_id: int
+    full_name: str
+    is_private: bool = field(default=False)
+
+
+def read_text(value: str | None) -> str:
+    """Return the text as PostgreSQL can store it: no NUL, no half of a pair; null is empty."""
+    text = (value or "").replace("\x00", "")
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def read_time(value: str | None) -> datetime | None:
+    """Return the moment in UTC; old payloads have other offsets."""
+    return datetime.fromisoformat(value).astimezone(UTC) if value else None
+
+
+def read_account(value: Json | None) -> Account | None:
+    """Return the account; None when it is deleted, null, or the empty object of unknown e-mails.
+
+    A bot is one that GitHub calls so (`type`) or whose login ends in `[bot]`: the same app can
+    appear with either.
+    """
+    if not value or not value.get("id") or value["id"] == GHOST_ID:
+        return None
+    login = read_login(value)
+    return Account(
+        github_id=value["id"],
+        login=login,
+        is_bot=value.get("type") == "Bot" or login.endswith("[bot]"),
+    )
+
+
+def read_login(value: Json | None) -> str:
+    return read_text((value or {}).get("login"))
+
+
+def read_repository(value: Json) -> RepositoryItem:
+    return RepositoryItem(
+        github_repo_id=value["id"],
+        full_name=value["full_name"],
+        is_private=bool(value.get("private")),
+    )
+
+
+def read_commit(value: Json) -> CommitItem:
+    commit = value.get("commit") or {}
+    return CommitItem(
+        github_sha=value["sha"],
+        message=read_text(commit.get("message")),
+        author=read_account(value.get("author")),
+        author_login=read_login(value.get("author")),
+        authored_at=read_time((commit.get("author") or {}).get("date")),
+        committed_at=read_time((commit.get("committer") or {}).get("date")),
+    )
+
+
+def read_file(value: Json) -> FileItem:
+    return FileItem(
+        filename=read_text(value["filename"]),
+        previous_filename=read_text(value.get("previous_filename")),
+        status=read_text(value.get("status")).lower(),
+        additions=value.get("additions") or 0,
+        deletions=value.get("deletions") or 0,
+        changes=value.get("changes") or 0,
+    )
+
+
+def read_check_run(value: Json) -> CheckRunItem:
+    return CheckRunItem(
+        github_check_run_id=value["id"],
+        name=read_text(value.get("name")),
+        app_slug=read_text((value.get("app") or {}).get("slug")),
+        status=read_text(value.get("status")).lower(),
+        conclusion=read_text(value.get("conclusion")).lower(),
+        started_at=read_time(value.get("started_at")),
+        completed_at=read_time(value.get("completed_at")),
+    )
+
+
+def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
+    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    return CommentItem(
+        github_comment_id=value["id"],
+        comment_type=comment_type,
+        author=read_account(value.get("user")),
+        author_login=read_login(value.get("user")),
+        body=read_text(value.get("body")),
+        path=read_text(value.get("path")),
+        line=value.get("line"),
+        in_reply_to_id=value.get("in_reply_to_id"),
+        created_at=created_at,
+        updated_at=read_time(value.get("updated_at")) or created_at,
+    )
+
+
+def read_issue_comment(value: Json) -> CommentItem:
+    return _read_comment(value, comment_type="issue")
+
+
+def read_review_comment(value: Json) -> CommentItem:
+    return _read_comment(value, comment_type="review")
+
+
+def read_review(value: Json) -> ReviewItem:
+    return ReviewItem(
+        github_review_id=value["id"],
+        reviewer=read_account(value.get("user")),
+        reviewer_login=read_login(value.get("user")),
+        state=read_text(value.get("state")).lower(),
+        body=read_text(value.get("body")),
+        commit_sha=read_text(value.get("commit_id")),
+        submitted_at=read_time(value.get("submitted_at")),
+    )
+
+
+READERS: dict[Section, Callable[[Json], Item]] = {
+    Section.COMMITS: read_commit,
+    Section.FILES: read_file,
+    Section.CHECK_RUNS: read_check_run,
+    Section.ISSUE_COMMENTS: read_issue_comment,
+    Section.REVIEW_COMMENTS: read_review_comment,
+    Section.REVIEWS: read_review,
+}
+
+#: What tells two items of a section apart.
+KEYS: dict[Section, str] = {
+    Section.COMMITS: "github_sha",
+    Section.FILES: "filename",
+    Section.CHECK_RUNS: "github_check_run_id",
+    Section.ISSUE_COMMENTS: "github_comment_id",
+    Section.REVIEW_COMMENTS: "github_comment_id",
+    Section.REVIEWS: "github_review_id",
+}
+
+#: The counter of the pull request that states how many items a section has.
+COUNTERS: dict[Section, str] = {
+    Section.COMMITS: "commits",
+    Section.FILES: "changed_files",
+    Section.ISSUE_COMMENTS: "comments",
+    Section.REVIEW_COMMENTS: "review_comments",
+}
+
+
+def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
+    """Read the items of a section, each once: pages shift while something is being added.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for what is not such an item.
+    """
+    key = KEYS[section]
+    items = map(READERS[section], values)
+    return tuple({getattr(item, key): item for item in items}.values())
+
+
+def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
+    """Read a pull request from the API or a webhook; reviews' webhooks have no counters.
+
+    `merged_at` alone says whether it is merged: `merge_commit_sha` is also set on open ones.
+    Raises KeyError, TypeError, ValueError or AttributeError for what is not a pull request.
+    """
+    merged_at = read_time(value.get("merged_at"))
+    head, base = value.get("head") or {}, value.get("base") or {}
+    return PullRequestItem(
+        github_repo=github_repo,
+        github_pr_id=value["id"],
+        github_pr_number=value["number"],
+        title=read_text(value.get("title")),
+        author=read_account(value.get("user")),
+        author_login=read_login(value.get("user")),
+        state="merged" if merged_at else read_text(value["state"]),
+        is_draft=bool(value.get("draft")),
+        base_ref=read_text(base.get("ref")),
+        head_ref=read_text(head.get("ref")),
+        head_sha=read_text(head.get("sha")),
+        pr_created_at=read_time(value.get("created_at")),
+        pr_updated_at=read_time(value.get("updated_at")),
+        closed_at=read_time(value.get("closed_at")),
+        merged_at=merged_at,
+        additions=value.get("additions"),
+        deletions=value.get("deletions"),
+        changed_files=value.get("changed_files"),
+        stated={
+            section: value[counter]
+            for section, counter in COUNTERS.items()
+            if isinstance(value.get(counter), int)
+        },
+    )

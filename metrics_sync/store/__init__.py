@@ -1,0 +1,19 @@
+"""Writes deliveries and snapshots to rows."""
+
+from metrics_sync.store.deliveries import record_delivery
+from metrics_sync.store.snapshots import (
+    build_receipt,
+    count_rows,
+    save_missed_merges,
+    save_pull_request,
+    save_snapshot,
+)
+
+__all__ = [
+    "build_receipt",
+    "count_rows",
+    "record_delivery",
+    "save_missed_merges",
+    "save_pull_request",
+    "save_snapshot",
+]

@@ -1,0 +1,242 @@
+"""Writes what a fetch brought: the pull request, and each of its lists whole."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from metrics_sync.models import (
+    Commit,
+    PRCheckRun,
+    PRComment,
+    PRFile,
+    PRReview,
+    PullRequest,
+    Team,
+    TeamMember,
+)
+from metrics_sync.snapshot import (
+    KEYS,
+    Account,
+    Item,
+    PullRequestItem,
+    ReviewItem,
+    Section,
+    Snapshot,
+)
+from metrics_sync.store.accounts import save_accounts
+
+MODELS: dict[Section, Any] = {
+    Section.COMMITS: Commit,
+    Section.FILES: PRFile,
+    Section.CHECK_RUNS: PRCheckRun,
+    Section.ISSUE_COMMENTS: PRComment,
+    Section.REVIEW_COMMENTS: PRComment,
+    Section.REVIEWS: PRReview,
+}
+
+#: What tells the two kinds of comments in one table apart.
+KINDS = {
+    Section.ISSUE_COMMENTS: {"comment_type": PRComment.CommentType.ISSUE},
+    Section.REVIEW_COMMENTS: {"comment_type": PRComment.CommentType.REVIEW},
+}
+
+DISMISSED = "dismissed"
+
+
+def save_pull_request(team: Team, item: PullRequestItem) -> PullRequest:
+    """Write a pull request as a webhook told it; returns the row, saved.
+
+    Safe to repeat and in any order: news older than what the row holds changes nothing, and a
+    merged pull request stays merged. A merge that the row did not know fires the signal.
+    """
+    row, created = PullRequest.objects.select_for_update().get_or_create(
+        team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+    )
+    if created or _is_news(row, item):
+        accounts = save_accounts(team, [item.author])
+        apply_pull_request(row, item, accounts=accounts)
+        row.save()
+    return row
+
+
+def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
+    """Write merges that no webhook told as `pending` rows, past the signal; return how many.
+
+    Safe to repeat: rows that are merged already stay as they are.
+    """
+    ids = [item.github_pr_id for item in items]
+    rows = PullRequest.objects.filter(team=team, github_pr_id__in=ids)
+    known = {(row.github_repo, row.github_pr_id): row for row in rows}
+    accounts = save_accounts(team, (item.author for item in items))
+    new, late = [], 0
+    for item in items:
+        row = known.get((item.github_repo, item.github_pr_id))
+        if row is None:
+            row = PullRequest(
+                team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+            )
+            row.sync_status = PullRequest.SyncStatus.PENDING
+            apply_pull_request(row, item, accounts=accounts)
+            new.append(row)
+        elif row.state != PullRequest.State.MERGED:
+            names = apply_pull_request(row, item, accounts=accounts)
+            late += row.mark_merged_late(**{name: getattr(row, name) for name in names})
+    PullRequest.objects.bulk_create(new, ignore_conflicts=True)
+    return len(new) + late
+
+
+def _is_news(row: PullRequest, item: PullRequestItem) -> bool:
+    if row.pr_updated_at is None or item.pr_updated_at is None:
+        return True
+    if item.state == PullRequest.State.MERGED and row.state != PullRequest.State.MERGED:
+        return True
+    return item.pr_updated_at >= row.pr_updated_at
+
+
+def apply_pull_request(
+    row: PullRequest, item: PullRequestItem, *, accounts: Mapping[int, TeamMember]
+) -> list[str]:
+    """Copy what GitHub says onto the row, unsaved, and return the names of the fields.
+
+    Numbers that the payload does not state keep their value. A merge is never taken back:
+    GitHub cannot, so an answer without it is an old one.
+    """
+    kept = {"github_repo", "github_pr_id", "author", "stated"}
+    if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
+        kept |= {"state", "merged_at", "closed_at"}
+    names = [
+        field.name
+        for field in fields(item)
+        if field.name not in kept and getattr(item, field.name) is not None
+    ]
+    for name in names:
+        setattr(row, name, getattr(item, name))
+    row.author = _find(item.author, accounts)
+    return [*names, "author"]
+
+
+@transaction.atomic
+def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
+    """Write the lists of a snapshot and copy its pull request onto the row, which stays unsaved.
+
+    Safe to repeat: rows are matched by GitHub's ids. One transaction: rows that GitHub no longer
+    lists leave when the new ones come. A section that failed loses no row; what it did bring,
+    from a list that does not agree with its counter, is added. The number of queries does not
+    depend on the number of items (SQLite splits long lists).
+    Returns the names of the row's fields that were set.
+    """
+    accounts = save_accounts(row.team, _list_accounts(snapshot))
+    for section, result in snapshot.sections.items():
+        if result.error is None:
+            _delete_unlisted(row, section, result.items)
+        _save_section(row, section, result.items, accounts)
+    return apply_pull_request(row, snapshot.pull_request, accounts=accounts)
+
+
+def _list_accounts(snapshot: Snapshot) -> Iterable[Account | None]:
+    yield snapshot.pull_request.author
+    for result in snapshot.sections.values():
+        for item in result.items:
+            yield getattr(item, "author", None) or getattr(item, "reviewer", None)
+
+
+def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]) -> None:
+    key = KEYS[section]
+    rows = MODELS[section].objects.filter(pull_request=row, **KINDS.get(section, {}))
+    rows.exclude(**{f"{key}__in": [getattr(item, key) for item in items]}).delete()
+
+
+def _save_section(
+    row: PullRequest,
+    section: Section,
+    items: tuple[Item, ...],
+    accounts: Mapping[int, TeamMember],
+) -> None:
+    if not items:
+        return
+    model, key, kind = MODELS[section], KEYS[section], KINDS.get(section, {})
+    columns = [field.name for field in fields(items[0])]
+    values = [
+        {name: _to_column(getattr(item, name), accounts) for name in columns} for item in items
+    ]
+    if section is Section.REVIEWS:
+        columns.append("submitted_state")
+        _recall_submitted_states(row, values)
+    unique = [key, *kind]
+    model.objects.bulk_create(
+        [model(team=row.team, pull_request=row, **value) for value in values],
+        update_conflicts=True,
+        unique_fields=["pull_request", *unique],
+        update_fields=[name for name in columns if name not in unique],
+    )
+
+
+def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
+    return _find(value, accounts) if isinstance(value, Account) else value
+
+
+def _find(account: Account | None, accounts: Mapping[int, TeamMember]) -> TeamMember | None:
+    return None if account is None else accounts[account.github_id]
+
+
+def _recall_submitted_states(row: PullRequest, values: list[dict[str, Any]]) -> None:
+    """Add what each review was when submitted: GitHub forgets it when a review is dismissed."""
+    known = {}
+    if any(value["state"] == DISMISSED for value in values):
+        known = dict(row.reviews.values_list("github_review_id", "submitted_state"))
+    for value in values:
+        state = value["state"]
+        recalled = known.get(value["github_review_id"], "") if state == DISMISSED else state
+        value["submitted_state"] = recalled
+
+
+def save_review(row: PullRequest, item: ReviewItem) -> None:
+    """Write one review as a webhook told it; safe to repeat.
+
+    What the review was when submitted is kept when it is dismissed.
+    """
+    accounts = save_accounts(row.team, [item.reviewer])
+    values = {field.name: getattr(item, field.name) for field in fields(item)}
+    values["reviewer"] = _find(item.reviewer, accounts)
+    _recall_submitted_states(row, [values])
+    PRReview.objects.update_or_create(
+        pull_request=row,
+        github_review_id=values.pop("github_review_id"),
+        defaults={"team": row.team, **values},
+    )
+
+
+def count_rows(row: PullRequest) -> dict[Section, int]:
+    """Count the rows of every section, in one query."""
+    counts = {}
+    for section, model in MODELS.items():
+        rows = model.objects.filter(
+            pull_request=OuterRef("pk"), **KINDS.get(section, {})
+        ).order_by()
+        count = rows.values("pull_request").annotate(count=Count("pk")).values("count")
+        counts[f"{section}_stored"] = Coalesce(Subquery(count), 0)
+    names = [f"{section}_stored" for section in MODELS]
+    stored = PullRequest.objects.filter(pk=row.pk).annotate(**counts).values_list(*names).get()
+    return dict(zip(MODELS, stored, strict=True))
+
+
+def build_receipt(
+    earlier: Mapping[str, Any], snapshot: Snapshot, stored: Mapping[Section, int]
+) -> dict[str, Any]:
+    """Say of each section what GitHub states, what we hold, and whether that is all of it.
+
+    Sections that this fetch did not ask for keep their entry of the earlier receipt.
+    """
+    receipt: dict[str, Any] = {
+        section.value: {
+            "stated": result.stated,
+            "stored": stored[section],
+            "result": result.result or str(result.error),
+        }
+        for section, result in snapshot.sections.items()
+    }
+    return {**earlier, **receipt}

@@ -1,0 +1,18 @@
+"""Addresses of the app."""
+
+from django.urls import path
+
+from metrics_sync import views
+
+app_name = "metrics_sync"
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
+    path("webhooks/github/", views.receive_shared_delivery, name="webhook"),
+    path(
+        "webhooks/github/<uuid:uuid>/",
+        views.receive_integration_delivery,
+        name="webhook-integration",
+    ),
+]

@@ -1,0 +1,97 @@
+"""Verifies and parses GitHub's webhook deliveries; pure, no Django."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from metrics_sync.exceptions import (
+    InvalidSignatureError,
+    MalformedDeliveryError,
+    UnsupportedContentTypeError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event as GitHub sent it, with the parts that decide where it belongs."""
+
+    guid: str
+    event: str
+    action: str
+    github_repo: str
+    payload: Mapping[str, Any]
+    #: The payload as it came, for the record.
+    text: str
+
+
+def verify_signature(body: bytes, *, secret: str, signature: str | None) -> None:
+    """Check `X-Hub-Signature-256` in constant time, before anybody reads the body.
+
+    Raises InvalidSignatureError when the signature is missing or made with another secret, and
+    when there is no secret to check against.
+    https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+    """
+    expected = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+    given = (signature or "").encode(errors="replace")
+    if not secret or not hmac.compare_digest(expected.encode(), given):
+        raise InvalidSignatureError(
+            "The signature in X-Hub-Signature-256 is missing or was made with another secret."
+        )
+
+
+def parse_delivery(headers: Mapping[str, str], body: bytes) -> Delivery:
+    """Read a delivery whose signature was verified.
+
+    Raises UnsupportedContentTypeError, or MalformedDeliveryError saying what cannot be read.
+    """
+    text = _read_text(headers.get("Content-Type", ""), body)
+    payload = _parse_payload(text)
+    guid, event = headers.get("X-GitHub-Delivery", ""), headers.get("X-GitHub-Event", "")
+    if not guid or not event:
+        raise MalformedDeliveryError("X-GitHub-Delivery and X-GitHub-Event are needed.")
+    action = payload.get("action") or ""
+    repository = payload.get("repository") or {}
+    name = (repository.get("full_name") if isinstance(repository, dict) else None) or ""
+    for value, longest in ((guid, 100), (event, 100), (action, 100), (name, 255)):
+        if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+            raise MalformedDeliveryError(
+                "The headers, `action` and `repository.full_name` must be short plain text."
+            )
+    return Delivery(
+        guid=guid, event=event, action=action, github_repo=name, payload=payload, text=text
+    )
+
+
+def _read_text(content_type: str, body: bytes) -> str:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in ("application/json", "application/x-www-form-urlencoded"):
+        raise UnsupportedContentTypeError(
+            "Set the webhook's content type to application/json; "
+            "application/x-www-form-urlencoded works too."
+        )
+    try:
+        text = body.decode()
+        if media_type == "application/json":
+            return text
+        # GitHub puts the JSON of a form delivery in its `payload` field.
+        return parse_qs(text, strict_parsing=True, errors="strict", max_num_fields=10)["payload"][0]
+    except (ValueError, KeyError) as error:
+        raise MalformedDeliveryError("The body is not UTF-8, or has no `payload`.") from error
+
+
+def _parse_payload(text: str) -> dict[str, Any]:
+    try:
+        payload = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedDeliveryError(f"The body is not JSON: {error}") from error
+    if not isinstance(payload, dict):
+        raise MalformedDeliveryError("The body is not a JSON object.")
+    return payload
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,37 @@
+"""How log lines look: for people (`console`) or for a log store (`json`)."""
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+FORMATTERS: dict[str, dict[str, Any]] = {
+    "console": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+    "json": {
+        "()": "pythonjsonlogger.json.JsonFormatter",
+        "format": "{asctime}{levelname}{name}{message}{process}",
+        "style": "{",
+        "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+    },
+}
+
+
+def logging_config(*, log_format: str) -> dict[str, Any]:
+    """Build Django's LOGGING: everything from INFO up goes to stderr in one format.
+
+    Raises ImproperlyConfigured for a format that is neither `console` nor `json`.
+    """
+    if log_format not in FORMATTERS:
+        raise ImproperlyConfigured(f"LOG_FORMAT is {log_format!r}; it must be console or json.")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": FORMATTERS[log_format]},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {
+            "django": {"handlers": [], "level": "INFO"},
+            # httpx2 writes a line for every request; the fetch writes one for every PR.
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,234 @@
+"""Settings, read from the environment; README.md lists every variable."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+import environ
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
+
+from project.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = environ.Env()
+
+
+def _required(name: str, *, generate: Callable[[], str]) -> str:
+    """Return a secret of the environment; with DEBUG=1 make it once and keep it in `var/`."""
+    value = env.str(name, default="")
+    if value:
+        return str(value)
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            f"{name} is not set. Set it in the environment, or set DEBUG=1 to have one "
+            f"generated into {VAR_DIR} for development."
+        )
+    kept = VAR_DIR / name.lower()
+    VAR_DIR.mkdir(exist_ok=True)
+    try:
+        descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return kept.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(generate())
+    return kept.read_text().strip()
+
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = _required("SECRET_KEY", generate=lambda: secrets.token_urlsafe(50))
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_rq",
+    "metrics_sync",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Database. SQLite is set up so that web, workers and clock can write side by side: readers
+# never block (WAL), a writer waits for its turn, and a transaction takes the write lock when
+# it begins instead of failing when it is upgraded.
+# https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
+DATABASES = {
+    "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        timeout=20,
+        transaction_mode="IMMEDIATE",
+        init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    )
+else:
+    DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Queues. Jobs are put on Redis by `metrics_sync.queueing` itself after the commit (it must see
+# a dead Redis to hand the row back), so django-rq is told to enqueue at once.
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+_connect_timeout = urlencode({"socket_connect_timeout": 1})
+_queue = {
+    "URL": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_connect_timeout}",
+    "DEFAULT_TIMEOUT": 600,
+    "DEFAULT_RESULT_TTL": 3600,
+}
+RQ_QUEUES = {"pr-data": _queue, "pr-data-bulk": _queue}
+RQ = {"COMMIT_MODE": "auto", "WORKER_CLASS": "metrics_sync.workers.FetchWorker"}
+RQ_SHOW_ADMIN_LINK = False
+
+# GitHub
+GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
+GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
+GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
+GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
+TOKEN_ENCRYPTION_KEYS = [
+    key.strip()
+    for key in _required(
+        "TOKEN_ENCRYPTION_KEYS", generate=lambda: Fernet.generate_key().decode()
+    ).split(",")
+]
+
+# HTTP
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
+# GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
+DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
+LOGIN_URL = reverse_lazy("admin:login")
+
+# Passwords, language, static files
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+# Served straight from the packages, so that no collectstatic has to run before the first start.
+WHITENOISE_USE_FINDERS = True
+
+LOGGING = logging_config(log_format=env.str("LOG_FORMAT", default="console"))
+
+UNFOLD = {
+    "SITE_TITLE": "metrics_sync",
+    "SITE_HEADER": "metrics_sync",
+    "SITE_SYMBOL": "merge",
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
+    "SIDEBAR": {
+        "show_search": False,
+        "navigation": [
+            {
+                "title": "Overview",
+                "items": [
+                    {"title": "Summary", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {
+                        "title": "Queues",
+                        "icon": "stacks",
+                        "link": reverse_lazy("django_rq:home"),
+                        "permission": "metrics_sync.admin.may_see_queues",
+                    },
+                ],
+            },
+            {
+                "title": "Pull requests",
+                "items": [
+                    {
+                        "title": "Pull requests",
+                        "icon": "merge",
+                        "link": reverse_lazy("admin:metrics_sync_pullrequest_changelist"),
+                    },
+                    {
+                        "title": "Fetch runs",
+                        "icon": "cloud_download",
+                        "link": reverse_lazy("admin:metrics_sync_fetchrun_changelist"),
+                    },
+                    {
+                        "title": "Webhook deliveries",
+                        "icon": "webhook",
+                        "link": reverse_lazy("admin:metrics_sync_webhookdelivery_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Teams",
+                "items": [
+                    {
+                        "title": "Teams",
+                        "icon": "groups",
+                        "link": reverse_lazy("admin:metrics_sync_team_changelist"),
+                    },
+                    {
+                        "title": "Tracked repositories",
+                        "icon": "book",
+                        "link": reverse_lazy("admin:metrics_sync_trackedrepository_changelist"),
+                    },
+                    {
+                        "title": "Integrations",
+                        "icon": "hub",
+                        "link": reverse_lazy("admin:metrics_sync_githubintegration_changelist"),
+                    },
+                    {
+                        "title": "Credentials",
+                        "icon": "key",
+                        "link": reverse_lazy("admin:metrics_sync_integrationcredential_changelist"),
+                    },
+                ],
+            },
+        ],
+    },
+}
+
+if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
+    import sentry_sdk
+
+    sentry_sdk.init(dsn=SENTRY_DSN, send_default_pii=False)

@@ -1,0 +1,103 @@
+"""Rows for the tests; a test names the values that it is about, these make the rest."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import factory
+from django.contrib.auth import get_user_model
+from factory.django import DjangoModelFactory
+
+from metrics_sync import models
+
+MERGED_AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+class UserFactory(DjangoModelFactory):
+    class Meta:
+        model = get_user_model()
+
+    username = factory.Sequence(lambda n: f"user-{n}")
+    is_staff = True
+
+
+class TeamFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Team
+        skip_postgeneration_save = True
+
+    name = factory.Sequence(lambda n: f"Team {n}")
+    slug = factory.Sequence(lambda n: f"team-{n}")
+
+    @factory.post_generation
+    def members(self, create: bool, extracted: Any, **kwargs: Any) -> None:
+        if extracted:
+            self.members.set(extracted)
+
+
+class TeamMemberFactory(DjangoModelFactory):
+    class Meta:
+        model = models.TeamMember
+
+    team = factory.SubFactory(TeamFactory)
+    github_id = factory.Sequence(lambda n: 9_000_000_000 + n)
+    login = factory.Sequence(lambda n: f"octocat-{n}")
+
+
+class IntegrationCredentialFactory(DjangoModelFactory):
+    class Meta:
+        model = models.IntegrationCredential
+
+    team = factory.SubFactory(TeamFactory)
+    access_token = "sandbox-token"
+
+
+class GitHubIntegrationFactory(DjangoModelFactory):
+    class Meta:
+        model = models.GitHubIntegration
+
+    team = factory.SubFactory(TeamFactory)
+    credential = factory.SubFactory(
+        IntegrationCredentialFactory, team=factory.SelfAttribute("..team")
+    )
+    organization_slug = "acme"
+    webhook_secret = factory.Sequence(lambda n: f"webhook-secret-{n}")
+
+
+class TrackedRepositoryFactory(DjangoModelFactory):
+    class Meta:
+        model = models.TrackedRepository
+
+    team = factory.SubFactory(TeamFactory)
+    integration = factory.SubFactory(GitHubIntegrationFactory, team=factory.SelfAttribute("..team"))
+    full_name = factory.Sequence(lambda n: f"acme/repository-{n}")
+
+
+class PullRequestFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PullRequest
+
+    team = factory.SubFactory(TeamFactory)
+    github_repo = "acme/anvil"
+    github_pr_id = factory.Sequence(lambda n: 5_000_000_000 + n)
+    github_pr_number = factory.Sequence(lambda n: n + 1)
+    title = "Make it heavier"
+
+    class Params:
+        merged = factory.Trait(state="merged", merged_at=MERGED_AT, sync_status="pending")
+
+
+class FetchRunFactory(DjangoModelFactory):
+    class Meta:
+        model = models.FetchRun
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+
+
+class WebhookDeliveryFactory(DjangoModelFactory):
+    class Meta:
+        model = models.WebhookDelivery
+
+    endpoint = models.WebhookDelivery.SHARED_ENDPOINT
+    guid = factory.Sequence(lambda n: f"guid-{n}")
+    event = "pull_request"

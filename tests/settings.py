@@ -1,0 +1,22 @@
+"""The project's settings as the tests use them: nothing has to be configured."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+os.environ.setdefault("SECRET_KEY", "only-for-tests")
+os.environ.setdefault("TOKEN_ENCRYPTION_KEYS", Fernet.generate_key().decode())
+os.environ["GITHUB_WEBHOOK_SECRET"] = "shared-webhook-secret"
+os.environ.pop("GITHUB_TOKEN", None)
+
+from project.settings import *  # noqa: F403  (settings are names)
+
+if "sqlite3" in DATABASES["default"]["ENGINE"]:  # noqa: F405
+    # A file, because tests start workers, which are processes of their own.
+    _name = f"metrics_sync-tests-{os.getpid()}.sqlite3"
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / _name)}  # noqa: F405
+
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
