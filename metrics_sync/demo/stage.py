@@ -166,9 +166,9 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         _, alive = psutil.wait_procs([*processes, *family], timeout=5)
-        for process in alive:
+        for survivor in alive:
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                survivor.kill()
         psutil.wait_procs(processes, timeout=5)
 
 

@@ -5,17 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import uuid4
 
-import django_rq
-import psutil
 from django.utils import timezone
-from rich.console import Console
-from rich.table import Table
-from rq import Worker
 
-from metrics_sync.demo.stage import Stage, list_children, wait_for
+from metrics_sync.demo.stage import Stage
 from metrics_sync.models import PullRequest
-from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
-from metrics_sync.sandbox import Fault, Recording, build_pull_request_event, deliver, make_samples
+from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.sandbox import Recording, build_pull_request_event, deliver
 from metrics_sync.sandbox.world import DEFAULT_TOKEN
 
 TEAM = "demo"

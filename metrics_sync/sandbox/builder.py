@@ -269,14 +269,16 @@ class PullRequestBuilder:
         self.pull["head"]["sha"] = self.head_sha
         statuses_url = f"{shapes.API}/repos/{self.full_name}/statuses/{self.head_sha}"
         self.pull["statuses_url"] = self.pull["_links"]["statuses"]["href"] = statuses_url
-        self.pull |= {
-            "commits": len(recording.commits),
-            "changed_files": len(recording.files),
-            "additions": sum(item["additions"] for item in recording.files),
-            "deletions": sum(item["deletions"] for item in recording.files),
-            "comments": len(recording.issue_comments),
-            "review_comments": len(recording.review_comments),
-        }
+        self.pull.update(
+            {
+                "commits": len(recording.commits),
+                "changed_files": len(recording.files),
+                "additions": sum(item["additions"] for item in recording.files),
+                "deletions": sum(item["deletions"] for item in recording.files),
+                "comments": len(recording.issue_comments),
+                "review_comments": len(recording.review_comments),
+            }
+        )
         self._name_pull_request_in_checks()
         if merged is not None:
             self._merge(merged, merged_by=merged_by or self.author)
@@ -295,14 +297,16 @@ class PullRequestBuilder:
 
     def _merge(self, at: float, *, merged_by: str) -> None:
         merge_sha = self.sha("merge")
-        self.pull |= {
-            "state": "closed",
-            "merged": True,
-            "merged_at": self.time(at),
-            "closed_at": self.time(at),
-            "updated_at": self.time(at),
-            "merged_by": shapes.user(merged_by),
-            "merge_commit_sha": merge_sha,
-        }
+        self.pull.update(
+            {
+                "state": "closed",
+                "merged": True,
+                "merged_at": self.time(at),
+                "closed_at": self.time(at),
+                "updated_at": self.time(at),
+                "merged_by": shapes.user(merged_by),
+                "merge_commit_sha": merge_sha,
+            }
+        )
         self.event(at, "merged", login=merged_by, commit_id=merge_sha)
         self.event(at, "closed", login=merged_by)

@@ -124,7 +124,7 @@ def compare(ask: Ask) -> Answer:
 
 
 def _is_named(side: Json | None, name: str) -> bool:
-    return bool(side) and name in {side.get("sha"), side.get("ref"), side.get("label")}
+    return side is not None and name in {side.get("sha"), side.get("ref"), side.get("label")}
 
 
 def _compare(ask: Ask, recording: Recording) -> Answer:

@@ -13,10 +13,11 @@ from typing import Any, Self
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.shapes import Json
 
-SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes and try again."
 PRIMARY = "API rate limit exceeded for user ID 1001."
 INTEGRATION = "Resource not accessible by integration"
 COUNTERS = ("commits", "changed_files", "comments", "review_comments")
+
 
 class FaultKind(StrEnum):
     """What GitHub does to a request instead of, or on the way to, answering it."""
@@ -107,7 +108,7 @@ class Faults:
 
     def __init__(self, *, seed: int = 0) -> None:
         self._lock = threading.Lock()
-        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._random = random.Random(seed)
         self._faults: list[Fault] = []
         self._counts: Counter[str] = Counter()
 
@@ -169,8 +170,9 @@ def _write_answer(fault: Fault, *, now: float) -> Document | None:
             return refuse(fault.status or 403, SECONDARY, headers=wait)
         case FaultKind.PRIMARY_LIMIT:
             seconds = 60 if fault.retry_after is None else fault.retry_after
-            reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(math.ceil(now + seconds))}
-            return refuse(fault.status or 403, PRIMARY, headers=reset)
+            reset = str(math.ceil(now + seconds))
+            used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+            return refuse(fault.status or 403, PRIMARY, headers=used_up)
         case FaultKind.WRONG_TYPE:
             return Document(fault.body)
         case FaultKind.UNKNOWN_REDIRECT:

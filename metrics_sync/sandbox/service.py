@@ -7,13 +7,13 @@ import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from metrics_sync.sandbox import accounts, commits, hooks, pulls, routing
-from metrics_sync.sandbox.answers import Document, Listing, refuse
+# These four enter their routes into the table by being imported.
+from metrics_sync.sandbox import accounts, commits, hooks, pulls, routing  # noqa: F401
+from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.control import add_control_routes
 from metrics_sync.sandbox.faults import (
     PRIMARY,
@@ -24,14 +24,12 @@ from metrics_sync.sandbox.faults import (
     alter_answer,
     replace_answer,
 )
-from metrics_sync.sandbox.limits import Budget, RateLimits
+from metrics_sync.sandbox.limits import RateLimits
 from metrics_sync.sandbox.pages import cut_page, read_number
 from metrics_sync.sandbox.routing import Ask
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Delivery, Hook, Token, World
 
-#: Modules that enter their routes by being imported.
-ROUTE_MODULES = (accounts, commits, hooks, pulls)
 ENTERPRISE_PREFIX = "/api/v3"
 MAX_BODY_BYTES = 256 * 2**20
 LOG_SIZE = 50_000
@@ -83,31 +81,184 @@ class Service:
         self.latency_ms = latency_ms
         self.max_concurrent = max_concurrent
         self.log: deque[SeenRequest] = deque(maxlen=LOG_SIZE)
-        self.statuses: Counter[int] = Counter()
         self._clock = clock
         self._limits = RateLimits(clock)
-        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._random = random.Random(seed)
         self._active: Counter[str] = Counter()
-        self._answered = 0
         self._redeliveries: set[asyncio.Task[Delivery]] = set()
 
     def make_application(self) -> web.Application:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
-        add_control_routes(
-            application, world=self.world, faults=self.faults, statuses=self.statuses
-        )
+        add_control_routes(application, world=self.world, faults=self.faults)
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         started_at = self._clock()
-        ask = locate_request(request, world=self.world, now=started_at)
-        ask = Ask(**{**vars(ask), "body": await _read_body(request)})
-        value = ask.token.value
-        self._active[value] += 1
+        token, refusal = self._authenticate(request, now=started_at)
+        ask = await _read_ask(request, world=self.world, token=token, now=started_at)
+        self._active[token.value] += 1
         try:
-            reply = await self._reply(request, ask)
+            reply = await self._reply(request, ask, refusal)
         finally:
-            self._active[value] -= 1
-        self._record(request, ask, status=reply.status, started_at=started_at)
+            self._active[token.value] -= 1
+        self._record(request, ask, reply, started_at=started_at)
+        for hook, delivery in ask.redeliveries:
+            self._redeliver(hook, delivery)
         return await _send(request, reply)
+
+    def _authenticate(self, request: web.Request, *, now: float) -> tuple[Token, Document | None]:
+        """Find whose request it is; a token that nobody issued, or that expired, is refused."""
+        _, _, value = request.headers.get("Authorization", "").partition(" ")
+        if not value:
+            return self.world.anonymous, None
+        if value.count(".") == 2:
+            return Token(value), accounts.check_app_token(value, now=now)
+        token = self.world.tokens.get(value)
+        if token is None or (token.expires_at is not None and token.expires_at <= now):
+            return Token(value), refuse(401)
+        return token, None
+
+    async def _reply(self, request: web.Request, ask: Ask, refusal: Document | None) -> _Reply:
+        struck = self.faults.strike(
+            ask.canonical_path, query=request.query_string, token=ask.token.value
+        )
+        await asyncio.sleep(self._draw_latency() + sum(fault.seconds for fault in struck))
+        fault = next((item for item in struck if item.kind != FaultKind.SLOW), None)
+        budget = self._limits.look(ask.token) if refusal is None else None
+        ask = replace(ask, budget=budget)
+        given = refusal or self._refuse_too_many(ask)
+        if given is None and fault is not None:
+            given = replace_answer(fault, now=ask.now)
+        answer = given or self._answer(ask, fault)
+        document = _cut(answer, ask) if isinstance(answer, Listing) else answer
+        return self._write(request, document, ask, fault)
+
+    def _draw_latency(self) -> float:
+        low, high = _span(self.latency_ms)
+        return self._random.uniform(low, high) / 1000
+
+    def _refuse_too_many(self, ask: Ask) -> Document | None:
+        if ask.budget is not None and ask.budget.remaining == 0 and ask.path != "/rate_limit":
+            return refuse(403, PRIMARY)
+        if self._active[ask.token.value] > self.max_concurrent:
+            return refuse(403, SECONDARY, headers={"Retry-After": "60"})
+        return None
+
+    def _answer(self, ask: Ask, fault: Fault | None) -> Answer:
+        with self.world.lock:
+            found = routing.answer(ask)
+        return found if fault is None else alter_answer(fault, found)
+
+    def _write(
+        self, request: web.Request, document: Document, ask: Ask, fault: Fault | None
+    ) -> _Reply:
+        """Add what every answer carries; one that the client has already is not counted."""
+        body, status = document.encode(), document.status
+        headers = {"Content-Type": document.content_type, "Server": "github.com"}
+        if status == 200:
+            headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()}"'
+            if headers["ETag"] in request.headers.get("If-None-Match", ""):
+                status, body = 304, b""
+        if ask.budget is not None:
+            if status != 304 and not document.is_free and ask.budget.remaining:
+                ask.budget.used += 1
+            headers |= ask.budget.to_headers()
+        if ask.token.is_classic:
+            headers["X-OAuth-Scopes"] = ask.token.scopes
+        return _Reply(status, body, {**headers, **document.headers}, fault)
+
+    def _record(self, request: web.Request, ask: Ask, reply: _Reply, *, started_at: float) -> None:
+        is_lost = reply.fault is not None and reply.fault.kind == FaultKind.RESET
+        seen = SeenRequest(
+            method=ask.method,
+            path=ask.path,
+            query=request.query_string,
+            token=ask.token.value,
+            status=0 if is_lost else reply.status,
+            conditional="If-None-Match" in request.headers,
+            started_at=started_at,
+            canonical_path=ask.canonical_path,
+        )
+        self.log.append(seen)
+
+    def _redeliver(self, hook: Hook, delivery: Delivery) -> None:
+        again = asyncio.to_thread(
+            send_event,
+            self.world,
+            hook,
+            event=delivery.event,
+            payload=delivery.payload,
+            guid=delivery.guid,
+            redelivery=True,
+        )
+        task = asyncio.create_task(again)
+        self._redeliveries.add(task)
+        task.add_done_callback(self._redeliveries.discard)
+
+
+async def _read_ask(request: web.Request, *, world: World, token: Token, now: float) -> Ask:
+    path = request.path.removesuffix("/") or "/"
+    root = f"{request.scheme}://{request.host}"
+    if path.startswith(ENTERPRISE_PREFIX):
+        path, root = path.removeprefix(ENTERPRISE_PREFIX), f"{root}{ENTERPRISE_PREFIX}"
+    try:
+        body = await request.json() if request.can_read_body else None
+    except ValueError:
+        body = None
+    ask = Ask(
+        world=world,
+        method=request.method,
+        path=path,
+        root=root,
+        token=token,
+        now=now,
+        query=dict(request.query),
+        body=body,
+    )
+    with world.lock:
+        return routing.locate(ask)
+
+
+def _span(latency_ms: Latency) -> tuple[float, float]:
+    return latency_ms if isinstance(latency_ms, tuple) else (latency_ms, latency_ms)
+
+
+def _cut(listing: Listing, ask: Ask) -> Document:
+    shown, link = cut_page(listing.items, ask.query, url=ask.link_url)
+    total = len(listing.items) if listing.total is None else listing.total
+    page = read_number(ask.query.get("page"), default=1)
+    headers = {"Link": link} if link else {}
+    return Document(listing.render(shown, page, total), headers=headers)
+
+
+async def _send(request: web.Request, reply: _Reply) -> web.StreamResponse:
+    kind = reply.fault.kind if reply.fault else None
+    if kind == FaultKind.RESET:
+        _reset_connection(request)
+        return web.Response()
+    if kind == FaultKind.GARBAGE and reply.fault is not None:
+        text = reply.fault.body if reply.fault.body is not None else "<html>}{ no JSON"
+        return web.Response(body=str(text).encode(), content_type="application/json")
+    if kind == FaultKind.TRUNCATED:
+        return await _send_half(request, reply)
+    return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+
+
+async def _send_half(request: web.Request, reply: _Reply) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    response.content_length = len(reply.body)
+    await response.prepare(request)
+    await response.write(reply.body[: len(reply.body) // 2])
+    _reset_connection(request)
+    return response
+
+
+def _reset_connection(request: web.Request) -> None:
+    """Close at once with a TCP reset, as a load balancer does that gives up."""
+    transport = request.transport
+    if transport is None:
+        return
+    connected = transport.get_extra_info("socket")
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -218,8 +218,10 @@ def _build_issue(recording: Recording) -> Json:
     pull = recording.pull
     url = f"{shapes.API}/repos/{recording.repo}/issues/{recording.number}"
     links = ("url", "html_url", "diff_url", "patch_url", "merged_at")
-    shared = ("html_url", "number", "title", "user", "labels", "state", "locked", "created_at")
-    shared += ("updated_at", "closed_at", "comments", "body", "draft", "author_association")
+    shared = [
+        *("html_url", "number", "title", "user", "labels", "state", "locked", "created_at"),
+        *("updated_at", "closed_at", "comments", "body", "draft", "author_association"),
+    ]
     return {
         "url": url,
         "repository_url": f"{shapes.API}/repos/{recording.repo}",
@@ -249,7 +251,7 @@ def _build_installation(installation_id: int, account: str) -> Json:
         "repository_selection": "selected",
         "access_tokens_url": f"{shapes.API}/app/installations/{installation_id}/access_tokens",
         "repositories_url": f"{shapes.API}/installation/repositories",
-        "html_url": f"{shapes.WEB}/organizations/{account}/settings/installations/{installation_id}",
+        "html_url": f"{shapes.WEB}/apps/metrics/installations/{installation_id}",
         "app_id": 29_310,
         "app_slug": "metrics",
         "target_id": shapes.make_id(account, start=1_000),
