@@ -20,7 +20,7 @@ $(REQUIREMENTS): requirements/base.txt requirements/dev.txt
 install: $(REQUIREMENTS)  ## make the virtual environment in .venv
 
 demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
-	$(BIN)/python manage.py demo $(ARGS)
+	DEBUG=1 $(BIN)/python manage.py demo $(ARGS)
 
 test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)

@@ -33,7 +33,7 @@ def discover(
         bookmark = repository.discovered_until
         start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_LOOK)
         try:
-            items = asyncio.run(_fetch_merges(repository, start))
+            items = asyncio.run(_fetch_merges(Access.of(repository), repository, start))
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
@@ -47,8 +47,9 @@ def discover(
         yield repository, found, ""
 
 
-async def _fetch_merges(repository: TrackedRepository, start: datetime) -> list[PullRequestItem]:
-    access = Access.of(repository)
+async def _fetch_merges(
+    access: Access, repository: TrackedRepository, start: datetime
+) -> list[PullRequestItem]:
     async with GitHub(api_url=access.api_url, token=access.token) as github:
         pages = fetch_merges(github, repository.full_name, since=start)
         return [item async for page in pages for item in page]

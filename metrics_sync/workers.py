@@ -8,16 +8,27 @@ from rq import Worker
 from metrics_sync.github import prepare_api
 from metrics_sync.models import GitHubIntegration
 
+#: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
+#: its worker; RQ's ten minutes are too long for a pull request that waits for its retry.
+LOOK_AROUND_SECONDS = 30
+#: RQ wakes an idle worker 15 s before its time to live ends.
+TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
+
 
 class FetchWorker(Worker):
-    """An RQ worker that has the GitHub client ready before the first job."""
+    """An RQ worker that has the GitHub client ready before the first job.
+
+    It takes over the scheduler of a worker that was killed, within about a minute and a half:
+    RQ's lock lasts 61 s.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["worker_ttl"] = TIME_TO_LIVE_SECONDS
+        options["maintenance_interval"] = LOOK_AROUND_SECONDS
+        super().__init__(*args, **options)
 
     def work(self, *args: Any, **options: Any) -> bool:
-        roots = {integration.get_api_root() for integration in _list_integrations()}
+        roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
         return super().work(*args, **options)
-
-
-def _list_integrations() -> Any:
-    return GitHubIntegration.objects.only("api_url")

@@ -161,7 +161,7 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
     try:
         yield
     finally:
-        family = [child for parent in processes for child in list_children(parent)]
+        family = [child for parent in processes for child in _list_children(parent)]
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -172,8 +172,14 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
         psutil.wait_procs(processes, timeout=5)
 
 
-def list_children(process: psutil.Process) -> list[psutil.Process]:
-    """Return the processes that a process started, and what those started."""
+def kill(process: psutil.Process) -> None:
+    """End a process and what it started with SIGKILL, as a machine does that runs out of memory."""
+    for member in [process, *_list_children(process)]:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def _list_children(process: psutil.Process) -> list[psutil.Process]:
     try:
         children: list[psutil.Process] = process.children(recursive=True)
     except psutil.NoSuchProcess:

@@ -73,7 +73,10 @@ class SandboxServer:
 
     async def _start(self) -> str:
         self._runner = web.AppRunner(
-            self._service.make_application(), access_log=None, shutdown_timeout=0
+            self._service.make_application(),
+            access_log=None,
+            shutdown_timeout=0.1,
+            handler_cancellation=True,
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
