@@ -97,7 +97,12 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     repositories = TrackedRepository.objects.matching(pull_request)
-    repository = repositories.select_related("integration").first()
+    # Secrets are read where a failure to decrypt them is recorded on the row.
+    repository = (
+        repositories.select_related("integration__credential")
+        .defer("integration__webhook_secret", "integration__credential__access_token")
+        .first()
+    )
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
@@ -223,7 +228,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
     elif job is not None and outcome.wait_until:
         pull_request.mark_waiting(job_id=run.job_id, **changes)
     else:
-        changes["retry_at"] = timezone.now() + _pause_after(pull_request.sync_attempts)
+        changes["retry_at"] = _choose_retry_at(pull_request, outcome)
         if status == FetchRun.Status.PARTIAL:
             pull_request.mark_partial(job_id=run.job_id, **changes)
         elif job is not None and job.should_retry and outcome.may_pass:
@@ -240,9 +245,15 @@ def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:
     return FetchRun.Status.PARTIAL if held else FetchRun.Status.FAILED
 
 
-def _pause_after(attempts: int) -> timedelta:
-    doublings = min(max(attempts - 1, 0), 10)
-    return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+def _choose_retry_at(pull_request: PullRequest, outcome: Outcome) -> datetime | None:
+    """Say from when on the clock may try again; None: as soon as nothing else is in the way.
+
+    A refused token is in the way until there is a new one, which must not wait any longer.
+    """
+    if any(isinstance(error, CredentialRejectedError) for error in outcome.errors.values()):
+        return None
+    doublings = min(max(pull_request.sync_attempts - 1, 0), 10)
+    return timezone.now() + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
 def _measure(pull_request: PullRequest) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
     repositories = TrackedRepository.objects.active().named(full_name)
     if team_slug:
         repositories = repositories.filter(team__slug=team_slug)
-    found = list(repositories.select_related("team", "integration")[:2])
+    repositories = repositories.select_related("team", "integration__credential")
+    secrets = ("integration__webhook_secret", "integration__credential__access_token")
+    found = list(repositories.defer(*secrets)[:2])
     if len(found) > 1:
         raise AmbiguousTeamError(f"Several teams track {full_name}; say which with --team.")
     if found:

@@ -152,7 +152,6 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = VAR_DIR / "static"
 # Served straight from the packages, so that no collectstatic has to run before the first start.
 WHITENOISE_USE_FINDERS = True
 

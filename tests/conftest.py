@@ -1,14 +1,24 @@
-"""What tests share: a Redis of their own and a pretend GitHub, both real servers."""
+"""What tests share: a Redis of their own, a pretend GitHub, and workers: all of them real."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import quote, urlsplit
 
+import psutil
 import pytest
-from pytest_django.fixtures import SettingsWrapper
+from django.conf import settings as django_settings
+from django.db import connection
+from pytest_django import Settings
 from redis import Redis
 
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
+
+MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +29,9 @@ def broker_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def redis(broker_url: str, settings: SettingsWrapper) -> Iterator[Redis]:
+def redis(broker_url: str, settings: Settings) -> Iterator[Redis]:
     """An empty Redis that the queues use."""
-    _use_redis(settings, broker_url)
+    use_redis(settings, broker_url)
     with Redis.from_url(broker_url) as client:
         client.flushdb()
         yield client
@@ -29,20 +39,83 @@ def redis(broker_url: str, settings: SettingsWrapper) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def redis_down(settings: SettingsWrapper) -> None:
+def redis_down(settings: Settings) -> None:
     """Queues whose Redis does not answer."""
-    _use_redis(settings, "redis://127.0.0.1:1/0")
+    use_redis(settings, "redis://127.0.0.1:1/0")
 
 
-def _use_redis(settings: SettingsWrapper, url: str) -> None:
-    settings.RQ_QUEUES = {
-        name: {**queue, "URL": url} for name, queue in settings.RQ_QUEUES.items()
-    }
+def use_redis(settings: Settings, url: str) -> None:
+    settings.RQ_QUEUES = {name: {**queue, "URL": url} for name, queue in settings.RQ_QUEUES.items()}
 
 
 @pytest.fixture
-def sandbox(settings: SettingsWrapper) -> Iterator[SandboxServer]:
+def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
     with SandboxServer() as server:
         settings.GITHUB_API_URL = server.url
         yield server
+
+
+@pytest.fixture
+def environment(transactional_db: None, broker_url: str, redis: Redis) -> dict[str, str]:
+    """What another process needs to see this test's database, Redis and GitHub."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        database_url = f"sqlite:///{name}"
+    else:
+        database_url = (
+            urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{quote(name)}").geturl()
+        )
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": broker_url,
+        "GITHUB_API_URL": django_settings.GITHUB_API_URL,
+    }
+
+
+class Workers:
+    """Starts the worker that the Procfile runs, as processes of their own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.command = [*MANAGE, "rqworker", "pr-data", "pr-data-bulk"]
+        self.environment = environment
+        self.started: list[psutil.Popen] = []
+
+    def drain(self) -> None:
+        """Work until both queues are empty."""
+        command = [*self.command, "--burst"]
+        subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE_SECONDS)
+
+    def start(self) -> psutil.Popen:
+        """Work until the end of the test."""
+        worker = psutil.Popen([*self.command, "--with-scheduler"], env=self.environment)
+        self.started.append(worker)
+        return worker
+
+    def kill(self) -> None:
+        """End every worker started here, and its children, with SIGKILL."""
+        for worker in self.started:
+            if worker.poll() is None:
+                family = [worker, *worker.children(recursive=True)]
+                for process in family:
+                    process.kill()
+                psutil.wait_procs(family)
+        self.started.clear()
+
+
+@pytest.fixture
+def workers(sandbox: SandboxServer, environment: dict[str, str]) -> Iterator[Workers]:
+    environment["GITHUB_API_URL"] = sandbox.url
+    started = Workers(environment)
+    yield started
+    started.kill()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Look ten times a second until another process has done its part."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain"
+        time.sleep(0.1)

@@ -74,9 +74,19 @@ class IntegrationCredential(models.Model):
         self.revoked_at = self.revoked_at or now
 
     def store_token(self, token: str) -> None:
-        """Replace the token and forget that an older one was refused."""
-        self.access_token, self.revoked_at = token, None
-        self.save(update_fields=["access_token", "revoked_at"])
+        """Replace the token, and forget that an older one was refused or had to wait."""
+        self.access_token = token
+        self.revoked_at = self.wait_until = None
+        self.rate_limit_remaining = self.rate_limit_resets_at = None
+        self.save(
+            update_fields=[
+                "access_token",
+                "revoked_at",
+                "wait_until",
+                "rate_limit_remaining",
+                "rate_limit_resets_at",
+            ]
+        )
 
 
 class GitHubIntegration(models.Model):

@@ -119,7 +119,7 @@ def apply_pull_request(
     return [*names, "author"]
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     """Write the lists of a snapshot and copy its pull request onto the row, which stays unsaved.
 

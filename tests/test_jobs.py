@@ -1,0 +1,345 @@
+"""What a worker runs, against a GitHub that misbehaves over real HTTP."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    Recording,
+    SandboxServer,
+    make_recording,
+)
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+
+REPOSITORY = "acme/anvil"
+NAMES = ("commits", "files", "check_runs", "issue_comments", "review_comments", "reviews")
+
+
+@pytest.fixture
+def repository(db: None) -> TrackedRepository:
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    return TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+
+
+@pytest.fixture
+def credential(repository: TrackedRepository) -> IntegrationCredential:
+    return repository.integration.credential
+
+
+def add_merge(sandbox: SandboxServer, team: Any, recording: Recording) -> PullRequest:
+    """Put a merge into GitHub, and its row, as a webhook leaves it, into our database."""
+    sandbox.world.add(recording)
+    return PullRequestFactory(
+        merged=True,
+        team=team,
+        github_repo=recording.repo,
+        github_pr_id=recording.pull["id"],
+        github_pr_number=recording.number,
+    )
+
+
+@pytest.fixture
+def pull_request(sandbox: SandboxServer, repository: TrackedRepository) -> PullRequest:
+    return add_merge(sandbox, repository.team, make_recording(REPOSITORY, 7))
+
+
+def break_section(sandbox: SandboxServer, name: str = "/reviews", **options: Any) -> Fault:
+    """Let GitHub answer one section with 502, or what the options say."""
+    kind = options.pop("kind", FaultKind.STATUS)
+    return sandbox.faults.add(Fault(kind, path=name, **options))
+
+
+def run_queue(redis: Redis, *rows: PullRequest) -> list[Job]:
+    """Queue rows and work in this process until the queue is empty; scheduled jobs stay."""
+    for row in rows:
+        assert enqueue_fetch(row, queue_name=MERGES)
+    SimpleWorker([Queue(MERGES, connection=redis)], connection=redis).work(burst=True)
+    for row in rows:
+        row.refresh_from_db()
+    return [Job.fetch(row.sync_job_id, connection=redis) for row in rows]
+
+
+def test_everything_is_fetched_counted_and_proven(pull_request: PullRequest) -> None:
+    """Complete means verified, and the receipt is the proof."""
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    counts = dict(zip(NAMES, (3, 5, 3, 2, 3, 2), strict=True))
+    assert result == {
+        **{f"{name}_synced": count for name, count in counts.items()},
+        "requests_made": 7,
+        "errors": [],
+    }
+    assert pull_request.sync_status == "complete"
+    assert {name: entry["stored"] for name, entry in pull_request.receipt.items()} == counts
+    assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
+
+
+def test_missing_pull_request_is_said_and_not_tried_again(db: None) -> None:
+    """A row can be deleted while its job waits."""
+    assert fetch_pr_complete_data(404) == {
+        "error": "There is no pull request with the id 404 here."
+    }
+
+
+def test_pull_request_of_no_tracked_repository_becomes_untracked(db: None) -> None:
+    """Nobody's token may be used for a repository that its team does not track."""
+    row = PullRequestFactory(merged=True)
+
+    result = fetch_pr_complete_data(row.pk)
+
+    row.refresh_from_db()
+    assert (list(result), row.sync_status) == (["error"], "untracked")
+
+
+def test_fetching_twice_changes_nothing(pull_request: PullRequest) -> None:
+    """Jobs are run twice whenever a queue or a person is in doubt."""
+    fetch_pr_complete_data(pull_request.pk)
+    before = {name: _read_keys(pull_request, name) for name in ("commits", "files", "comments")}
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert before == {name: _read_keys(pull_request, name) for name in before}
+
+
+def _read_keys(row: PullRequest, name: str) -> list[int]:
+    return sorted(getattr(row, name).values_list("pk", flat=True))
+
+
+def test_what_github_no_longer_lists_is_removed(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Deleted comments would otherwise be counted for ever."""
+    fetch_pr_complete_data(pull_request.pk)
+    gone = sandbox.world.recording(REPOSITORY, 7).issue_comments[0]["id"]
+    sandbox.world.delete_comment(REPOSITORY, 7, gone)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert not pull_request.comments.filter(github_comment_id=gone).exists()
+    assert pull_request.total_comments == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_failing_section_leaves_the_others(
+    sandbox: SandboxServer, pull_request: PullRequest, name: str
+) -> None:
+    """Partial data is better than none, as long as it is called partial."""
+    path = {"issue_comments": "/issues/7/comments", "review_comments": "/pulls/7/comments"}
+    break_section(sandbox, path.get(name, f"/{name.replace('_', '-')}$"))
+
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert pull_request.sync_status == "partial"
+    assert [error.split(":")[0] for error in result["errors"]] == [name]
+    others = {part for part in NAMES if pull_request.receipt[part]["result"] == "verified"}
+    assert others == set(NAMES) - {name}
+
+
+def test_retry_asks_only_for_what_is_missing(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Requests are a budget that merges of other pull requests need."""
+    fault = break_section(sandbox, times=2)
+    fetch_pr_complete_data(pull_request.pk)
+    asked_before = len(sandbox.requests)
+
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    again = [request.path.rpartition("/")[2] for request in sandbox.requests[asked_before:]]
+    assert (fault.inflicted, again, result["errors"]) == (2, ["7", "reviews"], [])
+
+
+def test_metrics_of_missing_sections_are_unknown_and_not_zero(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A zero would be believed."""
+    break_section(sandbox)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    unknown = (pull_request.review_rounds, pull_request.avg_fix_response_hours)
+    assert unknown == (None, None)
+    assert pull_request.commits_after_first_review is None
+    assert pull_request.total_comments == 5
+
+
+def test_missing_permission_is_named(sandbox: SandboxServer, pull_request: PullRequest) -> None:
+    """The operator must read what to tick, not only that something is forbidden."""
+    break_section(sandbox, "/check-runs", kind=FaultKind.PERMISSION, permissions="checks=read")
+
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    assert "checks=read" in result["errors"][0]
+
+
+def test_passing_fault_uses_one_retry_after_another(
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+) -> None:
+    """RQ waits for us, and the row says what it waits for."""
+    break_section(sandbox, r"/pulls/7$")
+
+    [job] = run_queue(redis, pull_request)
+
+    assert (job.get_status(), job.retries_left) == ("scheduled", 2)
+    assert pull_request.sync_status == "queued"
+    assert "502" in pull_request.sync_error
+
+
+def test_last_retry_leaves_the_row_failed(
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+) -> None:
+    """A row that waits for a job that never comes would be lost."""
+    break_section(sandbox, r"/pulls/7$")
+    [job] = run_queue(redis, pull_request)
+    job.retries_left = 0
+    job.save()
+    Queue(MERGES, connection=redis).enqueue_job(job)
+
+    SimpleWorker([MERGES], connection=redis).work(burst=True)
+
+    pull_request.refresh_from_db()
+    assert (job.get_status(), pull_request.sync_status) == ("failed", "failed")
+
+
+@pytest.mark.parametrize("kind", [FaultKind.PRIMARY_LIMIT, FaultKind.SECONDARY_LIMIT])
+def test_rate_limit_parks_the_job_without_using_a_retry(
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, kind: FaultKind
+) -> None:
+    """GitHub names the moment; three quick retries would all be lost before it."""
+    break_section(sandbox, kind=kind, retry_after=300)
+
+    [job] = run_queue(redis, pull_request)
+
+    assert (job.get_status(), job.retries_left) == ("scheduled", 3)
+    assert pull_request.sync_status == "queued"
+    [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
+    assert 295 < due - timezone.now().timestamp() < 320
+
+
+def test_others_of_a_limited_token_send_nothing(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+) -> None:
+    """Going on asking gets a token banned."""
+    credential.wait_until = timezone.now() + timedelta(minutes=5)
+    credential.save()
+
+    [job] = run_queue(redis, pull_request)
+
+    assert (sandbox.requests, job.retries_left) == ([], 3)
+    assert (job.get_status(), pull_request.sync_status) == ("scheduled", "queued")
+    assert "rate limit" in pull_request.sync_error
+
+
+def test_refused_token_is_noted_once_and_asked_with_no_more(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+) -> None:
+    """Five hundred failures say less than one revoked credential."""
+    other = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
+    sandbox.world.revoke_token(DEFAULT_TOKEN)
+    fetch_pr_complete_data(pull_request.pk)
+    asked_before = len(sandbox.requests)
+
+    result = fetch_pr_complete_data(other.pk)
+
+    credential.refresh_from_db()
+    pull_request.refresh_from_db()
+    assert (credential.revoked_at is None, asked_before) == (False, len(sandbox.requests))
+    assert (pull_request.sync_status, pull_request.retry_at) == ("failed", None)
+    assert "manage.py connect" in result["errors"][0]
+
+
+def test_failed_fetch_leaves_older_rows_as_they_were(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A bad moment of GitHub must not cost data."""
+    fetch_pr_complete_data(pull_request.pk)
+    break_section(sandbox, "")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    counts = (pull_request.commits.count(), pull_request.reviews.count())
+    assert counts == (3, 2)
+
+
+def test_second_job_leaves_a_running_row_alone(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Two jobs at once would cost twice the requests."""
+    pull_request.mark_running(job_id="first")
+
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    assert (list(result), sandbox.requests) == (["error"], [])
+
+
+def test_run_of_a_killed_process_is_closed(pull_request: PullRequest) -> None:
+    """A run that never ends would look like one at work."""
+    FetchRun.start(pull_request, job_id="killed")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert [run.status for run in pull_request.fetch_runs.all()] == ["complete", "failed"]
+
+
+def test_undecryptable_token_is_on_the_row_and_in_the_job(
+    pull_request: PullRequest, credential: IntegrationCredential, redis: Redis
+) -> None:
+    """A lost key must not look like a fault of GitHub."""
+    _spoil_token(credential)
+
+    run_queue(redis, pull_request)
+
+    assert "TOKEN_ENCRYPTION_KEYS" in pull_request.sync_error
+
+
+def _spoil_token(credential: IntegrationCredential) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE metrics_sync_integrationcredential SET access_token = 'x' WHERE id = %s",
+            [credential.pk],
+        )
+
+
+def count_queries(row: PullRequest) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        fetch_pr_complete_data(row.pk)
+    return len([query for query in queries if "SAVEPOINT" not in query["sql"]])
+
+
+def test_ordinary_pull_request_takes_25_queries_at_most(pull_request: PullRequest) -> None:
+    """The budget of a fetch, from the first look at the row to `complete`."""
+    assert count_queries(pull_request) <= 25
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite splits long statements")
+def test_number_of_queries_does_not_depend_on_the_number_of_items(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """A pull request with 3,000 files must not take 3,000 round trips."""
+    sizes = {"commits": 240, "files": 3000, "issue_comments": 500, "lines_per_file": 4}
+    large = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9, **sizes))
+
+    assert count_queries(large) == count_queries(pull_request)
