@@ -41,16 +41,20 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
     return team, Access(api_url=settings.GITHUB_API_URL, token=token)
 
 
-def get_pull_request(team: Team, access: Access, full_name: str, number: int) -> PullRequest:
-    """Return the team's row, asking GitHub for the id of one that we do not have.
+def get_pull_request(
+    team: Team, access: Access, full_name: str, number: int
+) -> tuple[PullRequest, int]:
+    """Return the team's row, and how many requests it took to find it.
+
+    GitHub is asked, once, for the id of one that we do not have.
 
     A new row is bare until it is fetched, and written past the signal: the caller is about to
     fetch it. Raises GitHubError when GitHub does not have it either.
     """
     rows = PullRequest.objects.filter(team=team).in_repositories([full_name])
-    row = rows.filter(github_pr_number=number).first()
+    row, requests_made = rows.filter(github_pr_number=number).first(), 0
     if row is None:
-        item = asyncio.run(_fetch_item(access, full_name, number))
+        item, requests_made = asyncio.run(_fetch_item(access, full_name, number))
         new = PullRequest(
             team=team,
             github_repo=full_name,
@@ -65,9 +69,9 @@ def get_pull_request(team: Team, access: Access, full_name: str, number: int) ->
             update_fields=["github_pr_number"],
         )
         row = rows.get(github_pr_number=number)
-    return row
+    return row, requests_made
 
 
-async def _fetch_item(access: Access, full_name: str, number: int) -> PullRequestItem:
+async def _fetch_item(access: Access, full_name: str, number: int) -> tuple[PullRequestItem, int]:
     async with GitHub(api_url=access.api_url, token=access.token) as github:
-        return await fetch_pull_request(github, full_name, number)
+        return await fetch_pull_request(github, full_name, number), github.requests_made

@@ -33,5 +33,7 @@ def logging_config(*, log_format: str) -> dict[str, Any]:
             # httpx2 writes a line for every request; the fetch writes one for every PR.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
+            # The one immediate repetition of a request is counted among the requests made.
+            "stamina": {"level": "ERROR"},
         },
     }

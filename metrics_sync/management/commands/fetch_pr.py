@@ -49,12 +49,13 @@ class Command(BaseCommand):
             raise CommandError("NUMBER is the pull request's number, 1 or more.", returncode=2)
         try:
             team, access = find_access(full_name, team_slug=options["team"])
-            pull_request = get_pull_request(team, access, full_name, number)
+            pull_request, requests_made = get_pull_request(team, access, full_name, number)
             result = fetch_now(pull_request, lambda: access)
         except MetricsSyncError as error:
             raise CommandError(f"{full_name}#{number}: {error}") from error
         if "error" in result:
             raise CommandError(result["error"])
+        result["requests_made"] += requests_made
         pull_request.refresh_from_db()
         if options["json"]:
             self.stdout.write(json.dumps(_describe(pull_request, result), default=str))

@@ -1,0 +1,135 @@
+"""`manage.py fetch_pr`: one pull request, now, in this process."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from metrics_sync.models import PullRequest
+from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from tests.conftest import MANAGE
+from tests.factories import TrackedRepositoryFactory
+
+REPOSITORY = "acme/anvil"
+
+
+@pytest.fixture(autouse=True)
+def _acme(sandbox: SandboxServer, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+    sandbox.world.add(make_recording(REPOSITORY, 7))
+
+
+def fetch(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    call_command("fetch_pr", REPOSITORY, "7", "--json", *arguments)
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+def test_untracked_repository_is_fetched_for_the_team_local(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It works before anything is set up."""
+    printed = fetch(capsys)
+
+    assert (printed["team"], printed["sync_status"], printed["requests_made"]) == (
+        "local",
+        "complete",
+        8,
+    )
+    assert printed["metrics"]["review_rounds"] == 1
+    assert PullRequest.objects.get().commits.count() == printed["commits_synced"] == 3
+
+
+def test_tracked_repository_is_asked_with_its_own_token(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token of the environment is somebody else's."""
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_of_somebody_else")
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    repository = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+
+    printed = fetch(capsys)
+
+    assert printed["team"] == repository.team.slug
+    assert {request.token for request in sandbox.requests} == {DEFAULT_TOKEN}
+
+
+def test_repository_of_two_teams_wants_to_know_which(capsys: pytest.CaptureFixture[str]) -> None:
+    """It must not guess whose rows to write."""
+    TrackedRepositoryFactory(full_name=REPOSITORY)
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    mine = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+
+    with pytest.raises(CommandError, match="--team"):
+        fetch(capsys)
+    printed = fetch(capsys, "--team", mine.team.slug)
+
+    assert {row.team for row in PullRequest.objects.all()} == {mine.team}
+    assert printed["sync_status"] == "complete"
+
+
+def test_table_shows_receipt_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    """What people read, as against what programs read."""
+    call_command("fetch_pr", REPOSITORY, "7")
+
+    printed = capsys.readouterr().out
+    for shown in ("review_comments", "verified", "avg_fix_response_hours", "complete, 8 requests"):
+        assert shown in printed
+
+
+def test_partial_fetch_prints_what_came_and_exits_1(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts look at the exit code, people at what is missing."""
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=500))
+
+    with pytest.raises(CommandError, match="is partial, not complete"):
+        call_command("fetch_pr", REPOSITORY, "7", "--json")
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["errors"] == ["files: GitHub answered 500 Server Error"]
+    assert printed["commits_synced"] == 3
+
+
+@pytest.mark.parametrize("number", ["0", "-7"])
+def test_impossible_number_is_wrong_usage(number: str) -> None:
+    """GitHub is not even asked."""
+    with pytest.raises(CommandError) as raised:
+        call_command("fetch_pr", REPOSITORY, "--", number)
+
+    assert raised.value.returncode == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        pytest.param(["acme/nothing", "7"], {}, "not there, or not visible", id="no repository"),
+        pytest.param(
+            [REPOSITORY, "7"],
+            {"GITHUB_TOKEN": "ghp_wrong"},
+            "does not accept the token",
+            id="bad token",
+        ),
+        pytest.param(
+            [REPOSITORY, "7"],
+            {"GITHUB_API_URL": "http://127.0.0.1:1"},
+            "no answer from GitHub",
+            id="no network",
+        ),
+    ],
+)
+def test_the_three_likeliest_mistakes_are_one_clear_line(
+    environment: dict[str, str], arguments: list[str], changes: dict[str, str], message: str
+) -> None:
+    """A traceback tells an operator nothing."""
+    environment |= {"GITHUB_TOKEN": DEFAULT_TOKEN, **changes}
+
+    command = [*MANAGE, "fetch_pr", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.strip().splitlines()
+    assert message in line

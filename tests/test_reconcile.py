@@ -1,0 +1,253 @@
+"""What reconcile finds, takes and leaves alone."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from redis import Redis
+from rq import Queue
+
+from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue_due
+from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
+
+REPOSITORY = "acme/anvil"
+
+
+@pytest.fixture
+def repository(db: None) -> TrackedRepository:
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    return TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+
+
+def add(repository: TrackedRepository, **values: Any) -> PullRequest:
+    """Make a merged row; `minutes_ago` says since when it waits.
+
+    The values are written past `save()`, which turns every new merge into a pending one.
+    """
+    moment = timezone.now() - timedelta(minutes=values.pop("minutes_ago", 11))
+    values = {"queued_at": moment, "fetch_started_at": moment, **values}
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=repository.full_name)
+    PullRequest.objects.filter(pk=row.pk).update(**values)
+    return PullRequest.objects.get(pk=row.pk)
+
+
+def find(**scope: Any) -> list[tuple[PullRequest, str]]:
+    return [(finding.pull_request, finding.reason) for finding in find_dropped(Scope(**scope))]
+
+
+@pytest.mark.usefixtures("redis")
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        pytest.param({"sync_status": "failed"}, "failed", id="failed"),
+        pytest.param({"sync_status": "partial"}, "partial", id="partial"),
+        pytest.param({"sync_status": "pending"}, "missing", id="redis was down"),
+        pytest.param({"sync_status": "idle"}, "missing", id="written past the signal"),
+        pytest.param({"sync_status": "untracked"}, "missing", id="tracked since"),
+        pytest.param(
+            {"sync_status": "complete", "github_pr_number": None}, "missing", id="no number"
+        ),
+        pytest.param({"sync_status": "queued"}, "stuck", id="its job is gone"),
+        pytest.param({"sync_status": "running"}, "stuck", id="its worker is gone"),
+        pytest.param({"sync_status": "running", "fetch_started_at": None}, "stuck", id="no times"),
+    ],
+)
+def test_what_was_let_fall_is_found(
+    repository: TrackedRepository, values: dict[str, Any], reason: str
+) -> None:
+    """No state may be a trap."""
+    row = add(repository, **values)
+
+    assert find() == [(row, reason)]
+
+
+@pytest.mark.usefixtures("redis")
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"sync_status": "complete"}, id="complete"),
+        pytest.param({"sync_status": "queued", "minutes_ago": 9}, id="queued just now"),
+        pytest.param({"sync_status": "running", "minutes_ago": 9}, id="running just now"),
+        pytest.param({"sync_status": "idle", "state": "open"}, id="not merged"),
+    ],
+)
+def test_what_is_well_is_left_alone(repository: TrackedRepository, values: dict[str, Any]) -> None:
+    """Every needless fetch costs seven requests."""
+    add(repository, **values)
+
+    assert find() == []
+
+
+@pytest.mark.usefixtures("redis")
+def test_queued_row_whose_job_waits_in_redis_is_not_stuck(repository: TrackedRepository) -> None:
+    """Behind a backfill, or parked until a rate limit resets, jobs wait for longer."""
+    row = add(repository)
+    enqueue_fetch(row, queue_name=MERGES)
+    PullRequest.objects.update(queued_at=timezone.now() - timedelta(hours=1))
+
+    assert find() == []
+
+
+@pytest.mark.usefixtures("redis")
+def test_scope_narrows_the_search(repository: TrackedRepository) -> None:
+    """Operators repair one team or repository at a time."""
+    row = add(repository)
+    other = add(TrackedRepositoryFactory(), merged_at=MERGED_AT - timedelta(days=9))
+
+    assert find(team=other.team.slug) == [(other, "missing")]
+    assert find(repositories=[REPOSITORY.upper()]) == [(row, "missing")]
+    assert find(since=MERGED_AT) == [(row, "missing")]
+    assert find(only=[Reason.FAILED]) == []
+
+
+@pytest.mark.usefixtures("redis")
+def test_clock_leaves_what_failed_a_short_while_ago(repository: TrackedRepository) -> None:
+    """What cannot be mended must not be asked for every five minutes for ever."""
+    row = add(repository, sync_status="failed", retry_at=timezone.now() + timedelta(minutes=1))
+
+    assert find(due_at=timezone.now()) == []
+    assert find() == [(row, "failed")]
+
+
+@pytest.mark.usefixtures("redis")
+def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
+    repository: TrackedRepository,
+) -> None:
+    """Revoked credentials are reported, not queued."""
+    add(repository, sync_status="failed")
+    repository.integration.credential.mark_revoked()
+    add(TrackedRepositoryFactory(is_active=False), sync_status="failed")
+    report = Report()
+
+    chosen = choose(find_dropped(Scope()), report)
+
+    assert chosen == []
+    assert report.skipped == {"credential revoked": 1, "repository not tracked": 1}
+
+
+def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Redis) -> None:
+    """Merges of now must not wait behind repairs of yesterday."""
+    row = add(repository)
+
+    result = requeue_due()
+
+    row.refresh_from_db()
+    assert (result["requeued"], row.sync_status) == (1, "queued")
+    assert Queue(BULK, connection=redis).job_ids == [row.sync_job_id]
+
+
+@pytest.mark.usefixtures("redis")
+def test_second_reconcile_queues_nothing_twice(repository: TrackedRepository) -> None:
+    """It is safe to run at any time."""
+    add(repository)
+
+    assert [requeue_due()["requeued"] for _ in range(2)] == [1, 0]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run the command and read the JSON that it printed, and nothing else, on stdout."""
+    call_command("reconcile", *arguments, "--json")
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+@pytest.mark.usefixtures("redis")
+def test_dry_run_says_what_it_would_do_and_does_nothing(
+    repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Operators look before they spend a token's budget."""
+    row = add(repository)
+
+    report = run(capsys, "--dry-run")
+
+    row.refresh_from_db()
+    assert (report["requeued"], row.sync_status) == (0, "pending")
+    assert (report["would_requeue"], report["estimated_requests"]) == (1, 7)
+
+
+@pytest.mark.usefixtures("redis")
+def test_limit_takes_the_newest_merges(
+    repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People look at the newest first."""
+    old, new = (add(repository, merged_at=MERGED_AT + timedelta(days=day)) for day in (0, 1))
+
+    report = run(capsys, "--limit", "1")
+
+    statuses = [PullRequest.objects.get(pk=row.pk).sync_status for row in (old, new)]
+    assert statuses == ["pending", "queued"]
+    assert report["skipped"] == {"over the limit": 1}
+
+
+@pytest.mark.usefixtures("redis")
+def test_inline_fetches_here_and_gives_old_rows_their_number(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows from before numbers were kept cannot be asked for at all."""
+    recording = sandbox.world.add(make_recording(REPOSITORY, 7))
+    row = add(repository, github_pr_id=recording.pull["id"], github_pr_number=None)
+
+    report = run(capsys, "--inline")
+
+    row.refresh_from_db()
+    assert (row.github_pr_number, row.sync_status) == (7, "complete")
+    assert (report["requeued"], report["errors"]) == (1, [])
+
+
+@pytest.mark.usefixtures("redis")
+def test_errors_of_an_inline_fetch_are_reported_and_exit_1(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts look at the exit code."""
+    recording = sandbox.world.add(make_recording(REPOSITORY, 7))
+    add(repository, github_pr_id=recording.pull["id"], github_pr_number=7)
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/reviews", status=502))
+
+    with pytest.raises(SystemExit, match="1"):
+        call_command("reconcile", "--inline", "--json")
+
+    assert "acme/anvil#7: reviews" in json.loads(capsys.readouterr().out)["errors"][0]
+
+
+@pytest.mark.usefixtures("redis_down")
+def test_redis_down_is_one_line_and_exit_1(repository: TrackedRepository) -> None:
+    """The way out is in the message."""
+    add(repository, sync_status="queued", sync_job_id="its-job")
+
+    with pytest.raises(CommandError, match="Redis does not answer"):
+        call_command("reconcile")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--since", "yesterday"], "write 30d", id="since"),
+        pytest.param(["--only", "lost"], "choose from failed", id="only"),
+        pytest.param(["--limit", "0"], "1 or more", id="limit"),
+        pytest.param(["--team", "nobody"], "no team 'nobody'", id="team"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(db: None, arguments: list[str], message: str) -> None:
+    """A mistyped option must not repair something else."""
+    with pytest.raises(CommandError, match=message):
+        call_command("reconcile", *arguments)
+
+
+@pytest.mark.usefixtures("redis")
+def test_table_shows_each_reason(
+    repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people read, as against what programs read."""
+    add(repository, sync_status="failed")
+
+    call_command("reconcile", "--dry-run")
+
+    printed = capsys.readouterr().out
+    assert all(reason in printed for reason in Reason)
+    assert "Would queue 1, about 7 requests" in printed
