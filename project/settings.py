@@ -120,8 +120,6 @@ RQ_SHOW_ADMIN_LINK = False
 # GitHub
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
 GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
-GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
-GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
 TOKEN_ENCRYPTION_KEYS = [
     key.strip()
     for key in _required(
