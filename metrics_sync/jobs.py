@@ -24,9 +24,10 @@ from metrics_sync.exceptions import (
     RateLimitedError,
     RetrySoonError,
 )
-from metrics_sync.github import GitHub, fetch_snapshot
+from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.metrics import METRICS_VERSION, History, Review, measure
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
 from metrics_sync.snapshot import CAPPED, RateLimit, Section, Snapshot, is_held
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,11 @@ logger = logging.getLogger(__name__)
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(days=1)
+
+#: When after the merge a complete pull request is looked at again: while checks run, and once
+#: more for late comments. Pages that have not changed cost no rate limit.
+RUNNING_CHECKS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+LATE_COMMENTS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,8 @@ def _run(
     run = FetchRun.start(pull_request, job_id=job_id)
     try:
         access = find_access()
-        outcome = asyncio.run(_fetch(pull_request, access))
+        known = Known(pull_request.receipt, pull_request.etags, store.recall(pull_request))
+        outcome = asyncio.run(_fetch(pull_request, known, access))
         _note_answers(access, outcome)
         _save(pull_request, run, outcome, job=job)
     except Exception as error:
@@ -160,7 +167,7 @@ def _park(until: datetime) -> Retry:
     return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
 
 
-async def _fetch(pull_request: PullRequest, access: Access) -> Outcome:
+async def _fetch(pull_request: PullRequest, known: Known, access: Access) -> Outcome:
     """Ask GitHub. What it refuses is in the outcome; only our own faults are raised."""
     if pull_request.github_pr_number is None:
         nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
@@ -176,7 +183,7 @@ async def _fetch(pull_request: PullRequest, access: Access) -> Outcome:
                 pull_request.github_repo,
                 pull_request.github_pr_number,
                 merged_at=pull_request.merged_at,
-                receipt=pull_request.receipt,
+                known=known,
                 now=timezone.now(),
             )
             errors |= {section.value: error for section, error in snapshot.errors.items()}
@@ -212,6 +219,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         pull_request.receipt = receipt
         changes = {name: getattr(pull_request, name) for name in names}
         changes["receipt"] = receipt
+        changes["etags"] = outcome.snapshot.etags
         changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
         changes |= _measure(pull_request)
     errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
@@ -224,7 +232,8 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         requests_made=outcome.requests_made,
     )
     if status == FetchRun.Status.COMPLETE:
-        pull_request.mark_complete(job_id=run.job_id, **changes)
+        refetch_at = _choose_refetch_at(pull_request, outcome.snapshot)
+        pull_request.mark_complete(job_id=run.job_id, refetch_at=refetch_at, **changes)
     elif job is not None and outcome.wait_until:
         pull_request.mark_waiting(job_id=run.job_id, **changes)
     else:
@@ -243,6 +252,24 @@ def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:
         return FetchRun.Status.COMPLETE
     held = any(is_held(entry) for entry in pull_request.receipt.values())
     return FetchRun.Status.PARTIAL if held else FetchRun.Status.FAILED
+
+
+def _choose_refetch_at(pull_request: PullRequest, snapshot: Snapshot | None) -> datetime | None:
+    """Say when a merged pull request that is complete is to be looked at again, if at all."""
+    if pull_request.merged_at is None:
+        return None
+    pauses = [LATE_COMMENTS]
+    if snapshot is not None and _has_running_checks(pull_request, snapshot):
+        pauses = [*RUNNING_CHECKS, LATE_COMMENTS]
+    looks = (pull_request.merged_at + pause for pause in pauses)
+    return next((look for look in looks if look > timezone.now()), None)
+
+
+def _has_running_checks(pull_request: PullRequest, snapshot: Snapshot) -> bool:
+    result = snapshot.sections.get(Section.CHECK_RUNS)
+    if result is None or result.items is None:
+        return pull_request.check_runs.filter(status__in=RUNNING_CHECK_STATUSES).exists()
+    return any(getattr(item, "status", "") in RUNNING_CHECK_STATUSES for item in result.items)
 
 
 def _choose_retry_at(pull_request: PullRequest, outcome: Outcome) -> datetime | None:

@@ -17,7 +17,7 @@ from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import GitHub, fetch_numbers
 from metrics_sync.jobs import Access, fetch_now
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
+from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
 from metrics_sync.queueing import BULK, enqueue_fetch, find_live_jobs
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,10 @@ class Reason(StrEnum):
     PARTIAL = "partial"
     MISSING = "missing"
     STUCK = "stuck"
+    #: Complete, and its next look is due: late comments, or news that a webhook told.
+    OUTDATED = "outdated"
+    #: Complete, but for checks that were still running.
+    INCOMPLETE_CHECKS = "incomplete-checks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class Report:
 def requeue_due() -> dict[str, Any]:
     """Queue what is due; what the clock runs. Safe to repeat, and to run twice at once."""
     report = Report()
-    findings = choose(find_dropped(Scope(due_at=timezone.now())), report)
+    # Running checks have their next look; only people may not want to wait for it.
+    due = [reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS]
+    findings = choose(find_dropped(Scope(only=due, due_at=timezone.now())), report)
     for finding in requeue(findings, report):
         logger.info("Queued %s again: %s", finding.pull_request, finding.reason)
     logger.info("Reconciled: %s queued, %s left alone", report.requeued, report.skipped.total())
@@ -108,15 +114,7 @@ def list_repositories(scope: Scope) -> list[TrackedRepository]:
 
 
 def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
-    rows = PullRequest.objects.merged().select_related("team").order_by("-merged_at", "-pk")
-    if scope.team:
-        rows = rows.filter(team__slug=scope.team)
-    if scope.repositories:
-        rows = rows.in_repositories(scope.repositories)
-    if scope.since:
-        rows = rows.filter(merged_at__gte=scope.since)
-    if scope.due_at:
-        rows = rows.filter(Q(retry_at=None) | Q(retry_at__lte=scope.due_at))
+    rows = _narrow(scope)
     match reason:
         case Reason.FAILED:
             return rows.filter(sync_status=SyncStatus.FAILED)
@@ -126,9 +124,27 @@ def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
             return rows.missing()
         case Reason.STUCK:
             return _select_stuck(rows)
+        case Reason.OUTDATED:
+            return rows.outdated(timezone.now())
+        case Reason.INCOMPLETE_CHECKS:
+            return rows.with_running_checks().exclude(refetch_at__lte=timezone.now())
 
 
-def _select_stuck(rows: Any) -> Iterator[PullRequest]:
+def _narrow(scope: Scope) -> PullRequestQuerySet:
+    """Return the merged rows of a scope, newest first."""
+    rows = PullRequest.objects.merged().select_related("team").order_by("-merged_at", "-pk")
+    if scope.team:
+        rows = rows.filter(team__slug=scope.team)
+    if scope.repositories:
+        rows = rows.in_repositories(scope.repositories)
+    if scope.since:
+        rows = rows.filter(merged_at__gte=scope.since)
+    if scope.due_at:
+        rows = rows.filter(Q(retry_at=None) | Q(retry_at__lte=scope.due_at))
+    return rows
+
+
+def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
     moment = timezone.now() - STUCK_AFTER
     yield from rows.silent_since(moment)
     queued = list(rows.queued_before(moment))

@@ -126,17 +126,24 @@ class PullRequestItem:
 
 @dataclass(frozen=True, slots=True)
 class SectionResult:
-    """What one section brought: `result` is `verified` or `capped`, else `error` says why not."""
+    """What one section brought: `result` is `verified` or `capped`, else `error` says why not.
 
-    items: tuple[Item, ...] = ()
+    `items` is None for a list that has not changed since it was stored. `etags` are the
+    addresses of its pages, each with the ETag that it came with.
+    """
+
+    items: tuple[Item, ...] | None = ()
     stated: int | None = None
     result: str = ""
     error: GitHubError | None = None
+    etags: Sequence[Sequence[str]] = ()
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
 VERIFIED = "verified"
 CAPPED = "capped"
+#: The result of one that was proven, and is to be looked at again.
+OUTDATED = "outdated"
 
 
 def is_held(entry: Json | None) -> bool:
@@ -151,6 +158,7 @@ class Snapshot:
     pull_request: PullRequestItem
     sections: Mapping[Section, SectionResult]
     requests_made: int
+    etags: Mapping[str, Sequence[Sequence[str]]]
 
     @property
     def errors(self) -> dict[Section, GitHubError]:

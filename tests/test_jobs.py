@@ -134,6 +134,80 @@ def test_what_github_no_longer_lists_is_removed(
     assert pull_request.total_comments == 4
 
 
+def test_second_look_at_unchanged_pages_costs_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Late comments are looked for in every pull request, and few have any."""
+    fetch_pr_complete_data(pull_request.pk)
+    asked_before = len(sandbox.requests)
+    before = _read_keys(pull_request, "commits")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    again = sandbox.requests[asked_before:]
+    assert [request.status for request in again] == [304] * 7
+    assert (pull_request.sync_status, before) == ("complete", _read_keys(pull_request, "commits"))
+    assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
+
+
+def test_second_look_pays_only_for_what_changed(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """One late comment changes the pull request's counter and one list."""
+    fetch_pr_complete_data(pull_request.pk)
+    asked_before = len(sandbox.requests)
+    sandbox.world.add_comment(REPOSITORY, 7, body="Seen in production.")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    paid = [request.path for request in sandbox.requests[asked_before:] if request.status == 200]
+    assert sorted(path.partition("anvil")[2] for path in paid) == ["/issues/7/comments", "/pulls/7"]
+    assert (pull_request.sync_status, pull_request.total_comments) == ("complete", 6)
+
+
+def test_completed_at_stays_the_first_time(pull_request: PullRequest) -> None:
+    """It says how long the data took to be here, which a second look does not change."""
+    fetch_pr_complete_data(pull_request.pk)
+    first = PullRequest.objects.get().completed_at
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert PullRequest.objects.get().completed_at == first
+
+
+@pytest.mark.parametrize(
+    ("status", "hours_ago", "minutes_after"),
+    [
+        pytest.param("in_progress", 0, 5, id="checks run, first look"),
+        pytest.param("queued", 0.1, 15, id="checks run, second look"),
+        pytest.param("in_progress", 0.5, 60, id="checks run, third look"),
+        pytest.param("in_progress", 2, 1440, id="checks run for ever"),
+        pytest.param("completed", 0, 1440, id="late comments"),
+        pytest.param("in_progress", 30, None, id="old"),
+    ],
+)
+def test_complete_is_looked_at_again_in_time(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    status: str,
+    hours_ago: float,
+    minutes_after: int | None,
+) -> None:
+    """A merged pull request is not over: checks go on, and people comment."""
+    merged_at = timezone.now().replace(microsecond=0) - timedelta(hours=hours_ago)
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["merged_at"] = merged_at.isoformat()
+        recording.check_runs[0]["status"] = status
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    expected = merged_at + timedelta(minutes=minutes_after) if minutes_after else None
+    assert pull_request.refetch_at == expected
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_failing_section_leaves_the_others(
     sandbox: SandboxServer, pull_request: PullRequest, name: str

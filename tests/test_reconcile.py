@@ -10,7 +10,7 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue_due
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
@@ -56,6 +56,9 @@ def find(**scope: Any) -> list[tuple[PullRequest, str]]:
         pytest.param({"sync_status": "queued"}, "stuck", id="its job is gone"),
         pytest.param({"sync_status": "running"}, "stuck", id="its worker is gone"),
         pytest.param({"sync_status": "running", "fetch_started_at": None}, "stuck", id="no times"),
+        pytest.param(
+            {"sync_status": "complete", "refetch_at": MERGED_AT}, "outdated", id="look is due"
+        ),
     ],
 )
 def test_what_was_let_fall_is_found(
@@ -72,6 +75,10 @@ def test_what_was_let_fall_is_found(
     "values",
     [
         pytest.param({"sync_status": "complete"}, id="complete"),
+        pytest.param(
+            {"sync_status": "complete", "refetch_at": timezone.now() + timedelta(hours=1)},
+            id="look is not due",
+        ),
         pytest.param({"sync_status": "queued", "minutes_ago": 9}, id="queued just now"),
         pytest.param({"sync_status": "running", "minutes_ago": 9}, id="running just now"),
         pytest.param({"sync_status": "idle", "state": "open"}, id="not merged"),
@@ -113,6 +120,20 @@ def test_clock_leaves_what_failed_a_short_while_ago(repository: TrackedRepositor
 
     assert find(due_at=timezone.now()) == []
     assert find() == [(row, "failed")]
+
+
+@pytest.mark.usefixtures("redis")
+def test_unfinished_checks_are_found_before_their_next_look(repository: TrackedRepository) -> None:
+    """Who waits for them need not wait for the clock, which leaves them alone."""
+    row = add(repository, sync_status="complete", refetch_at=timezone.now() + timedelta(hours=1))
+    checks = [
+        PRCheckRun(team=row.team, pull_request=row, github_check_run_id=number, status=status)
+        for number, status in enumerate(["queued", "in_progress", "completed"])
+    ]
+    PRCheckRun.objects.bulk_create(checks)
+
+    assert find() == [(row, "incomplete-checks")]
+    assert requeue_due()["requeued"] == 0
 
 
 @pytest.mark.usefixtures("redis")

@@ -2,6 +2,7 @@
 
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.fetch import (
+    Known,
     fetch_merges,
     fetch_numbers,
     fetch_pull_request,
@@ -11,6 +12,7 @@ from metrics_sync.github.fetch import (
 
 __all__ = [
     "GitHub",
+    "Known",
     "fetch_merges",
     "fetch_numbers",
     "fetch_pull_request",

@@ -54,9 +54,17 @@ def prepare_api(api_url: str) -> GhApi:
     return api
 
 
-class _Page(NamedTuple):
-    body: Any
-    next_url: str | None
+class Page(NamedTuple):
+    """One answer: its JSON, where it came from, and what to name to have it again for free.
+
+    An unchanged one (304) has no body: we have had it before.
+    """
+
+    url: str
+    body: Any = None
+    next_url: str | None = None
+    etag: str = ""
+    is_unchanged: bool = False
 
 
 class GitHub:
@@ -90,33 +98,44 @@ class GitHub:
         _pool.reset(self._pool_token)
         await self._client.__aexit__(error_type, error, traceback)
 
-    async def get(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Any:
-        """Call one of ghapi's operations, e.g. `github.api.pulls.get`, and return its JSON."""
-        return (await self._call(operation, *route, **query)).body
+    async def get(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
+        """Call one of ghapi's operations, e.g. `github.api.pulls.get`.
 
-    async def pages(
-        self, operation: Callable[..., Any], /, *route: Any, **query: Any
-    ) -> AsyncIterator[Any]:
-        """Yield the JSON of each page of a list, following GitHub's `Link` to its end."""
-        page = await self._call(operation, *route, per_page=PER_PAGE, **query)
-        yield page.body
-        while page.next_url:
-            self._check_origin(page.next_url)
-            page = await self._call(self._get_url, page.next_url)
-            yield page.body
-
-    async def _get_url(self, url: str, *, raw_: bool) -> Any:
-        transport: Any = self.api.transport
-        return await transport.request("GET", url, raw=raw_)
-
-    async def _call(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> _Page:
-        """Ask once, and once more at once if the fault looks like a passing one."""
+        Asks once, and once more at once if the fault looks like a passing one.
+        """
         async for attempt in stamina.retry_context(on=RetrySoonError, attempts=2, wait_max=0):
             with attempt:
                 return await self._ask(operation, *route, **query)
         raise AssertionError("retry_context returns or raises")
 
-    async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> _Page:
+    async def get_again(self, url: str, *, etag: str) -> Page:
+        """Ask for an address that we have had; an unchanged one costs no rate limit."""
+        self._check_origin(url)
+        return await self.get(self._get_url, url, headers_={"If-None-Match": etag})
+
+    async def pages(
+        self, operation: Callable[..., Any], /, *route: Any, **query: Any
+    ) -> AsyncIterator[Page]:
+        """Yield the pages of a list, following GitHub's `Link` to its end."""
+        first = await self.get(operation, *route, per_page=PER_PAGE, **query)
+        async for page in self.pages_from(first):
+            yield page
+
+    async def pages_from(self, page: Page) -> AsyncIterator[Page]:
+        """Yield a page and those that follow it."""
+        yield page
+        while page.next_url:
+            self._check_origin(page.next_url)
+            page = await self.get(self._get_url, page.next_url)
+            yield page
+
+    async def _get_url(
+        self, url: str, *, raw_: bool, headers_: dict[str, str] | None = None
+    ) -> Any:
+        transport: Any = self.api.transport
+        return await transport.request("GET", url, headers=headers_ or {}, raw=raw_)
+
+    async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         async with self._slots:
             for _ in range(MAX_REDIRECTS + 1):
                 self._check_budget()
@@ -124,12 +143,14 @@ class GitHub:
                 try:
                     response = await operation(*route, **query, raw_=True)
                     self._note_budget(response)
-                    return _Page(response.json(), response.links.get("next", {}).get("url"))
+                    return _read_page(response)
                 except (APIError, httpx2.HTTPError, ValueError) as error:
                     # ghapi wraps some of what its HTTP library raises, as `cause`.
                     cause = error.__cause__ if isinstance(error, APIError) else error
                     if isinstance(cause, httpx2.HTTPStatusError):
                         self._note_budget(cause.response)
+                        if cause.response.status_code == 304:
+                            return Page(str(cause.response.url), is_unchanged=True)
                     location = self._read_redirect(cause)
                     if location is None:
                         raise self._read_error(cause) from error
@@ -173,3 +194,12 @@ class GitHub:
         """Refuse to take the token anywhere but to the API it was stored for."""
         if urlsplit(url)[:2] != self._origin:
             raise GitHubError(f"GitHub points to another host ({urlsplit(url).netloc})")
+
+
+def _read_page(response: httpx2.Response) -> Page:
+    return Page(
+        body=response.json(),
+        url=str(response.url),
+        next_url=response.links.get("next", {}).get("url"),
+        etag=response.headers.get("etag", ""),
+    )

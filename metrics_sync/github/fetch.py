@@ -1,12 +1,13 @@
 """Fetches a pull request with all its lists at once, and proves that the lists are complete."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from metrics_sync.exceptions import GitHubError, GoneError, RetrySoonError
-from metrics_sync.github.client import GitHub
+from metrics_sync.github.client import GitHub, Page
 from metrics_sync.snapshot import (
     CAPPED,
     VERIFIED,
@@ -31,21 +32,46 @@ REPLICATION_LAG = timedelta(minutes=5)
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
+#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
+ITSELF = "pull_request"
+
+#: The addresses of pages and the ETags that they came with.
+Validators = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier fetches left: the receipt, and the pages that need not be sent again.
+
+    `pull_request` is as those fetches read it; without one everything is asked for in full.
+    """
+
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    etags: Mapping[str, Validators] = field(default_factory=dict)
+    pull_request: PullRequestItem | None = None
+
 
 async def fetch_repository(github: GitHub, full_name: str) -> RepositoryItem:
     """Fetch a repository by its name, present or former. Raises GitHubError."""
-    body = await github.get(github.api.repos.get, *full_name.split("/"))
+    page = await github.get(github.api.repos.get, *full_name.split("/"))
     try:
-        return read_repository(body)
+        return read_repository(page.body)
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a repository") from error
 
 
 async def fetch_pull_request(github: GitHub, full_name: str, number: int) -> PullRequestItem:
     """Fetch the pull request itself, without its lists. Raises GitHubError."""
-    body = await github.get(github.api.pulls.get, *full_name.split("/"), number)
+    return _read_itself(await _get_itself(github, full_name, number), full_name)
+
+
+async def _get_itself(github: GitHub, full_name: str, number: int) -> Page:
+    return await github.get(github.api.pulls.get, *full_name.split("/"), number)
+
+
+def _read_itself(page: Page, full_name: str) -> PullRequestItem:
     try:
-        return read_pull_request(body, github_repo=full_name)
+        return read_pull_request(page.body, github_repo=full_name)
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a pull request") from error
 
@@ -64,7 +90,7 @@ async def fetch_numbers(
         github.api.pulls.list, *full_name.split("/"), state="closed", direction="desc"
     )
     async for page in pages:
-        for pull in page:
+        for pull in page.body:
             if pull["id"] in missing:
                 missing.discard(pull["id"])
                 numbers[pull["id"]] = pull["number"]
@@ -89,7 +115,7 @@ async def fetch_merges(
     )
     async for page in pages:
         try:
-            items = [read_pull_request(value, github_repo=full_name) for value in page]
+            items = [read_pull_request(value, github_repo=full_name) for value in page.body]
         except UNREADABLE as error:
             raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
         recent = [item for item in items if item.pr_updated_at and item.pr_updated_at >= since]
@@ -104,48 +130,75 @@ async def fetch_snapshot(
     number: int,
     *,
     merged_at: datetime | None,
-    receipt: Mapping[str, Any],
+    known: Known,
     now: datetime,
 ) -> Snapshot:
-    """Fetch a pull request and those of its sections that `receipt` does not hold yet.
+    """Fetch a pull request and those of its sections that the known receipt does not hold yet.
 
     Each section fails alone, with its error in its result. A section is asked for again when
-    the pull request's counter has moved since its receipt. `merged_at` is when we were told of
-    the merge: for five minutes after it, answers from before it are taken as replication lag.
+    the pull request's counter has moved since its receipt; pages that have not changed since
+    cost no rate limit. `merged_at` is when we were told of the merge: for five minutes after
+    it, answers from before it are taken as replication lag.
 
     Raises GitHubError when the pull request itself cannot be had.
     """
-    pull_request = await _fetch_settled(github, full_name, number, merged_at=merged_at, now=now)
-    wanted = [s for s in Section if _is_wanted(receipt.get(s), pull_request.stated.get(s))]
-    results = await _fetch_sections(github, full_name, pull_request, wanted)
+    just_merged = merged_at is not None and now - merged_at < REPLICATION_LAG
+    pull_request, etags = await _fetch_itself(
+        github, full_name, number, known=known, just_merged=just_merged
+    )
+    wanted = [s for s in Section if _is_wanted(known.receipt.get(s), pull_request.stated.get(s))]
+    results = await _fetch_sections(github, pull_request, wanted, known)
     disagreeing = [
         s for s, result in results.items() if isinstance(result.error, _DisagreementError)
     ]
     if disagreeing:
         # Counters and lists are read at different moments, and somebody may be commenting.
-        pull_request = await fetch_pull_request(github, full_name, number)
-        results |= await _fetch_sections(github, full_name, pull_request, disagreeing)
-    return Snapshot(pull_request, results, github.requests_made)
+        page = await _get_itself(github, full_name, number)
+        pull_request, etags = _read_itself(page, full_name), _name(page)
+        results |= await _fetch_sections(github, pull_request, disagreeing, Known())
+    kept: dict[str, Validators] = {**known.etags, ITSELF: etags}
+    kept.update({section: result.etags for section, result in results.items()})
+    return Snapshot(pull_request, results, github.requests_made, kept)
 
 
 class _DisagreementError(RetrySoonError):
     """A list and the counter that states its length do not agree."""
 
 
-async def _fetch_settled(
-    github: GitHub, full_name: str, number: int, *, merged_at: datetime | None, now: datetime
-) -> PullRequestItem:
+async def _fetch_itself(
+    github: GitHub, full_name: str, number: int, *, known: Known, just_merged: bool
+) -> tuple[PullRequestItem, Validators]:
     """Fetch the pull request, and do not believe answers from before a merge of just now."""
-    just_merged = merged_at is not None and now - merged_at < REPLICATION_LAG
+    validators = known.etags.get(ITSELF, ())
     try:
-        pull_request = await fetch_pull_request(github, full_name, number)
+        is_unchanged, page = await _look_again(github, validators)
+        if is_unchanged and known.pull_request is not None:
+            return known.pull_request, validators
+        page = page or await _get_itself(github, full_name, number)
     except GoneError as error:
         if just_merged:
             raise RetrySoonError(f"GitHub does not show it yet ({error})") from error
         raise
+    pull_request = _read_itself(page, full_name)
     if just_merged and pull_request.merged_at is None:
         raise RetrySoonError("GitHub does not show the merge yet")
-    return pull_request
+    return pull_request, _name(page)
+
+
+def _name(*pages: Page) -> Validators:
+    """Return what to ask with next time; nothing unless every page has an ETag."""
+    named = [(page.url, page.etag) for page in pages]
+    return named if all(etag for _, etag in named) else ()
+
+
+async def _look_again(github: GitHub, validators: Validators) -> tuple[bool, Page | None]:
+    """Ask for pages that we have had before; those that have not changed cost no rate limit.
+
+    Returns whether all of them are as they were, and the first if it is not.
+    """
+    pages = await asyncio.gather(*(github.get_again(url, etag=etag) for url, etag in validators))
+    is_unchanged = bool(pages) and all(page.is_unchanged for page in pages)
+    return is_unchanged, pages[0] if pages and not pages[0].is_unchanged else None
 
 
 def _is_wanted(entry: Mapping[str, Any] | None, stated: int | None) -> bool:
@@ -156,26 +209,29 @@ def _is_wanted(entry: Mapping[str, Any] | None, stated: int | None) -> bool:
 
 
 async def _fetch_sections(
-    github: GitHub, full_name: str, pull_request: PullRequestItem, sections: Collection[Section]
+    github: GitHub, pull_request: PullRequestItem, sections: Collection[Section], known: Known
 ) -> dict[Section, SectionResult]:
     results = await asyncio.gather(
-        *(_fetch_section(github, full_name, pull_request, section) for section in sections)
+        *(_fetch_section(github, pull_request, section, known) for section in sections)
     )
     return dict(zip(sections, results, strict=True))
 
 
 async def _fetch_section(
-    github: GitHub, full_name: str, pull_request: PullRequestItem, section: Section
+    github: GitHub, pull_request: PullRequestItem, section: Section, known: Known
 ) -> SectionResult:
     """Fetch one list to its end and compare it with what GitHub states; errors are results."""
     stated = pull_request.stated.get(section)
     if stated == 0:
         return SectionResult(stated=0, result=VERIFIED)
+    entry, validators = known.receipt.get(section), known.etags.get(section, ())
     try:
-        if section is Section.CHECK_RUNS:
-            values, stated = await _list_check_runs(github, full_name, pull_request.head_sha)
-        else:
-            values = await _list(github, full_name, pull_request.github_pr_number, section)
+        is_unchanged, first = await _look_again(github, validators)
+        if is_unchanged and entry:
+            stated = entry["stated"] if section is Section.CHECK_RUNS else stated
+            return _verify(section, None, stated, length=entry["stored"], etags=validators)
+        pages = await _list(github, pull_request, section, first)
+        values, total = _join(section, pages)
         items = read_items(section, values)
     except GitHubError as error:
         return SectionResult(stated=stated, error=error)
@@ -183,42 +239,54 @@ async def _fetch_section(
         return SectionResult(
             stated=stated, error=RetrySoonError(f"an item is not as GitHub writes it ({error!r})")
         )
-    return _verify(section, items, stated)
+    stated = stated if total is None else total
+    return _verify(section, items, stated, length=len(items), etags=_name(*pages))
 
 
-def _verify(section: Section, items: tuple[Item, ...], stated: int | None) -> SectionResult:
+def _verify(
+    section: Section,
+    items: tuple[Item, ...] | None,
+    stated: int | None,
+    *,
+    length: int,
+    etags: Validators,
+) -> SectionResult:
     """Compare a list that was read to its end with the number that GitHub states."""
-    if stated is None or len(items) == stated:
-        return SectionResult(items, stated, VERIFIED)
-    if len(items) == CAPS.get(section) and stated > len(items):
-        return SectionResult(items, stated, CAPPED)
+    if stated is None or length == stated:
+        return SectionResult(items, stated, VERIFIED, etags=etags)
+    if length == CAPS.get(section) and stated > length:
+        return SectionResult(items, stated, CAPPED, etags=etags)
     return SectionResult(
-        items, stated, error=_DisagreementError(f"GitHub states {stated} and lists {len(items)}")
+        items, stated, error=_DisagreementError(f"GitHub states {stated} and lists {length}")
     )
 
 
-async def _list(github: GitHub, full_name: str, number: int, section: Section) -> list[Any]:
+async def _list(
+    github: GitHub, pull_request: PullRequestItem, section: Section, first: Page | None
+) -> list[Page]:
+    """Return all pages of a list, of which we may have the first already."""
+    if first is not None:
+        return [page async for page in github.pages_from(first)]
     operation = {
         Section.COMMITS: github.api.pulls.list_commits,
         Section.FILES: github.api.pulls.list_files,
+        Section.CHECK_RUNS: github.api.checks.list_for_ref,
         Section.ISSUE_COMMENTS: github.api.issues.list_comments,
         Section.REVIEW_COMMENTS: github.api.pulls.list_review_comments,
         Section.REVIEWS: github.api.pulls.list_reviews,
     }[section]
-    values: list[Any] = []
-    async for page in github.pages(operation, *full_name.split("/"), number):
-        values.extend(page)
-    return values
+    of_head = section is Section.CHECK_RUNS
+    subject = pull_request.head_sha if of_head else pull_request.github_pr_number
+    pages = github.pages(operation, *pull_request.github_repo.split("/"), subject)
+    return [page async for page in pages]
 
 
-async def _list_check_runs(
-    github: GitHub, full_name: str, head_sha: str
-) -> tuple[list[Any], int | None]:
-    """List the latest check runs of the head; unlike the other lists, these come in an object."""
-    values: list[Any] = []
-    stated = None
-    operation = github.api.checks.list_for_ref
-    async for page in github.pages(operation, *full_name.split("/"), head_sha):
-        stated = page["total_count"]
-        values.extend(page["check_runs"])
-    return values, stated
+def _join(section: Section, pages: Sequence[Page]) -> tuple[list[Any], int | None]:
+    """Return the items of all pages, and the total that they state themselves, if any.
+
+    Unlike the other lists, check runs come in an object with their total.
+    """
+    if section is not Section.CHECK_RUNS:
+        return [value for page in pages for value in page.body], None
+    values = [value for page in pages for value in page.body["check_runs"]]
+    return values, pages[-1].body["total_count"]

@@ -5,11 +5,17 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.snapshot import OUTDATED
+
+#: What a check run is before it is completed.
+#: https://docs.github.com/en/rest/checks/runs
+RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pending")
 
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
 STUCK_AFTER = timedelta(minutes=10)
@@ -67,6 +73,15 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             sync_status=SyncStatus.UNTRACKED, pk__in=type(self)(self.model).tracked()
         )
         return self.filter(unqueued | untracked | nameless)
+
+    def outdated(self, moment: datetime) -> Self:
+        """Keep complete rows that were to be looked at again by then."""
+        return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
+
+    def with_running_checks(self) -> Self:
+        """Keep complete rows that have a check run which has not ended, as far as we know."""
+        rows = self.filter(sync_status=SyncStatus.COMPLETE)
+        return rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).distinct()
 
     def silent_since(self, moment: datetime) -> Self:
         """Keep running rows with no sign of life after `moment`."""
@@ -147,6 +162,12 @@ class PullRequest(models.Model):
         default=list, blank=True, help_text="Sections that GitHub itself cuts off."
     )
     receipt = models.JSONField(default=dict, blank=True)
+    etags = models.JSONField(
+        default=dict, blank=True, editable=False, help_text="Pages that need not be sent again."
+    )
+    refetch_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a complete one is to be looked at again."
+    )
 
     objects = PullRequestQuerySet.as_manager()
 
@@ -162,7 +183,14 @@ class PullRequest(models.Model):
                 name="unique_pull_request_number",
             ),
         ]
-        indexes = [models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync")]
+        indexes = [
+            models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync"),
+            models.Index(
+                fields=["refetch_at"],
+                condition=models.Q(refetch_at__isnull=False),
+                name="pull_request_refetch",
+            ),
+        ]
 
     #: The state that the database has, as far as this object knows; None for a new row.
     _stored_state: str | None = None
@@ -182,9 +210,9 @@ class PullRequest(models.Model):
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
         """Save; a merge that the row did not know yet makes it `pending`."""
         if self.is_new_merge:
-            self.sync_status, self.receipt = SyncStatus.PENDING, {}
+            self.sync_status, self.receipt, self.etags = SyncStatus.PENDING, {}, {}
             if update_fields is not None:
-                update_fields = {*update_fields, "sync_status", "receipt"}
+                update_fields = {*update_fields, "sync_status", "receipt", "etags"}
         super().save(update_fields=update_fields, **options)
         self._stored_state = self.state
 
@@ -194,8 +222,11 @@ class PullRequest(models.Model):
         return self.state == self.State.MERGED and self._stored_state != self.State.MERGED
 
     def _start_over(self) -> dict[str, Any]:
-        """What to forget before the next fetch: a row that was complete is fetched anew, whole."""
-        return {"receipt": {}, "sync_attempts": 0} if self.sync_status == "complete" else {}
+        """What changes before the next fetch: a row that was complete is looked at anew, whole."""
+        if self.sync_status != SyncStatus.COMPLETE:
+            return {}
+        outdated = {name: {**entry, "result": OUTDATED} for name, entry in self.receipt.items()}
+        return {"receipt": outdated, "sync_attempts": 0}
 
     # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
     # the row, so that of two processes that want to, exactly one does.
@@ -206,7 +237,8 @@ class PullRequest(models.Model):
         if not matching.filter(rows or models.Q()).update(**fields):
             return False
         for name, value in fields.items():
-            setattr(self, name, value)
+            if not isinstance(value, Combinable):
+                setattr(self, name, value)
         self._stored_state = self.state
         return True
 
@@ -214,7 +246,7 @@ class PullRequest(models.Model):
         """Reserve the row for the job named `job_id`, which the caller then puts on the queue.
 
         The row must still be as this object has it: same status, same job. A row that was
-        complete is to be fetched anew, whole; any other keeps the sections that it has.
+        complete is to be looked at anew, whole; any other keeps the sections that it has.
         """
         return self._move(
             to=SyncStatus.QUEUED,
@@ -241,6 +273,7 @@ class PullRequest(models.Model):
             sync_job_id=job_id,
             fetch_started_at=timezone.now(),
             heartbeat_at=None,
+            refetch_at=None,
             **{**self._start_over(), "sync_attempts": self.sync_attempts + 1},
         )
 
@@ -250,6 +283,7 @@ class PullRequest(models.Model):
             to=SyncStatus.PENDING,
             rows=~models.Q(state=self.State.MERGED),
             receipt={},
+            etags={},
             **fields,
         )
 
@@ -269,11 +303,16 @@ class PullRequest(models.Model):
             sync_error=f"{self.github_repo} is not an active tracked repository of this team.",
         )
 
-    def mark_complete(self, *, job_id: str, **fields: Any) -> bool:
-        """End the run of `job_id`: everything is verified."""
-        return self._finish(
-            SyncStatus.COMPLETE, job_id=job_id, completed_at=timezone.now(), retry_at=None, **fields
-        )
+    def mark_complete(self, *, job_id: str, refetch_at: datetime | None, **fields: Any) -> bool:
+        """End the run of `job_id`: everything is verified, for now.
+
+        `completed_at` stays the first time, which says how long the data took to be here. News
+        that came during the run has set `refetch_at` already, to an earlier time.
+        """
+        fields["completed_at"] = self.completed_at or timezone.now()
+        if refetch_at is not None:
+            fields["refetch_at"] = Coalesce("refetch_at", models.Value(refetch_at))
+        return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
 
     def mark_partial(self, *, job_id: str, **fields: Any) -> bool:
         """End the run of `job_id`: some sections are still missing."""

@@ -4,6 +4,7 @@ from metrics_sync.store.deliveries import record_delivery
 from metrics_sync.store.snapshots import (
     build_receipt,
     count_rows,
+    recall,
     save_missed_merges,
     save_pull_request,
     save_snapshot,
@@ -12,6 +13,7 @@ from metrics_sync.store.snapshots import (
 __all__ = [
     "build_receipt",
     "count_rows",
+    "recall",
     "record_delivery",
     "save_missed_merges",
     "save_pull_request",

@@ -19,6 +19,7 @@ from metrics_sync.models import (
     TeamMember,
 )
 from metrics_sync.snapshot import (
+    COUNTERS,
     KEYS,
     Account,
     Item,
@@ -131,16 +132,32 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     """
     accounts = save_accounts(row.team, _list_accounts(snapshot))
     for section, result in snapshot.sections.items():
+        if result.items is None:
+            continue
         if result.error is None:
             _delete_unlisted(row, section, result.items)
         _save_section(row, section, result.items, accounts)
     return apply_pull_request(row, snapshot.pull_request, accounts=accounts)
 
 
+def recall(row: PullRequest) -> PullRequestItem | None:
+    """Return the pull request as the last fetch read it; None if none has yet."""
+    if not row.etags or row.github_pr_number is None:
+        return None
+    author = None
+    if row.author is not None:
+        author = Account(row.author.github_id, row.author.login, row.author.is_bot)
+    names = {field.name for field in fields(PullRequestItem)} - {"author", "stated"}
+    stated = {section: row.receipt[section]["stated"] for section in COUNTERS}
+    return PullRequestItem(
+        author=author, stated=stated, **{name: getattr(row, name) for name in names}
+    )
+
+
 def _list_accounts(snapshot: Snapshot) -> Iterable[Account | None]:
     yield snapshot.pull_request.author
     for result in snapshot.sections.values():
-        for item in result.items:
+        for item in result.items or ():
             yield getattr(item, "author", None) or getattr(item, "reviewer", None)
 
 

@@ -31,10 +31,12 @@ from metrics_sync.reconcile import (
 
 NOTES = """
 What it looks for (--only takes one or more, with commas):
-  failed   nothing could be fetched
-  partial  some sections are still missing
-  missing  merged, but nobody queued it; its repository is tracked only now; no number yet
-  stuck    queued without a job in Redis, or running without a sign of life, for 10 minutes
+  failed    nothing could be fetched
+  partial   some sections are still missing
+  missing   merged, but nobody queued it; its repository is tracked only now; no number yet
+  stuck     queued without a job in Redis, or running without a sign of life, for 10 minutes
+  outdated  complete, and due for another look: late comments, finished checks
+  incomplete-checks  complete, but for checks that were still running at the last look
 
 --discover lists each tracked repository's merges at GitHub, newest first, back to where the
 last look began (or --since, or 30 days), one request for each hundred closed pull requests.
