@@ -113,6 +113,7 @@ class PullRequestItem:
     base_ref: str
     head_ref: str
     head_sha: str
+    base_sha: str
     pr_created_at: datetime | None
     pr_updated_at: datetime | None
     closed_at: datetime | None
@@ -355,6 +356,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         base_ref=read_text(base.get("ref")),
         head_ref=read_text(head.get("ref")),
         head_sha=read_text(head.get("sha")),
+        base_sha=read_text(base.get("sha")),
         pr_created_at=read_time(value.get("created_at")),
         pr_updated_at=read_time(value.get("updated_at")),
         closed_at=read_time(value.get("closed_at")),

@@ -208,6 +208,46 @@ def test_complete_is_looked_at_again_in_time(
     assert pull_request.refetch_at == expected
 
 
+def test_commits_past_githubs_cap_come_from_a_comparison(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """The oldest commits of long pull requests are missing from GitHub's list, unmarked."""
+    row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9, commits=275))
+
+    fetch_pr_complete_data(row.pk)
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.truncated, row.commits.count()) == ("complete", [], 275)
+
+
+def test_commits_that_no_comparison_completes_are_called_truncated(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """After the base was rewritten GitHub can no longer say which commits they were."""
+    row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9, commits=275))
+    break_section(sandbox, "/compare/", status=404)
+
+    fetch_pr_complete_data(row.pk)
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.truncated) == ("complete", ["commits"])
+    assert row.receipt["commits"] == {"stated": 275, "stored": 250, "result": "capped"}
+
+
+def test_lines_that_github_left_uncounted_are_asked_for_in_small_pages(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Past 20,000 changed lines in an answer, files come with 0 lines, unmarked."""
+    recording = make_recording(REPOSITORY, 9, files=60, lines_per_file=900)
+    row = add_merge(sandbox, repository.team, recording)
+
+    fetch_pr_complete_data(row.pk)
+
+    counted = row.files.values_list("filename", "additions", "deletions")
+    truth = [(file["filename"], file["additions"], file["deletions"]) for file in recording.files]
+    assert sorted(counted) == sorted(truth)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_failing_section_leaves_the_others(
     sandbox: SandboxServer, pull_request: PullRequest, name: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from metrics_sync.exceptions import GitHubError, GoneError, RetrySoonError
 from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.mending import compare_commits, recount_lines
 from metrics_sync.snapshot import (
     CAPPED,
     VERIFIED,
@@ -232,6 +233,10 @@ async def _fetch_section(
             return _verify(section, None, stated, length=entry["stored"], etags=validators)
         pages = await _list(github, pull_request, section, first)
         values, total = _join(section, pages)
+        if section is Section.FILES:
+            values = await recount_lines(github, pull_request, values)
+        elif section is Section.COMMITS and stated is not None and len(values) < stated:
+            pages, values = await _add_compared(github, pull_request, pages, values, stated)
         items = read_items(section, values)
     except GitHubError as error:
         return SectionResult(stated=stated, error=error)
@@ -241,6 +246,28 @@ async def _fetch_section(
         )
     stated = stated if total is None else total
     return _verify(section, items, stated, length=len(items), etags=_name(*pages))
+
+
+async def _add_compared(
+    github: GitHub,
+    pull_request: PullRequestItem,
+    pages: list[Page],
+    values: list[Any],
+    stated: int,
+) -> tuple[list[Page], list[Any]]:
+    """Add the commits of a comparison to a list that ends at GitHub's cap.
+
+    Only if that makes as many as GitHub states: when the base was rewritten since, a comparison
+    has others, too.
+    """
+    if len(values) != CAPS[Section.COMMITS]:
+        return pages, values
+    compared = await compare_commits(github, pull_request)
+    commits = {value["sha"]: value for page in compared for value in page.body["commits"]}
+    commits |= {value["sha"]: value for value in values}
+    if len(commits) != stated:
+        return pages, values
+    return [*pages, *compared], list(commits.values())
 
 
 def _verify(
@@ -254,7 +281,7 @@ def _verify(
     """Compare a list that was read to its end with the number that GitHub states."""
     if stated is None or length == stated:
         return SectionResult(items, stated, VERIFIED, etags=etags)
-    if length == CAPS.get(section) and stated > length:
+    if section in CAPS and CAPS[section] <= length < stated:
         return SectionResult(items, stated, CAPPED, etags=etags)
     return SectionResult(
         items, stated, error=_DisagreementError(f"GitHub states {stated} and lists {length}")

@@ -126,6 +126,7 @@ class PullRequest(models.Model):
     base_ref = models.CharField(max_length=255, blank=True)
     head_ref = models.CharField(max_length=255, blank=True)
     head_sha = models.CharField(max_length=64, blank=True)
+    base_sha = models.CharField(max_length=64, blank=True)
     pr_created_at = models.DateTimeField(null=True, blank=True)
     pr_updated_at = models.DateTimeField(
         null=True, blank=True, help_text="Older deliveries do not overwrite newer ones."

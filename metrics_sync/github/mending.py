@@ -1,0 +1,80 @@
+"""Gets what GitHub's lists leave out: commits past the 250th, and line counts set to zero."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metrics_sync.exceptions import GoneError, PermissionMissingError
+from metrics_sync.github.client import GitHub, Page
+from metrics_sync.snapshot import PullRequestItem
+
+#: Pages of files are asked for again in these sizes, each for what the one before left.
+SMALL_PAGES = (10, 1)
+
+
+async def compare_commits(github: GitHub, pull_request: PullRequestItem) -> list[Page]:
+    """Return the pages of all commits between base and head, which may be more than are listed.
+
+    A pull request lists 250 commits at most; a comparison has pages without such an end, as
+    long as GitHub still has both sides. No page when it has not. Raises GitHubError.
+    https://docs.github.com/en/rest/commits/commits#compare-two-commits
+    """
+    sides = f"{pull_request.base_sha}...{pull_request.head_sha}"
+    pages = github.pages(
+        github.api.repos.compare_commits, *pull_request.github_repo.split("/"), sides
+    )
+    try:
+        return [page async for page in pages]
+    except (GoneError, PermissionMissingError):
+        return []
+
+
+async def recount_lines(
+    github: GitHub, pull_request: PullRequestItem, files: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the files of a list, those whose lines GitHub left uncounted with their counts.
+
+    Past some 20,000 changed lines in one answer, files come with 0 additions, 0 deletions and no
+    patch, unmarked; only the sums of the pull request tell. Smaller pages count them right.
+    Raises GitHubError.
+    """
+    mended = list(files)
+    for per_page in SMALL_PAGES:
+        if _add_up(mended, pull_request):
+            break
+        numbers = sorted(
+            {
+                position // per_page + 1
+                for position, file in enumerate(mended)
+                if _may_be_uncounted(file)
+            }
+        )
+        pages = await asyncio.gather(
+            *(_get_files(github, pull_request, page=n, per_page=per_page) for n in numbers)
+        )
+        counted = {file["filename"]: file for page in pages for file in page.body}
+        mended = [counted.get(file["filename"], file) for file in mended]
+    return mended
+
+
+def _add_up(files: Sequence[Mapping[str, Any]], pull_request: PullRequestItem) -> bool:
+    """Whether the files have the lines that the pull request states, if it states them."""
+    sums = [sum(file[name] for file in files) for name in ("additions", "deletions")]
+    stated = [pull_request.additions, pull_request.deletions]
+    return None in stated or len(files) != pull_request.changed_files or sums == stated
+
+
+def _may_be_uncounted(file: Mapping[str, Any]) -> bool:
+    return not file["changes"] and "patch" not in file
+
+
+async def _get_files(
+    github: GitHub, pull_request: PullRequestItem, *, page: int, per_page: int
+) -> Page:
+    return await github.get(
+        github.api.pulls.list_files,
+        *pull_request.github_repo.split("/"),
+        pull_request.github_pr_number,
+        page=page,
+        per_page=per_page,
+    )
