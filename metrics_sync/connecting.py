@@ -1,12 +1,13 @@
 """Connects a team to a repository: everything a webhook needs to find its rows and its token."""
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
 
-from metrics_sync.github import GitHub, fetch_repository
+from metrics_sync.access import Access
+from metrics_sync.github import fetch_repository
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
 from metrics_sync.snapshot import RepositoryItem
 
@@ -22,12 +23,8 @@ class Connection:
 
 def check_access(full_name: str, *, token: str, api_url: str) -> RepositoryItem:
     """Ask GitHub for the repository with the token. Raises GitHubError saying what is wrong."""
-
-    async def ask() -> RepositoryItem:
-        async with GitHub(api_url=api_url, token=token) as github:
-            return await fetch_repository(github, full_name)
-
-    return asyncio.run(ask())
+    access = Access(api_url=api_url, token=token)
+    return access.ask(partial(fetch_repository, full_name=full_name))
 
 
 @transaction.atomic

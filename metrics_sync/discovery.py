@@ -1,15 +1,15 @@
 """Finds merges at GitHub whose deliveries never came."""
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.utils import timezone
 
 from metrics_sync import store
+from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.github import GitHub, fetch_merges
-from metrics_sync.jobs import Access
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.snapshot import PullRequestItem
 
@@ -33,7 +33,7 @@ def discover(
         bookmark = repository.discovered_until
         start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_LOOK)
         try:
-            items = asyncio.run(_fetch_merges(Access.of(repository), repository, start))
+            items = Access.of(repository).ask(partial(_list_merges, repository, start))
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
@@ -47,12 +47,11 @@ def discover(
         yield repository, found, ""
 
 
-async def _fetch_merges(
-    access: Access, repository: TrackedRepository, start: datetime
+async def _list_merges(
+    repository: TrackedRepository, start: datetime, github: GitHub
 ) -> list[PullRequestItem]:
-    async with GitHub(api_url=access.api_url, token=access.token) as github:
-        pages = fetch_merges(github, repository.full_name, since=start)
-        return [item async for page in pages for item in page]
+    pages = fetch_merges(github, repository.full_name, since=start)
+    return [item async for page in pages for item in page]
 
 
 def _count_known(repository: TrackedRepository, items: Iterable[PullRequestItem]) -> int:

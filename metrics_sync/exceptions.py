@@ -43,6 +43,10 @@ class RateLimitedError(GitHubError):
         self.until = until
 
 
+class SecondaryLimitError(RateLimitedError):
+    """The same, because we asked too much at once rather than too much in an hour."""
+
+
 class CredentialRejectedError(GitHubError):
     """GitHub does not accept the token (401): a new one must be stored."""
 

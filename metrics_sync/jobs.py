@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from django.db import transaction
@@ -18,19 +18,24 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from metrics_sync import store
+from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
     RateLimitedError,
     RetrySoonError,
 )
-from metrics_sync.github import GitHub, Known, fetch_snapshot
+from metrics_sync.github import Known, fetch_snapshot
 from metrics_sync.metrics import METRICS_VERSION, History, Review, measure
-from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
 from metrics_sync.snapshot import CAPPED, RateLimit, Section, Snapshot, is_held
 
 logger = logging.getLogger(__name__)
+
+#: The queues: merges, which workers take first, and everything that can wait.
+MERGES = "pr-data"
+BULK = "pr-data-bulk"
 
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.
 FIRST_PAUSE = timedelta(minutes=5)
@@ -40,25 +45,6 @@ LONGEST_PAUSE = timedelta(days=1)
 #: more for late comments. Pages that have not changed cost no rate limit.
 RUNNING_CHECKS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 LATE_COMMENTS = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where to ask, and as whom. `credential` is None for a token of the environment."""
-
-    api_url: str
-    token: str
-    credential: IntegrationCredential | None = None
-
-    @classmethod
-    def of(cls, repository: TrackedRepository) -> Self:
-        """Return a tracked repository's access. Raises DecryptionError."""
-        integration = repository.integration
-        return cls(
-            api_url=integration.get_api_root(),
-            token=integration.credential.access_token,
-            credential=integration.credential,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +102,9 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     job = get_current_job()
     if job is None:
         return fetch_now(pull_request, find_access)
-    wait_until = repository.integration.credential.wait_until
-    if wait_until is not None and wait_until > timezone.now():
+    credential = repository.integration.credential
+    wait_until = credential.find_pause(is_bulk=job.origin == BULK)
+    if wait_until is not None:
         pull_request.mark_parked(job_id=job.id, until=wait_until)
         return _park(wait_until)
     outcome, result = _run(pull_request, find_access, job=job)
@@ -149,7 +136,7 @@ def _run(
         access = find_access()
         known = Known(pull_request.receipt, pull_request.etags, store.recall(pull_request))
         outcome = asyncio.run(_fetch(pull_request, known, access))
-        _note_answers(access, outcome)
+        access.note(outcome.rate_limit, outcome.errors.values())
         _save(pull_request, run, outcome, job=job)
     except Exception as error:
         logger.exception("The fetch of %s broke off", pull_request)
@@ -172,12 +159,10 @@ async def _fetch(pull_request: PullRequest, known: Known, access: Access) -> Out
     if pull_request.github_pr_number is None:
         nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
         return Outcome(errors={"pull_request": nameless})
-    if access.credential is not None and access.credential.revoked_at is not None:
-        refused = _refuse_again(access.credential.revoked_at)
-        return Outcome(errors={"pull_request": refused})
-    async with GitHub(api_url=access.api_url, token=access.token) as github:
-        snapshot, errors = None, dict[str, Exception]()
+    snapshot, errors = None, dict[str, Exception]()
+    async with access.open() as github:
         try:
+            access.check()
             snapshot = await fetch_snapshot(
                 github,
                 pull_request.github_repo,
@@ -190,22 +175,6 @@ async def _fetch(pull_request: PullRequest, known: Known, access: Access) -> Out
         except GitHubError as error:
             errors["pull_request"] = error
         return Outcome(snapshot, errors, github.requests_made, github.rate_limit)
-
-
-def _refuse_again(revoked_at: datetime) -> CredentialRejectedError:
-    return CredentialRejectedError(
-        f"GitHub refused the token on {revoked_at:%Y-%m-%d %H:%M} UTC; "
-        "store a new one with `manage.py connect`"
-    )
-
-
-def _note_answers(access: Access, outcome: Outcome) -> None:
-    """Let every worker know what GitHub said of the token."""
-    if access.credential is None:
-        return
-    access.credential.note_rate_limit(outcome.rate_limit, wait_until=outcome.wait_until)
-    if any(isinstance(error, CredentialRejectedError) for error in outcome.errors.values()):
-        access.credential.mark_revoked()
 
 
 @transaction.atomic

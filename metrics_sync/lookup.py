@@ -1,15 +1,14 @@
 """Finds, or makes, the row of a pull request that somebody names by hand."""
 
-import asyncio
 import os
+from functools import partial
 
 from django.conf import settings
 
+from metrics_sync.access import Access
 from metrics_sync.exceptions import AmbiguousTeamError
-from metrics_sync.github import GitHub, fetch_pull_request
-from metrics_sync.jobs import Access
+from metrics_sync.github import fetch_pull_request
 from metrics_sync.models import PullRequest, Team, TrackedRepository
-from metrics_sync.snapshot import PullRequestItem
 
 #: Whose rows pull requests of untracked repositories become.
 LOCAL_TEAM = "local"
@@ -54,7 +53,8 @@ def get_pull_request(
     rows = PullRequest.objects.filter(team=team).in_repositories([full_name])
     row, requests_made = rows.filter(github_pr_number=number).first(), 0
     if row is None:
-        item, requests_made = asyncio.run(_fetch_item(access, full_name, number))
+        question = partial(fetch_pull_request, full_name=full_name, number=number)
+        item, requests_made = access.ask(question), 1
         new = PullRequest(
             team=team,
             github_repo=full_name,
@@ -70,8 +70,3 @@ def get_pull_request(
         )
         row = rows.get(github_pr_number=number)
     return row, requests_made
-
-
-async def _fetch_item(access: Access, full_name: str, number: int) -> tuple[PullRequestItem, int]:
-    async with GitHub(api_url=access.api_url, token=access.token) as github:
-        return await fetch_pull_request(github, full_name, number), github.requests_made

@@ -13,15 +13,12 @@ from rq import Queue, Retry
 from rq.job import Job, JobStatus
 
 from metrics_sync.exceptions import QueueUnavailableError
-from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 
-logger = logging.getLogger(__name__)
+__all__ = ["BULK", "MERGES", "enqueue_fetch", "enqueue_merge", "find_live_jobs", "ping"]
 
-#: For merges. Workers look here first.
-MERGES = "pr-data"
-#: For everything that can wait: reconcile and backfills.
-BULK = "pr-data-bulk"
+logger = logging.getLogger(__name__)
 
 #: What RQ calls a job that will still run, or does.
 LIVE = {JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED}

@@ -1,6 +1,5 @@
 """Finds what was let fall, and queues it again."""
 
-import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -13,9 +12,10 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
+from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
-from metrics_sync.github import GitHub, fetch_numbers
-from metrics_sync.jobs import Access, fetch_now
+from metrics_sync.github import fetch_numbers
+from metrics_sync.jobs import fetch_now
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
 from metrics_sync.queueing import BULK, enqueue_fetch, find_live_jobs
@@ -186,10 +186,14 @@ def _may_take(finding: Finding, report: Report) -> bool:
     if finding.repository is None:
         report.skipped["repository not tracked"] += 1
         return False
-    if finding.repository.integration.credential.revoked_at is not None:
+    credential = finding.repository.integration.credential
+    if credential.revoked_at is not None:
         report.skipped["credential revoked"] += 1
-        return False
-    return True
+    elif credential.find_pause(is_bulk=True) is not None:
+        report.skipped["rate limit kept for merges"] += 1
+    else:
+        return True
+    return False
 
 
 def _take(finding: Finding, report: Report, *, inline: bool) -> None:
@@ -217,7 +221,10 @@ def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
             nameless[finding.repository][row.github_pr_id] = row
     for repository, rows in nameless.items():
         try:
-            numbers = asyncio.run(_fetch_numbers(Access.of(repository), repository, rows))
+            question = partial(
+                fetch_numbers, full_name=repository.full_name, github_pr_ids=rows.keys()
+            )
+            numbers = Access.of(repository).ask(question)
         except MetricsSyncError as error:
             report.errors.append(f"{repository}: the numbers were not found: {error}")
             continue
@@ -228,10 +235,3 @@ def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
             report.errors.append(
                 f"{repository}: GitHub lists no pull request with the id {github_pr_id}"
             )
-
-
-async def _fetch_numbers(
-    access: Access, repository: TrackedRepository, github_pr_ids: Collection[int]
-) -> dict[int, int]:
-    async with GitHub(api_url=access.api_url, token=access.token) as github:
-        return await fetch_numbers(github, repository.full_name, github_pr_ids)

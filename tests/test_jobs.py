@@ -13,7 +13,7 @@ from rq.job import Job
 
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -22,6 +22,7 @@ from metrics_sync.sandbox import (
     SandboxServer,
     make_recording,
 )
+from metrics_sync.snapshot import RateLimit
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -362,6 +363,26 @@ def test_others_of_a_limited_token_send_nothing(
     assert (sandbox.requests, job.retries_left) == ([], 3)
     assert (job.get_status(), pull_request.sync_status) == ("scheduled", "queued")
     assert "rate limit" in pull_request.sync_error
+
+
+def test_bulk_job_waits_while_only_the_reserve_is_left(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+) -> None:
+    """Merges go on meanwhile."""
+    merge = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
+    credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
+    enqueue_fetch(pull_request, queue_name=BULK)
+    enqueue_fetch(merge, queue_name=MERGES)
+
+    for name in (BULK, MERGES):
+        SimpleWorker([name], connection=redis).work(burst=True)
+
+    statuses = [PullRequest.objects.get(pk=row.pk).sync_status for row in (pull_request, merge)]
+    assert statuses == ["queued", "complete"]
 
 
 def test_refused_token_is_noted_once_and_asked_with_no_more(

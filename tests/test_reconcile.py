@@ -14,6 +14,7 @@ from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue_due
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.snapshot import RateLimit
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -144,12 +145,20 @@ def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
     add(repository, sync_status="failed")
     repository.integration.credential.mark_revoked()
     add(TrackedRepositoryFactory(is_active=False), sync_status="failed")
+    scarce = TrackedRepositoryFactory()
+    add(scarce, sync_status="failed")
+    resets_at = timezone.now() + timedelta(hours=1)
+    scarce.integration.credential.note_rate_limit(RateLimit(5000, 900, resets_at))
     report = Report()
 
     chosen = choose(find_dropped(Scope()), report)
 
     assert chosen == []
-    assert report.skipped == {"credential revoked": 1, "repository not tracked": 1}
+    assert report.skipped == {
+        "credential revoked": 1,
+        "rate limit kept for merges": 1,
+        "repository not tracked": 1,
+    }
 
 
 def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Redis) -> None:

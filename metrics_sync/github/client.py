@@ -20,6 +20,8 @@ from metrics_sync.snapshot import RateLimit
 #: GitHub allows 100 at once; a fetch has seven things to ask for.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 CONCURRENT_REQUESTS = 10
+#: How many at once after GitHub complained of too many.
+CAREFUL_REQUESTS = 2
 PER_PAGE = 100
 MAX_REDIRECTS = 3
 TIMEOUT = httpx2.Timeout(20, connect=5)
@@ -74,13 +76,13 @@ class GitHub:
     Every method raises a GitHubError that says what can be done.
     """
 
-    def __init__(self, *, api_url: str, token: str) -> None:
+    def __init__(self, *, api_url: str, token: str, is_careful: bool = False) -> None:
         self.api = prepare_api(api_url)
         self.requests_made = 0
         self.rate_limit: RateLimit | None = None
         self._wait_until: datetime | None = None
         self._origin = urlsplit(api_url)[:2]
-        self._slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
         headers = {**HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT, verify=_tls_context())
 

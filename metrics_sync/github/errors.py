@@ -1,5 +1,6 @@
 """What to do about an answer that is not the one asked for; pure."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -11,6 +12,7 @@ from metrics_sync.exceptions import (
     PermissionMissingError,
     RateLimitedError,
     RetrySoonError,
+    SecondaryLimitError,
 )
 from metrics_sync.snapshot import RateLimit
 
@@ -64,15 +66,17 @@ def _read_forbidden(
 ) -> GitHubError:
     headers = response.headers
     if retry_after := headers.get("retry-after", "").strip():
-        seconds = int(retry_after) if retry_after.isdigit() else 0
+        # Anything but seconds of a day or so is not GitHub's, and means nothing.
+        seconds = int(retry_after) if re.fullmatch("[0-9]{1,5}", retry_after) else 0
         pause = timedelta(seconds=seconds) or SECONDARY_LIMIT_PAUSE
-        return RateLimitedError(f"rate limit ({said})", until=now + pause)
+        return SecondaryLimitError(f"secondary rate limit ({said})", until=now + pause)
     rate_limit = read_rate_limit(response)
     if rate_limit is not None and rate_limit.remaining == 0:
         return RateLimitedError(f"rate limit ({said})", until=max(rate_limit.resets_at, now))
     lower = message.lower()
     if response.status_code == 429 or "rate limit" in lower or "abuse" in lower:
-        return RateLimitedError(f"rate limit ({said})", until=now + SECONDARY_LIMIT_PAUSE)
+        until = now + SECONDARY_LIMIT_PAUSE
+        return SecondaryLimitError(f"secondary rate limit ({said})", until=until)
     needed = headers.get("x-accepted-github-permissions")
     hint = f"; the token needs: {needed}" if needed else ""
     return PermissionMissingError(f"the token may not read this ({said}){hint}")

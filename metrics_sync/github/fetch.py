@@ -78,7 +78,7 @@ def _read_itself(page: Page, full_name: str) -> PullRequestItem:
 
 
 async def fetch_numbers(
-    github: GitHub, full_name: str, github_pr_ids: Collection[int]
+    github: GitHub, *, full_name: str, github_pr_ids: Collection[int]
 ) -> dict[int, int]:
     """Find the numbers of pull requests known only by GitHub's id.
 

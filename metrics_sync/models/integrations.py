@@ -2,8 +2,8 @@
 
 import secrets
 import uuid
-from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 validate_full_name = RegexValidator(
     r"\A[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z", "Write the repository as OWNER/NAME."
 )
+
+#: For how long a secondary limit makes us ask less at once, and wait longer for the next.
+SECONDARY_LIMIT_MEMORY = timedelta(hours=1)
+LONGEST_SECONDARY_PAUSE = timedelta(minutes=15)
 
 
 def make_webhook_secret() -> str:
@@ -47,6 +51,9 @@ class IntegrationCredential(models.Model):
         null=True, blank=True, help_text="When GitHub first refused this token."
     )
 
+    rate_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Requests an hour, as GitHub said last."
+    )
     rate_limit_remaining = models.PositiveIntegerField(
         null=True, blank=True, help_text="Requests left, as GitHub said last."
     )
@@ -54,18 +61,67 @@ class IntegrationCredential(models.Model):
     wait_until = models.DateTimeField(
         null=True, blank=True, help_text="GitHub asked us to send nothing before this."
     )
+    secondary_limits = models.PositiveSmallIntegerField(
+        default=0, help_text="How often in a row GitHub complained of too much at once."
+    )
+    secondary_limited_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.team}"
 
-    def note_rate_limit(self, rate_limit: RateLimit | None, *, wait_until: datetime | None) -> None:
+    @property
+    def reserve(self) -> int:
+        """How many requests are kept for merges: a fifth of a limit that is small."""
+        reserve: int = settings.RATE_LIMIT_RESERVE
+        return reserve if self.rate_limit is None else min(reserve, self.rate_limit // 5)
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether GitHub complained of too much at once within the last hour."""
+        since = timezone.now() - SECONDARY_LIMIT_MEMORY
+        return self.secondary_limited_at is not None and self.secondary_limited_at > since
+
+    def find_pause(self, *, is_bulk: bool = False) -> datetime | None:
+        """Return until when nothing may be asked with this token; None if it may be now.
+
+        Bulk work pauses already when only the reserve for merges is left.
+        """
+        now, until = timezone.now(), self.wait_until
+        is_scarce = self.rate_limit_remaining is not None and (
+            self.rate_limit_remaining < (self.reserve if is_bulk else 1)
+        )
+        if is_scarce and self.rate_limit_resets_at is not None:
+            until = max(until or now, self.rate_limit_resets_at)
+        return until if until is not None and until > now else None
+
+    def note_rate_limit(self, rate_limit: RateLimit | None) -> None:
         """Share with all workers what GitHub said of this token's budget; one UPDATE, at once."""
         if rate_limit is not None:
-            self.rate_limit_remaining = rate_limit.remaining
-            self.rate_limit_resets_at = rate_limit.resets_at
-        if wait_until is not None:
-            self.wait_until = wait_until
-        self.save(update_fields=["rate_limit_remaining", "rate_limit_resets_at", "wait_until"])
+            self._note(
+                rate_limit=rate_limit.limit,
+                rate_limit_remaining=rate_limit.remaining,
+                rate_limit_resets_at=rate_limit.resets_at,
+            )
+
+    def note_pause(self, *, until: datetime, is_secondary: bool) -> None:
+        """Let nobody ask with this token before then; one UPDATE, at once.
+
+        A secondary limit pauses twice as long each time that it comes again within an hour.
+        """
+        if not is_secondary:
+            self._note(wait_until=until)
+            return
+        now = timezone.now()
+        count = self.secondary_limits + 1 if self.is_careful else 1
+        pause = min((until - now) * (1 << min(count - 1, 6)), LONGEST_SECONDARY_PAUSE)
+        self._note(
+            wait_until=max(until, now + pause), secondary_limits=count, secondary_limited_at=now
+        )
+
+    def _note(self, **fields: Any) -> None:
+        type(self).objects.filter(pk=self.pk).update(**fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     def mark_revoked(self) -> None:
         """Note that GitHub refuses the token; the first time stays. One UPDATE, at once."""
@@ -75,17 +131,14 @@ class IntegrationCredential(models.Model):
 
     def store_token(self, token: str) -> None:
         """Replace the token, and forget that an older one was refused or had to wait."""
-        self.access_token = token
-        self.revoked_at = self.wait_until = None
-        self.rate_limit_remaining = self.rate_limit_resets_at = None
-        self.save(
-            update_fields=[
-                "access_token",
-                "revoked_at",
-                "wait_until",
-                "rate_limit_remaining",
-                "rate_limit_resets_at",
-            ]
+        self._note(
+            access_token=token,
+            revoked_at=None,
+            wait_until=None,
+            rate_limit=None,
+            rate_limit_remaining=None,
+            rate_limit_resets_at=None,
+            secondary_limited_at=None,
         )
 
 

@@ -1,0 +1,120 @@
+"""Secrets at rest: what the database holds, which keys read it, and what a lost key looks like."""
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import TextField
+from django.db.models.functions import Cast
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from metrics_sync.exceptions import DecryptionError
+from metrics_sync.fields import get_fernet
+from metrics_sync.models import IntegrationCredential
+from tests.factories import IntegrationCredentialFactory
+
+OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+FIELD = IntegrationCredential._meta.get_field("access_token")
+
+
+@pytest.fixture
+def credential(settings: Settings, db: None) -> IntegrationCredential:
+    settings.TOKEN_ENCRYPTION_KEYS = [OLD]
+    return IntegrationCredentialFactory(access_token="ghp_täglich")
+
+
+def read_raw(credential: IntegrationCredential) -> str:
+    """Return what the database holds."""
+    rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
+    return rows.values_list("raw", flat=True).get(pk=credential.pk)
+
+
+def test_database_never_sees_the_secret(credential: IntegrationCredential) -> None:
+    """Backups and replicas go where the keys do not."""
+    assert "ghp" not in read_raw(credential)
+
+    credential.refresh_from_db()
+    assert credential.access_token == "ghp_täglich"
+
+
+def test_update_encrypts_too(credential: IntegrationCredential) -> None:
+    """An UPDATE past the model's `save` would otherwise leave a token in the open."""
+    IntegrationCredential.objects.update(access_token="ghp_updated")
+
+    credential.refresh_from_db()
+    assert credential.access_token == "ghp_updated"
+    assert "ghp" not in read_raw(credential)
+
+
+def test_no_secret_is_stored_as_no_secret(credential: IntegrationCredential) -> None:
+    """`exclude(access_token="")` is how those that have one are found."""
+    credential.store_token("")
+
+    assert read_raw(credential) == ""
+    credential.refresh_from_db()
+    assert credential.access_token == ""
+
+
+def test_same_secret_is_encrypted_differently_each_time(credential: IntegrationCredential) -> None:
+    """Equal ciphertexts would say which teams share a token."""
+    before = read_raw(credential)
+    credential.save()
+
+    assert read_raw(credential) != before
+
+
+def test_older_key_still_decrypts(settings: Settings, credential: IntegrationCredential) -> None:
+    """A new key is put in front while the secrets still wait for the rotation."""
+    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+
+    credential.refresh_from_db()
+    assert credential.access_token == "ghp_täglich"
+
+
+def test_first_key_encrypts(settings: Settings, credential: IntegrationCredential) -> None:
+    """Otherwise the old key could never be thrown away."""
+    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    credential.save()
+
+    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    credential.refresh_from_db()
+    assert credential.access_token == "ghp_täglich"
+
+
+def test_lost_key_is_an_error_that_names_the_field(
+    settings: Settings, credential: IntegrationCredential
+) -> None:
+    """Handing out the ciphertext would look like a token that GitHub refuses."""
+    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+
+    with pytest.raises(DecryptionError, match=r"IntegrationCredential\.access_token") as caught:
+        credential.refresh_from_db()
+    assert read_raw(credential) not in str(caught.value)
+
+
+@pytest.mark.parametrize("stored", ["ghp_in_the_open", "é", "x" * 500, "gAAAAA=="])
+def test_what_was_never_encrypted_is_an_error(stored: str) -> None:
+    """A token typed into the database by hand must not be used by accident."""
+    with pytest.raises(DecryptionError):
+        FIELD.from_db_value(stored, None, None)
+
+
+@pytest.mark.parametrize("keys", [["too short"], [""], [OLD, "x" * 44], [f"{OLD[:-2]}é="]])
+def test_key_that_is_none_says_how_to_make_one(settings: Settings, keys: list[str]) -> None:
+    """The operator reads this message on the first start."""
+    settings.TOKEN_ENCRYPTION_KEYS = keys
+
+    with pytest.raises(ImproperlyConfigured, match=r"Fernet\.generate_key"):
+        get_fernet()
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text())
+def test_every_text_is_read_as_it_was_written(text: str) -> None:
+    """Webhook secrets are chosen by people, who use all of Unicode."""
+    stored = FIELD.get_prep_value(text)
+
+    assert FIELD.from_db_value(stored, None, None) == text
+    assert not text or stored != text
