@@ -1,22 +1,46 @@
-"""Finds merges at GitHub whose deliveries never came."""
+"""Finds merges whose deliveries never came, and has GitHub send those that failed again."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from django.utils import timezone
 
 from metrics_sync import store
 from metrics_sync.access import Access
-from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.github import GitHub, fetch_merges
+from metrics_sync.exceptions import GoneError, MetricsSyncError, PermissionMissingError
+from metrics_sync.github import GitHub, fetch_merges, redeliver_failed
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
+
+logger = logging.getLogger(__name__)
 
 #: How far back the first look at a repository goes.
 FIRST_LOOK = timedelta(days=30)
 #: How far each look goes back behind the end of the last one.
 OVERLAP = timedelta(hours=1)
+#: For how long GitHub keeps deliveries; 7 days on GitHub Enterprise Server.
+#: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
+DELIVERIES_KEPT = timedelta(days=3)
+
+
+def discover_lost() -> dict[str, Any]:
+    """Look for missed merges of every tracked repository; what the clock runs once an hour.
+
+    Safe to repeat. The merges found wait for the next `requeue_due`.
+    """
+    repositories = list_repositories(Scope())
+    found, errors = 0, []
+    for repository, count, error in discover(repositories, since=None, dry_run=False):
+        found += count
+        if error:
+            errors.append(f"{repository}: {error}")
+            logger.warning("Cannot look for missed merges of %s: %s", repository, error)
+    logger.info("Discovered %s merges that no webhook told", found)
+    return {"discovered": found, "errors": errors}
 
 
 def discover(
@@ -45,6 +69,32 @@ def discover(
             repository.discovered_until = began_at
             repository.save(update_fields=["discovered_until"])
         yield repository, found, ""
+
+
+def recover(
+    repositories: Iterable[TrackedRepository],
+) -> Iterator[tuple[TrackedRepository, int, str]]:
+    """Have GitHub send again what our webhooks did not take, yielding each repository, how many,
+    and an error or "".
+
+    Goes back three days, as GitHub does. Safe to repeat: what was taken since is not asked for.
+    A token that may not read webhooks recovers nothing, which is no error: `discover` finds the
+    merges all the same.
+    """
+    since = timezone.now() - DELIVERIES_KEPT
+    for repository in repositories:
+        question = partial(
+            redeliver_failed,
+            full_name=repository.full_name,
+            path=repository.integration.get_webhook_path(),
+            since=since,
+        )
+        try:
+            yield repository, Access.of(repository).ask(question), ""
+        except (GoneError, PermissionMissingError):
+            yield repository, 0, ""
+        except MetricsSyncError as error:
+            yield repository, 0, str(error)
 
 
 async def _list_merges(

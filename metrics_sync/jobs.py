@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,7 @@ from math import ceil
 from typing import Any
 from uuid import uuid4
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 #: The queues: merges, which workers take first, and everything that can wait.
 MERGES = "pr-data"
 BULK = "pr-data-bulk"
+
+#: How often a long fetch says that it is alive.
+HEARTBEAT_SECONDS = 30
 
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.
 FIRST_PAUSE = timedelta(minutes=5)
@@ -135,7 +139,7 @@ def _run(
     try:
         access = find_access()
         known = Known(pull_request.receipt, pull_request.etags, store.recall(pull_request))
-        outcome = asyncio.run(_fetch(pull_request, known, access))
+        outcome = asyncio.run(_fetch(pull_request, known, access, job_id=job_id))
         access.note(outcome.rate_limit, outcome.errors.values())
         _save(pull_request, run, outcome, job=job)
     except Exception as error:
@@ -154,13 +158,15 @@ def _park(until: datetime) -> Retry:
     return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
 
 
-async def _fetch(pull_request: PullRequest, known: Known, access: Access) -> Outcome:
+async def _fetch(
+    pull_request: PullRequest, known: Known, access: Access, *, job_id: str
+) -> Outcome:
     """Ask GitHub. What it refuses is in the outcome; only our own faults are raised."""
     if pull_request.github_pr_number is None:
         nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
         return Outcome(errors={"pull_request": nameless})
     snapshot, errors = None, dict[str, Exception]()
-    async with access.open() as github:
+    async with _heartbeat(pull_request, job_id=job_id), access.open() as github:
         try:
             access.check()
             snapshot = await fetch_snapshot(
@@ -175,6 +181,30 @@ async def _fetch(pull_request: PullRequest, known: Known, access: Access) -> Out
         except GitHubError as error:
             errors["pull_request"] = error
         return Outcome(snapshot, errors, github.requests_made, github.rate_limit)
+
+
+@asynccontextmanager
+async def _heartbeat(pull_request: PullRequest, *, job_id: str) -> AsyncIterator[None]:
+    """Give signs of life while the block runs, so that nobody takes the row for stuck."""
+
+    def beat() -> None:
+        try:
+            pull_request.note_heartbeat(job_id=job_id)
+        finally:
+            connection.close()
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.to_thread(beat)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @transaction.atomic

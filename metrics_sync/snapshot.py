@@ -123,6 +123,8 @@ class PullRequestItem:
     changed_files: int | None
     #: What GitHub states for each section; sections without a counter are absent.
     stated: Mapping[Section, int]
+    #: How the repository is named in the payload: a renamed one has its new name there.
+    base_repo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,15 @@ def is_held(entry: Json | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one fetch of a pull request brought, and what it cost."""
+    """Everything that one fetch of a pull request brought.
+
+    `moved_to` is the repository's new name when GitHub redirected us from the old one.
+    """
 
     pull_request: PullRequestItem
     sections: Mapping[Section, SectionResult]
-    requests_made: int
     etags: Mapping[str, Sequence[Sequence[str]]]
+    moved_to: str = ""
 
     @property
     def errors(self) -> dict[Section, GitHubError]:
@@ -369,4 +374,5 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
             for section, counter in COUNTERS.items()
             if isinstance(value.get(counter), int)
         },
+        base_repo=read_text((base.get("repo") or {}).get("full_name")),
     )

@@ -2,8 +2,12 @@
 
 from rq import cron
 
+from metrics_sync.discovery import discover_lost
 from metrics_sync.reconcile import requeue_due
+from metrics_sync.retention import prune
 
 FIVE_MINUTES = 300
 
 cron.register(requeue_due, "pr-data", interval=FIVE_MINUTES)
+cron.register(discover_lost, "pr-data-bulk", cron="47 * * * *")
+cron.register(prune, "pr-data-bulk", cron="17 3 * * *")

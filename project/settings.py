@@ -120,6 +120,7 @@ RQ_SHOW_ADMIN_LINK = False
 # GitHub
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
 RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
+RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
 GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
 TOKEN_ENCRYPTION_KEYS = [
     key.strip()

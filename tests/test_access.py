@@ -38,7 +38,7 @@ def spend(credential: IntegrationCredential, *, limit: int, remaining: int) -> N
 
 
 async def ask_user(github: object) -> object:
-    return await github.get(github.api.users.get_authenticated)  # type: ignore[attr-defined]
+    return await github.call(github.api.users.get_authenticated)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Merges whose deliveries were lost, found by asking GitHub."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from metrics_sync.discovery import discover
+from metrics_sync.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.sandbox.webhooks import send_event
+from metrics_sync.sandbox.world import Hook
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -89,3 +92,87 @@ def test_later_looks_begin_an_hour_before_the_last_one(
         found += [count for _, count, _ in discover([repository], since=None, dry_run=False)]
 
     assert found == [0, 1]
+
+
+def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
+    """Nobody has to think of asking."""
+    PullRequest.objects.all().delete()
+    TrackedRepositoryFactory(full_name="acme/gone")
+    TrackedRepository.objects.update(discovered_until=LONG_AGO)
+
+    result = discover_lost()
+
+    assert result["discovered"] == 1
+    assert result["errors"][0].startswith("acme/gone: ")
+
+
+@pytest.fixture
+def hook(sandbox: SandboxServer, repository: TrackedRepository) -> Hook:
+    path = repository.integration.get_webhook_path()
+    return sandbox.world.add_hook(
+        f"http://127.0.0.1:1{path}", secret="x", full_name=repository.full_name
+    )
+
+
+def send(sandbox: SandboxServer, hook: Hook, *guids: str, hours_ago: int = 1) -> None:
+    """Let deliveries fail at our webhook, where nobody listens."""
+    delivered_at = timezone.now() - timedelta(hours=hours_ago)
+    for guid in guids:
+        send_event(
+            sandbox.world,
+            hook,
+            event="ping",
+            payload={},
+            guid=guid,
+            lost=True,
+            delivered_at=f"{delivered_at:%Y-%m-%dT%H:%M:%SZ}",
+        )
+
+
+def count_tries(sandbox: SandboxServer) -> int:
+    return len([request for request in sandbox.requests if request.path.endswith("/attempts")])
+
+
+def test_failed_deliveries_are_sent_again(
+    sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
+) -> None:
+    """GitHub keeps them for three days and never tries again by itself."""
+    send(sandbox, hook, "too-old", hours_ago=73)
+    send(sandbox, hook, "one", "two")
+
+    [(_, count, error)] = recover([repository])
+
+    assert (count, error, count_tries(sandbox)) == (2, "", 2)
+
+
+def test_delivery_that_a_later_try_brought_is_not_sent_again(
+    sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
+) -> None:
+    """A redelivery has the same GUID."""
+    send(sandbox, hook, "one")
+    hook.deliveries.append(replace(hook.deliveries[0], id=10**12, status_code=202))
+
+    [(_, count, _)] = recover([repository])
+
+    assert (count, count_tries(sandbox)) == (0, 0)
+
+
+def test_webhooks_of_others_are_left_alone(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """A repository has webhooks of other services, too."""
+    other = sandbox.world.add_hook(
+        "http://127.0.0.1:1/chat", secret="x", full_name=repository.full_name
+    )
+    send(sandbox, other, "one")
+
+    assert [count for _, count, _ in recover([repository])] == [0]
+
+
+def test_token_that_may_not_read_webhooks_is_no_error(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Least privilege is a good reason; the merges are discovered all the same."""
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/hooks"))
+
+    assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]

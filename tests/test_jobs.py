@@ -1,5 +1,6 @@
 """What a worker runs, against a GitHub that misbehaves over real HTTP."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from metrics_sync.sandbox import (
     make_recording,
 )
 from metrics_sync.snapshot import RateLimit
+from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -478,3 +480,42 @@ def test_number_of_queries_does_not_depend_on_the_number_of_items(
     large = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9, **sizes))
 
     assert count_queries(large) == count_queries(pull_request)
+
+
+def test_renamed_repository_is_followed(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """GitHub redirects from the old name, as long as nobody takes it."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    repository.refresh_from_db()
+    assert (pull_request.github_repo, repository.full_name) == ("acme/hammer",) * 2
+    assert pull_request.sync_status == "complete"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_long_fetch_gives_signs_of_life(
+    sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconcile takes a row without one for stuck."""
+    row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9))
+    monkeypatch.setattr("metrics_sync.jobs.HEARTBEAT_SECONDS", 0.01)
+    break_section(sandbox, "/files", kind=FaultKind.SLOW, seconds=1, times=1)
+
+    with ThreadPoolExecutor() as pool:
+        fetching = pool.submit(_fetch_in_thread, row.pk)
+        wait_until(lambda: PullRequest.objects.filter(heartbeat_at__isnull=False).exists())
+        fetching.result()
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.heartbeat_at) == ("complete", None)
+
+
+def _fetch_in_thread(pk: int) -> None:
+    try:
+        fetch_pr_complete_data(pk)
+    finally:
+        connection.close()

@@ -1,6 +1,7 @@
 """Speaks to GitHub and translates its errors; the only package that knows ghapi."""
 
 from metrics_sync.github.client import GitHub, prepare_api
+from metrics_sync.github.deliveries import redeliver_failed
 from metrics_sync.github.fetch import (
     Known,
     fetch_merges,
@@ -19,4 +20,5 @@ __all__ = [
     "fetch_repository",
     "fetch_snapshot",
     "prepare_api",
+    "redeliver_failed",
 ]

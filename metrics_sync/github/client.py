@@ -79,6 +79,7 @@ class GitHub:
     def __init__(self, *, api_url: str, token: str, is_careful: bool = False) -> None:
         self.api = prepare_api(api_url)
         self.requests_made = 0
+        self.was_redirected = False
         self.rate_limit: RateLimit | None = None
         self._wait_until: datetime | None = None
         self._origin = urlsplit(api_url)[:2]
@@ -100,7 +101,7 @@ class GitHub:
         _pool.reset(self._pool_token)
         await self._client.__aexit__(error_type, error, traceback)
 
-    async def get(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
+    async def call(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         """Call one of ghapi's operations, e.g. `github.api.pulls.get`.
 
         Asks once, and once more at once if the fault looks like a passing one.
@@ -113,13 +114,13 @@ class GitHub:
     async def get_again(self, url: str, *, etag: str) -> Page:
         """Ask for an address that we have had; an unchanged one costs no rate limit."""
         self._check_origin(url)
-        return await self.get(self._get_url, url, headers_={"If-None-Match": etag})
+        return await self.call(self._get_url, url, headers_={"If-None-Match": etag})
 
     async def pages(
         self, operation: Callable[..., Any], /, *route: Any, **query: Any
     ) -> AsyncIterator[Page]:
         """Yield the pages of a list, following GitHub's `Link` to its end."""
-        first = await self.get(operation, *route, per_page=PER_PAGE, **query)
+        first = await self.call(operation, *route, per_page=PER_PAGE, **query)
         async for page in self.pages_from(first):
             yield page
 
@@ -128,7 +129,7 @@ class GitHub:
         yield page
         while page.next_url:
             self._check_origin(page.next_url)
-            page = await self.get(self._get_url, page.next_url)
+            page = await self.call(self._get_url, page.next_url)
             yield page
 
     async def _get_url(
@@ -156,6 +157,7 @@ class GitHub:
                     location = self._read_redirect(cause)
                     if location is None:
                         raise self._read_error(cause) from error
+                    self.was_redirected = True
                     operation, route, query = self._get_url, (location,), {}
         raise GitHubError(f"GitHub redirected more than {MAX_REDIRECTS} times")
 

@@ -54,7 +54,7 @@ class Known:
 
 async def fetch_repository(github: GitHub, full_name: str) -> RepositoryItem:
     """Fetch a repository by its name, present or former. Raises GitHubError."""
-    page = await github.get(github.api.repos.get, *full_name.split("/"))
+    page = await github.call(github.api.repos.get, *full_name.split("/"))
     try:
         return read_repository(page.body)
     except UNREADABLE as error:
@@ -67,7 +67,7 @@ async def fetch_pull_request(github: GitHub, full_name: str, number: int) -> Pul
 
 
 async def _get_itself(github: GitHub, full_name: str, number: int) -> Page:
-    return await github.get(github.api.pulls.get, *full_name.split("/"), number)
+    return await github.call(github.api.pulls.get, *full_name.split("/"), number)
 
 
 def _read_itself(page: Page, full_name: str) -> PullRequestItem:
@@ -159,7 +159,8 @@ async def fetch_snapshot(
         results |= await _fetch_sections(github, pull_request, disagreeing, Known())
     kept: dict[str, Validators] = {**known.etags, ITSELF: etags}
     kept.update({section: result.etags for section, result in results.items()})
-    return Snapshot(pull_request, results, github.requests_made, kept)
+    moved_to = pull_request.base_repo if github.was_redirected else ""
+    return Snapshot(pull_request, results, kept, moved_to=moved_to)
 
 
 class _DisagreementError(RetrySoonError):

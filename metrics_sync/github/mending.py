@@ -71,7 +71,7 @@ def _may_be_uncounted(file: Mapping[str, Any]) -> bool:
 async def _get_files(
     github: GitHub, pull_request: PullRequestItem, *, page: int, per_page: int
 ) -> Page:
-    return await github.get(
+    return await github.call(
         github.api.pulls.list_files,
         *pull_request.github_repo.split("/"),
         pull_request.github_pr_number,

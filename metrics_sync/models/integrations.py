@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -129,6 +129,10 @@ class IntegrationCredential(models.Model):
         type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=now)
         self.revoked_at = self.revoked_at or now
 
+    def mark_accepted(self) -> None:
+        """Note that GitHub takes the token again. One UPDATE, at once."""
+        self._note(revoked_at=None)
+
     def store_token(self, token: str) -> None:
         """Replace the token, and forget that an older one was refused or had to wait."""
         self._note(
@@ -214,3 +218,27 @@ class TrackedRepository(models.Model):
 
     def __str__(self) -> str:
         return self.full_name
+
+    @transaction.atomic
+    def rename(self, full_name: str) -> None:
+        """Follow the repository, and its pull requests with it, to its new name.
+
+        Safe to repeat. Where the team tracks the new name already, that row stays and this one
+        is tracked no more; of a pull request under both names the one of the new name stays.
+        """
+        if full_name == self.full_name:
+            return
+        rows = self.team.pull_requests.filter(github_repo__iexact=self.full_name)
+        known = self.team.pull_requests.filter(github_repo=full_name)
+        rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
+        rows.update(github_repo=full_name)
+        if self.team.repositories.named(full_name).exclude(pk=self.pk).exists():
+            self.deactivate()
+            return
+        self.full_name = full_name
+        self.save(update_fields=["full_name"])
+
+    def deactivate(self) -> None:
+        """Track it no more; its pull requests stay."""
+        self.is_active = False
+        self.save(update_fields=["is_active"])

@@ -17,6 +17,9 @@ from metrics_sync.snapshot import OUTDATED
 #: https://docs.github.com/en/rest/checks/runs
 RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pending")
 
+#: How long news of a merged pull request is left to gather before it is looked at again.
+NEWS_PAUSE = timedelta(minutes=1)
+
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
 STUCK_AFTER = timedelta(minutes=10)
 
@@ -73,6 +76,16 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             sync_status=SyncStatus.UNTRACKED, pk__in=type(self)(self.model).tracked()
         )
         return self.filter(unqueued | untracked | nameless)
+
+    def note_news(self) -> bool:
+        """Have these rows looked at again in a minute; False when there are none.
+
+        Much that comes at once, as checks and reviews do, makes one look.
+        """
+        soon = timezone.now() + NEWS_PAUSE
+        waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
+        self.filter(waiting).update(refetch_at=soon)
+        return self.exists()
 
     def outdated(self, moment: datetime) -> Self:
         """Keep complete rows that were to be looked at again by then."""
@@ -208,6 +221,15 @@ class PullRequest(models.Model):
             instance._stored_state = instance.state  # noqa: SLF001  (its own class)
         return instance
 
+    def refresh_from_db(
+        self, using: str | None = None, fields: Iterable[str] | None = None, **options: Any
+    ) -> None:
+        """Read the row again; a merge that it already has is none that `save` has to note."""
+        names = None if fields is None else list(fields)
+        super().refresh_from_db(using=using, fields=names, **options)
+        if names is None or "state" in names:
+            self._stored_state = self.state
+
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
         """Save; a merge that the row did not know yet makes it `pending`."""
         if self.is_new_merge:
@@ -268,6 +290,8 @@ class PullRequest(models.Model):
     def mark_running(self, *, job_id: str) -> bool:
         """Let the job `job_id` begin, unless another job is at work on the row."""
         silent = models.Q(pk__in=type(self).objects.silent_since(timezone.now() - STUCK_AFTER))
+        changes = {"sync_attempts": self.sync_attempts, **self._start_over()}
+        changes["sync_attempts"] += 1
         return self._move(
             to=SyncStatus.RUNNING,
             rows=~models.Q(sync_status=SyncStatus.RUNNING) | models.Q(sync_job_id=job_id) | silent,
@@ -275,7 +299,7 @@ class PullRequest(models.Model):
             fetch_started_at=timezone.now(),
             heartbeat_at=None,
             refetch_at=None,
-            **{**self._start_over(), "sync_attempts": self.sync_attempts + 1},
+            **changes,
         )
 
     def mark_merged_late(self, **fields: Any) -> bool:
@@ -314,6 +338,11 @@ class PullRequest(models.Model):
         if refetch_at is not None:
             fields["refetch_at"] = Coalesce("refetch_at", models.Value(refetch_at))
         return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
+
+    def note_heartbeat(self, *, job_id: str) -> None:
+        """Say that the run of `job_id` is alive; one UPDATE, at once."""
+        mine = type(self).objects.filter(pk=self.pk, sync_job_id=job_id)
+        mine.filter(sync_status=SyncStatus.RUNNING).update(heartbeat_at=timezone.now())
 
     def mark_partial(self, *, job_id: str, **fields: Any) -> bool:
         """End the run of `job_id`: some sections are still missing."""

@@ -1,21 +1,16 @@
-"""Writes webhook deliveries: first that it came, then what it tells, to each team concerned."""
+"""Writes webhook deliveries: first that one came, then what it tells, once."""
 
 import logging
 
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError
-from metrics_sync.models import GitHubIntegration, Team, TrackedRepository, WebhookDelivery
-from metrics_sync.snapshot import PullRequestItem, ReviewItem, read_pull_request, read_review
-from metrics_sync.store.snapshots import save_pull_request, save_review
+from metrics_sync.models import GitHubIntegration, WebhookDelivery
+from metrics_sync.store.events import save_event
 from metrics_sync.webhooks import Delivery
 
 logger = logging.getLogger(__name__)
-
-#: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
-REVIEW_ACTIONS = {"submitted", "dismissed"}
 
 #: What reading or writing a payload raises that is not what its event says.
 UNREADABLE = (
@@ -60,7 +55,7 @@ def record_delivery(
             return row
         try:
             with transaction.atomic():
-                handled = _save_event(delivery, integration)
+                handled = save_event(delivery, integration)
             row.status = (
                 WebhookDelivery.Status.PROCESSED if handled else WebhookDelivery.Status.IGNORED
             )
@@ -76,31 +71,3 @@ def record_delivery(
             f"The payload is not a {delivery.event} as GitHub writes it ({row.error})."
         ) from malformed
     return row
-
-
-def _save_event(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Write what the event tells to each team's rows; False when it concerns nobody here."""
-    if delivery.event not in ("pull_request", "pull_request_review"):
-        return False
-    item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
-    review = None
-    if delivery.event == "pull_request_review" and delivery.action in REVIEW_ACTIONS:
-        review = read_review(delivery.payload["review"])
-    teams = _list_teams(delivery, integration)
-    for team in teams:
-        _save_for_team(team, item, review)
-    return bool(teams)
-
-
-def _save_for_team(team: Team, item: PullRequestItem, review: ReviewItem | None) -> None:
-    pull_request = save_pull_request(team, item)
-    if review is not None:
-        save_review(pull_request, review)
-
-
-def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> QuerySet[Team]:
-    """Return the teams whose rows this delivery may write."""
-    if integration is not None:
-        return Team.objects.filter(pk=integration.team_id)
-    repositories = TrackedRepository.objects.named(delivery.github_repo)
-    return Team.objects.filter(pk__in=repositories.values("team"))

@@ -106,7 +106,7 @@ def apply_pull_request(
     Numbers that the payload does not state keep their value. A merge is never taken back:
     GitHub cannot, so an answer without it is an old one.
     """
-    kept = {"github_repo", "github_pr_id", "author", "stated"}
+    kept = {"github_repo", "github_pr_id", "author", "stated", "base_repo"}
     if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
         kept |= {"state", "merged_at", "closed_at"}
     names = [
@@ -127,7 +127,8 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     Safe to repeat: rows are matched by GitHub's ids. One transaction: rows that GitHub no longer
     lists leave when the new ones come. A section that failed loses no row; what it did bring,
     from a list that does not agree with its counter, is added. The number of queries does not
-    depend on the number of items (SQLite splits long lists).
+    depend on the number of items (SQLite splits long lists). A repository that GitHub calls by
+    another name now is renamed here, too.
     Returns the names of the row's fields that were set.
     """
     accounts = save_accounts(row.team, _list_accounts(snapshot))
@@ -137,6 +138,9 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
         if result.error is None:
             _delete_unlisted(row, section, result.items)
         _save_section(row, section, result.items, accounts)
+    if snapshot.moved_to:
+        for repository in row.team.repositories.named(row.github_repo):
+            repository.rename(snapshot.moved_to)
     return apply_pull_request(row, snapshot.pull_request, accounts=accounts)
 
 
@@ -147,7 +151,7 @@ def recall(row: PullRequest) -> PullRequestItem | None:
     author = None
     if row.author is not None:
         author = Account(row.author.github_id, row.author.login, row.author.is_bot)
-    names = {field.name for field in fields(PullRequestItem)} - {"author", "stated"}
+    names = {field.name for field in fields(PullRequestItem)} - {"author", "stated", "base_repo"}
     stated = {section: row.receipt[section]["stated"] for section in COUNTERS}
     return PullRequestItem(
         author=author, stated=stated, **{name: getattr(row, name) for name in names}

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from metrics_sync.discovery import discover
+from metrics_sync.discovery import discover, recover
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.models import Team
 from metrics_sync.reconcile import (
@@ -39,7 +39,8 @@ What it looks for (--only takes one or more, with commas):
   incomplete-checks  complete, but for checks that were still running at the last look
 
 --discover lists each tracked repository's merges at GitHub, newest first, back to where the
-last look began (or --since, or 30 days), one request for each hundred closed pull requests.
+last look began (or --since, or 30 days), one request for each hundred closed pull requests. Where
+the token may read webhooks, GitHub is asked to send the failed deliveries of 3 days again.
 
   manage.py reconcile --dry-run
   manage.py reconcile --team platform --since 30d
@@ -136,6 +137,13 @@ class Command(BaseCommand):
             report.discovered += found
             if error:
                 report.errors.append(f"{repository}: {error}")
+        if dry_run:
+            return
+        steps = recover(repositories)
+        for repository, found, error in self._track(steps, "Recovering", len(repositories)):
+            report.redelivered += found
+            if error:
+                report.errors.append(f"{repository}: webhook deliveries: {error}")
 
     def _track(self, steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:
         """Show a progress bar on a terminal."""
@@ -156,6 +164,7 @@ class Command(BaseCommand):
         console.print(table)
         if options["discover"]:
             console.print(f"Discovered {report.discovered} that no webhook told.")
+            console.print(f"GitHub sends {report.redelivered} failed deliveries again.")
         if options["dry_run"]:
             cost = REQUESTS_FOR_ONE * len(chosen)
             console.print(f"Would queue {len(chosen)}, about {cost} requests to GitHub.")
@@ -175,6 +184,8 @@ def _describe(report: Report, chosen: list[Finding], options: dict[str, Any]) ->
         "skipped": dict(report.skipped),
         "errors": report.errors,
     }
+    if options["discover"]:
+        result["redelivered"] = report.redelivered
     if options["dry_run"]:
         result["would_requeue"] = len(chosen)
         result["estimated_requests"] = REQUESTS_FOR_ONE * len(chosen)

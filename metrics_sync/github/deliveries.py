@@ -1,0 +1,57 @@
+"""Has GitHub send webhook deliveries again that did not arrive."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from metrics_sync.exceptions import RetrySoonError
+from metrics_sync.github.client import GitHub
+from metrics_sync.snapshot import read_time
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+
+async def redeliver_failed(github: GitHub, *, full_name: str, path: str, since: datetime) -> int:
+    """Ask for the deliveries that failed since then and that no later try brought; return how many.
+
+    `path` is how the addresses of our webhooks end. GitHub never tries again by itself.
+    Raises GitHubError; a token that may not read webhooks gets GoneError.
+    https://docs.github.com/en/rest/repos/webhooks
+    """
+    route = full_name.split("/")
+    asked = 0
+    try:
+        async for hook_id in _list_hooks(github, route, path=path):
+            for delivery_id in await _list_failed(github, route, hook_id, since=since):
+                operation = github.api.repos.redeliver_webhook_delivery
+                await github.call(operation, *route, hook_id, delivery_id)
+                asked += 1
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a list of deliveries") from error
+    return asked
+
+
+async def _list_hooks(github: GitHub, route: list[str], *, path: str) -> AsyncIterator[int]:
+    async for page in github.pages(github.api.repos.list_webhooks, *route):
+        for hook in page.body:
+            if (hook["config"].get("url") or "").endswith(path):
+                yield hook["id"]
+
+
+async def _list_failed(
+    github: GitHub, route: list[str], hook_id: int, *, since: datetime
+) -> list[int]:
+    """Return the newest failed try of each event that no try brought, oldest event first."""
+    failed: dict[str, Any] = {}
+    arrived = set()
+    pages = github.pages(github.api.repos.list_webhook_deliveries, *route, hook_id)
+    async for page in pages:
+        recent = [item for item in page.body if (read_time(item["delivered_at"]) or since) >= since]
+        for item in recent:
+            if 200 <= item["status_code"] < 400:
+                arrived.add(item["guid"])
+            else:
+                failed.setdefault(item["guid"], item["id"])
+        if len(recent) < len(page.body):
+            break
+    return [failed[guid] for guid in reversed(failed) if guid not in arrived]

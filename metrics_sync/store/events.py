@@ -1,0 +1,149 @@
+"""Writes what each webhook event tells, to the rows of the teams that it concerns."""
+
+from collections.abc import Callable
+
+from django.db.models import QuerySet
+
+from metrics_sync.models import (
+    GitHubIntegration,
+    IntegrationCredential,
+    PullRequest,
+    Team,
+    TrackedRepository,
+)
+from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.store.snapshots import save_pull_request, save_review
+from metrics_sync.webhooks import Delivery
+
+#: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
+REVIEW_ACTIONS = {"submitted", "dismissed"}
+
+
+def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Write what an event tells; False when there is nothing here to be done with it.
+
+    `integration` is None for the shared endpoint. Safe to repeat, and in any order. Raises what
+    reading and writing a payload raises that is not what its event says.
+    """
+    handler = HANDLERS.get(delivery.event)
+    return handler is not None and handler(delivery, integration)
+
+
+def _list_repositories(
+    delivery: Delivery, integration: GitHubIntegration | None
+) -> QuerySet[TrackedRepository]:
+    """Return the tracked repositories that the delivery may speak of, by GitHub's id or name."""
+    rows = TrackedRepository.objects.all()
+    if integration is not None:
+        rows = rows.filter(team=integration.team_id)
+    of_name = rows.named(delivery.github_repo)
+    repository_id = delivery.payload["repository"].get("id")
+    return of_name | rows.filter(github_repo_id=repository_id) if repository_id else of_name
+
+
+def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> QuerySet[Team]:
+    """Return the teams whose rows the delivery may write."""
+    if integration is not None:
+        return Team.objects.filter(pk=integration.team_id)
+    repositories = TrackedRepository.objects.named(delivery.github_repo)
+    return Team.objects.filter(pk__in=repositories.values("team"))
+
+
+def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> PullRequestQuerySet:
+    rows = PullRequest.objects.merged().filter(team__in=_list_teams(delivery, integration))
+    return rows.in_repositories([delivery.github_repo])
+
+
+def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    teams = _list_teams(delivery, integration)
+    for team in teams:
+        save_pull_request(team, item)
+    return bool(teams)
+
+
+def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Write the review at once: only its webhook says what it is before it is dismissed."""
+    handled = _save_pull_request(delivery, integration)
+    review = read_review(delivery.payload["review"]) if delivery.action in REVIEW_ACTIONS else None
+    rows = PullRequest.objects.in_repositories([delivery.github_repo]).filter(
+        team__in=_list_teams(delivery, integration),
+        github_pr_id=delivery.payload["pull_request"]["id"],
+    )
+    for row in rows if review else ():
+        save_review(row, review)
+    rows.merged().note_news()
+    return handled
+
+
+def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    number = delivery.payload["pull_request"]["number"]
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+
+
+def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a comment in the conversation; issues that are no pull requests have no such row."""
+    number = delivery.payload["issue"]["number"]
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+
+
+def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a check of the head; for forks GitHub does not say whose head it is."""
+    head_sha = delivery.payload["check_run"]["head_sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
+def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Follow a repository to its new name, and track one no more that is deleted.
+
+    An archived one can still be read, so it stays.
+    """
+    repositories = list(_list_repositories(delivery, integration))
+    for repository in repositories:
+        if delivery.action in {"renamed", "transferred"}:
+            repository.rename(delivery.github_repo)
+        elif delivery.action == "deleted":
+            repository.deactivate()
+    return bool(repositories) and delivery.action in {"renamed", "transferred", "deleted"}
+
+
+def _save_installation(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note that a GitHub App was suspended or removed, or that it may go on."""
+    rows = IntegrationCredential.objects.filter(
+        installation_id=delivery.payload["installation"]["id"]
+    )
+    if integration is not None:
+        rows = rows.filter(team=integration.team_id)
+    for credential in rows.defer("access_token"):
+        if delivery.action in {"deleted", "suspend"}:
+            credential.mark_revoked()
+        elif delivery.action == "unsuspend":
+            credential.mark_accepted()
+    return bool(rows) and delivery.action in {"deleted", "suspend", "unsuspend"}
+
+
+def _save_installation_repositories(
+    delivery: Delivery, integration: GitHubIntegration | None
+) -> bool:
+    """Track no more what was taken out of an installation."""
+    ids = [item["id"] for item in delivery.payload["repositories_removed"]]
+    rows = TrackedRepository.objects.filter(
+        github_repo_id__in=ids,
+        integration__credential__installation_id=delivery.payload["installation"]["id"],
+    )
+    if integration is not None:
+        rows = rows.filter(team=integration.team_id)
+    return bool(rows.update(is_active=False))
+
+
+HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
+    "pull_request": _save_pull_request,
+    "pull_request_review": _save_review,
+    "pull_request_review_comment": _note_review_comment,
+    "issue_comment": _note_issue_comment,
+    "check_run": _note_check_run,
+    "repository": _save_repository,
+    "installation": _save_installation,
+    "installation_repositories": _save_installation_repositories,
+}

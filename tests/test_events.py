@@ -1,0 +1,232 @@
+"""What each webhook event changes, beside the merge itself."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+
+from metrics_sync.models import PullRequest, TrackedRepository, WebhookDelivery
+from metrics_sync.sandbox import Recording, make_recording
+from metrics_sync.sandbox.webhooks import (
+    build_check_run_event,
+    build_installation_event,
+    build_installation_repositories_event,
+    build_issue_comment_event,
+    build_pull_request_review_comment_event,
+    build_pull_request_review_event,
+    build_repository_event,
+)
+from metrics_sync.store import record_delivery
+from metrics_sync.webhooks import Delivery
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+
+REPOSITORY = "octo-labs/shop"
+RECORDING = make_recording(REPOSITORY, 7)
+REPOSITORY_ID = RECORDING.pull["base"]["repo"]["id"]
+
+
+@pytest.fixture
+def repository(db: None) -> TrackedRepository:
+    return TrackedRepositoryFactory(full_name=REPOSITORY, github_repo_id=REPOSITORY_ID)
+
+
+@pytest.fixture
+def merged(repository: TrackedRepository) -> PullRequest:
+    """A row that is merged and complete."""
+    return add_row(repository)
+
+
+def add_row(repository: TrackedRepository, recording: Recording = RECORDING) -> PullRequest:
+    row = PullRequestFactory(
+        merged=True,
+        team=repository.team,
+        github_repo=repository.full_name,
+        github_pr_id=recording.pull["id"],
+        github_pr_number=recording.number,
+        head_sha=recording.head_sha,
+    )
+    PullRequest.objects.filter(pk=row.pk).update(sync_status="complete")
+    return PullRequest.objects.get(pk=row.pk)
+
+
+def receive(
+    event: str, payload: dict[str, Any], repository: TrackedRepository | None = None
+) -> str:
+    """Record a delivery of the shared endpoint, or of a repository's integration."""
+    delivery = Delivery(
+        guid=str(uuid4()),
+        event=event,
+        action=payload["action"],
+        github_repo=(payload.get("repository") or {}).get("full_name", ""),
+        payload=payload,
+        text="{}",
+    )
+    integration = repository.integration if repository else None
+    return record_delivery(delivery, integration=integration).status
+
+
+NEWS = [
+    pytest.param(
+        "issue_comment",
+        build_issue_comment_event(RECORDING, RECORDING.issue_comments[0]),
+        id="comment",
+    ),
+    pytest.param(
+        "pull_request_review_comment",
+        build_pull_request_review_comment_event(RECORDING, RECORDING.review_comments[0]),
+        id="review comment",
+    ),
+    pytest.param(
+        "check_run", build_check_run_event(RECORDING, RECORDING.check_runs[0]), id="check run"
+    ),
+    pytest.param(
+        "pull_request_review",
+        build_pull_request_review_event(RECORDING, RECORDING.reviews[0]),
+        id="review",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "payload"), NEWS)
+def test_news_of_a_merged_pull_request_has_it_looked_at_again(
+    merged: PullRequest, event: str, payload: dict[str, Any]
+) -> None:
+    """What comes after the merge belongs to it, too."""
+    status = receive(event, payload)
+
+    merged.refresh_from_db()
+    assert status == WebhookDelivery.Status.PROCESSED
+    assert merged.refetch_at is not None
+    assert merged.refetch_at - timezone.now() <= timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("event", "payload"), NEWS)
+def test_much_news_at_once_makes_one_look(
+    merged: PullRequest, event: str, payload: dict[str, Any]
+) -> None:
+    """Fifty checks finish within a minute."""
+    receive(event, payload)
+    first = PullRequest.objects.get().refetch_at
+
+    receive(event, payload)
+
+    assert PullRequest.objects.get().refetch_at == first
+
+
+@pytest.mark.parametrize(("event", "payload"), NEWS)
+def test_news_through_one_teams_integration_is_not_another_teams(
+    merged: PullRequest, event: str, payload: dict[str, Any]
+) -> None:
+    """One team's secret writes one team's rows."""
+    other = TrackedRepositoryFactory(full_name=REPOSITORY)
+
+    receive(event, payload, other)
+
+    merged.refresh_from_db()
+    assert merged.refetch_at is None
+
+
+def test_comment_on_an_issue_is_ignored(merged: PullRequest) -> None:
+    """Issues and pull requests share the event, and their numbers."""
+    payload = build_issue_comment_event(make_recording(REPOSITORY, 8), RECORDING.issue_comments[0])
+
+    assert receive("issue_comment", payload) == WebhookDelivery.Status.IGNORED
+
+
+def test_dismissed_review_is_remembered_as_what_it_was(merged: PullRequest) -> None:
+    """GitHub's API forgets it."""
+    review = next(item for item in RECORDING.reviews if item["state"] == "CHANGES_REQUESTED")
+    receive("pull_request_review", build_pull_request_review_event(RECORDING, review))
+
+    dismissed = build_pull_request_review_event(
+        RECORDING, {**review, "state": "DISMISSED"}, "dismissed"
+    )
+    receive("pull_request_review", dismissed)
+
+    row = merged.reviews.get()
+    assert (row.state, row.submitted_state) == ("dismissed", "changes_requested")
+
+
+@pytest.mark.parametrize("action", ["renamed", "transferred"])
+def test_repository_and_its_pull_requests_follow_a_new_name(
+    repository: TrackedRepository, merged: PullRequest, action: str
+) -> None:
+    """Otherwise every later merge would be of a repository that nobody tracks."""
+    renamed = {**RECORDING.pull["base"]["repo"], "full_name": "octo-labs/store"}
+    payload = build_repository_event(action, renamed)
+
+    receive("repository", payload)
+
+    repository.refresh_from_db()
+    merged.refresh_from_db()
+    assert (repository.full_name, merged.github_repo) == ("octo-labs/store",) * 2
+
+
+def test_rename_to_a_name_that_is_tracked_already_doubles_nothing(
+    repository: TrackedRepository, merged: PullRequest
+) -> None:
+    """Somebody connected the new name before the webhook of the renaming came."""
+    new = TrackedRepositoryFactory(
+        team=repository.team, integration=repository.integration, full_name="octo-labs/store"
+    )
+    add_row(new)
+    other = add_row(repository, make_recording(REPOSITORY, 8))
+
+    repository.rename(new.full_name)
+
+    other.refresh_from_db()
+    names = list(PullRequest.objects.values_list("github_repo", flat=True))
+    assert (names, other.github_repo) == ([new.full_name] * 2, new.full_name)
+    assert [row.pk for row in TrackedRepository.objects.active()] == [new.pk]
+
+
+def test_deleted_repository_is_tracked_no_more(
+    repository: TrackedRepository, merged: PullRequest
+) -> None:
+    """Its rows stay: they are all that is left of it."""
+    receive("repository", build_repository_event("deleted", RECORDING.pull["base"]["repo"]))
+
+    repository.refresh_from_db()
+    assert (repository.is_active, PullRequest.objects.count()) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("actions", "is_revoked"),
+    [
+        pytest.param(["suspend"], True, id="suspended"),
+        pytest.param(["suspend", "unsuspend"], False, id="unsuspended"),
+        pytest.param(["deleted"], True, id="removed"),
+    ],
+)
+def test_installation_that_may_not_ask_is_a_revoked_credential(
+    repository: TrackedRepository, actions: list[str], is_revoked: bool
+) -> None:
+    """One alert, instead of a failure for each pull request."""
+    credential = repository.integration.credential
+    credential.installation_id = 4711
+    credential.save()
+
+    for action in actions:
+        receive("installation", build_installation_event(action, 4711, "octo-labs"))
+
+    credential.refresh_from_db()
+    assert (credential.revoked_at is not None) == is_revoked
+
+
+def test_repository_taken_out_of_an_installation_is_tracked_no_more(
+    repository: TrackedRepository,
+) -> None:
+    """Its token cannot read it any more."""
+    credential = repository.integration.credential
+    credential.installation_id = 4711
+    credential.save()
+    payload = build_installation_repositories_event(
+        4711, "octo-labs", removed=[RECORDING.pull["base"]["repo"]]
+    )
+
+    receive("installation_repositories", payload)
+
+    repository.refresh_from_db()
+    assert not repository.is_active

@@ -1,0 +1,531 @@
+"""The state machine of the synchronisation, arrow by arrow, and what else one row knows."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
+from pytest_django import Settings
+
+from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
+from tests.factories import (
+    FetchRunFactory,
+    GitHubIntegrationFactory,
+    IntegrationCredentialFactory,
+    PullRequestFactory,
+    TeamFactory,
+    TrackedRepositoryFactory,
+)
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+LONG_AGO = NOW - STUCK_AFTER - timedelta(seconds=1)
+A_MOMENT_AGO = NOW - STUCK_AFTER + timedelta(seconds=1)
+
+RECEIPT = {"files": {"stated": 2, "stored": 2, "result": "verified"}}
+
+Arrow = Callable[[PullRequest, str], bool]
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock() -> Iterator[None]:
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+def make_row(**values: Any) -> PullRequest:
+    """Make a merged row in any state, past `save`, which has an opinion about states."""
+    row = PullRequestFactory(merged=True)
+    PullRequest.objects.filter(pk=row.pk).update(**values)
+    return PullRequest.objects.get(pk=row.pk)
+
+
+def read_status(row: PullRequest) -> str:
+    return PullRequest.objects.values_list("sync_status", flat=True).get(pk=row.pk)
+
+
+ALL = set(SyncStatus)
+
+#: Each arrow: how it is called for a job, where it leads, and from where with its own job.
+ARROWS: dict[str, tuple[Arrow, str, set[SyncStatus]]] = {
+    "claim": (lambda row, job: row.claim(job_id=job), "queued", ALL),
+    "release_claim": (
+        lambda row, job: row.release_claim(job_id=job),
+        "pending",
+        {SyncStatus.QUEUED},
+    ),
+    "mark_running": (lambda row, job: row.mark_running(job_id=job), "running", ALL),
+    "mark_parked": (
+        lambda row, job: row.mark_parked(job_id=job, until=NOW),
+        "queued",
+        ALL - {SyncStatus.RUNNING},
+    ),
+    "mark_untracked": (
+        lambda row, job: row.mark_untracked(),
+        "untracked",
+        ALL - {SyncStatus.RUNNING},
+    ),
+    "mark_complete": (
+        lambda row, job: row.mark_complete(job_id=job, refetch_at=None),
+        "complete",
+        {SyncStatus.RUNNING},
+    ),
+    "mark_partial": (
+        lambda row, job: row.mark_partial(job_id=job),
+        "partial",
+        {SyncStatus.RUNNING},
+    ),
+    "mark_failed": (lambda row, job: row.mark_failed(job_id=job), "failed", {SyncStatus.RUNNING}),
+    "mark_waiting": (lambda row, job: row.mark_waiting(job_id=job), "queued", {SyncStatus.RUNNING}),
+    "mark_merged_late": (lambda row, job: row.mark_merged_late(), "pending", set()),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", SyncStatus)
+@pytest.mark.parametrize("name", ARROWS)
+def test_arrow_leaves_only_the_states_it_belongs_to(name: str, status: SyncStatus) -> None:
+    """A row that moves where it should not is fetched twice, or never again."""
+    arrow, to, allowed = ARROWS[name]
+    row = make_row(sync_status=status, sync_job_id="mine", heartbeat_at=NOW)
+
+    moved = arrow(row, "mine")
+
+    assert moved == (status in allowed)
+    assert read_status(row) == row.sync_status == (to if moved else status)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", SyncStatus)
+@pytest.mark.parametrize("name", sorted(ARROWS.keys() - {"claim", "mark_untracked"}))
+def test_job_that_lost_its_row_moves_it_no_more(name: str, status: SyncStatus) -> None:
+    """A worker that was taken for dead may wake up and end its work after the other's."""
+    arrow, to, _ = ARROWS[name]
+    row = make_row(sync_status=status, sync_job_id="somebody else's", heartbeat_at=NOW)
+
+    moved = arrow(row, "mine")
+
+    begins = name == "mark_running" and status != SyncStatus.RUNNING
+    assert (moved, read_status(row)) == (begins, to if begins else status)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_merge_that_no_webhook_told_makes_the_row_pending(state: str) -> None:
+    """Deliveries are lost; `reconcile --discover` finds what they told."""
+    row = make_row(state=state, sync_status="complete", receipt=RECEIPT, etags={"files": []})
+
+    moved = row.mark_merged_late(state="merged", merged_at=NOW)
+
+    row.refresh_from_db()
+    assert (moved, row.state, row.sync_status, row.merged_at) == (True, "merged", "pending", NOW)
+    assert (row.receipt, row.etags) == ({}, {})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", SyncStatus)
+def test_of_two_claims_one_wins(status: SyncStatus) -> None:
+    """A signal and two reconciles may hold the same row in hand."""
+    first = make_row(sync_status=status, sync_job_id="old")
+    second = PullRequest.objects.get(pk=first.pk)
+
+    won = [first.claim(job_id="one"), second.claim(job_id="two")]
+
+    first.refresh_from_db()
+    assert (won, first.sync_job_id, first.queued_at) == ([True, False], "one", NOW)
+
+
+@pytest.mark.django_db
+def test_claim_of_a_row_that_a_worker_began_meanwhile_loses() -> None:
+    """Reconcile reads a thousand rows before it claims the last of them."""
+    seen = make_row(sync_status="queued", sync_job_id="job")
+    PullRequest.objects.get(pk=seen.pk).mark_running(job_id="job")
+
+    assert seen.claim(job_id="other") is False
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_ten_workers_at_once_one_begins() -> None:
+    """Each would spend seven requests on the same pull request."""
+    row = make_row(sync_status="queued")
+    copies = [PullRequest.objects.get(pk=row.pk) for _ in range(10)]
+
+    def begin(number: int) -> bool:
+        try:
+            return copies[number].mark_running(job_id=f"job-{number}")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(10) as pool:
+        won = list(pool.map(begin, range(10)))
+
+    assert won.count(True) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "takes_over"),
+    [
+        pytest.param({"heartbeat_at": LONG_AGO}, True, id="silent"),
+        pytest.param(
+            {"heartbeat_at": A_MOMENT_AGO, "fetch_started_at": LONG_AGO}, False, id="alive"
+        ),
+        pytest.param({"fetch_started_at": LONG_AGO}, True, id="never gave a sign"),
+        pytest.param({"fetch_started_at": A_MOMENT_AGO}, False, id="has just begun"),
+        pytest.param({}, True, id="nobody knows since when"),
+    ],
+)
+def test_row_of_a_dead_worker_is_taken_over(values: dict[str, Any], takes_over: bool) -> None:
+    """A machine that is lost says nothing; ten minutes of silence say it."""
+    row = make_row(sync_status="running", sync_job_id="dead", **values)
+
+    assert row.mark_running(job_id="new") is takes_over
+
+
+@pytest.mark.django_db
+def test_beginning_counts_the_attempt_and_forgets_the_last_one() -> None:
+    """The heartbeat of a former run would make a dead one look alive."""
+    row = make_row(
+        sync_status="failed",
+        sync_attempts=2,
+        heartbeat_at=LONG_AGO,
+        refetch_at=NOW,
+        receipt=RECEIPT,
+    )
+
+    row.mark_running(job_id="job")
+
+    row.refresh_from_db()
+    assert (row.sync_attempts, row.fetch_started_at, row.sync_job_id) == (3, NOW, "job")
+    assert (row.heartbeat_at, row.refetch_at) == (None, None)
+    assert row.receipt == RECEIPT
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("arrow", "attempts"), [("claim", 0), ("mark_running", 1)])
+def test_complete_row_is_looked_at_anew(arrow: str, attempts: int) -> None:
+    """What was proven then need not hold now; the numbers stay until it is known."""
+    row = make_row(sync_status="complete", sync_attempts=5, receipt=RECEIPT)
+
+    getattr(row, arrow)(job_id="job")
+
+    row.refresh_from_db()
+    assert row.receipt == {"files": {"stated": 2, "stored": 2, "result": "outdated"}}
+    assert row.sync_attempts == attempts
+
+
+@pytest.mark.django_db
+def test_released_claim_is_as_if_never_queued() -> None:
+    """Redis was down: reconcile must find the row, and not wait ten minutes for it."""
+    row = make_row(sync_status="pending")
+    row.claim(job_id="job")
+
+    row.release_claim(job_id="job")
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.queued_at) == ("pending", None)
+
+
+@pytest.mark.django_db
+def test_complete_forgets_when_to_retry_and_keeps_when_it_was_first_complete() -> None:
+    """How long the data took to be here is measured by the first time."""
+    row = make_row(
+        sync_status="running", sync_job_id="job", completed_at=LONG_AGO, retry_at=NOW, title="Old"
+    )
+
+    row.mark_complete(job_id="job", refetch_at=NOW, title="New")
+
+    row.refresh_from_db()
+    assert (row.completed_at, row.retry_at, row.title) == (LONG_AGO, None, "New")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("told", "kept"), [(None, NOW), (LONG_AGO, LONG_AGO)])
+def test_news_during_the_run_is_not_overwritten(told: datetime | None, kept: datetime) -> None:
+    """A comment that came while we fetched must be looked at, and not in a day."""
+    row = make_row(sync_status="running", sync_job_id="job")
+    PullRequest.objects.update(refetch_at=told)
+
+    row.mark_complete(job_id="job", refetch_at=NOW)
+
+    row.refresh_from_db()
+    assert row.refetch_at == kept
+
+
+@pytest.mark.django_db
+def test_parked_row_says_until_when() -> None:
+    """The team sees why nothing happens."""
+    row = make_row(sync_status="queued", sync_job_id="job")
+
+    row.mark_parked(job_id="job", until=NOW)
+
+    row.refresh_from_db()
+    assert row.sync_error == "waits for GitHub's rate limit until 2026-03-02 12:00:00 UTC"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("fields", [None, ["state"], ["state", "sync_status"]])
+def test_merge_makes_the_row_pending(fields: list[str] | None) -> None:
+    """Whoever saves the merge, and whatever else they save, it is to be fetched."""
+    row = PullRequestFactory(receipt=RECEIPT, sync_status="complete")
+    row.state = "merged"
+
+    row.save(update_fields=fields)
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.receipt, row.etags) == ("pending", {}, {})
+
+
+@pytest.mark.django_db
+def test_new_row_of_a_merge_is_pending() -> None:
+    """The delivery of the merge may be the first that we hear of a pull request."""
+    row = PullRequestFactory(state="merged")
+
+    assert read_status(row) == "pending"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param(lambda rows: rows.get(), id="whole"),
+        pytest.param(lambda rows: rows.only("title").get(), id="without its state"),
+        pytest.param(lambda rows: rows.defer("state").get(), id="with its state deferred"),
+    ],
+)
+def test_saving_a_merged_row_again_leaves_its_status(load: Callable[[Any], PullRequest]) -> None:
+    """Everything that is complete would be fetched again with every change of a title."""
+    make_row(sync_status="complete", receipt=RECEIPT)
+    row = load(PullRequest.objects.all())
+    row.title = "Edited"
+
+    row.save()
+
+    row = PullRequest.objects.get()
+    assert (row.sync_status, row.receipt, row.title) == ("complete", RECEIPT, "Edited")
+
+
+@pytest.mark.django_db
+def test_merge_read_from_the_database_is_not_new() -> None:
+    """An object from before the merge may read its row again and save it."""
+    row = PullRequestFactory()
+    PullRequest.objects.update(state="merged", sync_status="complete")
+    row.refresh_from_db()
+
+    row.save()
+
+    assert (row.is_new_merge, read_status(row)) == (False, "complete")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "is_missing"),
+    [
+        pytest.param({"sync_status": "idle"}, True, id="idle"),
+        pytest.param({"sync_status": "pending"}, True, id="pending"),
+        pytest.param({"sync_status": "untracked"}, True, id="tracked now"),
+        pytest.param({"sync_status": "failed", "github_pr_number": None}, True, id="nameless"),
+        pytest.param({"sync_status": "complete", "github_pr_number": None}, True, id="of old"),
+        pytest.param({"sync_status": "queued", "github_pr_number": None}, False, id="on its way"),
+        pytest.param({"sync_status": "complete"}, False, id="complete"),
+        pytest.param({"sync_status": "failed"}, False, id="failed"),
+    ],
+)
+def test_missing_rows_are_those_that_nobody_has_queued(
+    values: dict[str, Any], is_missing: bool
+) -> None:
+    """Each status has its own way out; a row in two of them is queued twice."""
+    row = make_row(**values)
+    TrackedRepositoryFactory(team=row.team, full_name=row.github_repo)
+
+    assert PullRequest.objects.missing().exists() is is_missing
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "is_tracked"),
+    [
+        pytest.param({}, True, id="tracked"),
+        pytest.param({"full_name": "ACME/Anvil"}, True, id="in another case"),
+        pytest.param({"is_active": False}, False, id="not active"),
+        pytest.param({"full_name": "acme/anvil-2"}, False, id="another name"),
+    ],
+)
+def test_repositories_match_by_name_whatever_its_case(
+    values: dict[str, Any], is_tracked: bool
+) -> None:
+    """GitHub takes a name in any case, and answers in its own."""
+    row = PullRequestFactory(github_repo="acme/anvil")
+    TrackedRepositoryFactory(**{"team": row.team, "full_name": "acme/anvil", **values})
+
+    assert PullRequest.objects.tracked().exists() is is_tracked
+    assert TrackedRepository.objects.matching(row).exists() is is_tracked
+
+
+@pytest.mark.django_db
+def test_repository_of_another_team_does_not_match() -> None:
+    """Its token is not ours."""
+    row = PullRequestFactory()
+    TrackedRepositoryFactory(full_name=row.github_repo)
+
+    assert not TrackedRepository.objects.matching(row).exists()
+    assert not PullRequest.objects.tracked().exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "is_stuck"),
+    [
+        ({"sync_status": "queued", "queued_at": LONG_AGO}, True),
+        ({"sync_status": "queued", "queued_at": None}, True),
+        ({"sync_status": "queued", "queued_at": A_MOMENT_AGO}, False),
+        ({"sync_status": "failed", "queued_at": LONG_AGO}, False),
+    ],
+)
+def test_only_rows_queued_long_ago_may_be_stuck(values: dict[str, Any], is_stuck: bool) -> None:
+    """A row is claimed a moment before its job is in Redis."""
+    make_row(**values)
+
+    assert PullRequest.objects.queued_before(NOW - STUCK_AFTER).exists() is is_stuck
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "is_outdated"),
+    [
+        ({"sync_status": "complete", "refetch_at": NOW}, True),
+        ({"sync_status": "complete", "refetch_at": NOW + timedelta(seconds=1)}, False),
+        ({"sync_status": "complete", "refetch_at": None}, False),
+        ({"sync_status": "running", "refetch_at": NOW}, False),
+    ],
+)
+def test_complete_rows_are_outdated_from_their_time_on(
+    values: dict[str, Any], is_outdated: bool
+) -> None:
+    """Comments come after the merge too."""
+    make_row(**values)
+
+    assert PullRequest.objects.outdated(NOW).exists() is is_outdated
+
+
+@pytest.mark.django_db
+def test_pull_requests_are_narrowed_to_repositories_in_any_case() -> None:
+    """Operators type names as they remember them."""
+    wanted = PullRequestFactory(github_repo="acme/anvil")
+    PullRequestFactory(github_repo="acme/rocket")
+
+    assert PullRequest.objects.in_repositories(["ACME/Anvil", "acme/none"]).get() == wanted
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["github_pr_id", "github_pr_number"])
+def test_team_has_a_pull_request_once(name: str) -> None:
+    """Two rows of one pull request would count it twice."""
+    row = PullRequestFactory()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        PullRequestFactory(team=row.team, **{name: getattr(row, name)})
+    PullRequestFactory(**{name: getattr(row, name)})
+
+
+@pytest.mark.django_db
+def test_rows_without_a_number_do_not_collide() -> None:
+    """They are from before the column existed, and wait for reconcile to name them."""
+    team = TeamFactory()
+
+    rows = PullRequestFactory.create_batch(2, team=team, github_pr_number=None)
+
+    assert [str(row) for row in rows] == ["acme/anvil#?"] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acme", "acme/", "/anvil", "acme/anvil/pulls", "https://github.com/acme/anvil", "a/b\n"],
+)
+def test_repository_must_be_named_with_its_owner(name: str) -> None:
+    """Half a name or a pasted address would match nothing, silently."""
+    repository = TrackedRepository(full_name=name)
+
+    with pytest.raises(ValidationError, match="OWNER/NAME"):
+        repository.clean_fields(exclude=["team", "integration"])
+
+
+@pytest.mark.django_db
+def test_first_refusal_of_a_token_is_kept() -> None:
+    """The operator looks for what changed at that time."""
+    credential = IntegrationCredentialFactory()
+    credential.mark_revoked()
+
+    with time_machine.travel(NOW + timedelta(days=1), tick=False):
+        IntegrationCredential.objects.get().mark_revoked()
+
+    credential.refresh_from_db()
+    assert credential.revoked_at == NOW
+
+
+@pytest.mark.django_db
+def test_new_token_starts_with_a_clean_sheet() -> None:
+    """What GitHub said of the old one would keep the new one from being used."""
+    credential = IntegrationCredentialFactory(
+        revoked_at=NOW, wait_until=NOW, rate_limit_remaining=0, rate_limit_resets_at=NOW
+    )
+
+    credential.store_token("ghp_new")
+
+    credential.refresh_from_db()
+    assert (credential.access_token, credential.revoked_at) == ("ghp_new", None)
+    assert (credential.wait_until, credential.find_pause()) == (None, None)
+    assert (credential.rate_limit_remaining, credential.rate_limit_resets_at) == (None, None)
+
+
+@pytest.mark.django_db
+def test_integration_has_its_own_address_and_secret() -> None:
+    """A delivery of one team cannot be signed for another."""
+    first, second = (
+        GitHubIntegrationFactory._meta.model(
+            team=credential.team, credential=credential, organization_slug="acme"
+        )
+        for credential in IntegrationCredentialFactory.create_batch(2)
+    )
+
+    assert first.get_webhook_path() == f"/webhooks/github/{first.uuid}/"
+    assert first.get_webhook_path() != second.get_webhook_path()
+    assert len(first.webhook_secret) >= 40
+    assert first.webhook_secret != second.webhook_secret
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("api_url", "root"),
+    [
+        ("", "https://api.github.com"),
+        ("https://ghe.acme.com/api/v3/", "https://ghe.acme.com/api/v3"),
+    ],
+)
+def test_api_root_is_the_integrations_own_or_the_common_one(
+    settings: Settings, api_url: str, root: str
+) -> None:
+    """One service can serve teams on github.com and on GitHub Enterprise."""
+    settings.GITHUB_API_URL = "https://api.github.com"
+
+    assert GitHubIntegrationFactory(api_url=api_url).get_api_root() == root
+
+
+@pytest.mark.django_db
+def test_run_that_never_ended_is_closed_by_the_next() -> None:
+    """It would look like one at work for ever; others are none of its business."""
+    row = PullRequestFactory()
+    killed = FetchRunFactory(pull_request=row)
+    ended = FetchRunFactory(pull_request=row, status="partial")
+    other = FetchRunFactory()
+
+    FetchRun.start(row, job_id="job")
+
+    runs = dict(FetchRun.objects.values_list("pk", "status"))
+    assert [runs[run.pk] for run in (killed, ended, other)] == ["failed", "partial", "running"]
+    killed.refresh_from_db()
+    assert (killed.finished_at, killed.errors) == (NOW, ["fetch: the process ended without a word"])

@@ -1,0 +1,62 @@
+"""What is thrown away, and what is not."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from metrics_sync.models import FetchRun, WebhookDelivery
+from metrics_sync.retention import prune
+from tests.factories import FetchRunFactory, PullRequestFactory, WebhookDeliveryFactory
+
+
+@pytest.fixture(autouse=True)
+def _ten_days(settings: Settings, db: None) -> None:
+    settings.RETENTION_DAYS = 10
+
+
+def add_delivery(*, days_ago: int, status: str = "processed") -> WebhookDelivery:
+    row = WebhookDeliveryFactory(status=status, payload="{}")
+    received_at = timezone.now() - timedelta(days=days_ago)
+    WebhookDelivery.objects.filter(pk=row.pk).update(received_at=received_at)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "status", "payload"),
+    [
+        pytest.param(11, "processed", "", id="old"),
+        pytest.param(11, "ignored", "", id="old and ignored"),
+        pytest.param(9, "processed", "{}", id="young"),
+        pytest.param(11, "failed", "{}", id="failed, and still to be looked into"),
+    ],
+)
+def test_payloads_of_old_deliveries_are_emptied(days_ago: int, status: str, payload: str) -> None:
+    """They are most of the database, and hold what people wrote."""
+    row = add_delivery(days_ago=days_ago, status=status)
+
+    prune()
+
+    row.refresh_from_db()
+    assert row.payload == payload
+
+
+def test_last_run_of_a_pull_request_stays(db: None) -> None:
+    """Its receipt proves what we hold."""
+    pull_request = PullRequestFactory()
+    runs = [FetchRunFactory(pull_request=pull_request) for _ in range(3)]
+    for run, days_ago in zip(runs, (30, 20, 15), strict=True):
+        started_at = timezone.now() - timedelta(days=days_ago)
+        FetchRun.objects.filter(pk=run.pk).update(started_at=started_at)
+
+    result = prune()
+
+    assert (result["fetch_runs"], list(FetchRun.objects.all())) == (2, [runs[-1]])
+
+
+def test_pruning_twice_finds_nothing(db: None) -> None:
+    """It runs every day."""
+    add_delivery(days_ago=11)
+
+    assert [prune()["payloads"] for _ in range(2)] == [1, 0]
