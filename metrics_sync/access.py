@@ -53,8 +53,13 @@ class Access:
 
     def open(self) -> GitHub:
         """Return the API as this token sees it, asked more carefully after a secondary limit."""
-        careful = self.credential is not None and self.credential.is_careful
-        return GitHub(api_url=self.api_url, token=self.token, is_careful=careful)
+        credential = self.credential
+        return GitHub(
+            api_url=self.api_url,
+            token=self.token,
+            budget=credential.budget if credential else None,
+            is_careful=credential is not None and credential.is_careful,
+        )
 
     def note(self, rate_limit: RateLimit | None, errors: Iterable[Exception]) -> None:
         """Let every worker know what GitHub said of the token; writes the credential at once."""

@@ -73,14 +73,24 @@ class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
+    `budget` is what GitHub said last of this token, to other workers too.
     Every method raises a GitHubError that says what can be done.
     """
 
-    def __init__(self, *, api_url: str, token: str, is_careful: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        token: str,
+        budget: RateLimit | None = None,
+        is_careful: bool = False,
+    ) -> None:
         self.api = prepare_api(api_url)
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
+        self._budget = budget
+        self._in_flight = 0
         self._wait_until: datetime | None = None
         self._origin = urlsplit(api_url)[:2]
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
@@ -143,6 +153,7 @@ class GitHub:
             for _ in range(MAX_REDIRECTS + 1):
                 self._check_budget()
                 self.requests_made += 1
+                self._in_flight += 1
                 try:
                     response = await operation(*route, **query, raw_=True)
                     self._note_budget(response)
@@ -159,20 +170,31 @@ class GitHub:
                         raise self._read_error(cause) from error
                     self.was_redirected = True
                     operation, route, query = self._get_url, (location,), {}
+                finally:
+                    self._in_flight -= 1
         raise GitHubError(f"GitHub redirected more than {MAX_REDIRECTS} times")
 
     def _check_budget(self) -> None:
-        """Send nothing while GitHub is known to refuse: going on asking gets a token banned."""
-        if self._wait_until is not None and datetime.now(UTC) < self._wait_until:
-            raise RateLimitedError(
-                f"the rate limit is used up until {self._wait_until:%H:%M:%S} UTC",
-                until=self._wait_until,
-            )
+        """Send nothing that GitHub is known to refuse: going on asking gets a token banned.
+
+        What has no answer yet counts as if it was not in the last answer's remainder.
+        """
+        now, until = datetime.now(UTC), self._wait_until
+        budget = self._budget
+        if budget is not None and budget.remaining <= self._in_flight and budget.resets_at > now:
+            until = max(until or now, budget.resets_at)
+        if until is not None and until > now:
+            message = f"the rate limit is used up until {until:%H:%M:%S} UTC"
+            raise RateLimitedError(message, until=until)
 
     def _note_budget(self, response: httpx2.Response) -> None:
-        self.rate_limit = read_rate_limit(response) or self.rate_limit
-        if self.rate_limit is not None and self.rate_limit.remaining == 0:
-            self._wait_until = self.rate_limit.resets_at
+        """Keep what an answer states; of one window the least, as answers overtake each other."""
+        stated, budget = read_rate_limit(response), self._budget
+        if stated is None:
+            return
+        if budget is not None and budget.resets_at == stated.resets_at:
+            stated = min(stated, budget, key=lambda one: one.remaining)
+        self.rate_limit = self._budget = stated
 
     def _read_error(self, cause: BaseException | None) -> GitHubError:
         error = read_error(cause, now=datetime.now(UTC))

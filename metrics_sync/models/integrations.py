@@ -76,6 +76,14 @@ class IntegrationCredential(models.Model):
         return reserve if self.rate_limit is None else min(reserve, self.rate_limit // 5)
 
     @property
+    def budget(self) -> RateLimit | None:
+        """What GitHub said last of this token's budget; None if it said nothing yet."""
+        limit, remaining = self.rate_limit, self.rate_limit_remaining
+        if limit is None or remaining is None or self.rate_limit_resets_at is None:
+            return None
+        return RateLimit(limit, remaining, self.rate_limit_resets_at)
+
+    @property
     def is_careful(self) -> bool:
         """Whether GitHub complained of too much at once within the last hour."""
         since = timezone.now() - SECONDARY_LIMIT_MEMORY
