@@ -101,3 +101,56 @@ class WebhookDeliveryFactory(DjangoModelFactory):
     endpoint = models.WebhookDelivery.SHARED_ENDPOINT
     guid = factory.Sequence(lambda n: f"guid-{n}")
     event = "pull_request"
+
+
+class CommitFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Commit
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_sha = factory.Sequence(lambda n: f"{n:040x}")
+
+
+class PRFileFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRFile
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    filename = factory.Sequence(lambda n: f"src/anvil_{n}.py")
+    status = "added"
+    additions = changes = 1
+    deletions = 0
+
+
+class PRCheckRunFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRCheckRun
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_check_run_id = factory.Sequence(lambda n: 7_000_000_000 + n)
+    name = "tests"
+    status = "completed"
+
+
+class PRCommentFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRComment
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_comment_id = factory.Sequence(lambda n: 6_000_000_000 + n)
+    comment_type = "issue"
+    created_at = updated_at = MERGED_AT
+
+
+class PRReviewFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRReview
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_review_id = factory.Sequence(lambda n: 8_000_000_000 + n)
+    state = "approved"

@@ -26,7 +26,7 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.sandbox.webhooks import DeliveryAnswer
 from tests.conftest import Workers, use_redis, wait_until
-from tests.factories import TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
 
@@ -184,3 +184,49 @@ def test_worker_killed_in_the_middle_loses_and_doubles_nothing(
     assert (killed.sync_status, row.sync_status) == ("running", "complete")
     assert read_rows(row) == read_truth(recording)
     assert [run.status for run in row.fetch_runs.all()] == ["complete", "failed"]
+
+
+@pytest.mark.parametrize(
+    "left_behind",
+    [
+        pytest.param({"sync_status": "idle"}, id="idle: killed before the signal"),
+        pytest.param({"sync_status": "pending"}, id="pending: killed before the claim"),
+        pytest.param({"sync_status": "queued"}, id="queued: killed before the job was in Redis"),
+        pytest.param(
+            {"sync_status": "queued", "sync_job_id": "gone"}, id="queued: Redis was flushed"
+        ),
+        pytest.param(
+            {"sync_status": "running", "sync_job_id": "gone"}, id="running: the worker was killed"
+        ),
+        pytest.param({"sync_status": "partial"}, id="partial: killed before the retry"),
+        pytest.param({"sync_status": "failed"}, id="failed: killed before the retry"),
+        pytest.param({"sync_status": "untracked"}, id="untracked: connected since"),
+        pytest.param(
+            {"sync_status": "complete", "refetch_at": timezone.now()}, id="complete: look is due"
+        ),
+    ],
+)
+def test_row_left_behind_in_any_status_becomes_complete(
+    sandbox: SandboxServer,
+    integration: GitHubIntegration,
+    workers: Workers,
+    left_behind: dict[str, Any],
+) -> None:
+    """No state is a trap: a process can be killed in each of them."""
+    recording = sandbox.world.add(make_recording(REPOSITORY, 7))
+    row = PullRequestFactory(
+        team=integration.team,
+        github_repo=REPOSITORY,
+        github_pr_id=recording.pull["id"],
+        github_pr_number=7,
+    )
+    moment = timezone.now() - timedelta(minutes=11)
+    times = {"queued_at": moment, "fetch_started_at": moment, "merged_at": moment}
+    PullRequest.objects.update(state="merged", **times, **left_behind)
+
+    call_command("reconcile")
+    workers.drain()
+
+    row.refresh_from_db()
+    assert row.sync_status == "complete"
+    assert read_rows(row) == read_truth(recording)

@@ -231,6 +231,19 @@ def test_released_claim_is_as_if_never_queued() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("arrow", ["complete", "partial", "failed", "waiting"])
+def test_end_of_a_run_forgets_its_heartbeat_and_keeps_what_it_found(arrow: str) -> None:
+    """The next run would look alive before it gave its first sign."""
+    row = make_row(sync_status="running", sync_job_id="job", heartbeat_at=A_MOMENT_AGO)
+
+    options = {"refetch_at": None} if arrow == "complete" else {}
+    getattr(row, f"mark_{arrow}")(job_id="job", sync_error="reviews: 502", **options)
+
+    row.refresh_from_db()
+    assert (row.heartbeat_at, row.sync_error) == (None, "reviews: 502")
+
+
+@pytest.mark.django_db
 def test_complete_forgets_when_to_retry_and_keeps_when_it_was_first_complete() -> None:
     """How long the data took to be here is measured by the first time."""
     row = make_row(
@@ -322,6 +335,19 @@ def test_merge_read_from_the_database_is_not_new() -> None:
 
 
 @pytest.mark.django_db
+def test_second_save_of_the_same_merge_is_none() -> None:
+    """The object that saved the merge may be saved again after a worker took the row."""
+    row = PullRequestFactory()
+    row.state = "merged"
+    row.save()
+    row.sync_status = "queued"
+
+    row.save()
+
+    assert read_status(row) == "queued"
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("values", "is_missing"),
     [
@@ -343,6 +369,14 @@ def test_missing_rows_are_those_that_nobody_has_queued(
     TrackedRepositoryFactory(team=row.team, full_name=row.github_repo)
 
     assert PullRequest.objects.missing().exists() is is_missing
+
+
+@pytest.mark.django_db
+def test_untracked_row_is_not_missing_before_its_repository_is_tracked() -> None:
+    """Reconcile would take it up every five minutes, for nothing."""
+    make_row(sync_status="untracked")
+
+    assert not PullRequest.objects.missing().exists()
 
 
 @pytest.mark.django_db

@@ -277,7 +277,7 @@ def test_what_is_no_pull_request_is_refused(missing: str) -> None:
 
 def make_snapshot(**results: SectionResult) -> Snapshot:
     sections = {Section(name): result for name, result in results.items()}
-    return Snapshot(pull_request=read_pull(), sections=sections, requests_made=3, etags={})
+    return Snapshot(pull_request=read_pull(), sections=sections, etags={})
 
 
 def test_errors_name_only_the_sections_that_failed() -> None:

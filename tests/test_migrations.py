@@ -1,0 +1,88 @@
+"""From a database without numbers to one with them, and back, with everything that is in it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError, transaction
+from django_test_migrations.migrator import Migrator
+
+BEFORE = ("metrics_sync", "0001_initial")
+AFTER = ("metrics_sync", "0002_pull_request_number")
+
+MERGED_AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+ROW = {"github_repo": "acme/anvil", "state": "merged", "merged_at": MERGED_AT, "title": "Heavier"}
+IDS = [2**31 + 1, 2**31 + 2]
+
+
+def fill(apps: Any) -> None:
+    """Write two pull requests and a comment, as the release before the number left them."""
+    team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    rows = apps.get_model("metrics_sync", "PullRequest").objects
+    pull_requests = [rows.create(team=team, github_pr_id=pr_id, **ROW) for pr_id in IDS]
+    apps.get_model("metrics_sync", "PRComment").objects.create(
+        team=team,
+        pull_request=pull_requests[0],
+        github_comment_id=1,
+        comment_type="issue",
+        created_at=MERGED_AT,
+        updated_at=MERGED_AT,
+    )
+
+
+def read(apps: Any) -> list[dict[str, Any]]:
+    rows = apps.get_model("metrics_sync", "PullRequest").objects.order_by("github_pr_id")
+    return list(rows.values("github_pr_id", *ROW, "comments__github_comment_id"))
+
+
+@pytest.fixture
+def old_apps(migrator: Migrator) -> Any:
+    """The models of a database that has rows and no numbers."""
+    apps = migrator.apply_initial_migration(BEFORE).apps
+    fill(apps)
+    return apps
+
+
+def test_old_rows_survive_the_way_forward(migrator: Migrator, old_apps: Any) -> None:
+    """They wait without a number until reconcile asks GitHub for it."""
+    before = read(old_apps)
+
+    apps = migrator.apply_tested_migration(AFTER).apps
+
+    assert read(apps) == before
+    numbers = apps.get_model("metrics_sync", "PullRequest").objects.values_list("github_pr_number")
+    assert list(numbers) == [(None,), (None,)]
+
+
+def test_rows_survive_the_way_back(migrator: Migrator, old_apps: Any) -> None:
+    """A release that is taken back must not take the history with it."""
+    apps = migrator.apply_tested_migration(AFTER).apps
+    apps.get_model("metrics_sync", "PullRequest").objects.filter(github_pr_id=IDS[0]).update(
+        github_pr_number=7
+    )
+    before = read(apps)
+
+    apps = migrator.apply_tested_migration(BEFORE).apps
+
+    assert read(apps) == before
+
+
+@pytest.mark.usefixtures("old_apps")
+def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
+    """Two rows of one number would fetch the same pull request twice."""
+    apps = migrator.apply_tested_migration(AFTER).apps
+    rows = apps.get_model("metrics_sync", "PullRequest").objects
+    rows.filter(github_pr_id=IDS[0]).update(github_pr_number=7)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rows.filter(github_pr_id=IDS[1]).update(github_pr_number=7)
+
+    other = apps.get_model("metrics_sync", "Team").objects.create(name="Web", slug="web")
+    rows.create(team=other, github_pr_id=IDS[0], github_pr_number=7, **ROW)
+
+
+@pytest.mark.django_db
+def test_models_and_migrations_agree() -> None:
+    """A forgotten migration is noticed on the operator's database first."""
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)

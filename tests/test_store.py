@@ -1,0 +1,563 @@
+"""Writing deliveries and fetches: once, whole, in any order, and to the right team."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from metrics_sync import models, store
+from metrics_sync.exceptions import GoneError, MalformedDeliveryError
+from metrics_sync.models import (
+    GitHubIntegration,
+    PullRequest,
+    Team,
+    TeamMember,
+    TrackedRepository,
+    WebhookDelivery,
+)
+from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording
+from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from metrics_sync.snapshot import (
+    GHOST_ID,
+    VERIFIED,
+    Section,
+    SectionResult,
+    Snapshot,
+    read_items,
+    read_pull_request,
+    read_time,
+)
+from metrics_sync.webhooks import Delivery
+from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
+
+REPOSITORY = "acme/anvil"
+GHOST = {"id": GHOST_ID, "login": "ghost", "type": "User"}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def repository() -> TrackedRepository:
+    return TrackedRepositoryFactory(full_name=REPOSITORY)
+
+
+@pytest.fixture
+def integration(repository: TrackedRepository) -> GitHubIntegration:
+    return repository.integration
+
+
+@pytest.fixture
+def recording() -> Recording:
+    return make_recording(REPOSITORY, 7)
+
+
+def record(
+    payload: dict[str, Any],
+    *,
+    integration: GitHubIntegration | None = None,
+    event: str = "pull_request",
+    guid: str = "guid",
+) -> WebhookDelivery:
+    """Record a delivery as the view does after parsing it."""
+    name = payload.get("repository", {}).get("full_name", "")
+    delivery = Delivery(guid, event, payload["action"], name, payload, json.dumps(payload))
+    return store.record_delivery(delivery, integration=integration)
+
+
+def make_event(recording: Recording, action: str = "closed", **pull: Any) -> dict[str, Any]:
+    """Make the event of a pull request with some of its values changed."""
+    payload = build_pull_request_event(recording, action)
+    payload["pull_request"].update(pull)
+    return payload
+
+
+def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
+    """Make what a fetch of the whole recording brings, but for some sections."""
+    sections = {
+        section: SectionResult(
+            items=read_items(section, getattr(recording, section)),
+            stated=len(getattr(recording, section)),
+            result=VERIFIED,
+        )
+        for section in Section
+    }
+    sections |= {Section(name): result for name, result in changes.items()}
+    pull_request = read_pull_request(recording.pull, github_repo=recording.repo)
+    return Snapshot(pull_request=pull_request, sections=sections, etags={})
+
+
+def save(row: PullRequest, snapshot: Snapshot) -> None:
+    """Save a fetch as the job does."""
+    names = store.save_snapshot(row, snapshot)
+    row.save(update_fields=names)
+
+
+def dump() -> dict[str, list[dict[str, Any]]]:
+    """Return every row of the tables that deliveries and fetches write."""
+    names = ("PullRequest", "TeamMember", *(model.__name__ for model in CHILDREN))
+    return {name: list(getattr(models, name).objects.order_by("pk").values()) for name in names}
+
+
+CHILDREN = (models.Commit, models.PRFile, models.PRCheckRun, models.PRComment, models.PRReview)
+
+
+@pytest.fixture
+def row(repository: TrackedRepository, recording: Recording) -> PullRequest:
+    """The recording's pull request, as the webhook of its merge left it."""
+    record(make_event(recording))
+    return PullRequest.objects.get()
+
+
+# Deliveries.
+
+
+def test_merge_is_written_and_its_delivery_kept(
+    repository: TrackedRepository, recording: Recording
+) -> None:
+    """The payload as it came is what is looked at when a number is in doubt."""
+    payload = make_event(recording)
+
+    delivery = record(payload)
+
+    row = PullRequest.objects.get()
+    assert (row.team, row.github_repo, row.github_pr_number) == (repository.team, REPOSITORY, 7)
+    assert (row.state, row.sync_status, row.author_login) == ("merged", "pending", "mona")
+    assert (delivery.status, json.loads(delivery.payload)) == ("processed", payload)
+    assert delivery.processed_at is not None
+
+
+def test_same_delivery_twice_is_written_once(row: PullRequest, recording: Recording) -> None:
+    """A redelivery of last week's event must not bring back last week."""
+    PullRequest.objects.update(title="Edited since")
+
+    record(make_event(recording))
+
+    assert (PullRequest.objects.get().title, WebhookDelivery.objects.count()) == ("Edited since", 1)
+
+
+def test_same_event_in_another_delivery_changes_nothing(
+    row: PullRequest, recording: Recording
+) -> None:
+    """One event is sent to every hook that asked for it."""
+    before = dump()
+
+    record(make_event(recording), guid="other")
+
+    assert dump() == before
+
+
+def test_each_endpoint_takes_the_same_guid(
+    integration: GitHubIntegration, recording: Recording
+) -> None:
+    """One GUID goes to the shared and to the integration's hook; neither may hide the other."""
+    record(make_event(recording))
+    record(make_event(recording), integration=integration)
+
+    endpoints = set(WebhookDelivery.objects.values_list("endpoint", "team"))
+    assert endpoints == {("shared", None), (str(integration.uuid), integration.team_id)}
+
+
+@pytest.mark.usefixtures("repository")
+def test_malformed_payload_leaves_its_reason_and_nothing_else(recording: Recording) -> None:
+    """What GitHub changes without notice is found in the list of deliveries."""
+    payload = make_event(recording, id="not a number")
+
+    with pytest.raises(MalformedDeliveryError, match="pull_request"):
+        record(payload)
+
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.status, PullRequest.objects.count()) == ("failed", 0)
+    assert "not a number" in delivery.error
+
+
+@pytest.mark.usefixtures("repository")
+def test_failed_delivery_is_taken_up_again(recording: Recording) -> None:
+    """Asking GitHub to redeliver is the way out, with the same GUID."""
+    with pytest.raises(MalformedDeliveryError):
+        record(make_event(recording, id=None))
+
+    delivery = record(make_event(recording))
+
+    assert (delivery.status, delivery.error) == ("processed", "")
+    assert PullRequest.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "full_name"),
+    [
+        pytest.param("star", REPOSITORY, id="event of no interest"),
+        pytest.param("pull_request", "acme/other", id="repository that nobody tracks"),
+    ],
+)
+def test_what_concerns_nobody_is_ignored(
+    repository: TrackedRepository, event: str, full_name: str
+) -> None:
+    """An organisation's hook sends much more than what is tracked."""
+    delivery = record(make_event(make_recording(full_name, 7)), event=event)
+
+    assert (delivery.status, PullRequest.objects.count()) == ("ignored", 0)
+
+
+def test_every_team_that_tracks_the_repository_has_its_own_rows(
+    repository: TrackedRepository, recording: Recording
+) -> None:
+    """What one team deletes or mends must not change the other's numbers."""
+    other = TrackedRepositoryFactory(full_name="ACME/Anvil").team
+    TrackedRepositoryFactory(full_name="acme/rocket")
+
+    record(make_event(recording))
+
+    teams = set(PullRequest.objects.values_list("team", "author__team"))
+    assert teams == {(repository.team_id,) * 2, (other.pk, other.pk)}
+
+
+def test_endpoint_of_an_integration_writes_to_its_team_only(
+    integration: GitHubIntegration, recording: Recording
+) -> None:
+    """Whoever knows one team's secret must not write into another's rows."""
+    TrackedRepositoryFactory(full_name=REPOSITORY)
+
+    record(make_event(recording), integration=integration)
+
+    assert PullRequest.objects.get().team == integration.team
+
+
+OLDER, NEWER = "2026-03-01T00:00:00Z", "2026-03-09T00:00:00Z"
+OPEN = {"state": "open", "merged_at": None, "closed_at": None}
+
+
+@pytest.mark.parametrize(
+    ("news", "title"),
+    [
+        pytest.param({"updated_at": OLDER}, "As it was", id="older"),
+        pytest.param({"updated_at": NEWER}, "News", id="newer"),
+        pytest.param({}, "News", id="of the same second"),
+        pytest.param({"updated_at": None}, "News", id="of unknown age"),
+        pytest.param({"updated_at": NEWER, **OPEN}, "News", id="newer without the merge"),
+    ],
+)
+def test_older_news_does_not_overwrite_newer(
+    row: PullRequest, recording: Recording, news: dict[str, Any], title: str
+) -> None:
+    """Deliveries come late and in any order, and a merge is never taken back."""
+    PullRequest.objects.update(title="As it was")
+
+    record(make_event(recording, "edited", title="News", **news), guid="other")
+
+    saved = PullRequest.objects.get()
+    assert (saved.title, saved.state, saved.merged_at) == (title, "merged", row.merged_at)
+    assert saved.closed_at == row.closed_at
+
+
+@pytest.mark.usefixtures("repository")
+def test_merge_is_taken_even_from_an_older_delivery(recording: Recording) -> None:
+    """A label set in the second after the merge is newer than the merge."""
+    record(make_event(recording, "labeled", **{"updated_at": NEWER, **OPEN}))
+
+    record(make_event(recording, updated_at=OLDER), guid="other")
+
+    row = PullRequest.objects.get()
+    assert (row.state, row.sync_status) == ("merged", "pending")
+
+
+def test_short_pull_request_does_not_erase_the_counters(
+    row: PullRequest, recording: Recording
+) -> None:
+    """The webhooks of reviews come without them; unknown is not zero."""
+    payload = build_pull_request_review_event(recording, recording.reviews[0])
+
+    record(payload, event="pull_request_review", guid="other")
+
+    saved = PullRequest.objects.get()
+    assert "additions" not in payload["pull_request"]
+    assert saved.additions == row.additions == recording.pull["additions"]
+
+
+def tell_review(recording: Recording, action: str, **values: Any) -> None:
+    review = {**recording.reviews[0], **values}
+    payload = build_pull_request_review_event(recording, review, action)
+    record(payload, event="pull_request_review", guid=action)
+
+
+def test_dismissed_review_is_remembered_as_what_it_was(
+    row: PullRequest, recording: Recording
+) -> None:
+    """Only its first webhook says so; GitHub forgets it, and a round would be lost."""
+    tell_review(recording, "submitted")
+    tell_review(recording, "dismissed", state="dismissed")
+    recording.reviews[0]["state"] = "DISMISSED"
+
+    save(row, make_snapshot(recording))
+
+    review = row.reviews.get(github_review_id=recording.reviews[0]["id"])
+    assert (review.state, review.submitted_state) == ("dismissed", "changes_requested")
+
+
+def test_review_that_was_dismissed_before_we_knew_it_stays_unknown(
+    row: PullRequest, recording: Recording
+) -> None:
+    """A guess would count as a request that nobody made."""
+    recording.reviews[0]["state"] = "DISMISSED"
+
+    save(row, make_snapshot(recording))
+
+    states = dict(row.reviews.values_list("state", "submitted_state"))
+    assert states == {"dismissed": "", "approved": "approved"}
+
+
+def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Recording) -> None:
+    """This event also comes with a new review, and with a state that cannot be trusted."""
+    tell_review(recording, "submitted")
+    tell_review(recording, "edited", state="commented")
+
+    assert row.reviews.get().state == "changes_requested"
+
+
+# Fetches.
+
+
+def test_fetch_is_saved_whole(row: PullRequest, recording: Recording) -> None:
+    """Every item has its row, with ids that no 32 bits hold."""
+    save(row, make_snapshot(recording))
+
+    counts = {section: len(getattr(recording, section)) for section in Section}
+    assert store.count_rows(row) == counts
+    review = row.reviews.get(github_review_id=recording.reviews[0]["id"])
+    assert review.github_review_id > 2**31
+    assert review.reviewer.github_id == recording.reviews[0]["user"]["id"] > 2**31
+    assert review.submitted_at == read_time(recording.reviews[0]["submitted_at"])
+
+
+def test_fetch_saved_twice_changes_nothing(row: PullRequest, recording: Recording) -> None:
+    """Jobs are run twice whenever a queue or a person is in doubt."""
+    save(row, make_snapshot(recording))
+    before = dump()
+
+    save(row, make_snapshot(recording))
+
+    assert dump() == before
+
+
+@pytest.mark.parametrize("section", Section)
+def test_what_github_no_longer_lists_vanishes(
+    row: PullRequest, recording: Recording, section: Section
+) -> None:
+    """Deleted comments and force-pushed commits would be counted for ever."""
+    save(row, make_snapshot(recording))
+    counts = store.count_rows(row)
+    del getattr(recording, section)[0]
+
+    save(row, make_snapshot(recording))
+
+    assert store.count_rows(row) == {**counts, section: counts[section] - 1}
+
+
+@pytest.mark.parametrize("section", Section)
+def test_what_github_changed_is_overwritten(
+    row: PullRequest, recording: Recording, section: Section
+) -> None:
+    """Comments are edited and checks run on; the rows stay the same ones."""
+    save(row, make_snapshot(recording))
+    pks = sorted(row["id"] for rows in dump().values() for row in rows)
+    item = getattr(recording, section)[0]
+    news = {"body": "News", "name": "News", "status": "news", "commit": {"message": "News"}}
+    item.update({key: value for key, value in news.items() if key in item})
+
+    save(row, make_snapshot(recording))
+
+    assert "news" in json.dumps(dump(), default=str).lower()
+    assert sorted(row["id"] for rows in dump().values() for row in rows) == pks
+
+
+@pytest.mark.parametrize("section", Section)
+@pytest.mark.parametrize(
+    "result",
+    [
+        pytest.param(SectionResult(error=GoneError("not there")), id="failed"),
+        pytest.param(SectionResult(items=None, result=VERIFIED), id="unchanged"),
+    ],
+)
+def test_section_that_brought_nothing_keeps_its_rows(
+    row: PullRequest, recording: Recording, section: Section, result: SectionResult
+) -> None:
+    """A bad moment of GitHub must not cost data."""
+    save(row, make_snapshot(recording))
+    before = dump()
+
+    save(row, make_snapshot(recording, **{section: result}))
+
+    assert dump() == before
+
+
+def test_part_of_a_list_that_failed_is_added(row: PullRequest, recording: Recording) -> None:
+    """Partial data is better than none, and never less than before."""
+    save(row, make_snapshot(recording))
+    whole = make_snapshot(recording).sections[Section.FILES]
+    extra = replace(whole.items[0], filename="one more.py")
+    result = SectionResult(items=(extra,), error=GoneError("cut off"))
+
+    save(row, make_snapshot(recording, files=result))
+
+    assert row.files.count() == len(whole.items) + 1
+
+
+def test_two_pull_requests_share_a_commit(
+    row: PullRequest, repository: TrackedRepository, recording: Recording
+) -> None:
+    """Stacked pull requests contain each other's commits; each keeps its own."""
+    other = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
+    store.save_snapshot(other, make_snapshot(recording))
+
+    save(row, make_snapshot(recording))
+
+    assert store.count_rows(row) == store.count_rows(other)
+
+
+def test_comments_of_both_kinds_may_have_one_id(row: PullRequest, recording: Recording) -> None:
+    """They are numbered apart from each other."""
+    recording.review_comments[0]["id"] = recording.issue_comments[0]["id"]
+
+    save(row, make_snapshot(recording))
+
+    counts = store.count_rows(row)
+    assert (counts[Section.ISSUE_COMMENTS], counts[Section.REVIEW_COMMENTS]) == (2, 3)
+
+
+@pytest.mark.parametrize(("user", "login"), [(None, ""), (GHOST, "ghost"), ({}, "")])
+def test_deleted_accounts_are_nobody(
+    row: PullRequest, recording: Recording, user: dict[str, Any] | None, login: str
+) -> None:
+    """All ghosts in one person would be the busiest reviewer of all."""
+    for item in (*recording.reviews, *recording.review_comments, *recording.issue_comments):
+        item["user"] = user
+    for commit in recording.commits:
+        commit["author"] = user
+    recording.pull["user"] = user
+
+    save(row, make_snapshot(recording))
+
+    row.refresh_from_db()
+    assert (row.author, row.author_login) == (None, login)
+    assert set(row.reviews.values_list("reviewer", "reviewer_login")) == {(None, login)}
+    assert set(row.comments.values_list("author", "author_login")) == {(None, login)}
+    assert set(row.commits.values_list("author", "author_login")) == {(None, login)}
+
+
+def test_person_is_one_row_under_the_latest_login(row: PullRequest, recording: Recording) -> None:
+    """Logins change and are given away again; the id stays."""
+    save(row, make_snapshot(recording))
+    count = TeamMember.objects.count()
+    for item in (recording.pull, *recording.commits):
+        item["user" if item is recording.pull else "author"]["login"] = "mona-lisa"
+
+    save(row, make_snapshot(recording))
+
+    assert TeamMember.objects.count() == count
+    assert TeamMember.objects.get(pk=row.author_id).login == "mona-lisa"
+
+
+ODD = "a\x00b\ud800c\u2028🚀"
+STORED = "ab?c\u2028🚀"
+
+
+def spoil(value: Any) -> Any:
+    """Put the odd characters into every text that people write."""
+    written = {"title", "body", "message", "login", "name", "path", "filename", "ref", "slug"}
+    if isinstance(value, dict):
+        return {key: ODD if key in written and item else spoil(item) for key, item in value.items()}
+    return [spoil(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.usefixtures("repository")
+def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -> None:
+    """One pasted NUL in a comment must not cost the whole pull request."""
+    record({**spoil(make_event(recording)), "repository": {"full_name": REPOSITORY}})
+    row = PullRequest.objects.get()
+    for section in Section:
+        setattr(recording, section, spoil(getattr(recording, section)))
+    recording.pull = spoil(recording.pull)
+
+    save(row, make_snapshot(recording))
+
+    row.refresh_from_db()
+
+    assert (row.title, row.head_ref, row.author_login) == (STORED,) * 3
+    assert set(row.comments.values_list("body", "author__login")) == {(STORED, STORED)}
+    assert row.files.get().filename == row.check_runs.first().app_slug == STORED
+    assert row.commits.first().message == STORED
+
+
+def count_queries(row: PullRequest, *, size: int) -> int:
+    """Count what it takes to save a pull request with so many items in each section."""
+    recording = make_recording(REPOSITORY, 7, **dict.fromkeys(Section, size))
+    row = PullRequest.objects.get(pk=row.pk)
+    with CaptureQueriesContext(connection) as queries:
+        save(row, make_snapshot(recording))
+    return len(queries)
+
+
+def test_number_of_queries_does_not_grow_with_the_number_of_items(row: PullRequest) -> None:
+    """A pull request with 3,000 files must not take 3,000 round trips."""
+    assert count_queries(row, size=40) == count_queries(row, size=2)
+
+
+def test_receipt_says_of_each_section_what_is_stated_and_what_is_held(
+    row: PullRequest, recording: Recording
+) -> None:
+    """It is the proof that is shown wherever the pull request is shown."""
+    failed = SectionResult(stated=9, error=GoneError("404 Not Found"))
+    snapshot = make_snapshot(recording, files=failed)
+    del snapshot.sections[Section.COMMITS]
+    earlier = {"commits": {"stated": 1, "stored": 1, "result": "capped"}, "files": {}}
+    save(row, snapshot)
+
+    receipt = store.build_receipt(earlier, snapshot, store.count_rows(row))
+
+    assert list(receipt["reviews"].values()) == [2, 2, "verified"]
+    assert receipt["files"] == {"stated": 9, "stored": 0, "result": "404 Not Found"}
+    assert receipt["commits"] == earlier["commits"]
+
+
+# Merges that no webhook told.
+
+
+def read_item(recording: Recording) -> Any:
+    return read_pull_request(recording.pull, github_repo=recording.repo)
+
+
+@pytest.fixture
+def team() -> Team:
+    return TeamFactory()
+
+
+@pytest.mark.parametrize("state", [None, "open", "closed"])
+def test_missed_merge_becomes_pending(team: Team, recording: Recording, state: str | None) -> None:
+    """Its delivery was lost; reconcile queues what this leaves."""
+    item = read_item(recording)
+    if state:
+        PullRequestFactory(team=team, github_pr_id=item.github_pr_id, state=state)
+
+    missed = store.save_missed_merges(team, [item])
+
+    row = PullRequest.objects.get()
+    assert (missed, row.state, row.sync_status) == (1, "merged", "pending")
+    assert (row.merged_at, row.github_pr_number) == (item.merged_at, 7)
+    assert row.author.login == "mona"
+
+
+def test_known_merge_is_not_missed(row: PullRequest, recording: Recording) -> None:
+    """Looking back with an overlap meets the same merges again and again."""
+    PullRequest.objects.update(sync_status="complete")
+    before = dump()
+
+    missed = store.save_missed_merges(row.team, [read_item(recording)])
+
+    assert (missed, dump()) == (0, before)
+
+
+def test_same_merge_in_another_team_is_missed(row: PullRequest, recording: Recording) -> None:
+    """Each team has its own rows."""
+    assert store.save_missed_merges(TeamFactory(), [read_item(recording)]) == 1
