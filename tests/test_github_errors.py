@@ -145,6 +145,15 @@ def test_answer_without_a_message_is_called_by_its_name(body: bytes) -> None:
     assert str(error) == "GitHub answered 502 Bad Gateway"
 
 
+def test_message_is_what_the_row_can_hold() -> None:
+    """PostgreSQL refuses a NUL, and the row would never learn why its fetch failed."""
+    response = httpx2.Response(502, content=b'{"message": "a\\u0000b\\ud800"}')
+
+    error = read_refusal(response, now=NOW)
+
+    assert str(error) == "GitHub answered 502 ab?"
+
+
 def test_long_message_is_cut() -> None:
     """It is shown in a cell of a table."""
     assert len(str(read_refusal(answer(500, "a" * 10_000), now=NOW))) < 350

@@ -14,7 +14,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import RateLimit, read_text
 
 #: How long to wait where GitHub asks to wait and does not say how long.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
@@ -88,4 +88,4 @@ def _read_message(response: httpx2.Response) -> str:
     except ValueError:
         return response.reason_phrase
     message = body.get("message") if isinstance(body, dict) else None
-    return str(message or response.reason_phrase)[:300]
+    return read_text(str(message or response.reason_phrase))[:300]

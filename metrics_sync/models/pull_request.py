@@ -222,11 +222,14 @@ class PullRequest(models.Model):
         return instance
 
     def refresh_from_db(
-        self, using: str | None = None, fields: Iterable[str] | None = None, **options: Any
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: Any = None,
     ) -> None:
         """Read the row again; a merge that it already has is none that `save` has to note."""
         names = None if fields is None else list(fields)
-        super().refresh_from_db(using=using, fields=names, **options)
+        super().refresh_from_db(using=using, fields=names, from_queryset=from_queryset)
         if names is None or "state" in names:
             self._stored_state = self.state
 

@@ -66,13 +66,14 @@ def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Write the review at once: only its webhook says what it is before it is dismissed."""
     handled = _save_pull_request(delivery, integration)
-    review = read_review(delivery.payload["review"]) if delivery.action in REVIEW_ACTIONS else None
     rows = PullRequest.objects.in_repositories([delivery.github_repo]).filter(
         team__in=_list_teams(delivery, integration),
         github_pr_id=delivery.payload["pull_request"]["id"],
     )
-    for row in rows if review else ():
-        save_review(row, review)
+    if delivery.action in REVIEW_ACTIONS:
+        review = read_review(delivery.payload["review"])
+        for row in rows:
+            save_review(row, review)
     rows.merged().note_news()
     return handled
 
