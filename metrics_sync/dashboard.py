@@ -70,9 +70,7 @@ def summarise(teams: QuerySet[Team], *, now: datetime) -> Summary:
 
 def _measure_speed(merges: QuerySet[PullRequest]) -> dict[str, Any]:
     completed = merges.exclude(completed_at=None).annotate(
-        took=ExpressionWrapper(
-            F("completed_at") - F("merged_at"), output_field=DurationField()
-        )
+        took=ExpressionWrapper(F("completed_at") - F("merged_at"), output_field=DurationField())
     )
     counts = completed.aggregate(
         all=Count("pk"),

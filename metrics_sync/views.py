@@ -52,7 +52,11 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     Nothing is written before the signature is verified. Never calls GitHub; Redis being down
     changes nothing about the answer.
     """
-    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return _answer(400, "Content-Length is not a number.")
+    if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return _answer(413, "A delivery has at most 25 MiB.")
     try:
         integration = GitHubIntegration.objects.get(uuid=uuid) if uuid else None
@@ -99,7 +103,7 @@ def _is_database_up() -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return False
     return True
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from project.logs import logging_config
@@ -162,9 +163,12 @@ UNFOLD = {
     "SITE_HEADER": "metrics_sync",
     "SITE_SYMBOL": "merge",
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": [lambda request: static("metrics_sync/theme.css")],
     "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
     "SIDEBAR": {
         "show_search": False,
+        # Commits, files and the like have no entry of their own.
+        "show_all_applications": True,
         "navigation": [
             {
                 "title": "Overview",

@@ -1,10 +1,29 @@
 """Addresses: the app's own, the admin, and django-rq's dashboard."""
 
+from typing import Any
+
 from django.contrib import admin
-from django.urls import include, path
+from django.contrib.auth.decorators import user_passes_test
+from django.core.exceptions import PermissionDenied
+from django.urls import URLPattern, include, path
+from django_rq.urls import urlpatterns as queue_pages
+
+
+def _is_superuser(user: Any) -> bool:
+    """Whether the user may see the queues of all teams; others who signed in are refused."""
+    if user.is_authenticated and not user.is_superuser:
+        raise PermissionDenied
+    return bool(user.is_superuser)
+
+
+def _for_superusers(page: URLPattern) -> URLPattern:
+    # django-rq itself lets in all staff.
+    view = user_passes_test(_is_superuser)(page.callback)
+    return URLPattern(page.pattern, view, page.default_args, page.name)
+
 
 urlpatterns = [
     path("", include("metrics_sync.urls")),
     path("admin/", admin.site.urls),
-    path("django-rq/", include("django_rq.urls")),
+    path("django-rq/", include(([_for_superusers(page) for page in queue_pages], "django_rq"))),
 ]

@@ -174,6 +174,18 @@ def test_malformed_payload_leaves_its_reason_and_nothing_else(recording: Recordi
 
 
 @pytest.mark.usefixtures("repository")
+def test_half_readable_payload_writes_no_half(recording: Recording) -> None:
+    """The row would be there and its delivery would say that nothing was written."""
+    payload = build_pull_request_review_event(recording, recording.reviews[0])
+    del payload["review"]["id"]
+
+    with pytest.raises(MalformedDeliveryError):
+        record(payload, event="pull_request_review")
+
+    assert (PullRequest.objects.count(), WebhookDelivery.objects.get().status) == (0, "failed")
+
+
+@pytest.mark.usefixtures("repository")
 def test_failed_delivery_is_taken_up_again(recording: Recording) -> None:
     """Asking GitHub to redeliver is the way out, with the same GUID."""
     with pytest.raises(MalformedDeliveryError):
@@ -227,6 +239,7 @@ def test_endpoint_of_an_integration_writes_to_its_team_only(
 
 OLDER, NEWER = "2026-03-01T00:00:00Z", "2026-03-09T00:00:00Z"
 OPEN = {"state": "open", "merged_at": None, "closed_at": None}
+CLOSED = {"state": "closed", "merged_at": None, "closed_at": OLDER}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +249,8 @@ OPEN = {"state": "open", "merged_at": None, "closed_at": None}
         pytest.param({"updated_at": NEWER}, "News", id="newer"),
         pytest.param({}, "News", id="of the same second"),
         pytest.param({"updated_at": None}, "News", id="of unknown age"),
-        pytest.param({"updated_at": NEWER, **OPEN}, "News", id="newer without the merge"),
+        pytest.param({"updated_at": NEWER, **OPEN}, "News", id="newer, open"),
+        pytest.param({"updated_at": NEWER, **CLOSED}, "News", id="newer, closed"),
     ],
 )
 def test_older_news_does_not_overwrite_newer(
@@ -404,16 +418,29 @@ def test_part_of_a_list_that_failed_is_added(row: PullRequest, recording: Record
     assert row.files.count() == len(whole.items) + 1
 
 
-def test_two_pull_requests_share_a_commit(
+def test_stacked_pull_requests_each_keep_their_own_rows(
     row: PullRequest, repository: TrackedRepository, recording: Recording
 ) -> None:
-    """Stacked pull requests contain each other's commits; each keeps its own."""
+    """They contain each other's commits; what one loses the other still has."""
     other = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
     store.save_snapshot(other, make_snapshot(recording))
+    del recording.commits[0]
 
     save(row, make_snapshot(recording))
 
-    assert store.count_rows(row) == store.count_rows(other)
+    assert (row.commits.count(), other.commits.count()) == (2, 3)
+
+
+def test_pending_review_is_remembered_as_what_it_became(
+    row: PullRequest, recording: Recording
+) -> None:
+    """One's own draft is listed before it is submitted."""
+    for state in ("PENDING", "APPROVED"):
+        recording.reviews[0]["state"] = state
+        save(row, make_snapshot(recording))
+
+    states = row.reviews.values_list("state", "submitted_state")
+    assert set(states) == {("approved", "approved")}
 
 
 def test_comments_of_both_kinds_may_have_one_id(row: PullRequest, recording: Recording) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import cache
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
 
 import httpx2
 import stamina
@@ -68,6 +67,13 @@ class Page(NamedTuple):
     etag: str = ""
     is_unchanged: bool = False
 
+    @property
+    def items(self) -> list[Any]:
+        """The items of a list. Raises TypeError for what only can be iterated, like an object."""
+        if not isinstance(self.body, list):
+            raise TypeError(f"{type(self.body).__name__} in place of a list")
+        return self.body
+
 
 class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
@@ -92,7 +98,7 @@ class GitHub:
         self._budget = budget
         self._in_flight = 0
         self._wait_until: datetime | None = None
-        self._origin = urlsplit(api_url)[:2]
+        self._origin = _read_origin(httpx2.URL(api_url))
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
         headers = {**HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
         self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT, verify=_tls_context())
@@ -212,14 +218,22 @@ class GitHub:
         response = error.response
         if not response.has_redirect_location:
             return None
-        location = str(response.url.join(response.headers["location"]))
-        self._check_origin(location)
-        return location
+        return self._check_origin(response.headers["location"], base=response.url)
 
-    def _check_origin(self, url: str) -> None:
-        """Refuse to take the token anywhere but to the API it was stored for."""
-        if urlsplit(url)[:2] != self._origin:
-            raise GitHubError(f"GitHub points to another host ({urlsplit(url).netloc})")
+    def _check_origin(self, url: str, *, base: httpx2.URL | str = "") -> str:
+        """Return the address in full; refuse to take the token to any API but its own."""
+        try:
+            target = httpx2.URL(base).join(url)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise GitHubError("GitHub points to an address that cannot be read") from error
+        if _read_origin(target) != self._origin:
+            raise GitHubError(f"GitHub points to another host ({target.netloc.decode()})")
+        return str(target)
+
+
+def _read_origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    """Return scheme, host and port as HTTP compares them: in any case, the usual port left out."""
+    return url.scheme, url.host, url.port
 
 
 def _read_page(response: httpx2.Response) -> Page:

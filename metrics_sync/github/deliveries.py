@@ -33,7 +33,7 @@ async def redeliver_failed(github: GitHub, *, full_name: str, path: str, since: 
 
 async def _list_hooks(github: GitHub, route: list[str], *, path: str) -> AsyncIterator[int]:
     async for page in github.pages(github.api.repos.list_webhooks, *route):
-        for hook in page.body:
+        for hook in page.items:
             if (hook["config"].get("url") or "").endswith(path):
                 yield hook["id"]
 
@@ -46,12 +46,14 @@ async def _list_failed(
     arrived = set()
     pages = github.pages(github.api.repos.list_webhook_deliveries, *route, hook_id)
     async for page in pages:
-        recent = [item for item in page.body if (read_time(item["delivered_at"]) or since) >= since]
+        recent = [
+            item for item in page.items if (read_time(item["delivered_at"]) or since) >= since
+        ]
         for item in recent:
             if 200 <= item["status_code"] < 400:
                 arrived.add(item["guid"])
             else:
                 failed.setdefault(item["guid"], item["id"])
-        if len(recent) < len(page.body):
+        if len(recent) < len(page.items):
             break
     return [failed[guid] for guid in reversed(failed) if guid not in arrived]

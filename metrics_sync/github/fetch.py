@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,16 +86,16 @@ async def fetch_numbers(
     first, until all are found: up to one request for each hundred. Those that are not listed
     are absent from the answer. Raises GitHubError.
     """
-    missing, numbers = set(github_pr_ids), {}
+    missing, numbers = set(github_pr_ids), dict[int, int]()
     pages = github.pages(
         github.api.pulls.list, *full_name.split("/"), state="closed", direction="desc"
     )
     async for page in pages:
-        for pull in page.body:
-            if pull["id"] in missing:
-                missing.discard(pull["id"])
-                numbers[pull["id"]] = pull["number"]
-        if not missing:
+        try:
+            numbers |= {pull["id"]: pull["number"] for pull in page.items if pull["id"] in missing}
+        except UNREADABLE as error:
+            raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
+        if missing <= set(numbers):
             break
     return numbers
 
@@ -116,7 +116,7 @@ async def fetch_merges(
     )
     async for page in pages:
         try:
-            items = [read_pull_request(value, github_repo=full_name) for value in page.body]
+            items = [read_pull_request(value, github_repo=full_name) for value in page.items]
         except UNREADABLE as error:
             raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
         recent = [item for item in items if item.pr_updated_at and item.pr_updated_at >= since]
@@ -157,6 +157,8 @@ async def fetch_snapshot(
         page = await _get_itself(github, full_name, number)
         pull_request, etags = _read_itself(page, full_name), _name(page)
         results |= await _fetch_sections(github, pull_request, disagreeing, Known())
+    if just_merged:
+        results = {section: _expect_soon(result) for section, result in results.items()}
     kept: dict[str, Validators] = {**known.etags, ITSELF: etags}
     kept.update({section: result.etags for section, result in results.items()})
     moved_to = pull_request.base_repo if github.was_redirected else ""
@@ -185,6 +187,13 @@ async def _fetch_itself(
     if just_merged and pull_request.merged_at is None:
         raise RetrySoonError("GitHub does not show the merge yet")
     return pull_request, _name(page)
+
+
+def _expect_soon(result: SectionResult) -> SectionResult:
+    """Take a list that is not there for one that just this replica has not got yet."""
+    if not isinstance(result.error, GoneError):
+        return result
+    return replace(result, error=RetrySoonError(f"GitHub does not show it yet ({result.error})"))
 
 
 def _name(*pages: Page) -> Validators:
@@ -315,6 +324,6 @@ def _join(section: Section, pages: Sequence[Page]) -> tuple[list[Any], int | Non
     Unlike the other lists, check runs come in an object with their total.
     """
     if section is not Section.CHECK_RUNS:
-        return [value for page in pages for value in page.body], None
+        return [value for page in pages for value in page.items], None
     values = [value for page in pages for value in page.body["check_runs"]]
     return values, pages[-1].body["total_count"]

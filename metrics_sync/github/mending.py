@@ -52,7 +52,7 @@ async def recount_lines(
         pages = await asyncio.gather(
             *(_get_files(github, pull_request, page=n, per_page=per_page) for n in numbers)
         )
-        counted = {file["filename"]: file for page in pages for file in page.body}
+        counted = {file["filename"]: file for page in pages for file in page.items}
         mended = [counted.get(file["filename"], file) for file in mended]
     return mended
 

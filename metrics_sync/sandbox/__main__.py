@@ -2,13 +2,15 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from signal import SIGINT, SIGTERM, sigwait
+from signal import SIG_BLOCK, SIGINT, SIGTERM, pthread_sigmask, sigwait
 
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, World, make_samples
 
 
 def main() -> None:
     options = _parse_options()
+    # Before there are threads, which inherit it: else the server's would die of them.
+    pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
     token = Token(options.token, limit_per_window=options.limit)
     try:
         if options.load:

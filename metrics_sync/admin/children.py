@@ -1,0 +1,102 @@
+"""What belongs to a pull request: as lists of all pull requests, and as tabs of its own one."""
+
+# The theme carries no types.
+# mypy: disallow-subclassing-any=False
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.text import Truncator
+from unfold.admin import ModelAdmin, TabularInline
+
+from metrics_sync.admin.labels import show_label
+from metrics_sync.admin.scoping import ReadOnly, TeamFilter
+from metrics_sync.models import Commit, FetchRun, PRCheckRun, PRComment, PRFile, PRReview
+
+
+@admin.display(description="message")
+def message(row: Commit) -> str:
+    return row.message.partition("\n")[0]
+
+
+@admin.display(description="text")
+def text(row: PRComment | PRReview) -> str:
+    return Truncator(row.body).chars(160)
+
+
+@admin.display(description="state", ordering="state")
+def state(row: PRReview) -> str:
+    return show_label(row.state)
+
+
+@admin.display(description="conclusion", ordering="conclusion")
+def conclusion(row: PRCheckRun) -> str:
+    return show_label(row.conclusion or row.status)
+
+
+@admin.display(description="status", ordering="status")
+def status(row: FetchRun) -> str:
+    return show_label(row.status)
+
+
+@admin.display(description="errors")
+def errors(row: FetchRun) -> str:
+    return "; ".join(row.errors)
+
+
+COLUMNS: dict[type[Any], list[Any]] = {
+    Commit: ["github_sha", message, "author_login", "committed_at"],
+    PRFile: ["filename", "status", "additions", "deletions"],
+    PRCheckRun: ["name", "app_slug", conclusion, "started_at", "completed_at"],
+    PRComment: ["author_login", "comment_type", text, "path", "created_at"],
+    PRReview: ["reviewer_login", state, text, "submitted_at"],
+    FetchRun: ["started_at", status, "finished_at", "requests_made", errors],
+}
+SEARCHED = {
+    Commit: ["github_sha", "message", "author_login"],
+    PRFile: ["filename"],
+    PRCheckRun: ["name", "app_slug"],
+    PRComment: ["author_login", "body"],
+    PRReview: ["reviewer_login", "body"],
+}
+
+
+class ChildAdmin(ReadOnly, ModelAdmin):
+    related = ("team", "pull_request")
+    hidden = ("pull_request__receipt", "pull_request__etags")
+    list_filter = [("team", TeamFilter)]
+    # By key, newest first: the models' own order has no index over all pull requests.
+    ordering = ["-pk"]
+    show_full_result_count = False
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*COLUMNS[self.model], "pull_request", "team"]
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return [*SEARCHED[self.model], "pull_request__github_repo"]
+
+
+admin.site.register(SEARCHED, ChildAdmin)
+
+
+class ChildInline(ReadOnly, TabularInline):
+    """A tab of a pull request, in pages: there may be 3,000 files."""
+
+    related = ("pull_request",)
+    hidden = ("pull_request__receipt", "pull_request__etags")
+    tab = hide_title = show_count = show_change_link = True
+    per_page = 20
+    extra = 0
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return COLUMNS[self.model]
+
+    get_readonly_fields = get_fields
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+#: One tab for each kind of row.
+INLINES = [type(f"{model.__name__}Inline", (ChildInline,), {"model": model}) for model in COLUMNS]

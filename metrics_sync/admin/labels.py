@@ -1,0 +1,90 @@
+"""How states, receipts and budgets look on a page."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.template.defaultfilters import date
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.utils import display_for_label
+
+from metrics_sync.models import IntegrationCredential
+from metrics_sync.snapshot import CAPPED, OUTDATED, VERIFIED, Section
+
+UNKNOWN = "\N{EN DASH}"
+
+COLOURS = {
+    "complete": "success",
+    "partial": "warning",
+    "failed": "danger",
+    "running": "info",
+    "queued": "info",
+    "untracked": "warning",
+    "processed": "success",
+    VERIFIED: "success",
+    CAPPED: "warning",
+    OUTDATED: "info",
+    "approved": "success",
+    "changes_requested": "danger",
+    "success": "success",
+    "failure": "danger",
+    "usable": "success",
+    "waiting": "warning",
+    "expired": "danger",
+    "revoked": "danger",
+}
+
+
+def show_label(word: str) -> SafeString:
+    """Return a state as a coloured label."""
+    return display_for_label(word, UNKNOWN, COLOURS)  # type: ignore[no-any-return]
+
+
+def show_moment(moment: datetime | None) -> str:
+    """Return a time in UTC, short enough for a table."""
+    return date(timezone.localtime(moment), "Y-m-d H:i") if moment else UNKNOWN
+
+
+def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
+    """Return the receipt as a table with a row for each section, also those never fetched."""
+    headers = ["section", "stated", "stored", "result"]
+    rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
+    return show_table(headers, rows)
+
+
+def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
+    name = section.replace("_", " ")
+    if entry is None:
+        return [name, UNKNOWN, UNKNOWN, UNKNOWN]
+    counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
+    result = entry["result"]
+    return [name, *counts, show_label(result) if result in COLOURS else result]
+
+
+def show_table(
+    headers: list[str], rows: list[list[Any]], *, fills_card: bool = False
+) -> SafeString:
+    context = {"table": {"headers": headers, "rows": rows}, "card_included": int(fills_card)}
+    return render_to_string("unfold/components/table.html", context)
+
+
+def name_credential_state(credential: IntegrationCredential) -> str:
+    """Say in one word whether GitHub takes requests of this credential at the moment."""
+    now = timezone.now()
+    if credential.revoked_at is not None:
+        return "revoked"
+    # The short-lived token of a GitHub App is renewed when it is needed.
+    if credential.kind == credential.Kind.TOKEN and (credential.expires_at or now) < now:
+        return "expired"
+    return "waiting" if credential.find_pause() else "usable"
+
+
+def describe_budget(credential: IntegrationCredential) -> str:
+    """Say how many requests are left until when; unknown once that moment has passed."""
+    resets_at = credential.rate_limit_resets_at
+    if credential.rate_limit_remaining is None or resets_at is None or resets_at < timezone.now():
+        return UNKNOWN
+    limit = UNKNOWN if credential.rate_limit is None else credential.rate_limit
+    return f"{credential.rate_limit_remaining} of {limit} until {show_moment(resets_at)}"

@@ -1,0 +1,187 @@
+"""Pull requests: their state, their receipt, and the button that fetches them again."""
+
+# The theme carries no types.
+# mypy: disallow-subclassing-any=False
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.decorators import action, display
+
+from metrics_sync.admin.children import INLINES
+from metrics_sync.admin.fetch_again import fetch_again
+from metrics_sync.admin.labels import UNKNOWN, show_label, show_moment, show_receipt
+from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
+from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.queueing import BULK, MERGES
+
+
+def find_web_root(api_root: str) -> str:
+    """Return where people see what an API root serves.
+
+    https://docs.github.com/en/enterprise-server/rest/quickstart
+    """
+    if api_root.endswith("/api/v3"):
+        return api_root.removesuffix("/api/v3")
+    return api_root.replace("://api.", "://", 1)
+
+
+def make_column(name: str, title: str) -> Any:
+    """Return a column for a field whose own name is too long for a table."""
+
+    @admin.display(description=title, ordering=name)
+    def show(row: PullRequest) -> Any:
+        return getattr(row, name)
+
+    return show
+
+
+class RepositoryFilter(DropdownFilter):
+    """Offers tracked repositories: to list the names of all pull requests would read them all."""
+
+    title = "repository"
+    parameter_name = "repository"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = keep_visible(TrackedRepository.objects.all(), request)
+        names = rows.order_by("full_name").values_list("full_name", flat=True).distinct()
+        return [(name, name) for name in names]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[PullRequest]
+    ) -> QuerySet[PullRequest]:
+        return queryset.filter(github_repo=self.value()) if self.value() else queryset
+
+
+@admin.register(PullRequest)
+class PullRequestAdmin(ReadOnly, ModelAdmin):
+    hidden = ("etags",)
+    list_display = [
+        "heading",
+        "team",
+        "status",
+        "merged",
+        "seconds",
+        make_column("review_rounds", "rounds"),
+        make_column("avg_fix_response_hours", "hours to answer"),
+        make_column("commits_after_first_review", "commits after"),
+        make_column("total_comments", "comments"),
+    ]
+    list_filter = [
+        ("team", TeamFilter),
+        RepositoryFilter,
+        ("sync_status", ChoicesDropdownFilter),
+        ("state", ChoicesDropdownFilter),
+    ]
+    list_filter_submit = True
+    list_per_page = 50
+    show_full_result_count = False
+    date_hierarchy = "merged_at"
+    search_fields = ["title", "github_repo", "author_login", "=github_pr_number"]
+    inlines = INLINES
+    actions = ["fetch_selected_again"]
+    actions_detail = ["fetch_one_again"]
+    readonly_fields = ["status", "seconds", "link", "receipt_table", "cut_off"]
+    fieldsets = [
+        (None, {"fields": [("title", "link"), ("team", "author_login"), ("state", "is_draft")]}),
+        (
+            "Completeness",
+            {
+                "fields": [
+                    ("status", "sync_error"),
+                    "receipt_table",
+                    ("cut_off", "sync_attempts"),
+                    ("completed_at", "seconds"),
+                    ("retry_at", "refetch_at"),
+                ]
+            },
+        ),
+        (
+            "Metrics",
+            {
+                "fields": [
+                    ("review_rounds", "avg_fix_response_hours"),
+                    ("commits_after_first_review", "total_comments"),
+                    ("cycle_time_hours", "review_time_hours"),
+                    ("first_review_at", "metrics_version"),
+                ]
+            },
+        ),
+        (
+            "Change",
+            {
+                "fields": [
+                    ("base_ref", "head_ref"),
+                    ("additions", "deletions", "changed_files"),
+                    ("pr_created_at", "merged_at", "closed_at"),
+                ]
+            },
+        ),
+    ]  # fmt: skip
+
+    @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
+    def heading(self, row: PullRequest) -> tuple[str, str]:
+        title = Truncator(row.title).chars(60)
+        return str(row), f"{title}, by {row.author_login}" if row.author_login else title
+
+    @admin.display(description="sync status", ordering="sync_status")
+    def status(self, row: PullRequest) -> str:
+        return show_label(row.sync_status)
+
+    @admin.display(description="merged at", ordering="merged_at")
+    def merged(self, row: PullRequest) -> str:
+        return show_moment(row.merged_at)
+
+    @admin.display(description="complete after (s)")
+    def seconds(self, row: PullRequest) -> str:
+        if row.completed_at is None or row.merged_at is None:
+            return UNKNOWN
+        return f"{(row.completed_at - row.merged_at).total_seconds():.1f}"
+
+    @admin.display(description="at GitHub")
+    def link(self, row: PullRequest) -> str:
+        repositories = TrackedRepository.objects.matching(row).select_related("integration")
+        repository = repositories.defer("integration__webhook_secret").first()
+        api_root = repository.integration.get_api_root() if repository else settings.GITHUB_API_URL
+        url = f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
+        return format_html('<a href="{}" class="text-link">{}</a>', url, row)
+
+    @admin.display(description="receipt")
+    def receipt_table(self, row: PullRequest) -> str:
+        return show_receipt(row.receipt)
+
+    @admin.display(description="cut off by GitHub")
+    def cut_off(self, row: PullRequest) -> str:
+        return ", ".join(row.truncated) or "nothing"
+
+    @admin.action(description="Fetch again", permissions=["view"])
+    def fetch_selected_again(self, request: HttpRequest, rows: QuerySet[PullRequest]) -> None:
+        fetch_again(request, rows.iterator(), queue_name=BULK)
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Fetch again",
+        url_path="fetch-again",
+        icon="cloud_download",
+        # Asked for in a dialog, because a link alone must not change anything.
+        dialog={
+            "title": "Fetch again?",
+            "description": "Everything of this pull request is asked for and verified once more.",
+            "form_submit_text": "Fetch again",
+        },
+    )
+    def fetch_one_again(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        fetch_again(request, [row], queue_name=MERGES)
+        url = reverse("admin:metrics_sync_pullrequest_change", args=[row.pk])
+        # The dialog is a request of htmx, which follows this header as a page of its own.
+        return HttpResponse(headers={"HX-Redirect": url})

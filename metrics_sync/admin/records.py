@@ -1,0 +1,59 @@
+"""What happened: fetch runs and webhook deliveries."""
+
+# The theme carries no types.
+# mypy: disallow-subclassing-any=False
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
+
+from metrics_sync.admin.children import errors, status
+from metrics_sync.admin.labels import show_receipt
+from metrics_sync.admin.scoping import ReadOnly, TeamFilter
+from metrics_sync.models import FetchRun, WebhookDelivery
+
+
+class RecordAdmin(ReadOnly, ModelAdmin):
+    fields: ClassVar[list[Any]] = []
+    list_filter_submit = True
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return list(self.fields)
+
+
+@admin.register(FetchRun)
+class FetchRunAdmin(RecordAdmin):
+    related = ("team", "pull_request")
+    hidden = ("pull_request__receipt", "pull_request__etags")
+    list_display = [
+        "started_at", "pull_request", "team", status, "finished_at", "requests_made", errors,
+    ]  # fmt: skip
+    list_filter = [("team", TeamFilter), ("status", ChoicesDropdownFilter)]
+    search_fields = ["pull_request__github_repo", "pull_request__title", "job_id"]
+    fields = [
+        "pull_request", "team", status, errors, "started_at", "finished_at", "requests_made",
+        "job_id", "receipt_table",
+    ]  # fmt: skip
+
+    @admin.display(description="receipt")
+    def receipt_table(self, run: FetchRun) -> str:
+        return show_receipt(run.receipt)
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(RecordAdmin):
+    """Without the payload, which is large: GitHub shows it under the delivery's GUID."""
+
+    related = ("team", "integration__team")
+    hidden = ("payload", "integration__webhook_secret")
+    list_display = ["received_at", "event", "action", "github_repo", "team", status, "error"]
+    list_filter = [("team", TeamFilter), ("status", ChoicesDropdownFilter), "event"]
+    search_fields = ["guid", "github_repo"]
+    fields = [
+        "event", "action", "github_repo", "team", status, "error", "guid", "endpoint",
+        "integration", "received_at", "processed_at",
+    ]  # fmt: skip

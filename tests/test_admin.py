@@ -1,0 +1,592 @@
+"""The admin: what is shown to whom, what may be changed, and secrets that never come out."""
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from redis import Redis
+from rq import Queue
+
+from metrics_sync import models
+from metrics_sync.admin.labels import UNKNOWN
+from metrics_sync.admin.pull_requests import find_web_root
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, PullRequest, Team
+from metrics_sync.queueing import BULK, MERGES
+from tests import factories
+
+OURS = [model for model in admin.site._registry if model._meta.app_label == "metrics_sync"]
+PAGES = ["change", "history", "delete"]
+
+
+def url_of(model: type[Model], page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def make_rows(word: str) -> dict[type[Model], Any]:
+    """Make a row of each model for one team, each with the word in what people read of it."""
+    team = factories.TeamFactory(name=f"Team {word}", slug=word)
+    repository = factories.TrackedRepositoryFactory(
+        team=team,
+        full_name=f"{word}/anvil",
+        integration__organization_slug=word,
+        integration__credential__access_token=f"ghp_{word}",
+        integration__webhook_secret=f"hook_{word}",
+    )
+    pull_request = factories.PullRequestFactory(
+        merged=True, team=team, github_repo=f"{word}/anvil", title=f"Forge {word}"
+    )
+    mine = {"pull_request": pull_request}
+    rows = [
+        team, repository, repository.integration, repository.integration.credential, pull_request,
+        factories.TeamMemberFactory(team=team, login=f"{word}-mona"),
+        factories.CommitFactory(message=f"Heat {word}", **mine),
+        factories.PRFileFactory(filename=f"{word}.py", **mine),
+        factories.PRCheckRunFactory(name=f"test {word}", **mine),
+        factories.PRCommentFactory(body=f"Why {word}?", **mine),
+        factories.PRReviewFactory(body=f"Not {word}!", **mine),
+        factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
+        factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
+    ]  # fmt: skip
+    return {type(row): row for row in rows}
+
+
+@pytest.fixture
+def rows(db: None) -> dict[type[Model], Any]:
+    return make_rows("forge")
+
+
+@pytest.fixture
+def foreign_rows(db: None) -> dict[type[Model], Any]:
+    return make_rows("vault")
+
+
+@pytest.fixture
+def member(rows: dict[type[Model], Any]) -> User:
+    user = factories.UserFactory()
+    rows[Team].members.add(user)
+    return user
+
+
+@pytest.fixture
+def member_client(client: Client, member: User) -> Client:
+    client.force_login(member)
+    return client
+
+
+def allow(user: User, *codenames: str) -> None:
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+
+
+def read(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200, url
+    return response.content.decode()
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_list_shows_rows(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
+) -> None:
+    """Operators look at every table."""
+    assert f"/{rows[model].pk}/change/" in read(admin_client, url_of(model, "changelist"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("model", OURS)
+def test_row_has_its_pages(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
+) -> None:
+    """Each row can be opened, and says what happened to it."""
+    read(admin_client, url_of(model, page, rows[model].pk))
+
+
+@pytest.mark.parametrize("model", [User, Group])
+def test_accounts_have_the_theme(admin_client: Client, model: type[Model]) -> None:
+    """Django's own pages for users and groups would stand out."""
+    for page in ("changelist", "add"):
+        assert "unfold/css/styles.css" in read(admin_client, url_of(model, page))
+
+
+def test_password_of_a_user_can_be_set(admin_client: Client, admin_user: User) -> None:
+    """The form of the theme is another one than Django's."""
+    read(admin_client, reverse("admin:auth_user_password_change", args=[admin_user.pk]))
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_member_sees_rows_of_own_teams_only(
+    member_client: Client,
+    rows: dict[type[Model], Any],
+    foreign_rows: dict[type[Model], Any],
+    model: type[Model],
+) -> None:
+    """Teams of one installation do not know each other, by list, filter or search."""
+    factories.TeamFactory(name="Second").members.add(*rows[Team].members.all())
+
+    page = read(member_client, url_of(model, "changelist"))
+    found = read(member_client, url_of(model, "changelist") + "?q=vault")
+
+    assert f"/{rows[model].pk}/change/" in page
+    assert "vault" not in page
+    assert f"/{foreign_rows[model].pk}/change/" not in found
+    read(member_client, url_of(model, "change", rows[model].pk))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("model", OURS)
+def test_pages_of_other_teams_are_not_found(
+    member_client: Client,
+    member: User,
+    foreign_rows: dict[type[Model], Any],
+    model: type[Model],
+    page: str,
+) -> None:
+    """A number guessed in an address shows nothing, even with every permission."""
+    member.user_permissions.set(Permission.objects.all())
+
+    response = member_client.get(url_of(model, page, foreign_rows[model].pk), follow=True)
+
+    assert response.redirect_chain == [(reverse("admin:index"), 302)] or (
+        response.status_code in {403, 404}
+    )
+    assert b"vault" not in response.content
+
+
+def test_summary_is_of_own_teams_only(
+    member_client: Client, foreign_rows: dict[type[Model], Any]
+) -> None:
+    """The first page names pull requests, teams and tokens."""
+    foreign_rows[IntegrationCredential].mark_revoked()
+    PullRequest.objects.update(merged_at=timezone.now(), sync_status="failed")
+
+    page = read(member_client, reverse("admin:index"))
+
+    assert "forge/anvil" in page
+    assert "vault" not in page
+
+
+def test_delivery_of_no_team_is_for_superusers(member_client: Client) -> None:
+    """The shared endpoint takes what may be anybody's."""
+    delivery = factories.WebhookDeliveryFactory(github_repo="nobody/knows")
+
+    page = read(member_client, url_of(type(delivery), "changelist"))
+
+    assert "nobody/knows" not in page
+
+
+def test_choices_of_a_form_are_of_own_teams(
+    member_client: Client, member: User, foreign_rows: dict[type[Model], Any]
+) -> None:
+    """Whoever may write chooses among what they may see."""
+    allow(member, "add_githubintegration", "add_trackedrepository", "add_integrationcredential")
+
+    for model in (GitHubIntegration, models.TrackedRepository, IntegrationCredential):
+        page = read(member_client, url_of(model, "add"))
+        assert "Team forge" in page
+        assert "vault" not in page
+
+
+def test_credential_of_another_team_is_refused(
+    admin_client: Client, rows: dict[type[Model], Any], foreign_rows: dict[type[Model], Any]
+) -> None:
+    """Else one team would ask GitHub with the token of another."""
+    data = {
+        "team": rows[Team].pk,
+        "credential": foreign_rows[IntegrationCredential].pk,
+        "organization_slug": "new",
+        "secret": "hook",
+    }
+
+    response = admin_client.post(url_of(GitHubIntegration, "add"), data)
+
+    assert "This belongs to another team." in response.content.decode()
+    assert not GitHubIntegration.objects.filter(organization_slug="new").exists()
+
+
+def test_members_are_looked_up_by_whom_may_see_users(member_client: Client, member: User) -> None:
+    """Names of other teams' people are names of other teams."""
+    allow(member, "change_team")
+
+    query = {"app_label": "metrics_sync", "model_name": "team", "field_name": "members"}
+    response = member_client.get(reverse("admin:autocomplete"), query)
+
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_member_changes_nothing_without_permission(
+    member_client: Client, rows: dict[type[Model], Any], model: type[Model]
+) -> None:
+    """Membership is to look."""
+    for url in (url_of(model, "add"), url_of(model, "delete", rows[model].pk)):
+        assert member_client.get(url).status_code == 403
+    assert member_client.post(url_of(model, "change", rows[model].pk)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PullRequest, models.Commit, models.PRFile, models.PRCheckRun, models.PRComment,
+        models.PRReview, models.FetchRun, models.WebhookDelivery, models.TeamMember,
+    ],
+)  # fmt: skip
+def test_what_github_said_is_read_only(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
+) -> None:
+    """Numbers written by hand would be metrics of nothing."""
+    assert admin_client.get(url_of(model, "add")).status_code == 403
+    assert admin_client.post(url_of(model, "change", rows[model].pk)).status_code == 403
+
+
+@pytest.mark.parametrize("page", ["change", "history", "delete"])
+@pytest.mark.parametrize("model", OURS)
+def test_no_page_shows_a_secret(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
+) -> None:
+    """Pages are cached, shared and shot."""
+    text = read(admin_client, url_of(model, page, rows[model].pk))
+    text += read(admin_client, url_of(model, "changelist"))
+
+    assert "ghp_forge" not in text
+    assert "hook_forge" not in text
+
+
+@pytest.mark.parametrize("page", ["change", "history", "delete"])
+@pytest.mark.parametrize("model", OURS)
+def test_secret_that_cannot_be_decrypted_breaks_no_page(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
+) -> None:
+    """After a key is lost the admin is where new secrets are stored."""
+    for table, column in (
+        ("integrationcredential", "access_token"),
+        ("githubintegration", "webhook_secret"),
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE metrics_sync_{table} SET {column} = 'of a lost key'")  # noqa: S608
+
+    read(admin_client, url_of(model, page, rows[model].pk))
+    read(admin_client, url_of(model, "changelist"))
+    read(admin_client, reverse("admin:index"))
+
+
+@pytest.fixture
+def credential(rows: dict[type[Model], Any]) -> IntegrationCredential:
+    rows[IntegrationCredential].mark_revoked()
+    return rows[IntegrationCredential]
+
+
+@pytest.mark.parametrize(
+    ("secret", "stored", "is_revoked"),
+    [
+        pytest.param("", "ghp_forge", True, id="left empty"),
+        pytest.param("ghp_new", "ghp_new", False, id="a new one"),
+    ],
+)
+def test_token_is_replaced_when_one_is_given(
+    admin_client: Client,
+    credential: IntegrationCredential,
+    secret: str,
+    stored: str,
+    is_revoked: bool,
+) -> None:
+    """Saving something else keeps the token; a new one ends the refusal of the old one."""
+    data = {"kind": "token", "secret": secret}
+
+    response = admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
+
+    assert response.status_code == 302
+    credential = IntegrationCredential.objects.get()
+    assert credential.access_token == stored
+    assert (credential.revoked_at is not None) == is_revoked
+    assert "ghp_" not in LogEntry.objects.get().change_message
+
+
+@pytest.mark.parametrize(
+    ("secret", "stored"),
+    [pytest.param("", "hook_forge", id="left empty"), pytest.param("new", "new", id="a new one")],
+)
+def test_webhook_secret_is_replaced_when_one_is_given(
+    admin_client: Client, rows: dict[type[Model], Any], secret: str, stored: str
+) -> None:
+    """Deliveries are verified with it: it must not vanish with a corrected name."""
+    integration = rows[GitHubIntegration]
+    data = {"credential": integration.credential_id, "organization_slug": "b", "secret": secret}
+
+    response = admin_client.post(url_of(GitHubIntegration, "change", integration.pk), data)
+
+    assert response.status_code == 302
+    integration = GitHubIntegration.objects.get()
+    assert (integration.organization_slug, integration.webhook_secret) == ("b", stored)
+
+
+@pytest.mark.parametrize("model", [IntegrationCredential, GitHubIntegration])
+def test_new_row_needs_its_secret(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
+) -> None:
+    """Without a token nothing can be asked, and a secret made up here GitHub could not know."""
+    data = {
+        "team": rows[Team].pk,
+        "kind": "token",
+        "credential": rows[IntegrationCredential].pk,
+        "organization_slug": "new",
+    }
+
+    admin_client.post(url_of(model, "add"), data)
+    assert model._default_manager.count() == 1
+    admin_client.post(url_of(model, "add"), {**data, "secret": "first"})
+    assert model._default_manager.count() == 2
+
+
+def test_refused_token_is_seen_in_the_list(
+    member_client: Client, credential: IntegrationCredential
+) -> None:
+    """Its pull requests wait for somebody to notice."""
+    assert "revoked" in read(member_client, url_of(IntegrationCredential, "changelist"))
+
+
+def fetch_again(client: Client, pull_request: PullRequest) -> str:
+    """Press the button of the page, and return what the next page says."""
+    url = url_of(PullRequest, "fetch_one_again", pull_request.pk)
+    response = client.post(url, {"_form_submitted": "on"})
+    return read(client, response.headers["HX-Redirect"])
+
+
+def fetch_selected_again(client: Client, *pull_requests: PullRequest) -> str:
+    data = {
+        "action": "fetch_selected_again",
+        "_selected_action": [row.pk for row in pull_requests],
+    }
+    response = client.post(url_of(PullRequest, "changelist"), data, follow=True)
+    return response.content.decode()
+
+
+def test_member_fetches_one_again(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """Somebody waits for it, so it goes where merges go."""
+    page = fetch_again(member_client, rows[PullRequest])
+
+    assert "Queued to be fetched again: 1." in page
+    assert Queue(MERGES, connection=redis).count == 1
+
+
+def test_opening_the_dialog_queues_nothing(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """A link in somebody's mail must not be enough."""
+    page = read(member_client, url_of(PullRequest, "fetch_one_again", rows[PullRequest].pk))
+
+    assert "Fetch again?" in page
+    assert Queue(MERGES, connection=redis).count == 0
+
+
+def test_selected_are_fetched_again_in_bulk(
+    admin_client: Client,
+    rows: dict[type[Model], Any],
+    foreign_rows: dict[type[Model], Any],
+    redis: Redis,
+) -> None:
+    """A page full of them must not delay the next merge."""
+    page = fetch_selected_again(admin_client, rows[PullRequest], foreign_rows[PullRequest])
+
+    assert "Queued to be fetched again: 2." in page
+    assert Queue(BULK, connection=redis).count == 2
+
+
+def test_pull_requests_of_other_teams_are_not_fetched_again(
+    member_client: Client, foreign_rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """A request costs the other team's budget."""
+    row = foreign_rows[PullRequest]
+
+    fetch_selected_again(member_client, row)
+    response = member_client.post(
+        url_of(PullRequest, "fetch_one_again", row.pk), {"_form_submitted": "on"}
+    )
+
+    assert response.status_code == 404
+    assert Queue(BULK, connection=redis).count == Queue(MERGES, connection=redis).count == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        pytest.param({"state": "open", "sync_status": "idle"}, "Not merged", id="open"),
+        pytest.param({"sync_status": "queued"}, "already queued or running: 1", id="queued"),
+        pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
+        pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
+        pytest.param({"github_repo": "forge/old"}, "does not track", id="untracked"),
+    ],
+)
+def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
+    admin_client: Client,
+    rows: dict[type[Model], Any],
+    redis: Redis,
+    values: dict[str, Any],
+    reason: str,
+) -> None:
+    """The user is told why; a second job would only be in the way of the first."""
+    PullRequest.objects.update(**values)
+
+    page = fetch_again(admin_client, rows[PullRequest])
+
+    assert reason in page
+    assert PullRequest.objects.filter(**values).exists()
+    assert Queue(MERGES, connection=redis).count == 0
+
+
+def test_redis_being_down_is_said(
+    admin_client: Client, rows: dict[type[Model], Any], redis_down: None
+) -> None:
+    """A button that does nothing is pressed again."""
+    page = fetch_again(admin_client, rows[PullRequest])
+
+    assert "Redis does not answer" in page
+    assert PullRequest.objects.get().sync_status == "pending"
+
+
+def test_receipt_is_a_table_of_every_section(
+    member_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """It is the proof of being complete; unknown is a dash, not a zero."""
+    PullRequest.objects.update(
+        receipt={
+            "files": {"stated": 3050, "stored": 3000, "result": "capped"},
+            "reviews": {"stated": None, "stored": 2, "result": "the reason why"},
+        }
+    )
+
+    page = read(member_client, url_of(PullRequest, "change", rows[PullRequest].pk))
+
+    cells = [line.strip() for line in page.splitlines() if line.strip()]
+    for section, following in {
+        "files": ["3050", "3000"],
+        "reviews": [UNKNOWN, "2", "the reason why"],
+        "commits": [UNKNOWN, UNKNOWN, UNKNOWN],
+    }.items():
+        row = [cell for cell in cells[cells.index(section) + 1 :] if not cell.startswith("<")]
+        assert row[: len(following)] == following
+    assert "capped" in cells
+
+
+def test_files_of_a_large_pull_request_come_in_pages(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """GitHub gives up to 3,000 of them."""
+    for _ in range(30):
+        factories.PRFileFactory(pull_request=rows[PullRequest])
+
+    page = read(admin_client, url_of(PullRequest, "change", rows[PullRequest].pk))
+
+    assert page.count("src/anvil_") < 30
+    assert "31" in page
+
+
+@pytest.mark.parametrize(
+    ("api_root", "web_root"),
+    [
+        ("https://api.github.com", "https://github.com"),
+        ("https://code.acme.example/api/v3", "https://code.acme.example"),
+        ("https://api.acme.ghe.com", "https://acme.ghe.com"),
+    ],
+)
+def test_web_root_follows_from_the_api_root(api_root: str, web_root: str) -> None:
+    """People read pull requests elsewhere than programs do."""
+    assert find_web_root(api_root) == web_root
+
+
+def test_page_leads_to_github(admin_client: Client, rows: dict[type[Model], Any]) -> None:
+    """What is not stored here is there."""
+    GitHubIntegration.objects.update(api_url="https://code.acme.example/api/v3")
+    row = rows[PullRequest]
+
+    page = read(admin_client, url_of(PullRequest, "change", row.pk))
+
+    assert f"https://code.acme.example/forge/anvil/pull/{row.github_pr_number}" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "is_found"),
+    [
+        ("repository=forge/anvil", True),
+        ("repository=forge/old", False),
+        ("sync_status__exact=pending", True),
+        ("sync_status__exact=failed", False),
+        ("q=Forge", True),
+        ("q=nothing", False),
+        ("merged_at__year=2026", True),
+        ("merged_at__year=2025", False),
+    ],
+)
+def test_pull_requests_are_narrowed_down(
+    member_client: Client, rows: dict[type[Model], Any], query: str, is_found: bool
+) -> None:
+    """A team has thousands of them."""
+    page = read(member_client, f"{url_of(PullRequest, 'changelist')}?{query}")
+
+    assert (f"/{rows[PullRequest].pk}/change/" in page) == is_found
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_queries_of_a_list_do_not_grow_with_its_rows(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
+) -> None:
+    """A hundred rows must not mean a hundred looks for their team."""
+    read(admin_client, url_of(model, "changelist"))
+    with CaptureQueriesContext(
+        connection,
+    ) as few:
+        read(admin_client, url_of(model, "changelist"))
+    for number in range(3):
+        make_rows(f"more-{number}")
+
+    with CaptureQueriesContext(connection) as many:
+        read(admin_client, url_of(model, "changelist"))
+
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize("name", ["django_rq:home", "django_rq:home_json"])
+def test_queues_are_for_superusers(
+    client: Client, admin_client: Client, name: str, redis: Redis
+) -> None:
+    """Their jobs name the pull requests of all teams."""
+    url = reverse(name)
+
+    assert admin_client.get(url).status_code == 200
+    assert client.get(url).headers["Location"].startswith(reverse("admin:login"))
+    client.force_login(factories.UserFactory())
+    assert client.get(url).status_code == 403
+
+
+def test_menu_leads_to_the_queues_whom_may_see_them(
+    client: Client, admin_client: Client, db: None
+) -> None:
+    """A menu that leads to a refusal looks broken."""
+    client.force_login(factories.UserFactory())
+
+    assert reverse("django_rq:home") in read(admin_client, reverse("admin:index"))
+    assert reverse("django_rq:home") not in read(client, reverse("admin:index"))
+
+
+def test_address_alone_leads_to_the_login(client: Client, db: None) -> None:
+    """Everything here is somebody's; nobody has to know where to start."""
+    response = client.get("/", follow=True)
+
+    assert response.redirect_chain[-1][0].startswith(reverse("admin:login"))
+
+
+def test_user_who_is_not_staff_sees_nothing(client: Client, rows: dict[type[Model], Any]) -> None:
+    """Host projects have users of other kinds."""
+    user = factories.UserFactory(is_staff=False)
+    rows[Team].members.add(user)
+    client.force_login(user)
+
+    assert client.get(url_of(PullRequest, "changelist")).status_code == 302

@@ -1,0 +1,763 @@
+"""What is asked of GitHub and what is made of the answers, over real HTTP."""
+
+import asyncio
+import math
+import traceback
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RateLimitedError,
+    RetrySoonError,
+    SecondaryLimitError,
+)
+from metrics_sync.github import (
+    GitHub,
+    Known,
+    fetch_merges,
+    fetch_numbers,
+    fetch_pull_request,
+    fetch_repository,
+    fetch_snapshot,
+)
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    SandboxServer,
+    Token,
+    World,
+    make_recording,
+)
+from metrics_sync.snapshot import CAPPED, KEYS, OUTDATED, VERIFIED, RateLimit, Section, Snapshot
+
+REPOSITORY = "acme/anvil"
+NOW = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+JUST_NOW = NOW - timedelta(minutes=5) + timedelta(seconds=1)
+FIVE_MINUTES_AGO = NOW - timedelta(minutes=5)
+
+ITSELF = "/pulls/7$"
+PATHS = {
+    Section.COMMITS: "/pulls/7/commits$",
+    Section.FILES: "/pulls/7/files$",
+    Section.CHECK_RUNS: "/check-runs$",
+    Section.ISSUE_COMMENTS: "/issues/7/comments$",
+    Section.REVIEW_COMMENTS: "/pulls/7/comments$",
+    Section.REVIEWS: "/pulls/7/reviews$",
+}
+
+COUNTED = [section for section in Section if section is not Section.REVIEWS]
+ALL_VERIFIED = dict.fromkeys(Section, VERIFIED)
+
+Ask = Callable[..., Any]
+Fetch = Callable[..., Snapshot]
+
+
+@pytest.fixture
+def ask(sandbox: SandboxServer) -> Ask:
+    """Holds one conversation with a GitHub that knows one pull request."""
+    sandbox.world.add(make_recording(REPOSITORY, 7))
+
+    def hold(question: Callable[[GitHub], Awaitable[Any]], **access: Any) -> Any:
+        async def converse() -> Any:
+            options = {"api_url": sandbox.url, "token": DEFAULT_TOKEN, **access}
+            async with GitHub(**options) as github:
+                return await question(github)
+
+        return asyncio.run(converse())
+
+    return hold
+
+
+async def look(
+    github: GitHub, *, merged_at: datetime | None = None, known: Known | None = None
+) -> Snapshot:
+    options = {"merged_at": merged_at, "known": known or Known(), "now": NOW}
+    return await fetch_snapshot(github, REPOSITORY, 7, **options)
+
+
+@pytest.fixture
+def fetch(ask: Ask) -> Fetch:
+    """Fetches that pull request as a worker does."""
+
+    def run(*, merged_at: datetime | None = None, **access: Any) -> Snapshot:
+        return ask(partial(look, merged_at=merged_at), **access)
+
+    return run
+
+
+def inflict(sandbox: SandboxServer, kind: FaultKind, path: str = ITSELF, **options: Any) -> Fault:
+    return sandbox.faults.add(Fault(kind, path=path, **options))
+
+
+def read_keys(snapshot: Snapshot) -> dict[str, set[Any]]:
+    """Return what GitHub calls the items of each section."""
+    return {
+        section: {getattr(item, KEYS[section]) for item in result.items or ()}
+        for section, result in snapshot.sections.items()
+    }
+
+
+def read_truth(sandbox: SandboxServer) -> dict[str, set[Any]]:
+    recording = sandbox.world.recording(REPOSITORY, 7)
+    names = {Section.COMMITS: "sha", Section.FILES: "filename"}
+    return {
+        section: {item[names.get(section, "id")] for item in getattr(recording, section)}
+        for section in Section
+    }
+
+
+def read_results(snapshot: Snapshot) -> dict[Section, str]:
+    return {section: result.result for section, result in snapshot.sections.items()}
+
+
+# What is asked, and in which order.
+
+
+def test_everything_is_had_and_proven_with_seven_requests(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """The budget of requests is shared by all merges of an hour."""
+    snapshot = fetch()
+
+    assert read_keys(snapshot) == read_truth(sandbox)
+    assert (read_results(snapshot), snapshot.errors) == (ALL_VERIFIED, {})
+    assert len(sandbox.requests) == 7
+
+
+def test_sections_are_asked_for_at_once(ask: Ask, fetch: Fetch) -> None:
+    """Six answers one after another take six times as long."""
+    ticks = count(1_800_000_000)
+    world = World([make_recording(REPOSITORY, 7)])
+    with SandboxServer(world, latency_ms=250, clock=ticks.__next__) as server:
+        fetch(api_url=server.url)
+        started = sorted(request.started_at for request in server.requests)
+
+    # Each request ticks when it comes and before its answer: none was answered in between.
+    assert started[1:] == list(range(int(started[1]), int(started[1]) + 6))
+
+
+def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) -> None:
+    """With TLS a new connection for each request costs more than the request."""
+
+    async def look_twice(github: GitHub) -> list[set[int]]:
+        seen = []
+        for _ in range(2):
+            await look(github)
+            seen.append({id(each) for each in sandbox._runner.server.connections})
+        return seen
+
+    before, after = ask(look_twice)
+
+    assert before == after
+    assert len(before) == len(Section)
+
+
+@pytest.mark.parametrize(("length", "requests"), [(100, 7), (101, 13)])
+def test_lists_are_followed_to_their_end(
+    sandbox: SandboxServer, fetch: Fetch, length: int, requests: int
+) -> None:
+    """A page number too few loses data, one too many costs a request in every list."""
+    names = ("commits", "files", "issue_comments", "review_comments", "reviews", "check_runs")
+    sandbox.world.add(make_recording(REPOSITORY, 7, **dict.fromkeys(names, length)))
+
+    snapshot = fetch()
+
+    assert read_keys(snapshot) == read_truth(sandbox)
+    assert (read_results(snapshot), len(sandbox.requests)) == (ALL_VERIFIED, requests)
+
+
+def test_sections_that_are_empty_by_their_counters_are_not_asked_for(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """Most pull requests have no comments."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=0, issue_comments=0, review_comments=0))
+
+    snapshot = fetch()
+
+    assert read_results(snapshot) == ALL_VERIFIED
+    asked = {request.path.rpartition("/")[2] for request in sandbox.requests}
+    assert asked == {"7", "commits", "check-runs", "reviews"}
+
+
+def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
+    """Every merge is looked at again a day later."""
+    first = fetch()
+    known = Known(
+        {
+            section: {"result": OUTDATED, "stated": result.stated, "stored": len(result.items)}
+            for section, result in first.sections.items()
+        },
+        first.etags,
+        first.pull_request,
+    )
+
+    async def look_again(github: GitHub) -> tuple[Snapshot, RateLimit | None]:
+        return await look(github, known=known), github.rate_limit
+
+    again, rate_limit = ask(look_again)
+
+    assert read_results(again) == ALL_VERIFIED
+    assert {result.items for result in again.sections.values()} == {None}
+    assert rate_limit.remaining == 5000 - 7
+
+
+# What proves that a list is whole.
+
+
+def test_more_files_than_github_lists_are_called_capped(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """3,000 of 3,001 is all there is to have, and not the whole."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=3001, lines_per_file=1))
+
+    result = fetch().sections[Section.FILES]
+
+    assert (result.result, len(result.items), result.stated) == (CAPPED, 3000, 3001)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "result", "length"),
+    [("there", VERIFIED, 251), ("gone", CAPPED, 250)],
+)
+def test_more_commits_than_github_lists_are_compared(
+    sandbox: SandboxServer, fetch: Fetch, comparison: str, result: str, length: int
+) -> None:
+    """The oldest commits are missing from the list, and the metrics count commits."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, commits=251))
+    if comparison == "gone":
+        inflict(sandbox, FaultKind.STATUS, "/compare/", status=404)
+
+    commits = fetch().sections[Section.COMMITS]
+
+    assert (commits.result, len(commits.items), commits.stated) == (result, length, 251)
+
+
+def test_lines_that_github_left_uncounted_are_asked_for_again(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """Huge changes would look like empty ones."""
+    recording = make_recording(REPOSITORY, 7, files=12, lines_per_file=9000)
+    sandbox.world.add(recording)
+
+    items = fetch().sections[Section.FILES].items
+
+    lines = [(item["filename"], item["additions"], item["deletions"]) for item in recording.files]
+    assert [(item.filename, item.additions, item.deletions) for item in items] == lines
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        pytest.param(FaultKind.SHORT_LIST, PATHS[Section.ISSUE_COMMENTS], id="older list"),
+        pytest.param(FaultKind.STALE, ITSELF, id="older counters"),
+    ],
+)
+def test_disagreement_with_the_counters_is_looked_at_once_more(
+    sandbox: SandboxServer, fetch: Fetch, kind: FaultKind, path: str
+) -> None:
+    """Somebody comments between the two requests, or a replica lags behind."""
+    inflict(sandbox, kind, path, items=1, times=1)
+
+    snapshot = fetch()
+
+    assert read_keys(snapshot) == read_truth(sandbox)
+    assert read_results(snapshot) == ALL_VERIFIED
+
+
+@pytest.mark.parametrize("section", COUNTED)
+def test_list_that_stays_short_is_an_error_of_that_section(
+    sandbox: SandboxServer, fetch: Fetch, section: Section
+) -> None:
+    """Complete means counted, not that no exception was raised."""
+    fault = inflict(sandbox, FaultKind.SHORT_LIST, PATHS[section])
+
+    snapshot = fetch()
+
+    assert list(snapshot.errors) == [section]
+    assert isinstance(snapshot.errors[section], RetrySoonError)
+    assert fault.inflicted == 2
+
+
+# What goes wrong, and what is said of it.
+
+
+@pytest.mark.parametrize("section", Section)
+def test_section_fails_alone(sandbox: SandboxServer, fetch: Fetch, section: Section) -> None:
+    """Partial data is better than none."""
+    inflict(sandbox, FaultKind.STATUS, PATHS[section])
+
+    snapshot = fetch()
+
+    assert {name: type(error) for name, error in snapshot.errors.items()} == {
+        section: RetrySoonError
+    }
+    assert read_keys(snapshot) == {**read_truth(sandbox), section: set()}
+
+
+@pytest.mark.parametrize("path", [ITSELF, PATHS[Section.FILES]], ids=["itself", "a list"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"kind": FaultKind.STATUS, "status": 502}, id="502"),
+        pytest.param({"kind": FaultKind.STATUS, "status": 503}, id="503 as HTML"),
+        pytest.param({"kind": FaultKind.RESET}, id="reset"),
+        pytest.param({"kind": FaultKind.TRUNCATED}, id="truncated"),
+        pytest.param({"kind": FaultKind.GARBAGE}, id="garbage"),
+    ],
+)
+def test_one_passing_fault_is_healed_at_once(
+    sandbox: SandboxServer, fetch: Fetch, fault: dict[str, Any], path: str
+) -> None:
+    """A retry of the job comes a minute later, and there are three only."""
+    inflict(sandbox, path=path, times=1, **fault)
+
+    snapshot = fetch()
+
+    assert (read_results(snapshot), len(sandbox.requests)) == (ALL_VERIFIED, 8)
+
+
+def test_fault_that_does_not_pass_is_left_to_the_job(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """Whoever is down is not helped by being asked without a pause."""
+    inflict(sandbox, FaultKind.RESET)
+
+    with pytest.raises(RetrySoonError):
+        fetch()
+
+    assert len(sandbox.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ({"kind": FaultKind.STATUS, "status": 404}, GoneError, "404 Not Found"),
+        ({"kind": FaultKind.STATUS, "status": 410}, GoneError, "410"),
+        ({"kind": FaultKind.STATUS, "status": 451}, GoneError, "451 Repository access blocked"),
+        (
+            {"kind": FaultKind.PERMISSION, "permissions": "checks=read"},
+            PermissionMissingError,
+            "the token needs: checks=read",
+        ),
+        ({"kind": FaultKind.STATUS, "status": 401}, CredentialRejectedError, "Bad credentials"),
+        ({"kind": FaultKind.STATUS, "status": 422}, GitHubError, "422 Validation Failed"),
+        ({"kind": FaultKind.STATUS, "status": 301}, GitHubError, "301"),
+    ],
+)
+def test_refusal_for_good_is_asked_once_and_says_why(
+    sandbox: SandboxServer,
+    fetch: Fetch,
+    fault: dict[str, Any],
+    kind: type[GitHubError],
+    said: str,
+) -> None:
+    """The operator reads on the row what to tick, to renew, or to give up."""
+    inflict(sandbox, path=PATHS[Section.CHECK_RUNS], **fault)
+
+    snapshot = fetch()
+
+    [(section, error)] = snapshot.errors.items()
+    assert (section, type(error)) == (Section.CHECK_RUNS, kind)
+    assert said in str(error)
+    assert len(sandbox.requests) == 7
+
+
+def test_unknown_token_is_refused_with_one_request(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """Each further one would be refused, too, and makes GitHub suspicious."""
+    with pytest.raises(CredentialRejectedError):
+        fetch(token="ghp_revoked")
+
+    assert [request.status for request in sandbox.requests] == [401]
+
+
+@pytest.mark.parametrize("body", [None, {}, [], [1], "text"], ids=repr)
+def test_answer_of_another_type_is_an_error_of_its_section(
+    sandbox: SandboxServer, fetch: Fetch, body: Any
+) -> None:
+    """Proxies answer 200 with pages of their own, which must not pass for an empty list."""
+    for path in PATHS.values():
+        inflict(sandbox, FaultKind.WRONG_TYPE, path, body=body)
+
+    snapshot = fetch()
+
+    # Of reviews GitHub states no number: an empty list is what it seems to be.
+    wrong = set(Section) - ({Section.REVIEWS} if body == [] else set())
+    assert set(snapshot.errors) == wrong
+    assert all(isinstance(error, RetrySoonError) for error in snapshot.errors.values())
+
+
+async def list_merges(
+    github: GitHub, *, since: datetime = NOW - timedelta(days=30)
+) -> list[list[int]]:
+    pages = fetch_merges(github, REPOSITORY, since=since)
+    return [[item.github_pr_number for item in page] async for page in pages]
+
+
+@pytest.mark.parametrize("body", [None, {}, [1], "text"], ids=repr)
+@pytest.mark.parametrize(
+    "question",
+    [
+        pytest.param(partial(fetch_repository, full_name=REPOSITORY), id="repository"),
+        pytest.param(
+            partial(fetch_pull_request, full_name=REPOSITORY, number=7), id="pull request"
+        ),
+        pytest.param(partial(fetch_numbers, full_name=REPOSITORY, github_pr_ids=[1]), id="numbers"),
+        pytest.param(list_merges, id="merges"),
+    ],
+)
+def test_answer_of_another_type_is_to_be_asked_for_again(
+    sandbox: SandboxServer, ask: Ask, question: Callable[[GitHub], Any], body: Any
+) -> None:
+    """A command must end with a sentence, not with a traceback or with nothing found."""
+    inflict(sandbox, FaultKind.WRONG_TYPE, "", body=body)
+
+    with pytest.raises(RetrySoonError):
+        ask(question)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": FaultKind.STATUS, "status": 401},
+        {"kind": FaultKind.STATUS, "status": 502},
+        {"kind": FaultKind.PERMISSION},
+        {"kind": FaultKind.PRIMARY_LIMIT},
+        {"kind": FaultKind.RESET},
+        {"kind": FaultKind.GARBAGE},
+        {"kind": FaultKind.UNKNOWN_REDIRECT},
+    ],
+    ids=lambda fault: "-".join(str(value) for value in fault.values()),
+)
+def test_errors_never_quote_the_token(
+    sandbox: SandboxServer, fetch: Fetch, fault: dict[str, Any]
+) -> None:
+    """They stand on the row, in the logs and in Sentry."""
+    inflict(sandbox, **fault)
+
+    with pytest.raises(GitHubError) as caught:
+        fetch()
+
+    assert DEFAULT_TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+# Limits.
+
+
+def test_used_up_limit_says_until_when_and_nothing_more_is_sent(
+    sandbox: SandboxServer, ask: Ask
+) -> None:
+    """Going on asking gets a token banned."""
+    inflict(sandbox, FaultKind.PRIMARY_LIMIT, retry_after=600, times=1)
+
+    async def ask_twice(github: GitHub) -> list[RateLimitedError]:
+        errors = []
+        for _ in range(2):
+            with pytest.raises(RateLimitedError) as caught:
+                await fetch_pull_request(github, REPOSITORY, 7)
+            errors.append(caught.value)
+        return errors
+
+    errors = ask(ask_twice)
+
+    [request] = sandbox.requests
+    until = datetime.fromtimestamp(math.ceil(request.started_at + 600), UTC)
+    assert [(type(error), error.until) for error in errors] == [(RateLimitedError, until)] * 2
+
+
+@pytest.mark.parametrize("status", [403, 429])
+@pytest.mark.parametrize(("retry_after", "seconds"), [(90, 90), (None, 60)])
+def test_asking_too_much_at_once_says_until_when(
+    sandbox: SandboxServer, fetch: Fetch, status: int, retry_after: int | None, seconds: int
+) -> None:
+    """This limit has no hour to wait for."""
+    inflict(sandbox, FaultKind.SECONDARY_LIMIT, status=status, retry_after=retry_after)
+    before = datetime.now(UTC)
+
+    with pytest.raises(SecondaryLimitError) as caught:
+        fetch()
+
+    assert before <= caught.value.until - timedelta(seconds=seconds) <= datetime.now(UTC)
+    assert len(sandbox.requests) == 1
+
+
+def test_limit_met_by_one_section_keeps_the_rest_from_being_sent(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """The others would only be refused, and make the pause longer."""
+    inflict(sandbox, FaultKind.SECONDARY_LIMIT, PATHS[Section.COMMITS], retry_after=90)
+    inflict(sandbox, FaultKind.SLOW, PATHS[Section.FILES], seconds=0.3)
+
+    snapshot = fetch(is_careful=True)
+
+    asked = [request.path.rpartition("/")[2] for request in sandbox.requests]
+    assert asked == ["7", "commits", "files"]
+    assert set(snapshot.errors) == set(Section) - {Section.FILES}
+    assert {type(error) for error in snapshot.errors.values()} <= {
+        RateLimitedError,
+        SecondaryLimitError,
+    }
+
+
+def test_no_more_is_sent_than_the_budget_allows(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """Six requests that start together must not spend the last two three times."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=3))
+
+    snapshot = fetch()
+
+    assert [request.status for request in sandbox.requests] == [200, 200, 200]
+    assert [type(error) for error in snapshot.errors.values()] == [RateLimitedError] * 4
+
+
+@pytest.mark.parametrize(("hours", "requests"), [(1, 0), (-1, 7)], ids=["to come", "past"])
+def test_budget_that_other_workers_used_up_is_waited_for(
+    sandbox: SandboxServer, ask: Ask, hours: int, requests: int
+) -> None:
+    """Workers share a token, and what GitHub said of it."""
+    resets_at = datetime.now(UTC) + timedelta(hours=hours)
+    budget = RateLimit(limit=5000, remaining=0, resets_at=resets_at)
+
+    async def find_pause(github: GitHub) -> datetime | None:
+        try:
+            await look(github)
+        except RateLimitedError as error:
+            return error.until
+        return None
+
+    until = ask(find_pause, budget=budget)
+
+    assert (until, len(sandbox.requests)) == (None if requests else resets_at, requests)
+
+
+@pytest.mark.parametrize(("limit", "remaining"), [(5000, 4993), (None, None)])
+def test_budget_is_what_github_states(
+    sandbox: SandboxServer, ask: Ask, limit: int | None, remaining: int | None
+) -> None:
+    """Enterprise servers may have no limits, and no such headers."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=limit))
+
+    async def look_at_both(github: GitHub) -> tuple[Snapshot, RateLimit | None]:
+        return await look(github), github.rate_limit
+
+    snapshot, rate_limit = ask(look_at_both)
+
+    assert read_results(snapshot) == ALL_VERIFIED
+    assert getattr(rate_limit, "remaining", None) == remaining
+
+
+# Whose token goes where.
+
+
+@pytest.mark.parametrize("token", ["", "ghp_other"])
+def test_token_of_the_environment_is_never_taken(
+    sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """It is some other team's: ghapi would take it where it is given none."""
+    for name in ("GITHUB_TOKEN", "GITHUB_JWT_TOKEN", "GH_TOKEN"):
+        monkeypatch.setenv(name, DEFAULT_TOKEN)
+    sandbox.world.add_token(Token("ghp_other"))
+
+    fetch(token=token)
+
+    assert {request.token for request in sandbox.requests} == {token}
+
+
+def test_renamed_repository_is_followed_and_said(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """Data must not end with a new name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+
+    snapshot = fetch()
+
+    assert (read_results(snapshot), snapshot.moved_to) == (ALL_VERIFIED, "acme/hammer")
+    assert {request.token for request in sandbox.requests} == {DEFAULT_TOKEN}
+
+
+@pytest.mark.parametrize("section", [None, Section.FILES], ids=["itself", "a list"])
+def test_redirect_to_another_host_is_not_followed(
+    sandbox: SandboxServer, fetch: Fetch, section: Section | None
+) -> None:
+    """The token would go with it."""
+    with SandboxServer(World([make_recording(REPOSITORY, 7)])) as other:
+        location = f"{other.url}/repos/{REPOSITORY}/pulls/7"
+        path = PATHS[section] if section else ITSELF
+        inflict(sandbox, FaultKind.UNKNOWN_REDIRECT, path, location=location)
+        error = fetch_error(fetch, section)
+        seen = other.requests
+
+    assert (type(error), seen) == (GitHubError, [])
+    assert "another host" in str(error)
+
+
+def fetch_error(fetch: Fetch, section: Section | None) -> GitHubError:
+    """Return the error of the one section, or of the pull request itself."""
+    if section is None:
+        with pytest.raises(GitHubError) as caught:
+            fetch()
+        return caught.value
+    [(failed, error)] = fetch().errors.items()
+    assert failed is section
+    return error
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["https://{host}/user", "//github.example/user", "http://[", "http://{host}:x/", "ftp://x"],
+)
+def test_odd_redirect_is_refused_with_one_request(
+    sandbox: SandboxServer, fetch: Fetch, location: str
+) -> None:
+    """Another scheme is another place, and an unreadable one must not break the worker."""
+    location = location.format(host=sandbox.url.removeprefix("http://"))
+    inflict(sandbox, FaultKind.UNKNOWN_REDIRECT, location=location)
+
+    error = fetch_error(fetch, None)
+
+    assert (type(error), len(sandbox.requests)) == (GitHubError, 1)
+
+
+def test_redirect_in_a_circle_ends(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """A worker would never come back from it."""
+    location = f"{sandbox.url}/repos/{REPOSITORY}/pulls/7"
+    inflict(sandbox, FaultKind.UNKNOWN_REDIRECT, location=location)
+
+    error = fetch_error(fetch, None)
+
+    assert (type(error), len(sandbox.requests)) == (GitHubError, 4)
+
+
+def test_next_page_on_another_host_is_not_asked_for(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """`Link` is followed blindly otherwise, with the token."""
+    with SandboxServer() as other:
+        headers = {"Link": f'<{other.url}/more>; rel="next"'}
+        path = PATHS[Section.REVIEWS]
+        inflict(sandbox, FaultKind.WRONG_TYPE, path, body=[], headers=headers)
+        error = fetch_error(fetch, Section.REVIEWS)
+        seen = other.requests
+
+    assert (type(error), seen) == (GitHubError, [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("", "/api/v3", id="GitHub Enterprise"),
+        pytest.param("127.0.0.1", "LOCALHOST", id="host in capitals"),
+        pytest.param("http:", "HTTP:", id="scheme in capitals"),
+    ],
+)
+def test_api_root_is_taken_as_it_is_written(
+    sandbox: SandboxServer, fetch: Fetch, old: str, new: str
+) -> None:
+    """Operators paste addresses; pages and renamed repositories must be followed on each."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=101))
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+    root = sandbox.url.replace(old, new) if old else sandbox.url + new
+
+    snapshot = fetch(api_url=root)
+
+    assert read_results(snapshot) == ALL_VERIFIED
+
+
+# Just after the merge.
+
+
+@pytest.mark.parametrize("unmerged", [False, True], ids=["404", "still open"])
+def test_answer_from_before_the_merge_is_asked_for_again(
+    sandbox: SandboxServer, fetch: Fetch, unmerged: bool
+) -> None:
+    """Replicas lag behind webhooks for some seconds."""
+    inflict(sandbox, FaultKind.STALE, unmerged=unmerged)
+
+    with pytest.raises(RetrySoonError):
+        fetch(merged_at=JUST_NOW)
+
+
+@pytest.mark.parametrize("merged_at", [FIVE_MINUTES_AGO, None])
+def test_404_is_believed_later(
+    sandbox: SandboxServer, fetch: Fetch, merged_at: datetime | None
+) -> None:
+    """What is deleted would be asked for for ever."""
+    inflict(sandbox, FaultKind.STALE)
+
+    with pytest.raises(GoneError):
+        fetch(merged_at=merged_at)
+
+
+@pytest.mark.parametrize(
+    ("merged_at", "kind"), [(JUST_NOW, RetrySoonError), (FIVE_MINUTES_AGO, GoneError)]
+)
+def test_list_that_is_not_there_yet_is_asked_for_again(
+    sandbox: SandboxServer, fetch: Fetch, merged_at: datetime, kind: type[GitHubError]
+) -> None:
+    """Each list may come from another replica."""
+    inflict(sandbox, FaultKind.STALE, PATHS[Section.COMMITS])
+
+    snapshot = fetch(merged_at=merged_at)
+
+    assert {name: type(error) for name, error in snapshot.errors.items()} == {Section.COMMITS: kind}
+
+
+# Lists of a repository's pull requests.
+
+
+@pytest.fixture
+def many(sandbox: SandboxServer, ask: Ask) -> SandboxServer:
+    """Holds 102 pull requests more, of which number 101 is open."""
+    few = {"commits": 1, "files": 1, "issue_comments": 0, "review_comments": 0, "check_runs": 0}
+    for number in range(8, 110):
+        sandbox.world.add(make_recording(REPOSITORY, number, merged=number != 101, **few))
+    return sandbox
+
+
+@pytest.mark.parametrize(
+    ("numbers", "requests"),
+    [
+        pytest.param([109, 60], 1, id="on the first page"),
+        pytest.param([7, 109], 2, id="on the last page"),
+        pytest.param([101, 109], 2, id="one is not closed"),
+    ],
+)
+def test_numbers_are_found_by_id(
+    many: SandboxServer, ask: Ask, numbers: list[int], requests: int
+) -> None:
+    """Rows from before the number was kept have nothing else, and lists are long."""
+    ids = {many.world.recording(REPOSITORY, number).pull["id"]: number for number in numbers}
+
+    found = ask(partial(fetch_numbers, full_name=REPOSITORY, github_pr_ids=set(ids)))
+
+    assert found == {key: number for key, number in ids.items() if number != 101}
+    assert len(many.requests) == requests
+
+
+def test_merges_are_listed_back_to_a_moment(many: SandboxServer, ask: Ask) -> None:
+    """What nobody told us of is found newest first, and not further back than it must be."""
+    with many.world.editing(REPOSITORY, 108) as recording:
+        recording.pull |= {"merged_at": None, "merged": False}
+    since = datetime.fromisoformat(many.world.recording(REPOSITORY, 106).pull["updated_at"])
+
+    assert ask(partial(list_merges, since=since)) == [[109, 107, 106]]
+    assert len(many.requests) == 1
+
+
+def test_merges_go_on_to_the_end_of_the_list(many: SandboxServer, ask: Ask) -> None:
+    """The first look at a repository has no bookmark to stop at."""
+    pages = ask(list_merges)
+
+    assert [len(page) for page in pages] == [100, 2]
+
+
+def test_repository_is_found_by_its_former_name(sandbox: SandboxServer, ask: Ask) -> None:
+    """`connect` stores the name that GitHub uses today."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+
+    found = ask(partial(fetch_repository, full_name=REPOSITORY))
+
+    repository = sandbox.world.repository("acme/hammer")
+    assert (found.full_name, found.github_repo_id) == ("acme/hammer", repository.id)

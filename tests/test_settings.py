@@ -1,0 +1,174 @@
+"""Settings as a process of its own reads them from the environment."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.db import connection
+
+BASE_DIR: Path = settings.BASE_DIR
+
+READ = """
+import json, sys
+from project import settings
+print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}, default=str))
+"""
+LOG = """
+import logging, logging.config
+from project import settings
+logging.config.dictConfig(settings.LOGGING)
+logger = logging.getLogger("metrics_sync.jobs")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logger.exception("Fetched %s:\\n%s requests", 'acme/anvil#7 "quoted"', 7)
+"""
+VAR = "from project import settings; print(settings.SECRET_KEY, *settings.TOKEN_ENCRYPTION_KEYS)"
+
+
+def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code with nothing configured but what is given, and what every production needs."""
+    needed = {
+        "SECRET_KEY": "secret",
+        "TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+        "DATABASE_URL": "postgres://localhost/metrics_sync",
+    }
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        env={**kept, "PYTHONPATH": str(BASE_DIR), **needed, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def read(*names: str, **environment: str) -> dict[str, Any]:
+    """Return settings as they are in that environment."""
+    result = run(READ, *names, **environment)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "TOKEN_ENCRYPTION_KEYS"])
+def test_missing_secret_is_one_clear_line(name: str) -> None:
+    """A default would be a secret that everybody knows."""
+    result = run(READ, **{name: ""})
+
+    assert result.returncode == 1
+    assert f"ImproperlyConfigured: {name} is not set." in result.stderr.splitlines()[-1]
+
+
+def test_production_starts_closed() -> None:
+    """What nobody configured must be safe."""
+    values = read("DEBUG", "ALLOWED_HOSTS", "GITHUB_WEBHOOK_SECRET", "GITHUB_API_URL")
+
+    assert values == {
+        "DEBUG": False,
+        "ALLOWED_HOSTS": [],
+        "GITHUB_WEBHOOK_SECRET": "",
+        "GITHUB_API_URL": "https://api.github.com",
+    }
+
+
+def test_development_makes_its_secrets_once_and_for_itself_only(tmp_path: Path) -> None:
+    """Sessions and stored tokens must survive a restart; other users must not read the keys."""
+    shutil.copytree(BASE_DIR / "project", tmp_path / "project")
+    options = {"PYTHONPATH": str(tmp_path), "DEBUG": "1"}
+    options |= {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": ""}
+
+    first, second = (run(VAR, **options).stdout for _ in range(2))
+
+    assert first == second != ""
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "var").iterdir()}
+    assert modes == {"secret_key": 0o600, "token_encryption_keys": 0o600}
+
+
+def test_keys_are_separated_by_commas() -> None:
+    """The first encrypts and all decrypt; a space after the comma is no part of a key."""
+    assert read("TOKEN_ENCRYPTION_KEYS", TOKEN_ENCRYPTION_KEYS="new, old") == {
+        "TOKEN_ENCRYPTION_KEYS": ["new", "old"]
+    }
+
+
+@pytest.mark.parametrize("url", ["https://ghe.acme.com/api/v3", "https://ghe.acme.com/api/v3/"])
+def test_api_address_ends_without_a_slash(url: str) -> None:
+    """Paths are put behind it, and two slashes are another path."""
+    assert read("GITHUB_API_URL", GITHUB_API_URL=url)["GITHUB_API_URL"] == url.rstrip("/")
+
+
+@pytest.mark.parametrize("url", ["redis://cache:6379/3", "rediss://cache/0?ssl_cert_reqs=none"])
+def test_queues_give_up_on_a_silent_redis_within_a_second(url: str) -> None:
+    """A webhook's answer waits for the claim to be put on the queue."""
+    queues = read("RQ_QUEUES", REDIS_URL=url)["RQ_QUEUES"]
+
+    assert list(queues) == ["pr-data", "pr-data-bulk"]
+    for queue in queues.values():
+        assert queue["URL"].startswith(url)
+        assert queue["URL"].count("?") == 1
+        assert queue["URL"].endswith("socket_connect_timeout=1")
+
+
+def test_sqlite_lets_web_and_workers_work_side_by_side(tmp_path: Path) -> None:
+    """Without these, two processes that write answer each other with `database is locked`."""
+    url = f"sqlite:///{tmp_path / 'new folder' / 'metrics.sqlite3'}"
+
+    options = read("DATABASES", DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
+
+    assert (options["timeout"], options["transaction_mode"]) == (20, "IMMEDIATE")
+    assert (tmp_path / "new folder").is_dir()
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="a pragma of SQLite")
+def test_sqlite_readers_never_wait_for_writers() -> None:
+    """The dashboard is read while workers write."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone() == ("wal",)
+
+
+def test_postgresql_connections_are_kept_and_checked() -> None:
+    """A connection that the server closed would cost a delivery."""
+    database = read("DATABASES")["DATABASES"]["default"]
+
+    assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (60, True)
+    assert database["OPTIONS"]["connect_timeout"] == 5
+
+
+def test_json_log_is_one_object_a_line() -> None:
+    """A log store reads lines; a traceback in plain text would be thirty of them."""
+    result = run(LOG, LOG_FORMAT="json")
+
+    [line] = result.stderr.splitlines()
+    entry = json.loads(line)
+    assert entry["message"] == 'Fetched acme/anvil#7 "quoted":\n7 requests'
+    assert (entry["level"], entry["logger"]) == ("ERROR", "metrics_sync.jobs")
+    assert "ZeroDivisionError" in entry["exc_info"]
+    assert entry["time"]
+
+
+def test_console_log_is_for_people() -> None:
+    """It is what is seen without configuring anything."""
+    lines = run(LOG).stderr.splitlines()
+
+    assert "ERROR" in lines[0]
+    assert "metrics_sync.jobs: Fetched acme/anvil#7" in lines[0]
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_unknown_log_format_is_refused() -> None:
+    """A typing error must not end in logs that nobody can read."""
+    result = run(READ, LOG_FORMAT="xml")
+
+    assert result.returncode == 1
+    assert "LOG_FORMAT is 'xml'; it must be console or json." in result.stderr.splitlines()[-1]
