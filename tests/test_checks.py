@@ -16,7 +16,14 @@ def test_settings_of_the_tests_are_in_order() -> None:
     assert list_ids() == []
 
 
-@pytest.mark.parametrize("keys", [[""], ["no key"], [Fernet.generate_key().decode(), "no key"]])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param([""], id="empty"),
+        pytest.param(["no key"], id="no key"),
+        pytest.param([Fernet.generate_key().decode(), "no key"], id="second is no key"),
+    ],
+)
 def test_key_that_is_none_is_found(settings: Settings, keys: list[str]) -> None:
     """The first secret would otherwise be refused in the middle of `connect`."""
     settings.TOKEN_ENCRYPTION_KEYS = keys

@@ -101,7 +101,15 @@ def test_what_was_never_encrypted_is_an_error(stored: str) -> None:
         FIELD.from_db_value(stored, None, None)
 
 
-@pytest.mark.parametrize("keys", [["too short"], [""], [OLD, "x" * 44], [f"{OLD[:-2]}é="]])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(["too short"], id="too short"),
+        pytest.param([""], id="empty"),
+        pytest.param([OLD, "x" * 44], id="second is no key"),
+        pytest.param([f"{OLD[:-2]}é="], id="not ASCII"),
+    ],
+)
 def test_key_that_is_none_says_how_to_make_one(settings: Settings, keys: list[str]) -> None:
     """The operator reads this message on the first start."""
     settings.TOKEN_ENCRYPTION_KEYS = keys

@@ -34,7 +34,9 @@ except ZeroDivisionError:
 VAR = "from project import settings; print(settings.SECRET_KEY, *settings.TOKEN_ENCRYPTION_KEYS)"
 
 
-def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    code: str, *arguments: str, base: Path = BASE_DIR, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run code with nothing configured but what is given, and what every production needs."""
     needed = {
         "SECRET_KEY": "secret",
@@ -44,7 +46,8 @@ def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
-        env={**kept, "PYTHONPATH": str(BASE_DIR), **needed, **environment},
+        cwd=base,
+        env={**kept, **needed, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -83,10 +86,9 @@ def test_production_starts_closed() -> None:
 def test_development_makes_its_secrets_once_and_for_itself_only(tmp_path: Path) -> None:
     """Sessions and stored tokens must survive a restart; other users must not read the keys."""
     shutil.copytree(BASE_DIR / "project", tmp_path / "project")
-    options = {"PYTHONPATH": str(tmp_path), "DEBUG": "1"}
-    options |= {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": ""}
+    options = {"DEBUG": "1", "SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": ""}
 
-    first, second = (run(VAR, **options).stdout for _ in range(2))
+    first, second = (run(VAR, base=tmp_path, **options).stdout for _ in range(2))
 
     assert first == second != ""
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "var").iterdir()}
@@ -120,12 +122,12 @@ def test_queues_give_up_on_a_silent_redis_within_a_second(url: str) -> None:
 
 def test_sqlite_lets_web_and_workers_work_side_by_side(tmp_path: Path) -> None:
     """Without these, two processes that write answer each other with `database is locked`."""
-    url = f"sqlite:///{tmp_path / 'new folder' / 'metrics.sqlite3'}"
+    url = f"sqlite:///{tmp_path / 'a' / 'new folder' / 'metrics.sqlite3'}"
 
     options = read("DATABASES", DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
 
     assert (options["timeout"], options["transaction_mode"]) == (20, "IMMEDIATE")
-    assert (tmp_path / "new folder").is_dir()
+    assert (tmp_path / "a" / "new folder").is_dir()
 
 
 @pytest.mark.django_db

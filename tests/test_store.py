@@ -173,6 +173,19 @@ def test_malformed_payload_leaves_its_reason_and_nothing_else(recording: Recordi
     assert "not a number" in delivery.error
 
 
+def test_pull_request_of_no_repository_is_malformed(
+    integration: GitHubIntegration, recording: Recording
+) -> None:
+    """Nobody could ever fetch, find or match such a row."""
+    payload = make_event(recording)
+    del payload["repository"]
+
+    with pytest.raises(MalformedDeliveryError, match="full_name is missing"):
+        record(payload, integration=integration)
+
+    assert PullRequest.objects.count() == 0
+
+
 @pytest.mark.usefixtures("repository")
 def test_half_readable_payload_writes_no_half(recording: Recording) -> None:
     """The row would be there and its delivery would say that nothing was written."""

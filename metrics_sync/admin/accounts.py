@@ -1,8 +1,5 @@
 """Users and groups of this installation, in the theme of the other pages."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin

@@ -1,8 +1,5 @@
 """What belongs to a pull request: as lists of all pull requests, and as tabs of its own one."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from typing import Any
 
 from django.contrib import admin

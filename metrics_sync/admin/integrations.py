@@ -1,8 +1,5 @@
 """Teams, and how they reach GitHub; secrets go in here and never come out."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from typing import Any, ClassVar
 
 from django import forms

@@ -1,8 +1,5 @@
 """Pull requests: their state, their receipt, and the button that fetches them again."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from typing import Any
 
 from django.conf import settings

@@ -1,8 +1,5 @@
 """What happened: fetch runs and webhook deliveries."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from typing import Any, ClassVar
 
 from django.contrib import admin

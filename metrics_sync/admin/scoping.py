@@ -1,15 +1,12 @@
 """Who sees which rows: superusers all of them, other staff those of their teams."""
 
-# The theme carries no types.
-# mypy: disallow-subclassing-any=False
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.admin.options import BaseModelAdmin
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import ForeignKey, Model, ProtectedError, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import RelatedDropdownFilter
@@ -82,8 +79,8 @@ class TeamScoped(BaseModelAdmin):  # type: ignore[type-arg]  # not generic at ru
         collector, protected = Collector(using=DEFAULT_DB_ALIAS), list[str]()
         try:
             collector.collect(objs)
-        except ProtectedError as error:
-            protected = [str(row) for row in error.protected_objects]
+        except RestrictedError as error:
+            protected = [str(row) for row in error.restricted_objects]
         counts = Counter({model: len(rows) for model, rows in collector.data.items()})
         for rows in collector.fast_deletes:
             counts[rows.model] += rows.count()

@@ -66,6 +66,9 @@ class IntegrationCredential(models.Model):
     )
     secondary_limited_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        verbose_name = "credential"
+
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.team}"
 
@@ -159,7 +162,7 @@ class GitHubIntegration(models.Model):
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="integrations")
     credential = models.ForeignKey(
-        IntegrationCredential, on_delete=models.PROTECT, related_name="integrations"
+        IntegrationCredential, on_delete=models.RESTRICT, related_name="integrations"
     )
     organization_slug = models.CharField(max_length=255)
     api_url = models.URLField(
@@ -171,6 +174,7 @@ class GitHubIntegration(models.Model):
 
     class Meta:
         ordering = ["organization_slug"]
+        verbose_name = "integration"
         constraints = [
             models.UniqueConstraint(
                 fields=["team", "organization_slug", "api_url"], name="unique_integration"

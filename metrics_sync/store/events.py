@@ -56,6 +56,8 @@ def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> P
 
 
 def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    if not delivery.github_repo:
+        raise ValueError("repository.full_name is missing")
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
     teams = _list_teams(delivery, integration)
     for team in teams:
