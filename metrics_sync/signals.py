@@ -1,5 +1,6 @@
 """Queues the fetch of a pull request when it merges."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,9 @@ from metrics_sync.queueing import enqueue_merge
 
 
 @receiver(post_save, sender=PullRequest)
-def enqueue_merged(*, instance: PullRequest, raw: bool, **options: Any) -> None:
+def enqueue_merged(
+    *, instance: PullRequest, raw: bool, update_fields: Collection[str] | None, **options: Any
+) -> None:
     """Queue a pull request on the transition to merged, once it is committed."""
-    if instance.is_new_merge and not raw:
+    if instance.is_new_merge(update_fields) and not raw:
         transaction.on_commit(partial(enqueue_merge, instance))

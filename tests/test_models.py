@@ -331,7 +331,7 @@ def test_merge_read_from_the_database_is_not_new() -> None:
 
     row.save()
 
-    assert (row.is_new_merge, read_status(row)) == (False, "complete")
+    assert (row.is_new_merge(None), read_status(row)) == (False, "complete")
 
 
 @pytest.mark.django_db

@@ -95,6 +95,17 @@ def test_later_saves_of_a_merged_row_queue_nothing(
     assert count_queued(lambda: change(row)) == 0
 
 
+def test_merge_counts_when_the_state_is_saved(
+    repository: TrackedRepository, count_queued: Count
+) -> None:
+    """A script may save one field before the other."""
+    row = PullRequestFactory(team=repository.team)
+    row.state = "merged"
+
+    assert count_queued(lambda: row.save(update_fields=["title"])) == 0
+    assert count_queued(lambda: row.save(update_fields=["state"])) == 1
+
+
 def test_merge_that_is_rolled_back_is_not_queued(
     repository: TrackedRepository, count_queued: Count
 ) -> None:

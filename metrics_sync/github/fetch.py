@@ -31,7 +31,7 @@ CAPS = {Section.COMMITS: 250, Section.FILES: 3000}
 #: For how long after the merge the API may still answer from before it.
 REPLICATION_LAG = timedelta(minutes=5)
 
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: Where the addresses and ETags of the pull request itself are kept among those of its sections.
 ITSELF = "pull_request"

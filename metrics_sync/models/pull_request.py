@@ -235,17 +235,19 @@ class PullRequest(models.Model):
 
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
         """Save; a merge that the row did not know yet makes it `pending`."""
-        if self.is_new_merge:
+        if self.is_new_merge(update_fields):
             self.sync_status, self.receipt, self.etags = SyncStatus.PENDING, {}, {}
             if update_fields is not None:
                 update_fields = {*update_fields, "sync_status", "receipt", "etags"}
         super().save(update_fields=update_fields, **options)
-        self._stored_state = self.state
+        if update_fields is None or "state" in update_fields:
+            self._stored_state = self.state
 
-    @property
-    def is_new_merge(self) -> bool:
-        """Whether saving this object turns a row that was not merged into a merged one."""
-        return self.state == self.State.MERGED and self._stored_state != self.State.MERGED
+    def is_new_merge(self, update_fields: Iterable[str] | None) -> bool:
+        """Whether saving these fields turns a row that was not merged into a merged one."""
+        writes_state = update_fields is None or "state" in update_fields
+        is_merged = self.state == self.State.MERGED and self._stored_state != self.State.MERGED
+        return writes_state and is_merged
 
     def _start_over(self) -> dict[str, Any]:
         """What changes before the next fetch: a row that was complete is looked at anew, whole."""
