@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -27,10 +27,9 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github import Known, fetch_snapshot
-from metrics_sync.metrics import METRICS_VERSION, History, Review, measure
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
-from metrics_sync.snapshot import CAPPED, RateLimit, Section, Snapshot, is_held
+from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, RateLimit, Section, Snapshot, is_held
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +219,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         changes["receipt"] = receipt
         changes["etags"] = outcome.snapshot.etags
         changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
-        changes |= _measure(pull_request)
+        changes |= store.measure_rows(pull_request)
     errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
     changes["sync_error"] = "; ".join(errors)
     status = _judge(pull_request, outcome)
@@ -282,41 +281,10 @@ def _choose_retry_at(pull_request: PullRequest, outcome: Outcome) -> datetime | 
     return timezone.now() + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
-def _measure(pull_request: PullRequest) -> dict[str, Any]:
-    """Measure the stored rows; lists that were not fetched whole are left out as unknown."""
-    held = {section for section in Section if is_held(pull_request.receipt.get(section))}
-    commits = reviews = comments = None
-    if Section.COMMITS in held:
-        commits = list(pull_request.commits.values_list("committed_at", flat=True))
-    if Section.REVIEWS in held:
-        reviews = [
-            Review(
-                submitted_at=review.submitted_at,
-                state=review.submitted_state or review.state,
-                reviewer_id=review.reviewer.github_id if review.reviewer else None,
-                is_bot=bool(review.reviewer and review.reviewer.is_bot),
-            )
-            for review in pull_request.reviews.select_related("reviewer")
-        ]
-    if {Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS} <= held:
-        comments = sum(
-            pull_request.receipt[section]["stored"]
-            for section in (Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS)
-        )
-    history = History(
-        created_at=pull_request.pr_created_at,
-        merged_at=pull_request.merged_at,
-        author_id=pull_request.author.github_id if pull_request.author else None,
-        committed_at=commits,
-        reviews=reviews,
-        comments=comments,
-    )
-    return {**asdict(measure(history)), "metrics_version": METRICS_VERSION}
-
-
 def _build_result(run: FetchRun, outcome: Outcome) -> dict[str, Any]:
     counts = {
         f"{section}_synced": run.receipt[section]["stored"] if section in run.receipt else 0
         for section in Section
+        if section not in SUPPLEMENTARY
     }
     return {**counts, "requests_made": outcome.requests_made, "errors": run.errors}

@@ -22,8 +22,8 @@ from metrics_sync.queueing import BULK, enqueue_fetch, find_live_jobs
 
 logger = logging.getLogger(__name__)
 
-#: What a pull request and its six lists cost, when each list fits one page.
-REQUESTS_FOR_ONE = 7
+#: What a pull request and its eight lists cost, when each list fits one page.
+REQUESTS_FOR_ONE = 9
 
 
 class Reason(StrEnum):

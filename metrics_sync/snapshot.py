@@ -6,7 +6,7 @@ the models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -28,6 +28,22 @@ class Section(StrEnum):
     ISSUE_COMMENTS = "issue_comments"
     REVIEW_COMMENTS = "review_comments"
     REVIEWS = "reviews"
+    TIMELINE = "timeline"
+    COMMIT_STATUSES = "commit_statuses"
+
+
+#: What a pull request can be complete without: GitHub may not have it, or not for this token.
+SUPPLEMENTARY = {Section.TIMELINE, Section.COMMIT_STATUSES}
+
+#: The events of the timeline that tell how a pull request was reviewed.
+#: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
+TIMELINE_EVENTS = {
+    "ready_for_review",
+    "convert_to_draft",
+    "head_ref_force_pushed",
+    "review_dismissed",
+    "review_requested",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,8 @@ class CommitItem:
     author_login: str
     authored_at: datetime | None
     committed_at: datetime | None
+    #: Its place in GitHub's list, which is in the order of history and not of dates.
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,38 @@ class ReviewItem:
     submitted_at: datetime | None
 
 
-Item = CommitItem | FileItem | CheckRunItem | CommentItem | ReviewItem
+@dataclass(frozen=True, slots=True)
+class TimelineItem:
+    github_event_id: int
+    event: str
+    actor: Account | None
+    actor_login: str
+    created_at: datetime
+    #: Who was asked to review.
+    subject_login: str
+    dismissed_review_id: int | None
+    #: What the dismissed review was.
+    dismissed_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStatusItem:
+    github_status_id: int
+    context: str
+    state: str
+    created_at: datetime
+    updated_at: datetime
+
+
+Item = (
+    CommitItem
+    | FileItem
+    | CheckRunItem
+    | CommentItem
+    | ReviewItem
+    | TimelineItem
+    | CommitStatusItem
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +178,7 @@ class PullRequestItem:
 
 @dataclass(frozen=True, slots=True)
 class SectionResult:
-    """What one section brought: `result` is `verified` or `capped`, else `error` says why not.
+    """What one section brought: `result` says how it is proven, else `error` why it is not.
 
     `items` is None for a list that has not changed since it was stored. `etags` are the
     addresses of its pages, each with the ETag that it came with.
@@ -140,17 +189,25 @@ class SectionResult:
     result: str = ""
     error: GitHubError | None = None
     etags: Sequence[Sequence[str]] = ()
+    reason: str = ""
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
 VERIFIED = "verified"
 CAPPED = "capped"
+#: The result of a supplementary one that GitHub does not have, or not for this token.
+UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
 
 
 def is_held(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that its section was proven."""
+    """Whether an entry of a receipt says that its section need not be asked for."""
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, UNAVAILABLE)
+
+
+def is_known(entry: Json | None) -> bool:
+    """Whether an entry of a receipt says that we have the items of its section."""
     return entry is not None and entry["result"] in (VERIFIED, CAPPED)
 
 
@@ -303,6 +360,32 @@ def read_review(value: Json) -> ReviewItem:
     )
 
 
+def read_timeline_event(value: Json) -> TimelineItem:
+    asked, team = value.get("requested_reviewer") or {}, value.get("requested_team") or {}
+    dismissed = value.get("dismissed_review") or {}
+    return TimelineItem(
+        github_event_id=value["id"],
+        event=value["event"],
+        actor=read_account(value.get("actor")),
+        actor_login=read_login(value.get("actor")),
+        created_at=datetime.fromisoformat(value["created_at"]).astimezone(UTC),
+        subject_login=read_text(asked.get("login") or team.get("slug")),
+        dismissed_review_id=dismissed.get("review_id"),
+        dismissed_state=read_text(dismissed.get("state")).lower(),
+    )
+
+
+def read_commit_status(value: Json) -> CommitStatusItem:
+    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    return CommitStatusItem(
+        github_status_id=value["id"],
+        context=read_text(value["context"]),
+        state=read_text(value["state"]).lower(),
+        created_at=created_at,
+        updated_at=read_time(value.get("updated_at")) or created_at,
+    )
+
+
 READERS: dict[Section, Callable[[Json], Item]] = {
     Section.COMMITS: read_commit,
     Section.FILES: read_file,
@@ -310,6 +393,8 @@ READERS: dict[Section, Callable[[Json], Item]] = {
     Section.ISSUE_COMMENTS: read_issue_comment,
     Section.REVIEW_COMMENTS: read_review_comment,
     Section.REVIEWS: read_review,
+    Section.TIMELINE: read_timeline_event,
+    Section.COMMIT_STATUSES: read_commit_status,
 }
 
 #: What tells two items of a section apart.
@@ -320,6 +405,8 @@ KEYS: dict[Section, str] = {
     Section.ISSUE_COMMENTS: "github_comment_id",
     Section.REVIEW_COMMENTS: "github_comment_id",
     Section.REVIEWS: "github_review_id",
+    Section.TIMELINE: "github_event_id",
+    Section.COMMIT_STATUSES: "github_status_id",
 }
 
 #: The counter of the pull request that states how many items a section has.
@@ -337,8 +424,13 @@ def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
     Raises KeyError, TypeError, ValueError or AttributeError for what is not such an item.
     """
     key = KEYS[section]
-    items = map(READERS[section], values)
-    return tuple({getattr(item, key): item for item in items}.values())
+    if section is Section.TIMELINE:
+        values = [value for value in values if value["event"] in TIMELINE_EVENTS]
+    items = {getattr(item, key): item for item in map(READERS[section], values)}
+    return tuple(
+        replace(item, position=n) if isinstance(item, CommitItem) else item
+        for n, item in enumerate(items.values())
+    )
 
 
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:

@@ -3,11 +3,13 @@
 from rq import cron
 
 from metrics_sync.discovery import discover_lost
+from metrics_sync.measuring import remeasure_outdated
 from metrics_sync.reconcile import requeue_due
 from metrics_sync.retention import prune
 
 FIVE_MINUTES = 300
 
 cron.register(requeue_due, "pr-data", interval=FIVE_MINUTES)
+cron.register(remeasure_outdated, "pr-data-bulk", interval=FIVE_MINUTES)
 cron.register(discover_lost, "pr-data-bulk", cron="47 * * * *")
 cron.register(prune, "pr-data-bulk", cron="17 3 * * *")

@@ -154,3 +154,26 @@ class PRReviewFactory(DjangoModelFactory):
     pull_request = factory.SubFactory(PullRequestFactory)
     github_review_id = factory.Sequence(lambda n: 8_000_000_000 + n)
     state = "approved"
+
+
+class PRTimelineEventFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRTimelineEvent
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_event_id = factory.Sequence(lambda n: 20_000_000_000 + n)
+    event = "ready_for_review"
+    created_at = MERGED_AT
+
+
+class PRCommitStatusFactory(DjangoModelFactory):
+    class Meta:
+        model = models.PRCommitStatus
+
+    team = factory.SelfAttribute("pull_request.team")
+    pull_request = factory.SubFactory(PullRequestFactory)
+    github_status_id = factory.Sequence(lambda n: 30_000_000_000 + n)
+    context = "ci/anvil"
+    state = "success"
+    created_at = updated_at = MERGED_AT

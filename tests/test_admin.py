@@ -52,6 +52,8 @@ def make_rows(word: str) -> dict[type[Model], Any]:
         factories.PRCheckRunFactory(name=f"test {word}", **mine),
         factories.PRCommentFactory(body=f"Why {word}?", **mine),
         factories.PRReviewFactory(body=f"Not {word}!", **mine),
+        factories.PRTimelineEventFactory(actor_login=f"{word}-mona", **mine),
+        factories.PRCommitStatusFactory(context=f"ci/{word}", **mine),
         factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
         factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
     ]  # fmt: skip

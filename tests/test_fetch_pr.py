@@ -36,7 +36,7 @@ def test_untracked_repository_is_fetched_for_the_team_local(
     assert (printed["team"], printed["sync_status"], printed["requests_made"]) == (
         "local",
         "complete",
-        8,
+        10,
     )
     assert printed["metrics"]["review_rounds"] == 1
     assert PullRequest.objects.get().commits.count() == printed["commits_synced"] == 3
@@ -75,7 +75,7 @@ def test_table_shows_receipt_and_metrics(capsys: pytest.CaptureFixture[str]) -> 
     call_command("fetch_pr", REPOSITORY, "7")
 
     printed = capsys.readouterr().out
-    for shown in ("review_comments", "verified", "avg_fix_response_hours", "complete, 8 requests"):
+    for shown in ("review_comments", "verified", "avg_fix_response_hours", "complete, 10 requests"):
         assert shown in printed
 
 

@@ -29,6 +29,7 @@ from metrics_sync.github import (
     fetch_repository,
     fetch_snapshot,
 )
+from metrics_sync.github.fetch import LISTED_IN
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -38,7 +39,18 @@ from metrics_sync.sandbox import (
     World,
     make_recording,
 )
-from metrics_sync.snapshot import CAPPED, KEYS, OUTDATED, VERIFIED, RateLimit, Section, Snapshot
+from metrics_sync.snapshot import (
+    CAPPED,
+    COUNTERS,
+    KEYS,
+    OUTDATED,
+    TIMELINE_EVENTS,
+    UNAVAILABLE,
+    VERIFIED,
+    RateLimit,
+    Section,
+    Snapshot,
+)
 
 REPOSITORY = "acme/anvil"
 NOW = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
@@ -53,9 +65,11 @@ PATHS = {
     Section.ISSUE_COMMENTS: "/issues/7/comments$",
     Section.REVIEW_COMMENTS: "/pulls/7/comments$",
     Section.REVIEWS: "/pulls/7/reviews$",
+    Section.TIMELINE: "/issues/7/timeline$",
+    Section.COMMIT_STATUSES: "/status$",
 }
 
-COUNTED = [section for section in Section if section is not Section.REVIEWS]
+COUNTED = [section for section in Section if section in COUNTERS or section in LISTED_IN]
 ALL_VERIFIED = dict.fromkeys(Section, VERIFIED)
 
 Ask = Callable[..., Any]
@@ -110,10 +124,12 @@ def read_keys(snapshot: Snapshot) -> dict[str, set[Any]]:
 def read_truth(sandbox: SandboxServer) -> dict[str, set[Any]]:
     recording = sandbox.world.recording(REPOSITORY, 7)
     names = {Section.COMMITS: "sha", Section.FILES: "filename"}
-    return {
+    truth = {
         section: {item[names.get(section, "id")] for item in getattr(recording, section)}
         for section in Section
     }
+    kept = [item for item in recording.timeline if item["event"] in TIMELINE_EVENTS]
+    return {**truth, Section.TIMELINE: {item["id"] for item in kept}}
 
 
 def read_results(snapshot: Snapshot) -> dict[Section, str]:
@@ -123,7 +139,7 @@ def read_results(snapshot: Snapshot) -> dict[Section, str]:
 # What is asked, and in which order.
 
 
-def test_everything_is_had_and_proven_with_seven_requests(
+def test_everything_is_had_and_proven_with_nine_requests(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
     """The budget of requests is shared by all merges of an hour."""
@@ -131,11 +147,11 @@ def test_everything_is_had_and_proven_with_seven_requests(
 
     assert read_keys(snapshot) == read_truth(sandbox)
     assert (read_results(snapshot), snapshot.errors) == (ALL_VERIFIED, {})
-    assert len(sandbox.requests) == 7
+    assert len(sandbox.requests) == 9
 
 
 def test_sections_are_asked_for_at_once(ask: Ask, fetch: Fetch) -> None:
-    """Six answers one after another take six times as long."""
+    """Eight answers one after another take eight times as long."""
     ticks = count(1_800_000_000)
     world = World([make_recording(REPOSITORY, 7)])
     with SandboxServer(world, latency_ms=250, clock=ticks.__next__) as server:
@@ -143,7 +159,7 @@ def test_sections_are_asked_for_at_once(ask: Ask, fetch: Fetch) -> None:
         started = sorted(request.started_at for request in server.requests)
 
     # Each request ticks when it comes and before its answer: none was answered in between.
-    assert started[1:] == list(range(int(started[1]), int(started[1]) + 6))
+    assert started[1:] == list(range(int(started[1]), int(started[1]) + 8))
 
 
 def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) -> None:
@@ -162,7 +178,7 @@ def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) 
     assert len(before) == len(Section)
 
 
-@pytest.mark.parametrize(("length", "requests"), [(100, 7), (101, 13)])
+@pytest.mark.parametrize(("length", "requests"), [(100, 9), (101, 15)])
 def test_lists_are_followed_to_their_end(
     sandbox: SandboxServer, fetch: Fetch, length: int, requests: int
 ) -> None:
@@ -186,7 +202,7 @@ def test_sections_that_are_empty_by_their_counters_are_not_asked_for(
 
     assert read_results(snapshot) == ALL_VERIFIED
     asked = {request.path.rpartition("/")[2] for request in sandbox.requests}
-    assert asked == {"7", "commits", "check-runs", "reviews"}
+    assert asked == {"7", "commits", "check-runs", "reviews", "timeline", "status"}
 
 
 def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
@@ -208,7 +224,7 @@ def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
 
     assert read_results(again) == ALL_VERIFIED
     assert {result.items for result in again.sections.values()} == {None}
-    assert rate_limit.remaining == 5000 - 7
+    assert rate_limit.remaining == 5000 - 9
 
 
 # What proves that a list is whole.
@@ -279,6 +295,7 @@ def test_list_that_stays_short_is_an_error_of_that_section(
     sandbox: SandboxServer, fetch: Fetch, section: Section
 ) -> None:
     """Complete means counted, not that no exception was raised."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, statuses=2))
     fault = inflict(sandbox, FaultKind.SHORT_LIST, PATHS[section])
 
     snapshot = fetch()
@@ -286,6 +303,26 @@ def test_list_that_stays_short_is_an_error_of_that_section(
     assert list(snapshot.errors) == [section]
     assert isinstance(snapshot.errors[section], RetrySoonError)
     assert fault.inflicted == 2
+
+
+@pytest.mark.parametrize("section", [Section.TIMELINE, Section.COMMIT_STATUSES])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"kind": FaultKind.STATUS, "status": 404}, id="an older server"),
+        pytest.param({"kind": FaultKind.PERMISSION}, id="a narrower token"),
+    ],
+)
+def test_supplementary_section_that_cannot_be_had_is_called_unavailable(
+    sandbox: SandboxServer, fetch: Fetch, section: Section, fault: dict[str, Any]
+) -> None:
+    """A pull request is complete without it, and its metrics say what they lack."""
+    inflict(sandbox, path=PATHS[section], **fault)
+
+    result = fetch().sections[section]
+
+    assert (result.result, result.error) == (UNAVAILABLE, None)
+    assert result.reason
 
 
 # What goes wrong, and what is said of it.
@@ -323,7 +360,7 @@ def test_one_passing_fault_is_healed_at_once(
 
     snapshot = fetch()
 
-    assert (read_results(snapshot), len(sandbox.requests)) == (ALL_VERIFIED, 8)
+    assert (read_results(snapshot), len(sandbox.requests)) == (ALL_VERIFIED, 10)
 
 
 def test_fault_that_does_not_pass_is_left_to_the_job(sandbox: SandboxServer, fetch: Fetch) -> None:
@@ -367,7 +404,7 @@ def test_refusal_for_good_is_asked_once_and_says_why(
     [(section, error)] = snapshot.errors.items()
     assert (section, type(error)) == (Section.CHECK_RUNS, kind)
     assert said in str(error)
-    assert len(sandbox.requests) == 7
+    assert len(sandbox.requests) == 9
 
 
 def test_unknown_token_is_refused_with_one_request(sandbox: SandboxServer, fetch: Fetch) -> None:
@@ -388,8 +425,8 @@ def test_answer_of_another_type_is_an_error_of_its_section(
 
     snapshot = fetch()
 
-    # Of reviews GitHub states no number: an empty list is what it seems to be.
-    wrong = set(Section) - ({Section.REVIEWS} if body == [] else set())
+    # Of these GitHub states no number: an empty list is what it seems to be.
+    wrong = set(Section) - ({Section.REVIEWS, Section.TIMELINE} if body == [] else set())
     assert set(snapshot.errors) == wrong
     assert all(isinstance(error, RetrySoonError) for error in snapshot.errors.values())
 
@@ -507,16 +544,16 @@ def test_limit_met_by_one_section_keeps_the_rest_from_being_sent(
 
 
 def test_no_more_is_sent_than_the_budget_allows(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """Six requests that start together must not spend the last two three times."""
+    """Eight requests that start together must not spend the last two three times."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=3))
 
     snapshot = fetch()
 
     assert [request.status for request in sandbox.requests] == [200, 200, 200]
-    assert [type(error) for error in snapshot.errors.values()] == [RateLimitedError] * 4
+    assert [type(error) for error in snapshot.errors.values()] == [RateLimitedError] * 6
 
 
-@pytest.mark.parametrize(("hours", "requests"), [(1, 0), (-1, 7)], ids=["to come", "past"])
+@pytest.mark.parametrize(("hours", "requests"), [(1, 0), (-1, 9)], ids=["to come", "past"])
 def test_budget_that_other_workers_used_up_is_waited_for(
     sandbox: SandboxServer, ask: Ask, hours: int, requests: int
 ) -> None:
@@ -536,7 +573,7 @@ def test_budget_that_other_workers_used_up_is_waited_for(
     assert (until, len(sandbox.requests)) == (None if requests else resets_at, requests)
 
 
-@pytest.mark.parametrize(("limit", "remaining"), [(5000, 4993), (None, None)])
+@pytest.mark.parametrize(("limit", "remaining"), [(5000, 4991), (None, None)])
 def test_budget_is_what_github_states(
     sandbox: SandboxServer, ask: Ask, limit: int | None, remaining: int | None
 ) -> None:

@@ -83,11 +83,12 @@ def test_everything_is_fetched_counted_and_proven(pull_request: PullRequest) -> 
     counts = dict(zip(NAMES, (3, 5, 3, 2, 3, 2), strict=True))
     assert result == {
         **{f"{name}_synced": count for name, count in counts.items()},
-        "requests_made": 7,
+        "requests_made": 9,
         "errors": [],
     }
     assert pull_request.sync_status == "complete"
-    assert {name: entry["stored"] for name, entry in pull_request.receipt.items()} == counts
+    stored = {name: entry["stored"] for name, entry in pull_request.receipt.items()}
+    assert stored == {**counts, "timeline": 0, "commit_statuses": 0}
     assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
 
 
@@ -149,7 +150,7 @@ def test_second_look_at_unchanged_pages_costs_nothing(
 
     pull_request.refresh_from_db()
     again = sandbox.requests[asked_before:]
-    assert [request.status for request in again] == [304] * 7
+    assert [request.status for request in again] == [304] * 9
     assert (pull_request.sync_status, before) == ("complete", _read_keys(pull_request, "commits"))
     assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
 

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
+from metrics_sync.snapshot import OUTDATED
 from tests.factories import (
     FetchRunFactory,
     GitHubIntegrationFactory,
@@ -123,7 +124,7 @@ def test_merge_that_no_webhook_told_makes_the_row_pending(state: str) -> None:
 
     row.refresh_from_db()
     assert (moved, row.state, row.sync_status, row.merged_at) == (True, "merged", "pending", NOW)
-    assert (row.receipt, row.etags) == ({}, {})
+    assert row.receipt["files"]["result"] == OUTDATED
 
 
 @pytest.mark.django_db
@@ -290,7 +291,7 @@ def test_merge_makes_the_row_pending(fields: list[str] | None) -> None:
     row.save(update_fields=fields)
 
     row.refresh_from_db()
-    assert (row.sync_status, row.receipt, row.etags) == ("pending", {}, {})
+    assert (row.sync_status, row.receipt["files"]["result"]) == ("pending", OUTDATED)
 
 
 @pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""Forty pull requests, and a token that may ask for seven of them at a time."""
+"""Forty pull requests, and a token whose requests are enough for five of them at a time."""
 
 import pytest
 from redis import Redis
@@ -45,5 +45,5 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
         list(PullRequest.objects.values_list("sync_job_id", flat=True)), connection=redis
     )
     # What is asked for again after a wait has not changed, and costs nothing.
-    assert (statuses.count(200), set(statuses)) == (280, {200, 304})
+    assert (statuses.count(200), set(statuses)) == (360, {200, 304})
     assert {job.retries_left for job in jobs if job} == {3}

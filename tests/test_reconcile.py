@@ -86,7 +86,7 @@ def test_what_was_let_fall_is_found(
     ],
 )
 def test_what_is_well_is_left_alone(repository: TrackedRepository, values: dict[str, Any]) -> None:
-    """Every needless fetch costs seven requests."""
+    """Every needless fetch costs nine requests."""
     add(repository, **values)
 
     assert find() == []
@@ -198,7 +198,7 @@ def test_dry_run_says_what_it_would_do_and_does_nothing(
 
     row.refresh_from_db()
     assert (report["requeued"], row.sync_status) == (0, "pending")
-    assert (report["would_requeue"], report["estimated_requests"]) == (1, 7)
+    assert (report["would_requeue"], report["estimated_requests"]) == (1, 9)
 
 
 @pytest.mark.usefixtures("redis")
@@ -280,4 +280,4 @@ def test_table_shows_each_reason(
 
     printed = capsys.readouterr().out
     assert all(reason in printed for reason in Reason)
-    assert "Would queue 1, about 7 requests" in printed
+    assert "Would queue 1, about 9 requests" in printed

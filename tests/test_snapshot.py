@@ -38,6 +38,17 @@ BARE: dict[Section, dict[str, Any]] = {
     Section.ISSUE_COMMENTS: {"id": 1, "created_at": "2026-03-02T12:00:00Z"},
     Section.REVIEW_COMMENTS: {"id": 1, "created_at": "2026-03-02T12:00:00Z"},
     Section.REVIEWS: {"id": 1},
+    Section.TIMELINE: {
+        "id": 1,
+        "event": "ready_for_review",
+        "created_at": "2026-03-02T12:00:00Z",
+    },
+    Section.COMMIT_STATUSES: {
+        "id": 1,
+        "context": "ci",
+        "state": "success",
+        "created_at": "2026-03-02T12:00:00Z",
+    },
 }
 
 
@@ -53,7 +64,9 @@ def read_pull(**values: Any) -> PullRequestItem:
 
 @pytest.fixture(scope="module")
 def recording() -> Recording:
-    return make_recording(REPOSITORY, 7)
+    made = make_recording(REPOSITORY, 7, statuses=1)
+    made.timeline = [{**BARE[Section.TIMELINE], "actor": made.pull["user"]}]
+    return made
 
 
 @pytest.mark.parametrize(

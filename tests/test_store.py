@@ -19,6 +19,7 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording
+from metrics_sync.sandbox.shapes import event
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
     GHOST_ID,
@@ -49,9 +50,28 @@ def integration(repository: TrackedRepository) -> GitHubIntegration:
     return repository.integration
 
 
+#: Where a recording does not use the section's name.
+NAMES = {Section.COMMIT_STATUSES: "statuses"}
+
+
+def find(recording: Recording, section: Section) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = getattr(recording, NAMES.get(section, section))
+    return items
+
+
+def add_events(recording: Recording, count: int) -> Recording:
+    """Replace the timeline by events that are kept."""
+    asked = {"name": "review_requested", "actor": recording.pull["user"], "requested_reviewer": {}}
+    recording.timeline = [
+        event(REPOSITORY, event_id=2**40 + n, created_at="2026-03-02T09:00:00Z", **asked)
+        for n in range(count)
+    ]
+    return recording
+
+
 @pytest.fixture
 def recording() -> Recording:
-    return make_recording(REPOSITORY, 7)
+    return add_events(make_recording(REPOSITORY, 7, statuses=2), 2)
 
 
 def record(
@@ -78,8 +98,8 @@ def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
     """Make what a fetch of the whole recording brings, but for some sections."""
     sections = {
         section: SectionResult(
-            items=read_items(section, getattr(recording, section)),
-            stated=len(getattr(recording, section)),
+            items=read_items(section, find(recording, section)),
+            stated=len(find(recording, section)),
             result=VERIFIED,
         )
         for section in Section
@@ -92,6 +112,7 @@ def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
 def save(row: PullRequest, snapshot: Snapshot) -> None:
     """Save a fetch as the job does."""
     names = store.save_snapshot(row, snapshot)
+    row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
     row.save(update_fields=names)
 
 
@@ -101,7 +122,10 @@ def dump() -> dict[str, list[dict[str, Any]]]:
     return {name: list(getattr(models, name).objects.order_by("pk").values()) for name in names}
 
 
-CHILDREN = (models.Commit, models.PRFile, models.PRCheckRun, models.PRComment, models.PRReview)
+CHILDREN = (
+    *(models.Commit, models.PRFile, models.PRCheckRun, models.PRComment, models.PRReview),
+    *(models.PRTimelineEvent, models.PRCommitStatus),
+)
 
 
 @pytest.fixture
@@ -350,7 +374,7 @@ def test_fetch_is_saved_whole(row: PullRequest, recording: Recording) -> None:
     """Every item has its row, with ids that no 32 bits hold."""
     save(row, make_snapshot(recording))
 
-    counts = {section: len(getattr(recording, section)) for section in Section}
+    counts = {section: len(find(recording, section)) for section in Section}
     assert store.count_rows(row) == counts
     review = row.reviews.get(github_review_id=recording.reviews[0]["id"])
     assert review.github_review_id > 2**31
@@ -375,7 +399,7 @@ def test_what_github_no_longer_lists_vanishes(
     """Deleted comments and force-pushed commits would be counted for ever."""
     save(row, make_snapshot(recording))
     counts = store.count_rows(row)
-    del getattr(recording, section)[0]
+    del find(recording, section)[0]
 
     save(row, make_snapshot(recording))
 
@@ -389,8 +413,9 @@ def test_what_github_changed_is_overwritten(
     """Comments are edited and checks run on; the rows stay the same ones."""
     save(row, make_snapshot(recording))
     pks = sorted(row["id"] for rows in dump().values() for row in rows)
-    item = getattr(recording, section)[0]
+    item = find(recording, section)[0]
     news = {"body": "News", "name": "News", "status": "news", "commit": {"message": "News"}}
+    news |= {"requested_reviewer": {"login": "news"}, "context": "News"}
     item.update({key: value for key, value in news.items() if key in item})
 
     save(row, make_snapshot(recording))
@@ -517,7 +542,7 @@ def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -
     record({**spoil(make_event(recording)), "repository": {"full_name": REPOSITORY}})
     row = PullRequest.objects.get()
     for section in Section:
-        setattr(recording, section, spoil(getattr(recording, section)))
+        setattr(recording, NAMES.get(section, section), spoil(find(recording, section)))
     recording.pull = spoil(recording.pull)
 
     save(row, make_snapshot(recording))
@@ -532,7 +557,9 @@ def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -
 
 def count_queries(row: PullRequest, *, size: int) -> int:
     """Count what it takes to save a pull request with so many items in each section."""
-    recording = make_recording(REPOSITORY, 7, **dict.fromkeys(Section, size))
+    names = {NAMES.get(section, section) for section in Section} - {"timeline"}
+    recording = make_recording(REPOSITORY, 7, **dict.fromkeys(names, size))
+    add_events(recording, size)
     row = PullRequest.objects.get(pk=row.pk)
     with CaptureQueriesContext(connection) as queries:
         save(row, make_snapshot(recording))

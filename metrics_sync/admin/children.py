@@ -9,7 +9,16 @@ from unfold.admin import ModelAdmin, TabularInline
 
 from metrics_sync.admin.labels import show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
-from metrics_sync.models import Commit, FetchRun, PRCheckRun, PRComment, PRFile, PRReview
+from metrics_sync.models import (
+    Commit,
+    FetchRun,
+    PRCheckRun,
+    PRComment,
+    PRCommitStatus,
+    PRFile,
+    PRReview,
+    PRTimelineEvent,
+)
 
 
 @admin.display(description="message")
@@ -23,7 +32,7 @@ def text(row: PRComment | PRReview) -> str:
 
 
 @admin.display(description="state", ordering="state")
-def state(row: PRReview) -> str:
+def state(row: PRReview | PRCommitStatus) -> str:
     return show_label(row.state)
 
 
@@ -47,7 +56,9 @@ COLUMNS: dict[type[Any], list[Any]] = {
     PRFile: ["filename", "status", "additions", "deletions"],
     PRCheckRun: ["name", "app_slug", conclusion, "started_at", "completed_at"],
     PRComment: ["author_login", "comment_type", text, "path", "created_at"],
-    PRReview: ["reviewer_login", state, text, "submitted_at"],
+    PRCommitStatus: ["context", state, "updated_at"],
+    PRReview: ["reviewer_login", state, "submitted_state", text, "submitted_at"],
+    PRTimelineEvent: ["event", "actor_login", "subject_login", "dismissed_state", "created_at"],
     FetchRun: ["started_at", status, "finished_at", "requests_made", errors],
 }
 SEARCHED = {
@@ -55,7 +66,9 @@ SEARCHED = {
     PRFile: ["filename"],
     PRCheckRun: ["name", "app_slug"],
     PRComment: ["author_login", "body"],
+    PRCommitStatus: ["context"],
     PRReview: ["reviewer_login", "body"],
+    PRTimelineEvent: ["event", "actor_login"],
 }
 
 

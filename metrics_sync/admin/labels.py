@@ -7,11 +7,12 @@ from typing import Any
 from django.template.defaultfilters import date
 from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential
-from metrics_sync.snapshot import CAPPED, OUTDATED, VERIFIED, Section
+from metrics_sync.snapshot import CAPPED, OUTDATED, UNAVAILABLE, VERIFIED, Section
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -26,6 +27,7 @@ COLOURS = {
     VERIFIED: "success",
     CAPPED: "warning",
     OUTDATED: "info",
+    UNAVAILABLE: "warning",
     "approved": "success",
     "changes_requested": "danger",
     "success": "success",
@@ -60,7 +62,30 @@ def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> lis
         return [name, UNKNOWN, UNKNOWN, UNKNOWN]
     counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
     result = entry["result"]
-    return [name, *counts, show_label(result) if result in COLOURS else result]
+    label = show_label(result) if result in COLOURS else result
+    reason = entry.get("reason")
+    return [name, *counts, format_html("{} {}", label, reason) if reason else label]
+
+
+def show_provenance(provenance: Mapping[str, Any]) -> str:
+    """Return as a table what the metrics rest on: what was left out, recovered, or missing."""
+    if not provenance:
+        return UNKNOWN
+    excluded, dismissed = provenance["excluded"], provenance["dismissed_reviews"]
+    rows = [
+        ["commits after the first review by", provenance["commits_after_first_review"] or UNKNOWN],
+        ["left out: the author's own reviews", excluded["own_reviews"]],
+        ["left out: pending reviews", excluded["pending_reviews"]],
+        ["left out: reviews by bots", _join(excluded["bot_reviews"])],
+        ["dismissed reviews known for what they were", dismissed["recovered"]],
+        ["dismissed reviews that are not", dismissed["unknown"]],
+        ["lists that were missing", ", ".join(provenance["missing"]) or "none"],
+    ]
+    return show_table(["", ""], rows)
+
+
+def _join(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} by {rule}" for rule, count in counts.items()) or "0"
 
 
 def show_table(

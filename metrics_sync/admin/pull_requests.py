@@ -15,7 +15,13 @@ from unfold.decorators import action, display
 
 from metrics_sync.admin.children import INLINES
 from metrics_sync.admin.fetch_again import fetch_again
-from metrics_sync.admin.labels import UNKNOWN, show_label, show_moment, show_receipt
+from metrics_sync.admin.labels import (
+    UNKNOWN,
+    show_label,
+    show_moment,
+    show_provenance,
+    show_receipt,
+)
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES
@@ -86,7 +92,7 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
     inlines = INLINES
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    readonly_fields = ["status", "seconds", "link", "receipt_table", "cut_off"]
+    readonly_fields = ["status", "seconds", "link", "receipt_table", "cut_off", "provenance_table"]
     fieldsets = [
         (None, {"fields": [("title", "link"), ("team", "author_login"), ("state", "is_draft")]}),
         (
@@ -107,8 +113,13 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
                 "fields": [
                     ("review_rounds", "avg_fix_response_hours"),
                     ("commits_after_first_review", "total_comments"),
-                    ("cycle_time_hours", "review_time_hours"),
-                    ("first_review_at", "metrics_version"),
+                    ("changes_requested_count", "approval_to_merge_hours"),
+                    ("ready_at", "review_wait_hours"),
+                    ("first_response_at", "first_response_hours"),
+                    ("first_review_at", "review_time_hours"),
+                    ("cycle_time_hours", "metrics_version"),
+                    ("ci_at_merge", "ci_duration_hours"),
+                    "provenance_table",
                 ]
             },
         ),
@@ -154,6 +165,10 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:
         return show_receipt(row.receipt)
+
+    @admin.display(description="how they got their numbers")
+    def provenance_table(self, row: PullRequest) -> str:
+        return show_provenance(row.provenance)
 
     @admin.display(description="cut off by GitHub")
     def cut_off(self, row: PullRequest) -> str:

@@ -6,11 +6,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError, GoneError, RetrySoonError
+from metrics_sync.exceptions import (
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RetrySoonError,
+)
 from metrics_sync.github.client import GitHub, Page
 from metrics_sync.github.mending import compare_commits, recount_lines
 from metrics_sync.snapshot import (
     CAPPED,
+    SUPPLEMENTARY,
+    UNAVAILABLE,
     VERIFIED,
     Item,
     PullRequestItem,
@@ -27,6 +34,9 @@ from metrics_sync.snapshot import (
 #: How many items GitHub lists at most, whatever the paging.
 #: https://docs.github.com/en/rest/pulls/pulls
 CAPS = {Section.COMMITS: 250, Section.FILES: 3000}
+
+#: The lists of the head commit, and the key under which an answer has them.
+LISTED_IN = {Section.CHECK_RUNS: "check_runs", Section.COMMIT_STATUSES: "statuses"}
 
 #: For how long after the merge the API may still answer from before it.
 REPLICATION_LAG = timedelta(minutes=5)
@@ -239,7 +249,7 @@ async def _fetch_section(
     try:
         is_unchanged, first = await _look_again(github, validators)
         if is_unchanged and entry:
-            stated = entry["stated"] if section is Section.CHECK_RUNS else stated
+            stated = entry["stated"] if section in LISTED_IN else stated
             return _verify(section, None, stated, length=entry["stored"], etags=validators)
         pages = await _list(github, pull_request, section, first)
         values, total = _join(section, pages)
@@ -249,6 +259,8 @@ async def _fetch_section(
             pages, values = await _add_compared(github, pull_request, pages, values, stated)
         items = read_items(section, values)
     except GitHubError as error:
+        if section in SUPPLEMENTARY and isinstance(error, (GoneError, PermissionMissingError)):
+            return SectionResult(result=UNAVAILABLE, reason=str(error))
         return SectionResult(stated=stated, error=error)
     except UNREADABLE as error:
         return SectionResult(
@@ -311,8 +323,10 @@ async def _list(
         Section.ISSUE_COMMENTS: github.api.issues.list_comments,
         Section.REVIEW_COMMENTS: github.api.pulls.list_review_comments,
         Section.REVIEWS: github.api.pulls.list_reviews,
+        Section.TIMELINE: github.api.issues.list_events_for_timeline,
+        Section.COMMIT_STATUSES: github.api.repos.get_combined_status_for_ref,
     }[section]
-    of_head = section is Section.CHECK_RUNS
+    of_head = section in LISTED_IN
     subject = pull_request.head_sha if of_head else pull_request.github_pr_number
     pages = github.pages(operation, *pull_request.github_repo.split("/"), subject)
     return [page async for page in pages]
@@ -321,9 +335,9 @@ async def _list(
 def _join(section: Section, pages: Sequence[Page]) -> tuple[list[Any], int | None]:
     """Return the items of all pages, and the total that they state themselves, if any.
 
-    Unlike the other lists, check runs come in an object with their total.
+    Unlike the other lists, those of the head commit come in an object with their total.
     """
-    if section is not Section.CHECK_RUNS:
+    if section not in LISTED_IN:
         return [value for page in pages for value in page.items], None
-    values = [value for page in pages for value in page.body["check_runs"]]
+    values = [value for page in pages for value in page.body[LISTED_IN[section]]]
     return values, pages[-1].body["total_count"]

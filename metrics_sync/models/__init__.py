@@ -1,6 +1,14 @@
 """What is stored, and how one row changes state."""
 
-from metrics_sync.models.children import Commit, PRCheckRun, PRComment, PRFile, PRReview
+from metrics_sync.models.children import (
+    Commit,
+    PRCheckRun,
+    PRComment,
+    PRCommitStatus,
+    PRFile,
+    PRReview,
+    PRTimelineEvent,
+)
 from metrics_sync.models.integrations import (
     GitHubIntegration,
     IntegrationCredential,
@@ -17,8 +25,10 @@ __all__ = [
     "IntegrationCredential",
     "PRCheckRun",
     "PRComment",
+    "PRCommitStatus",
     "PRFile",
     "PRReview",
+    "PRTimelineEvent",
     "PullRequest",
     "Team",
     "TeamMember",

@@ -31,9 +31,12 @@ class Commit(PullRequestChild):
     author_login = models.CharField(max_length=255, blank=True)
     authored_at = models.DateTimeField(null=True, blank=True)
     committed_at = models.DateTimeField(null=True, blank=True)
+    position = models.PositiveIntegerField(
+        default=0, help_text="Its place in GitHub's list, which is in the order of history."
+    )
 
     class Meta:
-        ordering = ["committed_at", "pk"]
+        ordering = ["position", "pk"]
         constraints = [
             models.UniqueConstraint(
                 fields=["pull_request", "github_sha"], name="unique_commit_of_pull_request"
@@ -162,3 +165,65 @@ class PRReview(PullRequestChild):
 
     def __str__(self) -> str:
         return f"{self.reviewer_login or 'somebody'}: {self.state}"
+
+
+class PRTimelineEvent(PullRequestChild):
+    """Something that happened to a pull request and that its review is measured by."""
+
+    pull_request = models.ForeignKey(
+        PullRequest, on_delete=models.CASCADE, related_name="timeline_events"
+    )
+    github_event_id = models.BigIntegerField()
+    event = models.CharField(max_length=50)
+    actor = models.ForeignKey(
+        TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    actor_login = models.CharField(max_length=255, blank=True)
+    created_at = models.DateTimeField()
+    subject_login = models.CharField(
+        max_length=255, blank=True, help_text="Who was asked to review."
+    )
+    dismissed_review_id = models.BigIntegerField(null=True, blank=True)
+    dismissed_state = models.CharField(
+        max_length=50, blank=True, help_text="What the dismissed review was."
+    )
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        verbose_name = "timeline event"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "github_event_id"],
+                name="unique_timeline_event_of_pull_request",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.event
+
+
+class PRCommitStatus(PullRequestChild):
+    """What CI that predates check runs last said of the head commit, for each context."""
+
+    pull_request = models.ForeignKey(
+        PullRequest, on_delete=models.CASCADE, related_name="commit_statuses"
+    )
+    github_status_id = models.BigIntegerField()
+    context = models.TextField()
+    state = models.CharField(max_length=50)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["context", "pk"]
+        verbose_name = "commit status"
+        verbose_name_plural = "commit statuses"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pull_request", "github_status_id"],
+                name="unique_commit_status_of_pull_request",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.context}: {self.state}"

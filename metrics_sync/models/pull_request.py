@@ -43,6 +43,17 @@ class SyncStatus(models.TextChoices):
     UNTRACKED = "untracked"
 
 
+class CIAtMerge(models.TextChoices):
+    #: Everything that had been asked for had passed.
+    PASSED = "passed"
+    #: Something had failed.
+    FAILED = "failed"
+    #: Nothing had failed, and something had not ended.
+    PENDING = "pending"
+    #: There was nothing to pass.
+    NONE = "none"
+
+
 class PullRequestQuerySet(models.QuerySet["PullRequest"]):
     """Questions that chain, e.g. `PullRequest.objects.merged().stuck(now)`."""
 
@@ -159,7 +170,22 @@ class PullRequest(models.Model):
     )
     commits_after_first_review = models.PositiveIntegerField(null=True, blank=True)
     total_comments = models.PositiveIntegerField(null=True, blank=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+    review_wait_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    first_response_at = models.DateTimeField(null=True, blank=True)
+    first_response_hours = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True
+    )
+    changes_requested_count = models.PositiveIntegerField(null=True, blank=True)
+    approval_to_merge_hours = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True
+    )
+    ci_at_merge = models.CharField(max_length=10, choices=CIAtMerge, blank=True)
+    ci_duration_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
     metrics_version = models.PositiveSmallIntegerField(null=True, blank=True)
+    provenance = models.JSONField(
+        default=dict, blank=True, help_text="How the metrics got their numbers."
+    )
 
     sync_status = models.CharField(max_length=10, choices=SyncStatus, default=SyncStatus.IDLE)
     sync_error = models.TextField(blank=True)
@@ -236,9 +262,11 @@ class PullRequest(models.Model):
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
         """Save; a merge that the row did not know yet makes it `pending`."""
         if self.is_new_merge(update_fields):
-            self.sync_status, self.receipt, self.etags = SyncStatus.PENDING, {}, {}
+            self.sync_status, self.receipt = SyncStatus.PENDING, self._outdate_receipt()
             if update_fields is not None:
-                update_fields = {*update_fields, "sync_status", "receipt", "etags"}
+                update_fields = {*update_fields, "sync_status", "receipt"}
+            if update_fields is not None:
+                update_fields = {*update_fields, "sync_status", "receipt"}
         super().save(update_fields=update_fields, **options)
         if update_fields is None or "state" in update_fields:
             self._stored_state = self.state
@@ -253,8 +281,10 @@ class PullRequest(models.Model):
         """What changes before the next fetch: a row that was complete is looked at anew, whole."""
         if self.sync_status != SyncStatus.COMPLETE:
             return {}
-        outdated = {name: {**entry, "result": OUTDATED} for name, entry in self.receipt.items()}
-        return {"receipt": outdated, "sync_attempts": 0}
+        return {"receipt": self._outdate_receipt(), "sync_attempts": 0}
+
+    def _outdate_receipt(self) -> dict[str, Any]:
+        return {name: {**entry, "result": OUTDATED} for name, entry in self.receipt.items()}
 
     # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
     # the row, so that of two processes that want to, exactly one does.
@@ -312,8 +342,7 @@ class PullRequest(models.Model):
         return self._move(
             to=SyncStatus.PENDING,
             rows=~models.Q(state=self.State.MERGED),
-            receipt={},
-            etags={},
+            receipt=self._outdate_receipt(),
             **fields,
         )
 

@@ -13,6 +13,12 @@ class Team(models.Model):
         settings.AUTH_USER_MODEL, blank=True, related_name="metrics_sync_teams"
     )
 
+    bot_logins = models.TextField(
+        "bots",
+        blank=True,
+        help_text="Accounts that GitHub does not call bots and that are: one login a line.",
+    )
+
     class Meta:
         ordering = ["name"]
 

@@ -55,6 +55,11 @@ class Recording:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @property
+    def commit_statuses(self) -> list[Json]:
+        """The statuses, under the name that the service has for them."""
+        return self.statuses
+
+    @property
     def head_sha(self) -> str:
         return str((self.pull.get("head") or {}).get("sha") or "")
 

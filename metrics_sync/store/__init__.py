@@ -1,6 +1,7 @@
 """Writes deliveries and snapshots to rows."""
 
 from metrics_sync.store.deliveries import record_delivery
+from metrics_sync.store.histories import measure_rows
 from metrics_sync.store.snapshots import (
     build_receipt,
     count_rows,
@@ -13,6 +14,7 @@ from metrics_sync.store.snapshots import (
 __all__ = [
     "build_receipt",
     "count_rows",
+    "measure_rows",
     "recall",
     "record_delivery",
     "save_missed_merges",

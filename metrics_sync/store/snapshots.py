@@ -5,15 +5,17 @@ from dataclasses import fields
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import Count, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from metrics_sync.models import (
     Commit,
     PRCheckRun,
     PRComment,
+    PRCommitStatus,
     PRFile,
     PRReview,
+    PRTimelineEvent,
     PullRequest,
     Team,
     TeamMember,
@@ -37,6 +39,8 @@ MODELS: dict[Section, Any] = {
     Section.ISSUE_COMMENTS: PRComment,
     Section.REVIEW_COMMENTS: PRComment,
     Section.REVIEWS: PRReview,
+    Section.TIMELINE: PRTimelineEvent,
+    Section.COMMIT_STATUSES: PRCommitStatus,
 }
 
 #: What tells the two kinds of comments in one table apart.
@@ -135,9 +139,12 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     for section, result in snapshot.sections.items():
         if result.items is None:
             continue
-        if result.error is None:
+        # Without a receipt no fetch has written rows; reviews also come by webhook.
+        may_have_rows = section in row.receipt or section is Section.REVIEWS
+        if result.error is None and may_have_rows:
             _delete_unlisted(row, section, result.items)
         _save_section(row, section, result.items, accounts)
+    _recover_submitted_states(row)
     if snapshot.moved_to:
         for repository in row.team.repositories.named(row.github_repo):
             repository.rename(snapshot.moved_to)
@@ -162,7 +169,8 @@ def _list_accounts(snapshot: Snapshot) -> Iterable[Account | None]:
     yield snapshot.pull_request.author
     for result in snapshot.sections.values():
         for item in result.items or ():
-            yield getattr(item, "author", None) or getattr(item, "reviewer", None)
+            for role in ("author", "reviewer", "actor"):
+                yield getattr(item, role, None)
 
 
 def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]) -> None:
@@ -215,6 +223,17 @@ def _recall_submitted_states(row: PullRequest, values: list[dict[str, Any]]) -> 
         value["submitted_state"] = recalled
 
 
+def _recover_submitted_states(row: PullRequest) -> None:
+    """Take from the timeline what dismissed reviews were whose webhook we never got.
+
+    https://docs.github.com/en/rest/using-the-rest-api/issue-event-types#review_dismissed
+    """
+    unknown = row.reviews.filter(state=DISMISSED, submitted_state="")
+    told = row.timeline_events.filter(dismissed_review_id=OuterRef("github_review_id"))
+    state = Subquery(told.exclude(dismissed_state="").values("dismissed_state")[:1])
+    unknown.update(submitted_state=Coalesce(state, Value("")))
+
+
 def save_review(row: PullRequest, item: ReviewItem) -> None:
     """Write one review as a webhook told it; safe to repeat.
 
@@ -257,6 +276,7 @@ def build_receipt(
             "stated": result.stated,
             "stored": stored[section],
             "result": result.result or str(result.error),
+            **({"reason": result.reason} if result.reason else {}),
         }
         for section, result in snapshot.sections.items()
     }

@@ -1,0 +1,69 @@
+"""Export merged pull requests with their metrics."""
+
+import csv
+import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+
+from metrics_sync.exporting import COLUMNS, export, list_exportable
+from metrics_sync.management.commands.reconcile import parse_since
+from metrics_sync.models import Team
+
+NOTES = """
+One record for each merged pull request, oldest merge first: what it is, how complete its data
+are, its metrics, and how they got their numbers (`provenance`). Unknown is empty (csv) or null
+(jsonl), never 0.
+
+  manage.py export --format csv > pull_requests.csv
+  manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
+"""
+
+#: What spreadsheets would take for a formula at the start of a cell.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Command(BaseCommand):
+    help = "Write merged pull requests with their metrics to stdout, one record a line."
+
+    def create_parser(self, *args: Any, **options: Any) -> Any:
+        return super().create_parser(
+            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
+        )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", required=True, choices=["csv", "jsonl"])
+        parser.add_argument("--team", default="", metavar="SLUG", help="only this team")
+        parser.add_argument(
+            "--since", type=parse_since, metavar="30d|DATE", help="only merges since then"
+        )
+
+    def handle(self, **options: Any) -> None:
+        if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
+            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
+        records = export(list_exportable(team=options["team"], since=options["since"]))
+        if options["format"] == "csv":
+            self._write_csv(records)
+        else:
+            for record in records:
+                self.stdout.write(json.dumps(record, cls=DjangoJSONEncoder))
+
+    def _write_csv(self, records: Iterable[dict[str, Any]]) -> None:
+        writer = csv.writer(self.stdout)
+        writer.writerow(COLUMNS)
+        writer.writerows([_to_cell(value) for value in record.values()] for record in records)
+
+
+def _to_cell(value: Any) -> Any:
+    """Return what a spreadsheet reads as this value, and never as a formula.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,0 +1,111 @@
+"""Measuring stored rows again, after formulas or a team's bots have changed."""
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.measuring import remeasure_outdated
+from metrics_sync.metrics import METRICS_VERSION
+from metrics_sync.models import PullRequest
+from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_sample
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+
+
+def fetch(sandbox: SandboxServer, name: str) -> PullRequest:
+    """Fetch one of the sandbox's samples."""
+    recording = sandbox.world.add(make_sample(name))
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    repository = TrackedRepositoryFactory(full_name=recording.repo, **token)
+    row = PullRequestFactory(
+        merged=True,
+        team=repository.team,
+        github_repo=recording.repo,
+        github_pr_id=recording.pull["id"],
+        github_pr_number=recording.number,
+    )
+    fetch_pr_complete_data(row.pk)
+    row.refresh_from_db()
+    return row
+
+
+@pytest.fixture
+def row(sandbox: SandboxServer, db: None) -> PullRequest:
+    return fetch(sandbox, "changes requested, fixed, approved")
+
+
+def test_recomputed_numbers_are_those_of_the_fetch(
+    sandbox: SandboxServer, row: PullRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They come from the same rows by the same formulas, and cost no request."""
+    before, asked = PullRequest.objects.values().get(), len(sandbox.requests)
+    PullRequest.objects.update(review_rounds=99, ready_at=None, provenance={})
+
+    call_command("recompute_metrics")
+
+    assert PullRequest.objects.values().get() == before
+    assert len(sandbox.requests) == asked
+    assert capsys.readouterr().out == "Measured 1 pull requests.\n"
+
+
+def test_bots_that_a_team_names_are_left_out(row: PullRequest) -> None:
+    """GitHub calls many a service account a user."""
+    row.team.bot_logins = "\n".join(row.reviews.values_list("reviewer_login", flat=True))
+    row.team.save()
+
+    call_command("recompute_metrics", "--team", row.team.slug)
+
+    row.refresh_from_db()
+    assert (row.first_review_at, row.review_rounds) == (None, 0)
+    others = row.reviews.exclude(reviewer_login=row.author_login).count()
+    assert row.provenance["excluded"]["bot_reviews"] == {"team": others}
+
+
+def test_clock_measures_only_what_older_formulas_measured(row: PullRequest) -> None:
+    """After an upgrade nobody has to think of it."""
+    current = remeasure_outdated()
+    PullRequest.objects.update(metrics_version=METRICS_VERSION - 1, review_rounds=99)
+
+    outdated = remeasure_outdated()
+
+    row.refresh_from_db()
+    assert (current, outdated) == ({"measured": 0}, {"measured": 1})
+    assert (row.metrics_version, row.review_rounds) == (METRICS_VERSION, 1)
+
+
+def test_pull_request_that_was_never_fetched_is_not_measured(db: None) -> None:
+    """Nothing is known of it, and nothing must look as if it were."""
+    row = PullRequestFactory(merged=True)
+
+    call_command("recompute_metrics")
+
+    row.refresh_from_db()
+    assert (row.metrics_version, row.review_rounds) == (None, None)
+
+
+def test_unknown_team_is_wrong_usage(db: None) -> None:
+    """A mistyped team must not look like one without pull requests."""
+    with pytest.raises(CommandError, match="no team 'nobody'"):
+        call_command("recompute_metrics", "--team", "nobody")
+
+
+def test_dismissed_request_is_recovered_from_the_timeline(sandbox: SandboxServer, db: None) -> None:
+    """No webhook told us; GitHub's list of reviews says no more than "dismissed"."""
+    row = fetch(sandbox, "a dismissed request for changes")
+
+    states = dict(row.reviews.values_list("state", "submitted_state"))
+    assert states["dismissed"] == "changes_requested"
+    assert (row.changes_requested_count, row.review_rounds) == (1, 1)
+    assert row.provenance["dismissed_reviews"] == {"recovered": 1, "unknown": 0}
+
+
+def test_draft_and_legacy_statuses_are_measured(sandbox: SandboxServer, db: None) -> None:
+    """Time spent as a draft is not time spent waiting, and CI may know no check runs."""
+    row = fetch(sandbox, "a draft that became ready, with legacy statuses")
+
+    assert row.ready_at is not None
+    assert row.review_wait_hours < row.review_time_hours
+    assert row.ci_at_merge == "passed"
+    assert set(row.commit_statuses.values_list("context", "state")) == {
+        ("ci/jenkins", "success"),
+        ("license/cla", "success"),
+    }
