@@ -108,9 +108,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Queues. Jobs are put on Redis by `metrics_sync.queueing` itself after the commit (it must see
 # a dead Redis to hand the row back), so django-rq is told to enqueue at once.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-_connect_timeout = urlencode({"socket_connect_timeout": 1})
+# A Redis that is stuck must not hold up a webhook's answer; workers set longer times themselves.
+_timeouts = urlencode({"socket_connect_timeout": 1, "socket_timeout": 2})
 _queue = {
-    "URL": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_connect_timeout}",
+    "URL": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
     "DEFAULT_TIMEOUT": 600,
     "DEFAULT_RESULT_TTL": 3600,
 }

