@@ -285,13 +285,14 @@ def test_parked_row_says_until_when() -> None:
 @pytest.mark.parametrize("fields", [None, ["state"], ["state", "sync_status"]])
 def test_merge_makes_the_row_pending(fields: list[str] | None) -> None:
     """Whoever saves the merge, and whatever else they save, it is to be fetched."""
-    row = PullRequestFactory(receipt=RECEIPT, sync_status="complete")
+    row = PullRequestFactory(receipt=RECEIPT, sync_status="complete", completed_at=NOW)
     row.state = "merged"
 
     row.save(update_fields=fields)
 
     row.refresh_from_db()
     assert (row.sync_status, row.receipt["files"]["result"]) == ("pending", OUTDATED)
+    assert row.completed_at is None
 
 
 @pytest.mark.django_db

@@ -263,8 +263,9 @@ class PullRequest(models.Model):
         """Save; a merge that the row did not know yet makes it `pending`."""
         if self.is_new_merge(update_fields):
             self.sync_status, self.receipt = SyncStatus.PENDING, self._outdate_receipt()
+            self.completed_at = None
             if update_fields is not None:
-                update_fields = {*update_fields, "sync_status", "receipt"}
+                update_fields = {*update_fields, "sync_status", "receipt", "completed_at"}
             if update_fields is not None:
                 update_fields = {*update_fields, "sync_status", "receipt"}
         super().save(update_fields=update_fields, **options)
@@ -343,6 +344,7 @@ class PullRequest(models.Model):
             to=SyncStatus.PENDING,
             rows=~models.Q(state=self.State.MERGED),
             receipt=self._outdate_receipt(),
+            completed_at=None,
             **fields,
         )
 
