@@ -29,7 +29,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
-from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, RateLimit, Section, Snapshot, is_held
+from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, RateLimit, Section, Snapshot, is_known
 
 logger = logging.getLogger(__name__)
 
@@ -248,8 +248,8 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
 def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:
     if not outcome.errors:
         return FetchRun.Status.COMPLETE
-    held = any(is_held(entry) for entry in pull_request.receipt.values())
-    return FetchRun.Status.PARTIAL if held else FetchRun.Status.FAILED
+    known = any(is_known(entry) for entry in pull_request.receipt.values())
+    return FetchRun.Status.PARTIAL if known else FetchRun.Status.FAILED
 
 
 def _choose_refetch_at(pull_request: PullRequest, snapshot: Snapshot | None) -> datetime | None:

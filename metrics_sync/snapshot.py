@@ -207,8 +207,8 @@ def is_held(entry: Json | None) -> bool:
 
 
 def is_known(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that we have the items of its section."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED)
+    """Whether an entry of a receipt says that we have the items of its section, now or lately."""
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, OUTDATED)
 
 
 @dataclass(frozen=True, slots=True)

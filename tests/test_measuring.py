@@ -60,6 +60,16 @@ def test_bots_that_a_team_names_are_left_out(row: PullRequest) -> None:
     assert row.provenance["excluded"]["bot_reviews"] == {"team": others}
 
 
+def test_row_that_waits_for_another_look_keeps_its_numbers(row: PullRequest) -> None:
+    """What was known a minute ago is known, while it is asked for again."""
+    row.claim(job_id="look")
+
+    call_command("recompute_metrics")
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.review_rounds) == ("queued", 1)
+
+
 def test_clock_measures_only_what_older_formulas_measured(row: PullRequest) -> None:
     """After an upgrade nobody has to think of it."""
     current = remeasure_outdated()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
-from metrics_sync.snapshot import OUTDATED
+from metrics_sync.snapshot import OUTDATED, UNAVAILABLE, is_known
 
 #: What a check run is before it is completed.
 #: https://docs.github.com/en/rest/checks/runs
@@ -285,7 +285,12 @@ class PullRequest(models.Model):
         return {"receipt": self._outdate_receipt(), "sync_attempts": 0}
 
     def _outdate_receipt(self) -> dict[str, Any]:
-        return {name: {**entry, "result": OUTDATED} for name, entry in self.receipt.items()}
+        """Return the receipt with all that is known to be looked at again."""
+        return {
+            name: {**entry, "result": OUTDATED} if is_known(entry) else entry
+            for name, entry in self.receipt.items()
+            if entry["result"] != UNAVAILABLE
+        }
 
     # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
     # the row, so that of two processes that want to, exactly one does.
