@@ -105,6 +105,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     job = get_current_job()
     if job is None:
         return fetch_now(pull_request, find_access)
+    if _is_superseded(pull_request, job):
+        return {"error": f"Another job has completed {pull_request} since."}
     credential = repository.integration.credential
     wait_until = credential.find_pause(is_bulk=job.origin == BULK)
     if wait_until is not None:
@@ -116,6 +118,13 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     if outcome.passing:
         raise outcome.passing[0]
     return result
+
+
+def _is_superseded(pull_request: PullRequest, job: Job) -> bool:
+    """Whether a retry comes late: another job began after this one was made, and is done."""
+    started_at = pull_request.fetch_started_at
+    is_others = pull_request.sync_job_id != job.id and started_at and started_at > job.created_at
+    return bool(is_others and pull_request.sync_status == PullRequest.SyncStatus.COMPLETE)
 
 
 def fetch_now(pull_request: PullRequest, find_access: Callable[[], Access]) -> dict[str, Any]:

@@ -336,6 +336,22 @@ def test_last_retry_leaves_the_row_failed(
     assert (job.get_status(), pull_request.sync_status) == ("failed", "failed")
 
 
+def test_retry_that_comes_late_does_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+) -> None:
+    """Reconcile has completed the row, while RQ still held the first job's retry."""
+    break_section(sandbox, times=2)
+    [first] = run_queue(redis, pull_request)
+    run_queue(redis, pull_request)
+    asked_before = len(sandbox.requests)
+    Queue(MERGES, connection=redis).enqueue_job(first)
+
+    SimpleWorker([MERGES], connection=redis).work(burst=True)
+
+    pull_request.refresh_from_db()
+    assert (len(sandbox.requests), pull_request.sync_status) == (asked_before, "complete")
+
+
 @pytest.mark.parametrize("kind", [FaultKind.PRIMARY_LIMIT, FaultKind.SECONDARY_LIMIT])
 def test_rate_limit_parks_the_job_without_using_a_retry(
     sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, kind: FaultKind
