@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 from metrics_sync.exceptions import (
@@ -23,7 +23,8 @@ class Access:
     """Where to ask, and as whom. `credential` is None for a token of the environment."""
 
     api_url: str
-    token: str
+    #: Not in the repr, which error reports show.
+    token: str = field(repr=False)
     credential: IntegrationCredential | None = None
 
     @classmethod

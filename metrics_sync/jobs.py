@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -198,6 +198,9 @@ async def _heartbeat(pull_request: PullRequest, *, job_id: str) -> AsyncIterator
     def beat() -> None:
         try:
             pull_request.note_heartbeat(job_id=job_id)
+        except (DatabaseError, InterfaceError):
+            # The next one may succeed; what was fetched must not be lost for this.
+            logger.warning("No sign of life of %s could be written", pull_request)
         finally:
             connection.close()
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+from django.db import transaction
 from django.db.models import Q
 
 from metrics_sync import store
@@ -27,10 +28,13 @@ def list_measurable(*, team: str = "", only_outdated: bool = False) -> PullReque
 def remeasure(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
     """Measure rows anew from what is stored, yielding each as it is written.
 
-    Safe to repeat, to interrupt and to run beside a fetch: one UPDATE each, of the metrics only.
+    Safe to repeat, to interrupt and to run beside a fetch: each row is locked while it is
+    measured, and of it only the metrics are written.
     """
-    for row in rows.select_related("team", "author").iterator(chunk_size=500):
-        PullRequest.objects.filter(pk=row.pk).update(**store.measure_rows(row))
+    for pk in rows.values_list("pk", flat=True).iterator(chunk_size=2_000):
+        with transaction.atomic():
+            row = PullRequest.objects.select_for_update().get(pk=pk)
+            PullRequest.objects.filter(pk=pk).update(**store.measure_rows(row))
         yield row
 
 

@@ -180,6 +180,8 @@ def requeue(
         except QueueUnavailableError as error:
             report.errors.append(str(error))
             return
+        except MetricsSyncError as error:
+            report.errors.append(f"{finding.pull_request}: {error}")
         yield finding
 
 

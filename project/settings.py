@@ -235,4 +235,5 @@ UNFOLD = {
 if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
     import sentry_sdk
 
-    sentry_sdk.init(dsn=SENTRY_DSN, send_default_pii=False)
+    # Local variables of a frame may hold a token.
+    sentry_sdk.init(dsn=SENTRY_DSN, include_local_variables=False)

@@ -18,5 +18,11 @@ if "sqlite3" in DATABASES["default"]["ENGINE"]:  # noqa: F405
     _name = f"metrics_sync-tests-{os.getpid()}.sqlite3"
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / _name)}  # noqa: F405
 
+# Jobs of a test that has no Redis of its own must not reach anybody else's.
+RQ_QUEUES = {
+    name: {**queue, "URL": f"redis://127.0.0.1:1/0?{str(queue['URL']).partition('?')[2]}"}
+    for name, queue in RQ_QUEUES.items()  # noqa: F405
+}
+
 ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -241,6 +241,7 @@ class TrackedRepository(models.Model):
         if full_name == self.full_name:
             return
         rows = self.team.pull_requests.filter(github_repo__iexact=self.full_name)
+        rows = rows.exclude(github_repo=full_name)
         known = self.team.pull_requests.filter(github_repo=full_name)
         rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
         rows.update(github_repo=full_name)

@@ -102,6 +102,8 @@ def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) 
 
     An archived one can still be read, so it stays.
     """
+    if not delivery.github_repo:
+        raise ValueError("it names no repository")
     repositories = list(_list_repositories(delivery, integration))
     for repository in repositories:
         if delivery.action in {"renamed", "transferred"}:
@@ -114,7 +116,7 @@ def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) 
 def _save_installation(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note that a GitHub App was suspended or removed, or that it may go on."""
     rows = IntegrationCredential.objects.filter(
-        installation_id=delivery.payload["installation"]["id"]
+        installation_id=int(delivery.payload["installation"]["id"])
     )
     if integration is not None:
         rows = rows.filter(team=integration.team_id)
@@ -133,7 +135,7 @@ def _save_installation_repositories(
     ids = [item["id"] for item in delivery.payload["repositories_removed"]]
     rows = TrackedRepository.objects.filter(
         github_repo_id__in=ids,
-        integration__credential__installation_id=delivery.payload["installation"]["id"],
+        integration__credential__installation_id=int(delivery.payload["installation"]["id"]),
     )
     if integration is not None:
         rows = rows.filter(team=integration.team_id)
