@@ -220,7 +220,19 @@ async def _heartbeat(pull_request: PullRequest, *, job_id: str) -> AsyncIterator
 
 @transaction.atomic
 def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Job | None) -> None:
-    """Write what came, measure it, and move the row on; nothing of it without the rest."""
+    """Write what came, measure it, and move the row on; nothing of it without the rest.
+
+    A run whose row another job took over writes nothing but its own end.
+    """
+    if not pull_request.lock_run(job_id=run.job_id):
+        took_over = ["fetch: another job took over"]
+        run.finish(
+            status=FetchRun.Status.FAILED,
+            receipt={},
+            errors=took_over,
+            requests_made=outcome.requests_made,
+        )
+        return
     changes: dict[str, Any] = {}
     if outcome.snapshot is not None:
         names = store.save_snapshot(pull_request, outcome.snapshot)

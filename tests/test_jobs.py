@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.jobs import Outcome, _save, fetch_pr_complete_data
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
@@ -449,6 +449,22 @@ def test_second_job_leaves_a_running_row_alone(
     result = fetch_pr_complete_data(pull_request.pk)
 
     assert (list(result), sandbox.requests) == (["error"], [])
+
+
+def test_run_that_was_taken_over_writes_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """What the other job brought is newer."""
+    pull_request.mark_running(job_id="slow")
+    run = FetchRun.start(pull_request, job_id="slow")
+    PullRequest.objects.update(sync_job_id="other", sync_status="complete")
+
+    _save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
+
+    run.refresh_from_db()
+    row = PullRequest.objects.get()
+    assert (row.sync_status, row.sync_error) == ("complete", "")
+    assert (run.status, run.errors) == ("failed", ["fetch: another job took over"])
 
 
 def test_run_of_a_killed_process_is_closed(pull_request: PullRequest) -> None:

@@ -380,6 +380,12 @@ class PullRequest(models.Model):
             fields["refetch_at"] = Coalesce("refetch_at", models.Value(refetch_at))
         return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
 
+    def lock_run(self, *, job_id: str) -> bool:
+        """Lock the row until the transaction ends; False when it is not `job_id` that runs it."""
+        mine = type(self).objects.filter(pk=self.pk, sync_job_id=job_id)
+        locked = mine.filter(sync_status=SyncStatus.RUNNING).select_for_update()
+        return locked.values_list("pk", flat=True).first() is not None
+
     def note_heartbeat(self, *, job_id: str) -> None:
         """Say that the run of `job_id` is alive; one UPDATE, at once."""
         mine = type(self).objects.filter(pk=self.pk, sync_job_id=job_id)

@@ -144,7 +144,10 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
         if result.error is None and may_have_rows:
             _delete_unlisted(row, section, result.items)
         _save_section(row, section, result.items, accounts)
-    _recover_submitted_states(row)
+    reviews = snapshot.sections.get(Section.REVIEWS)
+    listed = None if reviews is None else reviews.items
+    if listed is None or any(getattr(item, "state", "") == DISMISSED for item in listed):
+        _recover_submitted_states(row)
     if snapshot.moved_to:
         for repository in row.team.repositories.named(row.github_repo):
             repository.rename(snapshot.moved_to)
