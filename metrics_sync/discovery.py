@@ -57,7 +57,9 @@ def discover(
         bookmark = repository.discovered_until
         start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_LOOK)
         try:
-            items = Access.of(repository).ask(partial(_list_merges, repository, start))
+            items = Access.of(repository, is_bulk=True).ask(
+                partial(_list_merges, repository, start)
+            )
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
@@ -90,7 +92,7 @@ def recover(
             since=since,
         )
         try:
-            yield repository, Access.of(repository).ask(question), ""
+            yield repository, Access.of(repository, is_bulk=True).ask(question), ""
         except (GoneError, PermissionMissingError):
             yield repository, 0, ""
         except MetricsSyncError as error:

@@ -43,6 +43,10 @@ class RateLimitedError(GitHubError):
         self.until = until
 
 
+class BudgetSpentError(RateLimitedError):
+    """The same, before GitHub has to say so: by what it said last, too few requests are left."""
+
+
 class SecondaryLimitError(RateLimitedError):
     """The same, because we asked too much at once rather than too much in an hour."""
 

@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 from uuid import uuid4
 
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 from rq import Retry, get_current_job
@@ -29,7 +30,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
-from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, RateLimit, Section, Snapshot, is_known
+from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, Section, Snapshot, is_known
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ class Outcome:
     snapshot: Snapshot | None = None
     errors: Mapping[str, Exception] = field(default_factory=dict)
     requests_made: int = 0
-    rate_limit: RateLimit | None = None
 
     @property
     def wait_until(self) -> datetime | None:
@@ -101,14 +101,15 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
-    find_access = partial(Access.of, repository)
     job = get_current_job()
+    is_bulk = job is not None and job.origin == BULK
+    find_access = partial(Access.of, repository, is_bulk=is_bulk)
     if job is None:
         return fetch_now(pull_request, find_access)
     if _is_superseded(pull_request, job):
         return {"error": f"Another job has completed {pull_request} since."}
     credential = repository.integration.credential
-    wait_until = credential.find_pause(is_bulk=job.origin == BULK)
+    wait_until = credential.find_pause(is_bulk=is_bulk)
     if wait_until is not None:
         pull_request.mark_parked(job_id=job.id, until=wait_until)
         return _park(wait_until)
@@ -147,8 +148,8 @@ def _run(
     try:
         access = find_access()
         known = Known(pull_request.receipt, pull_request.etags, store.recall(pull_request))
-        outcome = asyncio.run(_fetch(pull_request, known, access, job_id=job_id))
-        access.note(outcome.rate_limit, outcome.errors.values())
+        outcome = async_to_sync(_fetch)(pull_request, known, access, job_id=job_id)
+        access.note(outcome.errors.values())
         _save(pull_request, run, outcome, job=job)
     except Exception as error:
         logger.exception("The fetch of %s broke off", pull_request)
@@ -188,7 +189,7 @@ async def _fetch(
             errors |= {section.value: error for section, error in snapshot.errors.items()}
         except GitHubError as error:
             errors["pull_request"] = error
-        return Outcome(snapshot, errors, github.requests_made, github.rate_limit)
+        return Outcome(snapshot, errors, github.requests_made)
 
 
 @asynccontextmanager
@@ -201,13 +202,12 @@ async def _heartbeat(pull_request: PullRequest, *, job_id: str) -> AsyncIterator
         except (DatabaseError, InterfaceError):
             # The next one may succeed; what was fetched must not be lost for this.
             logger.warning("No sign of life of %s could be written", pull_request)
-        finally:
-            connection.close()
+            connection.close_if_unusable_or_obsolete()
 
     async def go_on() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await asyncio.to_thread(beat)
+            await sync_to_async(beat)()
 
     task = asyncio.create_task(go_on())
     try:

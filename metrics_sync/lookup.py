@@ -30,7 +30,7 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
     if len(found) > 1:
         raise AmbiguousTeamError(f"Several teams track {full_name}; say which with --team.")
     if found:
-        return found[0].team, Access.of(found[0])
+        return found[0].team, Access.of(found[0], is_bulk=False)
     if team_slug and team_slug != LOCAL_TEAM:
         raise AmbiguousTeamError(
             f"The team {team_slug} does not track {full_name}; `manage.py connect` adds it."

@@ -209,7 +209,7 @@ def _take(finding: Finding, report: Report, *, inline: bool) -> None:
         else:
             report.skipped["taken by somebody else"] += 1
     else:
-        result = fetch_now(pull_request, partial(Access.of, repository))
+        result = fetch_now(pull_request, partial(Access.of, repository, is_bulk=True))
         report.requeued += 1
         errors = [result["error"]] if "error" in result else result["errors"]
         report.errors += [f"{pull_request}: {error}" for error in errors]
@@ -227,7 +227,7 @@ def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
             question = partial(
                 fetch_numbers, full_name=repository.full_name, github_pr_ids=rows.keys()
             )
-            numbers = Access.of(repository).ask(question)
+            numbers = Access.of(repository, is_bulk=True).ask(question)
         except MetricsSyncError as error:
             report.errors.append(f"{repository}: the numbers were not found: {error}")
             continue

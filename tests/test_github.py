@@ -553,26 +553,6 @@ def test_no_more_is_sent_than_the_budget_allows(sandbox: SandboxServer, fetch: F
     assert [type(error) for error in snapshot.errors.values()] == [RateLimitedError] * 6
 
 
-@pytest.mark.parametrize(("hours", "requests"), [(1, 0), (-1, 9)], ids=["to come", "past"])
-def test_budget_that_other_workers_used_up_is_waited_for(
-    sandbox: SandboxServer, ask: Ask, hours: int, requests: int
-) -> None:
-    """Workers share a token, and what GitHub said of it."""
-    resets_at = datetime.now(UTC) + timedelta(hours=hours)
-    budget = RateLimit(limit=5000, remaining=0, resets_at=resets_at)
-
-    async def find_pause(github: GitHub) -> datetime | None:
-        try:
-            await look(github)
-        except RateLimitedError as error:
-            return error.until
-        return None
-
-    until = ask(find_pause, budget=budget)
-
-    assert (until, len(sandbox.requests)) == (None if requests else resets_at, requests)
-
-
 @pytest.mark.parametrize(("limit", "remaining"), [(5000, 4991), (None, None)])
 def test_budget_is_what_github_states(
     sandbox: SandboxServer, ask: Ask, limit: int | None, remaining: int | None

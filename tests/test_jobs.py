@@ -393,7 +393,7 @@ def test_bulk_job_waits_while_only_the_reserve_is_left(
 ) -> None:
     """Merges go on meanwhile."""
     merge = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
-    credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
+    credential.settle_lease(0, stated=RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
     enqueue_fetch(pull_request, queue_name=BULK)
     enqueue_fetch(merge, queue_name=MERGES)
 

@@ -1,7 +1,7 @@
 """One token's conversation with one GitHub API, over one pool of kept-open connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -79,7 +79,8 @@ class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
-    `budget` is what GitHub said last of this token, to other workers too.
+    `take_request` is awaited before each request and may raise RateLimitedError instead of
+    letting it be sent.
     Every method raises a GitHubError that says what can be done.
     """
 
@@ -88,14 +89,14 @@ class GitHub:
         *,
         api_url: str,
         token: str,
-        budget: RateLimit | None = None,
+        take_request: Callable[[], Awaitable[None]] | None = None,
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
-        self._budget = budget
+        self._take_request = take_request
         self._in_flight = 0
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
@@ -157,6 +158,8 @@ class GitHub:
     async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         async with self._slots:
             for _ in range(MAX_REDIRECTS + 1):
+                if self._take_request is not None:
+                    await self._take_request()
                 self._check_budget()
                 self.requests_made += 1
                 self._in_flight += 1
@@ -185,8 +188,7 @@ class GitHub:
 
         What has no answer yet counts as if it was not in the last answer's remainder.
         """
-        now, until = datetime.now(UTC), self._wait_until
-        budget = self._budget
+        now, until, budget = datetime.now(UTC), self._wait_until, self.rate_limit
         if budget is not None and budget.remaining <= self._in_flight and budget.resets_at > now:
             until = max(until or now, budget.resets_at)
         if until is not None and until > now:
@@ -195,12 +197,12 @@ class GitHub:
 
     def _note_budget(self, response: httpx2.Response) -> None:
         """Keep what an answer states; of one window the least, as answers overtake each other."""
-        stated, budget = read_rate_limit(response), self._budget
+        stated, budget = read_rate_limit(response), self.rate_limit
         if stated is None:
             return
         if budget is not None and budget.resets_at == stated.resets_at:
             stated = min(stated, budget, key=lambda one: one.remaining)
-        self.rate_limit = self._budget = stated
+        self.rate_limit = stated
 
     def _read_error(self, cause: BaseException | None) -> GitHubError:
         error = read_error(cause, now=datetime.now(UTC))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models, transaction
+from django.db.models.functions import Greatest, Least
 from django.urls import reverse
 from django.utils import timezone
 
@@ -26,6 +27,13 @@ validate_full_name = RegexValidator(
 #: For how long a secondary limit makes us ask less at once, and wait longer for the next.
 SECONDARY_LIMIT_MEMORY = timedelta(hours=1)
 LONGEST_SECONDARY_PAUSE = timedelta(minutes=15)
+
+#: How many requests a conversation sets aside at a time: what an ordinary pull request needs.
+LEASE_SIZE = 10
+#: With so many more left nobody has to count together: it is what 100 workers have under way.
+PLENTY = 1000
+#: For how long a new window is taken for a full one before GitHub has said when it ends.
+UNSTATED_WINDOW = timedelta(seconds=15)
 
 
 def make_webhook_secret() -> str:
@@ -57,6 +65,9 @@ class IntegrationCredential(models.Model):
     rate_limit_remaining = models.PositiveIntegerField(
         null=True, blank=True, help_text="Requests left, as GitHub said last."
     )
+    rate_limit_leased = models.PositiveIntegerField(
+        default=0, help_text="Requests left that are set aside for fetches that run now."
+    )
     rate_limit_resets_at = models.DateTimeField(null=True, blank=True)
     wait_until = models.DateTimeField(
         null=True, blank=True, help_text="GitHub asked us to send nothing before this."
@@ -79,18 +90,22 @@ class IntegrationCredential(models.Model):
         return reserve if self.rate_limit is None else min(reserve, self.rate_limit // 5)
 
     @property
-    def budget(self) -> RateLimit | None:
-        """What GitHub said last of this token's budget; None if it said nothing yet."""
-        limit, remaining = self.rate_limit, self.rate_limit_remaining
-        if limit is None or remaining is None or self.rate_limit_resets_at is None:
-            return None
-        return RateLimit(limit, remaining, self.rate_limit_resets_at)
-
-    @property
     def is_careful(self) -> bool:
         """Whether GitHub complained of too much at once within the last hour."""
         since = timezone.now() - SECONDARY_LIMIT_MEMORY
         return self.secondary_limited_at is not None and self.secondary_limited_at > since
+
+    @property
+    def lease_size(self) -> int:
+        """How many requests are set aside at a time: a fifth of a limit that is small."""
+        return min(LEASE_SIZE, max((self.rate_limit or 0) // 5, 1))
+
+    def has_plenty(self, *, is_bulk: bool) -> bool:
+        """Whether so much is left that nothing has to be set aside, and no row to be written."""
+        remaining, resets_at = self.rate_limit_remaining, self.rate_limit_resets_at
+        if remaining is None or resets_at is None or resets_at <= timezone.now():
+            return False
+        return remaining - self.rate_limit_leased > PLENTY + (self.reserve if is_bulk else 0)
 
     def find_pause(self, *, is_bulk: bool = False) -> datetime | None:
         """Return until when nothing may be asked with this token; None if it may be now.
@@ -98,21 +113,63 @@ class IntegrationCredential(models.Model):
         Bulk work pauses already when only the reserve for merges is left.
         """
         now, until = timezone.now(), self.wait_until
-        is_scarce = self.rate_limit_remaining is not None and (
-            self.rate_limit_remaining < (self.reserve if is_bulk else 1)
-        )
-        if is_scarce and self.rate_limit_resets_at is not None:
-            until = max(until or now, self.rate_limit_resets_at)
+        if self.rate_limit_remaining is not None and self.rate_limit_resets_at is not None:
+            needed = self.lease_size + (self.reserve if is_bulk else 0)
+            if self.rate_limit_remaining - self.rate_limit_leased < needed:
+                until = max(until or now, self.rate_limit_resets_at)
         return until if until is not None and until > now else None
 
-    def note_rate_limit(self, rate_limit: RateLimit | None) -> None:
-        """Share with all workers what GitHub said of this token's budget; one UPDATE, at once."""
-        if rate_limit is not None:
-            self._note(
-                rate_limit=rate_limit.limit,
-                rate_limit_remaining=rate_limit.remaining,
-                rate_limit_resets_at=rate_limit.resets_at,
+    def lease_requests(self, *, is_bulk: bool = False) -> bool:
+        """Set aside `lease_size` requests of the budget for one conversation; False if too few
+        are left, or only the reserve for merges when `is_bulk`.
+
+        One UPDATE, at once, so that all workers together send no more than GitHub said is left.
+        When the window has ended, a new one is taken for full until GitHub says what is left.
+        """
+        rows, now = type(self).objects.filter(pk=self.pk), timezone.now()
+        if self.rate_limit_resets_at is None or self.rate_limit_resets_at <= now:
+            rows.filter(rate_limit_resets_at__lte=now).update(
+                rate_limit_remaining=models.F("rate_limit"),
+                rate_limit_leased=0,
+                rate_limit_resets_at=now + UNSTATED_WINDOW,
             )
+            self._reload_budget()
+        kept = self.reserve if is_bulk else 0
+        enough = models.F("rate_limit_leased") + self.lease_size + kept
+        leased = rows.filter(rate_limit_remaining__gte=enough).update(
+            rate_limit_leased=models.F("rate_limit_leased") + self.lease_size
+        )
+        if not leased:
+            self._reload_budget()
+        return bool(leased)
+
+    def settle_lease(self, requests: int, *, stated: RateLimit | None) -> None:
+        """Give back requests that were set aside, and share what GitHub said of the budget last.
+
+        One UPDATE, at once. Of what is stated for one window the least counts, as answers
+        overtake each other; what is stated of a window that has ended counts for nothing.
+        """
+        now, leased = timezone.now(), Greatest(models.F("rate_limit_leased") - requests, 0)
+        changes: dict[str, Any] = {"rate_limit_leased": leased}
+        if stated is not None and stated.resets_at > now:
+            known = models.Q(rate_limit_resets_at=stated.resets_at)
+            ended = models.Q(rate_limit_resets_at__lte=now)
+            least = Least(models.F("rate_limit_remaining"), stated.remaining)
+            changes = {
+                "rate_limit": stated.limit,
+                "rate_limit_remaining": models.Case(
+                    models.When(known, then=least), default=stated.remaining
+                ),
+                "rate_limit_leased": models.Case(models.When(ended, then=0), default=leased),
+                "rate_limit_resets_at": stated.resets_at,
+            }
+            self.rate_limit, self.rate_limit_remaining = stated.limit, stated.remaining
+            self.rate_limit_resets_at = stated.resets_at
+        type(self).objects.filter(pk=self.pk).update(**changes)
+
+    def _reload_budget(self) -> None:
+        names = ("limit", "limit_remaining", "limit_leased", "limit_resets_at")
+        self.refresh_from_db(fields=["wait_until", *(f"rate_{name}" for name in names)])
 
     def note_pause(self, *, until: datetime, is_secondary: bool) -> None:
         """Let nobody ask with this token before then; one UPDATE, at once.
@@ -134,11 +191,18 @@ class IntegrationCredential(models.Model):
         for name, value in fields.items():
             setattr(self, name, value)
 
-    def mark_revoked(self) -> None:
-        """Note that GitHub refuses the token; the first time stays. One UPDATE, at once."""
-        now = timezone.now()
-        type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=now)
-        self.revoked_at = self.revoked_at or now
+    @transaction.atomic
+    def mark_revoked(self, *, token: str | None = None) -> None:
+        """Note that GitHub refuses the token; the first time stays.
+
+        `token` is the one that was refused: if another one was stored meanwhile, nothing is noted.
+        Without it whatever is stored is refused, as when an installation is suspended.
+        """
+        row = type(self).objects.select_for_update().defer("access_token").get(pk=self.pk)
+        if row.revoked_at is None and (token is None or token == row.access_token):
+            self._note(revoked_at=timezone.now())
+        else:
+            self.revoked_at = row.revoked_at
 
     def mark_accepted(self) -> None:
         """Note that GitHub takes the token again. One UPDATE, at once."""
@@ -152,6 +216,7 @@ class IntegrationCredential(models.Model):
             wait_until=None,
             rate_limit=None,
             rate_limit_remaining=None,
+            rate_limit_leased=0,
             rate_limit_resets_at=None,
             secondary_limited_at=None,
         )
