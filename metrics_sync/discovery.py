@@ -6,11 +6,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync import store
 from metrics_sync.access import Access
-from metrics_sync.exceptions import GoneError, MetricsSyncError, PermissionMissingError
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GoneError,
+    MetricsSyncError,
+    PermissionMissingError,
+)
 from metrics_sync.github import GitHub, fetch_merges, redeliver_failed
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.reconcile import Scope, list_repositories
@@ -22,9 +28,10 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = timedelta(days=30)
 #: How far each look goes back behind the end of the last one.
 OVERLAP = timedelta(hours=1)
-#: For how long GitHub keeps deliveries; 7 days on GitHub Enterprise Server.
+#: For how long GitHub, and GitHub Enterprise Server, keep deliveries.
 #: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
 DELIVERIES_KEPT = timedelta(days=3)
+ENTERPRISE_DELIVERIES_KEPT = timedelta(days=7)
 
 
 def discover_lost() -> dict[str, Any]:
@@ -50,8 +57,10 @@ def discover(
 
     Each repository is read newest change first, back to `since`, else to where the last look
     began less an hour, else 30 days. Found merges become `pending` rows (none with `dry_run`);
-    the bookmark moves only when a look reached its end. Safe to repeat.
+    the bookmark moves only when a look reached its end. Safe to repeat. A refused token is an
+    error once, however many repositories wait for a new one.
     """
+    refused: set[int] = set()
     for repository in repositories:
         began_at = timezone.now()
         bookmark = repository.discovered_until
@@ -60,6 +69,11 @@ def discover(
             items = Access.of(repository, is_bulk=True).ask(
                 partial(_list_merges, repository, start)
             )
+        except CredentialRejectedError as error:
+            credential_id = repository.integration.credential_id
+            yield repository, 0, "" if credential_id in refused else str(error)
+            refused.add(credential_id)
+            continue
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
@@ -79,21 +93,23 @@ def recover(
     """Have GitHub send again what our webhooks did not take, yielding each repository, how many,
     and an error or "".
 
-    Goes back three days, as GitHub does. Safe to repeat: what was taken since is not asked for.
-    A token that may not read webhooks recovers nothing, which is no error: `discover` finds the
-    merges all the same.
+    Goes back as far as GitHub does. Safe to repeat: what was taken since is not asked for.
+    A token that may not read webhooks, or is refused, recovers nothing, which is no error here:
+    `discover` finds the merges all the same, and says what is wrong with a token.
     """
-    since = timezone.now() - DELIVERIES_KEPT
+    shared = reverse("metrics_sync:webhook")
     for repository in repositories:
+        integration = repository.integration
+        kept = ENTERPRISE_DELIVERIES_KEPT if integration.api_url else DELIVERIES_KEPT
         question = partial(
             redeliver_failed,
             full_name=repository.full_name,
-            path=repository.integration.get_webhook_path(),
-            since=since,
+            paths=(integration.get_webhook_path(), shared),
+            since=timezone.now() - kept,
         )
         try:
             yield repository, Access.of(repository, is_bulk=True).ask(question), ""
-        except (GoneError, PermissionMissingError):
+        except (GoneError, PermissionMissingError, CredentialRejectedError):
             yield repository, 0, ""
         except MetricsSyncError as error:
             yield repository, 0, str(error)

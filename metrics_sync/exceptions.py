@@ -63,5 +63,13 @@ class GoneError(GitHubError):
     """GitHub has no such thing, or not for this token (404, 410, 451)."""
 
 
+class NumberReusedError(GoneError):
+    """GitHub has another pull request under this number: the right one is to be found by id."""
+
+
 class AmbiguousTeamError(MetricsSyncError):
     """It is not clear whose repository is meant; the message says how to say it."""
+
+
+class NarrowTokenError(MetricsSyncError):
+    """A new token cannot read repositories that would depend on it; nothing was stored."""

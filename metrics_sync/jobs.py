@@ -24,6 +24,7 @@ from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
+    NumberReusedError,
     RateLimitedError,
     RetrySoonError,
 )
@@ -147,9 +148,16 @@ def _run(
     run = FetchRun.start(pull_request, job_id=job_id)
     try:
         access = find_access()
-        known = Known(pull_request.receipt, pull_request.etags, store.recall(pull_request))
+        known = Known(
+            pull_request.receipt,
+            pull_request.etags,
+            store.recall(pull_request),
+            pull_request.github_pr_id,
+        )
         outcome = async_to_sync(_fetch)(pull_request, known, access, job_id=job_id)
         access.note(outcome.errors.values())
+        if outcome.snapshot is not None and not store.follow_rename(pull_request, outcome.snapshot):
+            return Outcome(), {"error": f"{pull_request} has a row under its new name already."}
         _save(pull_request, run, outcome, job=job)
     except Exception as error:
         logger.exception("The fetch of %s broke off", pull_request)
@@ -244,6 +252,8 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         changes["etags"] = outcome.snapshot.etags
         changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
         changes |= store.measure_rows(pull_request)
+    if isinstance(outcome.errors.get("pull_request"), NumberReusedError):
+        changes["github_pr_number"] = None
     errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
     changes["sync_error"] = "; ".join(errors)
     status = _judge(pull_request, outcome)

@@ -1,10 +1,13 @@
 """Finds, or makes, the row of a pull request that somebody names by hand."""
 
 import os
+from dataclasses import replace
 from functools import partial
 
 from django.conf import settings
+from django.db import transaction
 
+from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import AmbiguousTeamError
 from metrics_sync.github import fetch_pull_request
@@ -45,28 +48,22 @@ def get_pull_request(
 ) -> tuple[PullRequest, int]:
     """Return the team's row, and how many requests it took to find it.
 
-    GitHub is asked, once, for the id of one that we do not have.
-
-    A new row is bare until it is fetched, and written past the signal: the caller is about to
-    fetch it. Raises GitHubError when GitHub does not have it either.
+    GitHub is asked, once, for one that we do not have. Its row is written past the signal, as
+    the caller is about to fetch it; it has no lists yet. Raises GitHubError when GitHub does not
+    have it either.
     """
-    rows = PullRequest.objects.filter(team=team).in_repositories([full_name])
-    row, requests_made = rows.filter(github_pr_number=number).first(), 0
-    if row is None:
-        question = partial(fetch_pull_request, full_name=full_name, number=number)
-        item, requests_made = access.ask(question), 1
-        new = PullRequest(
-            team=team,
-            github_repo=full_name,
-            github_pr_id=item.github_pr_id,
-            github_pr_number=number,
-            title=item.title,
-        )
-        PullRequest.objects.bulk_create(
-            [new],
-            update_conflicts=True,
-            unique_fields=["team", "github_repo", "github_pr_id"],
-            update_fields=["github_pr_number"],
-        )
-        row = rows.get(github_pr_number=number)
-    return row, requests_made
+    rows = PullRequest.objects.filter(team=team)
+    row = rows.in_repositories([full_name]).filter(github_pr_number=number).first()
+    if row is not None:
+        return row, 0
+    item = access.ask(partial(fetch_pull_request, full_name=full_name, number=number))
+    item = replace(item, github_repo=item.base_repo or full_name)
+    with transaction.atomic():
+        if item.merged_at:
+            store.save_missed_merges(team, [item])
+        else:
+            store.save_pull_request(team, item)
+        row = rows.in_repositories([item.github_repo]).get(github_pr_id=item.github_pr_id)
+        if row.github_pr_number is None:
+            store.save_number(row, number)
+    return row, 1

@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
+from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
@@ -88,30 +89,39 @@ def find_dropped(scope: Scope) -> list[Finding]:
     """Find merged pull requests that are not complete and that nobody is working on.
 
     Only reads. A queued row whose job Redis still holds is not stuck. The newest merges come
-    first within each reason. Raises QueueUnavailableError when Redis has to be asked and does
-    not answer.
+    first within each reason, and each has one reason, its first. Raises QueueUnavailableError
+    when Redis has to be asked and does not answer.
     """
-    rows = [
-        (row, reason) for reason in Reason if reason in scope.only for row in _select(scope, reason)
-    ]
+    found: dict[int, tuple[PullRequest, Reason]] = {}
+    for reason in Reason:
+        if reason in scope.only:
+            for row in _select(scope, reason):
+                found.setdefault(row.pk, (row, reason))
     repositories = {
         (repository.team_id, repository.full_name.lower()): repository
         for repository in list_repositories(Scope(team=scope.team))
     }
     return [
         Finding(row, reason, repositories.get((row.team_id, row.github_repo.lower())))
-        for row, reason in rows
+        for row, reason in found.values()
     ]
 
 
 def list_repositories(scope: Scope) -> list[TrackedRepository]:
-    """Return the active repositories of a scope, with their credential but not its token."""
+    """Return the active repositories of a scope, with their credential but not its token.
+
+    Those of one credential share its object, so that what one learns of it the others know.
+    """
     rows = TrackedRepository.objects.active().select_related("team", "integration__credential")
     rows = rows.defer("integration__webhook_secret", "integration__credential__access_token")
     if scope.team:
         rows = rows.filter(team__slug=scope.team)
     names = {name.lower() for name in scope.repositories}
-    return [row for row in rows if not names or row.full_name.lower() in names]
+    chosen = [row for row in rows if not names or row.full_name.lower() in names]
+    credentials = {row.integration.credential_id: row.integration.credential for row in chosen}
+    for row in chosen:
+        row.integration.credential = credentials[row.integration.credential_id]
+    return chosen
 
 
 def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
@@ -232,9 +242,9 @@ def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
             report.errors.append(f"{repository}: the numbers were not found: {error}")
             continue
         for github_pr_id, number in numbers.items():
-            rows[github_pr_id].github_pr_number = number
-            rows[github_pr_id].save(update_fields=["github_pr_number"])
+            store.save_number(rows[github_pr_id], number)
         for github_pr_id in rows.keys() - numbers.keys():
+            rows[github_pr_id].mark_unlisted()
             report.errors.append(
                 f"{repository}: GitHub lists no pull request with the id {github_pr_id}"
             )

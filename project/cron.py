@@ -8,8 +8,10 @@ from metrics_sync.reconcile import requeue_due
 from metrics_sync.retention import prune
 
 FIVE_MINUTES = 300
+#: RQ gives jobs of the clock three minutes, which many repositories and old rows may not fit.
+HOUR = 3600
 
-cron.register(requeue_due, "pr-data", interval=FIVE_MINUTES)
-cron.register(remeasure_outdated, "pr-data-bulk", interval=FIVE_MINUTES)
-cron.register(discover_lost, "pr-data-bulk", cron="47 * * * *")
-cron.register(prune, "pr-data-bulk", cron="17 3 * * *")
+cron.register(requeue_due, "pr-data", interval=FIVE_MINUTES, job_timeout=HOUR)
+cron.register(remeasure_outdated, "pr-data-bulk", interval=FIVE_MINUTES, job_timeout=HOUR)
+cron.register(discover_lost, "pr-data-bulk", cron="47 * * * *", job_timeout=HOUR)
+cron.register(prune, "pr-data-bulk", cron="17 3 * * *", job_timeout=HOUR)

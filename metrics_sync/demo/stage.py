@@ -122,7 +122,8 @@ def _open_database(folder: Path) -> Iterator[str]:
     """Make an empty migrated database beside the configured one, and yield its URL."""
     is_sqlite = connection.vendor == "sqlite"
     before = str(connection.settings_dict["NAME"])
-    name = str(folder / "demo.sqlite3") if is_sqlite else f"{before}_demo"
+    # A name that nobody has: what is there already is not ours to empty.
+    name = str(folder / "demo.sqlite3") if is_sqlite else f"{before}_demo_{secrets.token_hex(4)}"
     connection.settings_dict["TEST"]["NAME"] = name
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     try:

@@ -11,17 +11,19 @@ from metrics_sync.snapshot import read_time
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
-async def redeliver_failed(github: GitHub, *, full_name: str, path: str, since: datetime) -> int:
+async def redeliver_failed(
+    github: GitHub, *, full_name: str, paths: tuple[str, ...], since: datetime
+) -> int:
     """Ask for the deliveries that failed since then and that no later try brought; return how many.
 
-    `path` is how the addresses of our webhooks end. GitHub never tries again by itself.
+    `paths` are how the addresses of our webhooks end. GitHub never tries again by itself.
     Raises GitHubError; a token that may not read webhooks gets GoneError.
     https://docs.github.com/en/rest/repos/webhooks
     """
     route = full_name.split("/")
     asked = 0
     try:
-        async for hook_id in _list_hooks(github, route, path=path):
+        async for hook_id in _list_hooks(github, route, paths=paths):
             for delivery_id in await _list_failed(github, route, hook_id, since=since):
                 operation = github.api.repos.redeliver_webhook_delivery
                 await github.call(operation, *route, hook_id, delivery_id)
@@ -31,10 +33,12 @@ async def redeliver_failed(github: GitHub, *, full_name: str, path: str, since: 
     return asked
 
 
-async def _list_hooks(github: GitHub, route: list[str], *, path: str) -> AsyncIterator[int]:
+async def _list_hooks(
+    github: GitHub, route: list[str], *, paths: tuple[str, ...]
+) -> AsyncIterator[int]:
     async for page in github.pages(github.api.repos.list_webhooks, *route):
         for hook in page.items:
-            if (hook["config"].get("url") or "").endswith(path):
+            if (hook["config"].get("url") or "").endswith(paths):
                 yield hook["id"]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from metrics_sync.exceptions import (
     GitHubError,
     GoneError,
+    NumberReusedError,
     PermissionMissingError,
     RetrySoonError,
 )
-from metrics_sync.github.client import GitHub, Page
-from metrics_sync.github.mending import compare_commits, recount_lines
+from metrics_sync.github.client import PER_PAGE, GitHub, Page
+from metrics_sync.github.mending import compare_commits, lines_add_up, recount_lines
 from metrics_sync.snapshot import (
     CAPPED,
     SUPPLEMENTARY,
@@ -41,6 +42,9 @@ LISTED_IN = {Section.CHECK_RUNS: "check_runs", Section.COMMIT_STATUSES: "statuse
 #: For how long after the merge the API may still answer from before it.
 REPLICATION_LAG = timedelta(minutes=5)
 
+#: What a receipt says of files that are all there, while the lines of some are not.
+UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
+
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: Where the addresses and ETags of the pull request itself are kept among those of its sections.
@@ -55,11 +59,13 @@ class Known:
     """What earlier fetches left: the receipt, and the pages that need not be sent again.
 
     `pull_request` is as those fetches read it; without one everything is asked for in full.
+    `github_pr_id` is whose number is asked for; None takes whatever has the number.
     """
 
     receipt: Mapping[str, Any] = field(default_factory=dict)
     etags: Mapping[str, Validators] = field(default_factory=dict)
     pull_request: PullRequestItem | None = None
+    github_pr_id: int | None = None
 
 
 async def fetch_repository(github: GitHub, full_name: str) -> RepositoryItem:
@@ -151,7 +157,8 @@ async def fetch_snapshot(
     cost no rate limit. `merged_at` is when we were told of the merge: for five minutes after
     it, answers from before it are taken as replication lag.
 
-    Raises GitHubError when the pull request itself cannot be had.
+    Raises GitHubError when the pull request itself cannot be had, and NumberReusedError when
+    its number is another one's.
     """
     just_merged = merged_at is not None and now - merged_at < REPLICATION_LAG
     pull_request, etags = await _fetch_itself(
@@ -194,6 +201,10 @@ async def _fetch_itself(
             raise RetrySoonError(f"GitHub does not show it yet ({error})") from error
         raise
     pull_request = _read_itself(page, full_name)
+    if known.github_pr_id not in (None, pull_request.github_pr_id):
+        raise NumberReusedError(
+            f"#{number} is another pull request now, as in a repository that was made anew"
+        )
     if just_merged and pull_request.merged_at is None:
         raise RetrySoonError("GitHub does not show the merge yet")
     return pull_request, _name(page)
@@ -207,9 +218,14 @@ def _expect_soon(result: SectionResult) -> SectionResult:
 
 
 def _name(*pages: Page) -> Validators:
-    """Return what to ask with next time; nothing unless every page has an ETag."""
+    """Return what to ask with next time; nothing unless the ETags tell of every change."""
     named = [(page.url, page.etag) for page in pages]
-    return named if all(etag for _, etag in named) else ()
+    return named if all(etag for _, etag in named) and not _is_full(pages[-1]) else ()
+
+
+def _is_full(page: Page) -> bool:
+    """Whether what is added to the list goes to a page behind this one, which does not change."""
+    return isinstance(page.body, list) and len(page.body) >= PER_PAGE
 
 
 async def _look_again(github: GitHub, validators: Validators) -> tuple[bool, Page | None]:
@@ -267,7 +283,10 @@ async def _fetch_section(
             stated=stated, error=RetrySoonError(f"an item is not as GitHub writes it ({error!r})")
         )
     stated = stated if total is None else total
-    return _verify(section, items, stated, length=len(items), etags=_name(*pages))
+    result = _verify(section, items, stated, length=len(items), etags=_name(*pages))
+    if section is Section.FILES and not lines_add_up(values, pull_request):
+        result = replace(result, reason=UNCOUNTED_LINES)
+    return result
 
 
 async def _add_compared(

@@ -10,6 +10,8 @@ from metrics_sync.snapshot import PullRequestItem
 
 #: Pages of files are asked for again in these sizes, each for what the one before left.
 SMALL_PAGES = (10, 1)
+#: How many of them one fetch asks for at most; binary files have no lines either, and look alike.
+MOST_SMALL_PAGES = 100
 
 
 async def compare_commits(github: GitHub, pull_request: PullRequestItem) -> list[Page]:
@@ -35,12 +37,12 @@ async def recount_lines(
     """Return the files of a list, those whose lines GitHub left uncounted with their counts.
 
     Past some 20,000 changed lines in one answer, files come with 0 additions, 0 deletions and no
-    patch, unmarked; only the sums of the pull request tell. Smaller pages count them right.
-    Raises GitHubError.
+    patch, unmarked; only the sums of the pull request tell. Smaller pages count them right; no
+    more than 100 are asked for, so `lines_add_up` of the result may be false. Raises GitHubError.
     """
-    mended = list(files)
+    mended, left = list(files), MOST_SMALL_PAGES
     for per_page in SMALL_PAGES:
-        if _add_up(mended, pull_request):
+        if lines_add_up(mended, pull_request):
             break
         numbers = sorted(
             {
@@ -48,7 +50,8 @@ async def recount_lines(
                 for position, file in enumerate(mended)
                 if _may_be_uncounted(file)
             }
-        )
+        )[:left]
+        left -= len(numbers)
         pages = await asyncio.gather(
             *(_get_files(github, pull_request, page=n, per_page=per_page) for n in numbers)
         )
@@ -57,7 +60,7 @@ async def recount_lines(
     return mended
 
 
-def _add_up(files: Sequence[Mapping[str, Any]], pull_request: PullRequestItem) -> bool:
+def lines_add_up(files: Sequence[Mapping[str, Any]], pull_request: PullRequestItem) -> bool:
     """Whether the files have the lines that the pull request states, if it states them."""
     sums = [sum(file[name] for file in files) for name in ("additions", "deletions")]
     stated = [pull_request.additions, pull_request.deletions]

@@ -309,6 +309,9 @@ class TrackedRepository(models.Model):
         rows = rows.exclude(github_repo=full_name)
         known = self.team.pull_requests.filter(github_repo=full_name)
         rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
+        # Of a repository that had the new name before, and is no more.
+        numbers = list(rows.values_list("github_pr_number", flat=True))
+        known.filter(github_pr_number__in=numbers).update(github_pr_number=None)
         rows.update(github_repo=full_name)
         if self.team.repositories.named(full_name).exclude(pk=self.pk).exists():
             self.deactivate()

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from django.db import models
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
@@ -22,6 +22,9 @@ NEWS_PAUSE = timedelta(minutes=1)
 
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
 STUCK_AFTER = timedelta(minutes=10)
+
+#: How long nobody looks again for the number of a row; that takes a listing of the repository.
+UNLISTED_PAUSE = timedelta(days=1)
 
 
 class SyncStatus(models.TextChoices):
@@ -225,6 +228,10 @@ class PullRequest(models.Model):
         ]
         indexes = [
             models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync"),
+            # How webhooks name a pull request; names are compared in upper case.
+            models.Index(fields=["github_pr_id"], name="pull_request_github_id"),
+            models.Index(Upper("github_repo"), "github_pr_number", name="pull_request_number"),
+            models.Index(fields=["head_sha"], name="pull_request_head"),
             models.Index(
                 fields=["refetch_at"],
                 condition=models.Q(refetch_at__isnull=False),
@@ -266,8 +273,6 @@ class PullRequest(models.Model):
             self.completed_at = None
             if update_fields is not None:
                 update_fields = {*update_fields, "sync_status", "receipt", "completed_at"}
-            if update_fields is not None:
-                update_fields = {*update_fields, "sync_status", "receipt"}
         super().save(update_fields=update_fields, **options)
         if update_fields is None or "state" in update_fields:
             self._stored_state = self.state
@@ -282,7 +287,7 @@ class PullRequest(models.Model):
         """What changes before the next fetch: a row that was complete is looked at anew, whole."""
         if self.sync_status != SyncStatus.COMPLETE:
             return {}
-        return {"receipt": self._outdate_receipt(), "sync_attempts": 0}
+        return {"receipt": self._outdate_receipt(), "sync_attempts": 0, "refetch_at": None}
 
     def _outdate_receipt(self) -> dict[str, Any]:
         """Return the receipt with all that is known to be looked at again."""
@@ -339,7 +344,6 @@ class PullRequest(models.Model):
             sync_job_id=job_id,
             fetch_started_at=timezone.now(),
             heartbeat_at=None,
-            refetch_at=None,
             **changes,
         )
 
@@ -359,6 +363,19 @@ class PullRequest(models.Model):
             to=SyncStatus.QUEUED,
             rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
             sync_error=f"waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M:%S} UTC",
+        )
+
+    def mark_unlisted(self) -> bool:
+        """Note that GitHub lists no pull request of this id; the clock looks again in a day.
+
+        What was complete stays so.
+        """
+        is_complete = self.sync_status == SyncStatus.COMPLETE
+        return self._move(
+            to=SyncStatus.COMPLETE if is_complete else SyncStatus.FAILED,
+            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            sync_error="GitHub lists no pull request of this id in the repository.",
+            retry_at=timezone.now() + UNLISTED_PAUSE,
         )
 
     def mark_untracked(self) -> bool:

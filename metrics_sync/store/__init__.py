@@ -5,8 +5,10 @@ from metrics_sync.store.histories import measure_rows
 from metrics_sync.store.snapshots import (
     build_receipt,
     count_rows,
+    follow_rename,
     recall,
     save_missed_merges,
+    save_number,
     save_pull_request,
     save_snapshot,
 )
@@ -14,10 +16,12 @@ from metrics_sync.store.snapshots import (
 __all__ = [
     "build_receipt",
     "count_rows",
+    "follow_rename",
     "measure_rows",
     "recall",
     "record_delivery",
     "save_missed_merges",
+    "save_number",
     "save_pull_request",
     "save_snapshot",
 ]

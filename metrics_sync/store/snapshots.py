@@ -58,14 +58,44 @@ def save_pull_request(team: Team, item: PullRequestItem) -> PullRequest:
     Safe to repeat and in any order: news older than what the row holds changes nothing, and a
     merged pull request stays merged. A merge that the row did not know fires the signal.
     """
-    row, created = PullRequest.objects.select_for_update().get_or_create(
-        team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
-    )
+    rows = PullRequest.objects.select_for_update()
+    # GitHub's names ignore case: another spelling is no other repository.
+    of_id = rows.filter(team=team, github_pr_id=item.github_pr_id)
+    row, created = of_id.in_repositories([item.github_repo]).first(), False
+    if row is None:
+        row, created = rows.get_or_create(
+            team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+        )
     if created or _is_news(row, item):
+        if row.github_pr_number != item.github_pr_number:
+            _free_numbers(team, [item])
         accounts = save_accounts(team, [item.author])
         apply_pull_request(row, item, accounts=accounts)
         row.save()
     return row
+
+
+def save_number(row: PullRequest, number: int) -> None:
+    """Write the number of a row that was known only by its id; safe to repeat."""
+    rows = PullRequest.objects.filter(team=row.team, github_pr_number=number)
+    rows.in_repositories([row.github_repo]).exclude(pk=row.pk).update(github_pr_number=None)
+    row.github_pr_number = number
+    row.save(update_fields=["github_pr_number"])
+
+
+def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
+    """Take the numbers of these from rows that had them before.
+
+    GitHub gives a number again when a repository is deleted and made anew under its name. The
+    older row keeps what it has, and is known by its id alone.
+    """
+    ids: dict[int | None, int] = {item.github_pr_number: item.github_pr_id for item in items}
+    rows = PullRequest.objects.filter(team=team, github_pr_number__in=ids)
+    rows = rows.in_repositories({item.github_repo for item in items})
+    owners = rows.values_list("pk", "github_pr_number", "github_pr_id")
+    reused = [pk for pk, number, github_pr_id in owners if ids.get(number) != github_pr_id]
+    if reused:
+        PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None)
 
 
 def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
@@ -73,13 +103,16 @@ def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
 
     Safe to repeat: rows that are merged already stay as they are.
     """
+    if not items:
+        return 0
     ids = [item.github_pr_id for item in items]
     rows = PullRequest.objects.filter(team=team, github_pr_id__in=ids)
-    known = {(row.github_repo, row.github_pr_id): row for row in rows}
+    known = {(row.github_repo.lower(), row.github_pr_id): row for row in rows}
+    _free_numbers(team, items)
     accounts = save_accounts(team, (item.author for item in items))
     new, late = [], 0
     for item in items:
-        row = known.get((item.github_repo, item.github_pr_id))
+        row = known.get((item.github_repo.lower(), item.github_pr_id))
         if row is None:
             row = PullRequest(
                 team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
@@ -131,8 +164,7 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     Safe to repeat: rows are matched by GitHub's ids. One transaction: rows that GitHub no longer
     lists leave when the new ones come. A section that failed loses no row; what it did bring,
     from a list that does not agree with its counter, is added. The number of queries does not
-    depend on the number of items (SQLite splits long lists). A repository that GitHub calls by
-    another name now is renamed here, too.
+    depend on the number of items (SQLite splits long lists).
     Returns the names of the row's fields that were set.
     """
     accounts = save_accounts(row.team, _list_accounts(snapshot))
@@ -148,10 +180,21 @@ def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
     listed = None if reviews is None else reviews.items
     if listed is None or any(getattr(item, "state", "") == DISMISSED for item in listed):
         _recover_submitted_states(row)
-    if snapshot.moved_to:
-        for repository in row.team.repositories.named(row.github_repo):
-            repository.rename(snapshot.moved_to)
     return apply_pull_request(row, snapshot.pull_request, accounts=accounts)
+
+
+def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
+    """Rename the repository of a row to what GitHub calls it now; False if the row is gone.
+
+    It goes when the same pull request has a row of the new name already, which a webhook made
+    before anybody told of the new name. Safe to repeat.
+    """
+    if not snapshot.moved_to:
+        return True
+    for repository in row.team.repositories.named(row.github_repo):
+        repository.rename(snapshot.moved_to)
+        row.github_repo = snapshot.moved_to
+    return PullRequest.objects.filter(pk=row.pk).exists()
 
 
 def recall(row: PullRequest) -> PullRequestItem | None:

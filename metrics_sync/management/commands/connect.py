@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_slug
 
-from metrics_sync.connecting import Connection, check_access, save_connection
+from metrics_sync.connecting import Connection, check_access, check_others, save_connection
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.models.integrations import validate_full_name
 
@@ -69,9 +69,9 @@ class Command(BaseCommand):
             raise CommandError("; ".join(error.messages), returncode=2) from error
         try:
             item = check_access(options["repository"], token=token, api_url=api_url)
-            connection = save_connection(
-                item, team_slug=options["team"], token=token, api_url=api_url
-            )
+            asked = {"team_slug": options["team"], "token": token, "api_url": api_url}
+            check_others(item, **asked)
+            connection = save_connection(item, **asked)
         except MetricsSyncError as error:
             raise CommandError(f"{options['repository']}: {error}. Nothing was stored.") from error
         self._print(connection, options)

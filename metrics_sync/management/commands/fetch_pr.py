@@ -68,9 +68,8 @@ class Command(BaseCommand):
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
         receipt = Table("section", "stated", "stored", "result", title=f"{pull_request}")
         for section, entry in pull_request.receipt.items():
-            receipt.add_row(
-                section, _show(entry["stated"]), _show(entry["stored"]), entry["result"]
-            )
+            outcome = "; ".join(filter(None, [entry["result"], entry.get("reason")]))
+            receipt.add_row(section, _show(entry["stated"]), _show(entry["stored"]), outcome)
         measured = Table("metric", "value")
         for name, value in _read_metrics(pull_request).items():
             measured.add_row(name, _show(value))
