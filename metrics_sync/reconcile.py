@@ -218,7 +218,7 @@ def _take(finding: Finding, report: Report, *, inline: bool) -> None:
             report.requeued += 1
         else:
             report.skipped["taken by somebody else"] += 1
-    else:
+    elif _may_take(finding, report):
         result = fetch_now(pull_request, partial(Access.of, repository, is_bulk=True))
         report.requeued += 1
         errors = [result["error"]] if "error" in result else result["errors"]

@@ -155,3 +155,29 @@ def test_token_of_the_environment_is_taken_without_the_option(
     call_command("connect", REPOSITORY, "--team", "platform")
 
     assert "Connected acme/anvil (team platform)." in capsys.readouterr().out
+
+
+def test_token_that_cannot_read_the_owners_other_repositories_is_refused(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share it, and would fail from the next merge on."""
+    connect(capsys, monkeypatch)
+    sandbox.world.add_token(Token("ghp_narrow", repositories=frozenset({"acme/hammer"})))
+
+    with pytest.raises(CommandError, match=r"cannot read acme/anvil.*Nothing was stored"):
+        connect(capsys, monkeypatch, token="ghp_narrow", repository="acme/hammer")
+
+    assert IntegrationCredential.objects.get().access_token == DEFAULT_TOKEN
+    assert TrackedRepository.objects.count() == 1
+
+
+def test_repository_that_was_renamed_stays_one(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who missed the webhook of the rename connects it by its new name."""
+    connect(capsys, monkeypatch)
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammock")
+
+    connect(capsys, monkeypatch, repository="acme/hammock")
+
+    assert [row.full_name for row in TrackedRepository.objects.all()] == ["acme/hammock"]

@@ -11,6 +11,7 @@ from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
+from metrics_sync.snapshot import RateLimit
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -188,3 +189,69 @@ def test_token_that_may_not_read_webhooks_is_no_error(
     sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/hooks"))
 
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
+
+
+def test_refused_token_is_an_error_once(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """One token of five hundred repositories is one thing to mend."""
+    sandbox.world.add(make_recording("acme/hammer", 1))
+    TrackedRepositoryFactory(
+        full_name="acme/hammer", team=repository.team, integration=repository.integration
+    )
+    sandbox.world.revoke_token(DEFAULT_TOKEN)
+
+    result = discover_lost()
+
+    assert len(result["errors"]) == 1
+    assert "does not accept the token" in result["errors"][0]
+    assert len(sandbox.requests) == 1
+
+
+def test_merge_of_a_repository_made_anew_takes_the_number(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """The older row of that number would keep the new merge out for ever."""
+    look(repository)
+    older = PullRequest.objects.get()
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["id"] += 1
+
+    assert look(repository) == (1, "")
+
+    older.refresh_from_db()
+    assert (older.github_pr_number, PullRequest.objects.count()) == (None, 2)
+
+
+def test_failed_deliveries_to_the_shared_endpoint_are_sent_again(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Some installations have one webhook for all teams."""
+    shared = sandbox.world.add_hook(
+        "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
+    )
+    send(sandbox, shared, "one")
+
+    assert [count for _, count, _ in recover([repository])] == [1]
+
+
+def test_enterprise_servers_keep_deliveries_longer(
+    sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
+) -> None:
+    """They have seven days of them."""
+    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    send(sandbox, hook, "six days old", hours_ago=6 * 24)
+
+    assert [count for _, count, _ in recover([repository])] == [1]
+
+
+def test_discovery_leaves_the_reserve(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """A look for lost merges must not cost the next merge its requests."""
+    credential = repository.integration.credential
+    credential.settle_lease(0, stated=RateLimit(5000, 1005, timezone.now() + timedelta(hours=1)))
+
+    _, error = look(repository)
+
+    assert ("reserve" in error, sandbox.requests) == (True, [])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from metrics_sync.lookup import find_access, get_pull_request
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from tests.conftest import MANAGE
@@ -133,3 +134,13 @@ def test_the_three_likeliest_mistakes_are_one_clear_line(
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.strip().splitlines()
     assert message in line
+
+
+def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
+    """Killed in the middle, it would be found by nobody if it looked open."""
+    team, access = find_access(REPOSITORY)
+
+    row, requests = get_pull_request(team, access, REPOSITORY.upper(), 7)
+
+    assert (row.state, row.sync_status, requests) == ("merged", "pending", 1)
+    assert row.github_repo == REPOSITORY

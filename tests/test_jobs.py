@@ -554,3 +554,63 @@ def _fetch_in_thread(pk: int) -> None:
         fetch_pr_complete_data(pk)
     finally:
         connection.close()
+
+
+def test_number_of_another_pull_request_brings_none_of_its_data(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A repository made anew gives its numbers again."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["id"] += 1
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (pull_request.sync_status, pull_request.github_pr_number) == ("failed", None)
+    assert "another pull request" in pull_request.sync_error
+    assert not pull_request.commits.exists()
+
+
+def test_pull_request_known_under_both_names_keeps_the_row_of_the_new_one(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """The webhook of the rename was lost, and a later one already used the new name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+    newer = PullRequestFactory(
+        team=repository.team,
+        github_repo="acme/hammer",
+        github_pr_id=pull_request.github_pr_id,
+        github_pr_number=7,
+    )
+
+    result = fetch_pr_complete_data(pull_request.pk)
+
+    repository.refresh_from_db()
+    assert ("new name" in result["error"], repository.full_name) == (True, "acme/hammer")
+    assert list(PullRequest.objects.all()) == [newer]
+
+
+def test_news_of_a_row_that_waits_makes_another_look(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Sections that an earlier try brought are not asked for again by the next."""
+    fault = break_section(sandbox, "/files")
+    fetch_pr_complete_data(pull_request.pk)
+    fault.times = 0
+    PullRequest.objects.note_news()
+    news = PullRequest.objects.get().refetch_at
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    row = PullRequest.objects.get()
+    assert (row.sync_status, row.refetch_at) == ("complete", news)
+
+
+def test_look_that_news_asked_for_is_made_once(pull_request: PullRequest) -> None:
+    """Else a pull request that was looked at would be due again at once, for ever."""
+    fetch_pr_complete_data(pull_request.pk)
+    PullRequest.objects.update(refetch_at=timezone.now() - timedelta(minutes=1))
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert not PullRequest.objects.outdated(timezone.now()).exists()

@@ -13,7 +13,14 @@ from rq import Queue
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue_due
-from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    SandboxServer,
+    Token,
+    make_recording,
+)
 from metrics_sync.snapshot import RateLimit
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
@@ -281,3 +288,63 @@ def test_table_shows_each_reason(
     printed = capsys.readouterr().out
     assert all(reason in printed for reason in Reason)
     assert "Would queue 1, about 9 requests" in printed
+
+
+def test_row_has_one_reason(repository: TrackedRepository) -> None:
+    """A failed row without a number would be queued, and counted, twice."""
+    row = add(repository, sync_status="failed", github_pr_number=None)
+
+    assert find() == [(row, "failed")]
+
+
+def test_row_that_github_does_not_list_is_looked_for_again_in_a_day(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Each look lists the whole repository, and the clock runs every five minutes."""
+    sandbox.world.add(make_recording(REPOSITORY, 7))
+    add(repository, sync_status="pending", github_pr_number=None)
+
+    first, second = requeue_due(), requeue_due()
+
+    row = PullRequest.objects.get()
+    assert ("lists no pull request" in first["errors"][0], second["errors"]) == (True, [])
+    assert (row.sync_status, "lists no pull request" in row.sync_error) == ("failed", True)
+
+
+def test_number_is_found_for_the_row_that_has_the_id(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Another row may hold the number of a repository that is no more."""
+    recording = sandbox.world.add(make_recording(REPOSITORY, 7))
+    values = {"github_pr_id": recording.pull["id"], "github_pr_number": None}
+    row = add(repository, sync_status="failed", **values)
+    older = add(repository, sync_status="complete", github_pr_number=7)
+
+    requeue_due()
+
+    row.refresh_from_db()
+    older.refresh_from_db()
+    assert (row.github_pr_number, older.github_pr_number) == (7, None)
+    assert row.sync_status == "queued"
+
+
+def test_inline_fetch_stops_where_the_reserve_begins(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is complete must not become partial for want of a budget."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=50))
+    rows = [add_due(sandbox, repository, number) for number in range(1, 6)]
+
+    printed = run(capsys, "--inline")
+
+    statuses = [PullRequest.objects.get(pk=row.pk).sync_status for row in rows]
+    assert set(statuses) == {"complete"}
+    assert printed["skipped"] == {"rate limit kept for merges": 1}
+    assert {request.status for request in sandbox.requests} == {200}
+
+
+def add_due(sandbox: SandboxServer, repository: TrackedRepository, number: int) -> PullRequest:
+    """Make a complete row whose next look is due."""
+    recording = sandbox.world.add(make_recording(REPOSITORY, number))
+    values = {"github_pr_id": recording.pull["id"], "github_pr_number": number}
+    return add(repository, sync_status="complete", refetch_at=timezone.now(), **values)

@@ -628,3 +628,40 @@ def test_known_merge_is_not_missed(row: PullRequest, recording: Recording) -> No
 def test_same_merge_in_another_team_is_missed(row: PullRequest, recording: Recording) -> None:
     """Each team has its own rows."""
     assert store.save_missed_merges(TeamFactory(), [read_item(recording)]) == 1
+
+
+def test_other_spelling_of_a_repository_is_the_same_one(repository: TrackedRepository) -> None:
+    """GitHub's names ignore case, and people change it."""
+    recording = make_recording(REPOSITORY, 7)
+    record(make_event(recording, "opened", merged_at=None, state="open"), guid="one")
+    payload = make_event(recording)
+    payload["repository"]["full_name"] = "Acme/Anvil"
+
+    record(payload, guid="two")
+
+    assert [row.state for row in PullRequest.objects.all()] == ["merged"]
+
+
+def test_number_given_again_goes_to_the_newer_pull_request(repository: TrackedRepository) -> None:
+    """A repository was deleted and made anew; both have a first pull request."""
+    record(make_event(make_recording(REPOSITORY, 7)), guid="one")
+
+    row = record(make_event(make_recording(REPOSITORY, 7), id=2**40), guid="two")
+
+    numbers = dict(PullRequest.objects.values_list("github_pr_id", "github_pr_number"))
+    assert (row.status, len(numbers), numbers[2**40]) == ("processed", 2, 7)
+
+
+def test_renaming_onto_a_former_repository_frees_its_numbers(
+    repository: TrackedRepository,
+) -> None:
+    """Another repository had the new name before, with numbers of its own."""
+    former = PullRequestFactory(team=repository.team, github_repo="acme/hammer", github_pr_number=7)
+    row = PullRequestFactory(team=repository.team, github_repo=REPOSITORY, github_pr_number=7)
+
+    repository.rename("acme/hammer")
+
+    row.refresh_from_db()
+    former.refresh_from_db()
+    assert (row.github_repo, row.github_pr_number) == ("acme/hammer", 7)
+    assert former.github_pr_number is None
