@@ -29,7 +29,7 @@ from metrics_sync.github import (
     fetch_repository,
     fetch_snapshot,
 )
-from metrics_sync.github.fetch import LISTED_IN
+from metrics_sync.github.fetch import LISTED_IN, UNCOUNTED_LINES
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -227,6 +227,25 @@ def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
     assert rate_limit.remaining == 5000 - 9
 
 
+def test_review_behind_a_full_page_is_seen(sandbox: SandboxServer, ask: Ask, fetch: Fetch) -> None:
+    """The full page does not change when one more is added, and reviews have no counter."""
+    add_reviews(sandbox, 100 - len(sandbox.world.recording(REPOSITORY, 7).reviews))
+    first = fetch()
+    entry = {"result": OUTDATED, "stated": None, "stored": 100}
+    known = Known({Section.REVIEWS: entry}, first.etags, first.pull_request)
+    add_reviews(sandbox, 1)
+
+    again = ask(partial(look, known=known))
+
+    assert len(again.sections[Section.REVIEWS].items) == 101
+
+
+def add_reviews(sandbox: SandboxServer, count: int) -> None:
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        last = recording.reviews[-1]
+        recording.reviews += [{**last, "id": last["id"] + n} for n in range(1, count + 1)]
+
+
 # What proves that a list is whole.
 
 
@@ -269,6 +288,19 @@ def test_lines_that_github_left_uncounted_are_asked_for_again(
 
     lines = [(item["filename"], item["additions"], item["deletions"]) for item in recording.files]
     assert [(item.filename, item.additions, item.deletions) for item in items] == lines
+
+
+def test_small_pages_are_bounded_and_what_is_missing_is_said(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """One enormous pull request must not eat the budget of an hour."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=1200, lines_per_file=3000))
+
+    result = fetch().sections[Section.FILES]
+
+    small = [request for request in sandbox.requests if "per_page=10&" in f"{request.query}&"]
+    assert (result.result, result.reason) == (VERIFIED, UNCOUNTED_LINES)
+    assert len(small) == 100
 
 
 @pytest.mark.parametrize(
