@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_rq",
+    "ninja",
     "metrics_sync",
 ]
 MIDDLEWARE = [
@@ -225,6 +226,11 @@ UNFOLD = {
                         "title": "Credentials",
                         "icon": "key",
                         "link": reverse_lazy("admin:metrics_sync_integrationcredential_changelist"),
+                    },
+                    {
+                        "title": "API tokens",
+                        "icon": "api",
+                        "link": reverse_lazy("admin:metrics_sync_apitoken_changelist"),
                     },
                 ],
             },

@@ -43,6 +43,23 @@ class TeamMemberFactory(DjangoModelFactory):
     login = factory.Sequence(lambda n: f"octocat-{n}")
 
 
+class ApiTokenFactory(DjangoModelFactory):
+    """The row has its token, which is not stored, as `row.token`."""
+
+    class Meta:
+        model = models.ApiToken
+
+    team = factory.SubFactory(TeamFactory)
+    name = factory.Sequence(lambda n: f"charts {n}")
+
+    @classmethod
+    def _create(cls, model_class: type[models.ApiToken], *args: Any, **values: Any) -> Any:
+        row: Any = model_class(**values)
+        row.token = row.draw_token()
+        row.save()
+        return row
+
+
 class IntegrationCredentialFactory(DjangoModelFactory):
     class Meta:
         model = models.IntegrationCredential

@@ -1,5 +1,6 @@
 """The admin: what is shown to whom, what may be changed, and secrets that never come out."""
 
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ def make_rows(word: str) -> dict[type[Model], Any]:
     rows = [
         team, repository, repository.integration, repository.integration.credential, pull_request,
         factories.TeamMemberFactory(team=team, login=f"{word}-mona"),
+        factories.ApiTokenFactory(team=team, name=f"charts {word}"),
         factories.CommitFactory(message=f"Heat {word}", **mine),
         factories.PRFileFactory(filename=f"{word}.py", **mine),
         factories.PRCheckRunFactory(name=f"test {word}", **mine),
@@ -592,3 +594,45 @@ def test_user_who_is_not_staff_sees_nothing(client: Client, rows: dict[type[Mode
     client.force_login(user)
 
     assert client.get(url_of(PullRequest, "changelist")).status_code == 302
+
+
+def test_api_token_is_shown_once(admin_client: Client, rows: dict[type[Model], Any]) -> None:
+    """Whoever made it copies it; whoever comes later finds nothing to copy."""
+    data = {"team": rows[Team].pk, "name": "weekly report"}
+
+    response = admin_client.post(url_of(models.ApiToken, "add"), data, follow=True)
+
+    shown = re.findall(r"msync_[\w-]{43}", response.content.decode())
+    row = models.ApiToken.objects.get(name="weekly report")
+    assert [models.ApiToken.objects.of(token).get() for token in shown] == [row]
+    for page in (url_of(models.ApiToken, "changelist"), url_of(models.ApiToken, "change", row.pk)):
+        assert shown[0] not in read(admin_client, page)
+        assert row.token_hash not in read(admin_client, page)
+
+
+def test_saving_an_api_token_keeps_what_it_is(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """A better name must not lock out the program that uses it."""
+    row = rows[models.ApiToken]
+
+    admin_client.post(url_of(models.ApiToken, "change", row.pk), {"name": "better"})
+
+    assert models.ApiToken.objects.of(row.token).get().name == "better"
+
+
+def test_member_revokes_api_tokens_of_own_teams_only(
+    member_client: Client,
+    member: User,
+    rows: dict[type[Model], Any],
+    foreign_rows: dict[type[Model], Any],
+) -> None:
+    """A leaked token is ended by those whom it concerns, with one click."""
+    allow(member, "change_apitoken")
+    mine, foreign = rows[models.ApiToken], foreign_rows[models.ApiToken]
+    data = {"action": "revoke", "_selected_action": [mine.pk, foreign.pk]}
+
+    member_client.post(url_of(models.ApiToken, "changelist"), data)
+
+    states = {row.pk: row.state for row in models.ApiToken.objects.all()}
+    assert states == {mine.pk: "revoked", foreign.pk: "usable"}

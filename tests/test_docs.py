@@ -1,16 +1,26 @@
-"""What docs/metrics.md says, and what the code does."""
+"""What the pages in docs/ say, and what the code does."""
 
 import json
 import re
+import shlex
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pytest
 from django.conf import settings
+from django.test import Client
+from django.utils import timezone
 
 from metrics_sync.metrics import METRICS_VERSION, Metrics, measure
+from metrics_sync.models import PullRequest
+from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedRepositoryFactory
 from tests.histories import tell
 
 ROOT: Path = settings.BASE_DIR
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+CALLS = re.findall(r"^\$ (curl .*)\n((?:.*\n)+?)```", API, re.MULTILINE)
 
 
 def read_block(language: str) -> str:
@@ -33,3 +43,42 @@ def test_every_metric_is_explained() -> None:
 
     assert documented == set(Metrics.__slots__) - {"provenance"}
     assert f"now {METRICS_VERSION})" in METRICS
+
+
+@pytest.mark.parametrize(("command", "answer"), CALLS)
+@pytest.mark.django_db
+def test_calls_of_the_api_are_answered_as_shown(client: Client, command: str, answer: str) -> None:
+    """The first thing that anybody does with an API is to paste an example."""
+    repository = TrackedRepositoryFactory(full_name="acme/anvil")
+    PullRequestFactory(merged=True, team=repository.team, github_pr_number=7)
+    merged_at = timezone.now() - timedelta(hours=1)
+    PullRequest.objects.update(
+        sync_status="complete",
+        merged_at=merged_at,
+        completed_at=merged_at + timedelta(seconds=20),
+        review_rounds=2,
+        avg_fix_response_hours="1.25",
+        commits_after_first_review=3,
+        total_comments=8,
+    )
+    token = ApiTokenFactory(team=repository.team).token
+
+    _, _, header, url = shlex.split(command.replace("$TOKEN", token))
+    parts = urlsplit(url)
+    headers = dict([header.split(": ")])
+    response = client.get(f"{parts.path}?{parts.query}", headers=headers)
+
+    assert response.json() == json.loads(answer)
+
+
+def test_every_address_of_the_api_is_in_its_page(client: Client) -> None:
+    """What is not written down is found by nobody."""
+    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    one = "/api/v1/pull-requests/{owner}/{name}/{number}"
+    lists = {path.removeprefix(f"{one}/") for path in paths if path.startswith(f"{one}/")}
+    documented = set(re.findall(r"^\| `(/\S+)`", API, re.MULTILINE))
+
+    assert documented == {path for path in paths if not path.startswith(f"{one}/")} | {
+        f"{one}/{{list}}"
+    }
+    assert lists <= set(re.findall(r"`([a-z-]+)`", API))

@@ -63,7 +63,9 @@ def test_every_target_of_make_that_it_names_exists() -> None:
     assert {"demo", "test"} <= targets
 
 
-@pytest.mark.parametrize("path", ["/", "/admin/", "/django-rq/", "/healthz", "/readyz"])
+@pytest.mark.parametrize(
+    "path", ["/", "/admin/", "/django-rq/", "/api/v1/docs", "/healthz", "/readyz"]
+)
 def test_every_address_leads_somewhere(path: str) -> None:
     """Addresses are bookmarked, and configured at load balancers."""
     assert f"`{path}`" in README

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from metrics_sync.admin import accounts, children, integrations, pull_requests, records  # noqa: F401
+from metrics_sync.admin import accounts, children, integrations, pull_requests, records, tokens  # noqa: F401
 from metrics_sync.admin.scoping import may_see_queues
 from metrics_sync.admin.summary import add_dashboard_context
 

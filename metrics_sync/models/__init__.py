@@ -17,8 +17,10 @@ from metrics_sync.models.integrations import (
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import FetchRun, WebhookDelivery
 from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.models.tokens import ApiToken
 
 __all__ = [
+    "ApiToken",
     "Commit",
     "FetchRun",
     "GitHubIntegration",

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, OuterRef, Subquery, Value
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from metrics_sync.models import (
@@ -294,6 +294,12 @@ def save_review(row: PullRequest, item: ReviewItem) -> None:
         github_review_id=values.pop("github_review_id"),
         defaults={"team": row.team, **values},
     )
+
+
+def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
+    """Return the stored rows of a section."""
+    rows: QuerySet[Any] = MODELS[section].objects.filter(pull_request=row)
+    return rows.filter(**KINDS.get(section, {}))
 
 
 def count_rows(row: PullRequest) -> dict[Section, int]:

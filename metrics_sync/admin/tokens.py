@@ -1,0 +1,44 @@
+"""API tokens: made here, shown once, and revoked."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from metrics_sync.admin.integrations import OwnedAdmin
+from metrics_sync.admin.labels import show_label
+from metrics_sync.models import ApiToken
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(OwnedAdmin, ModelAdmin):
+    hidden = ("token_hash",)
+    list_display = ["name", "team", "shown", "state", "last_used_at", "expires_at"]
+    search_fields = ["name", "prefix"]
+    readonly_fields = ["shown", "state", "created_at", "last_used_at", "revoked_at"]
+    fields = [
+        "team", "name", "expires_at", ("shown", "state"), ("created_at", "last_used_at"),
+        "revoked_at",
+    ]  # fmt: skip
+    actions = ["revoke"]
+
+    @admin.display(description="token", ordering="prefix")
+    def shown(self, row: ApiToken) -> str:
+        return f"{row.prefix}…" if row.pk else "Shown once, when it is saved."
+
+    @admin.display(description="state")
+    def state(self, row: ApiToken) -> str:
+        return show_label(row.state if row.pk else "")
+
+    @admin.action(description="Revoke", permissions=["change"])
+    def revoke(self, request: HttpRequest, rows: QuerySet[ApiToken]) -> None:
+        count = ApiToken.objects.filter(pk__in=rows.values("pk")).revoke()
+        messages.success(request, f"Revoked: {count}.")
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: Any) -> None:
+        if not change:
+            token = obj.draw_token()
+            messages.warning(request, f"The token, which is shown only now: {token}")
+        super().save_model(request, obj, form, change)

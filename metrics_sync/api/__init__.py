@@ -1,0 +1,56 @@
+"""The read-only JSON API: one team's numbers, for programs that show its token."""
+
+from django.apps import apps
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI, Swagger
+from ninja.errors import HttpError, ValidationError
+
+from metrics_sync.api import pull_requests, repositories, summary
+from metrics_sync.api.tokens import MissingTokenError, TeamToken
+
+__all__ = ["api"]
+
+api = NinjaAPI(
+    title="metrics_sync",
+    version="1",
+    urls_namespace="metrics_sync:api",
+    description=(
+        "What one team knows of its merged pull requests. Read-only. Unknown is null, never 0; "
+        "times are in UTC, hours have two decimals. docs/metrics.md explains each metric."
+    ),
+    auth=TeamToken(),
+    # Without the app `ninja` the page would load its scripts from another host.
+    docs_url="/docs" if apps.is_installed("ninja") else None,
+    # Swagger UI would send the address of the document to a validator at another host.
+    docs=Swagger(settings={"validatorUrl": None}),
+)
+api.add_router("/summary", summary.router)
+api.add_router("/repositories", repositories.router)
+api.add_router("/pull-requests", pull_requests.router)
+
+
+@api.exception_handler(MissingTokenError)
+def refuse_token(request: HttpRequest, error: MissingTokenError) -> HttpResponse:
+    """Say what is wrong with the token, in the header too.
+
+    https://datatracker.ietf.org/doc/html/rfc6750#section-3
+    """
+    answer = _answer(request, 401, str(error))
+    answer["WWW-Authenticate"] = error.challenge
+    return answer
+
+
+@api.exception_handler(ValidationError)
+def refuse_parameters(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """Name each parameter that is wrong, and why."""
+    reasons = [f"{reason['loc'][-1]}: {reason['msg']}" for reason in error.errors]
+    return _answer(request, 422, "; ".join(reasons))
+
+
+@api.exception_handler(HttpError)
+def refuse(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return _answer(request, error.status_code, str(error))
+
+
+def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    return api.create_response(request, {"message": message}, status=status)
