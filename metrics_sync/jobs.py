@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 from rq import Retry, get_current_job
@@ -21,6 +22,7 @@ from rq.job import Job
 
 from metrics_sync import store
 from metrics_sync.access import Access
+from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
@@ -36,8 +38,8 @@ from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, Section, Snapshot, is_k
 logger = logging.getLogger(__name__)
 
 #: The queues: merges, which workers take first, and everything that can wait.
-MERGES = "pr-data"
-BULK = "pr-data-bulk"
+MERGES: str = getattr(settings, "METRICS_SYNC_QUEUE", "pr-data")
+BULK: str = getattr(settings, "METRICS_SYNC_BULK_QUEUE", "pr-data-bulk")
 
 #: How often a long fetch says that it is alive.
 HEARTBEAT_SECONDS = 30
@@ -241,6 +243,8 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
             requests_made=outcome.requests_made,
         )
         return
+    was_merged = pull_request.state == PullRequest.State.MERGED
+    was_complete = pull_request.completed_at is not None
     changes: dict[str, Any] = {}
     if outcome.snapshot is not None:
         names = store.save_snapshot(pull_request, outcome.snapshot)
@@ -276,7 +280,19 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
             pull_request.mark_waiting(job_id=run.job_id, **changes)
         else:
             pull_request.mark_failed(job_id=run.job_id, **changes)
+    _announce_progress(pull_request, status, was_merged=was_merged, was_complete=was_complete)
     logger.info("Fetched %s: %s, %s requests", pull_request, status, run.requests_made)
+
+
+def _announce_progress(
+    pull_request: PullRequest, status: FetchRun.Status, *, was_merged: bool, was_complete: bool
+) -> None:
+    if pull_request.state != PullRequest.State.MERGED:
+        return
+    if not was_merged:
+        announce(pull_request_merged, pull_request)
+    if status == FetchRun.Status.COMPLETE and not (was_merged and was_complete):
+        announce(pull_request_completed, pull_request)
 
 
 def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:

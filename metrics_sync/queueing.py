@@ -67,7 +67,9 @@ def enqueue_merge(pull_request: PullRequest) -> None:
 
 def _get_queue(name: str) -> Queue:
     """Return a queue whose connection gives up at once: a webhook's answer must not wait."""
-    queue = django_rq.get_queue(name)
+    # At once, whatever the project's COMMIT_MODE: it is called after the commit, and must see a
+    # dead Redis to hand the row back.
+    queue = django_rq.get_queue(name, commit_mode="auto")
     queue.connection.set_retry(RedisRetry(NoBackoff(), 0))
     return queue
 

@@ -178,7 +178,7 @@ def choose(
 def requeue(
     findings: Collection[Finding], report: Report, *, inline: bool = False
 ) -> Iterator[Finding]:
-    """Queue the findings on `pr-data-bulk`, or fetch them here (`inline`), yielding each as done.
+    """Queue the findings on the bulk queue, or fetch them here (`inline`), yielding each as done.
 
     Counts into `report` as it goes. Rows without a number get theirs first. Of two processes
     that try the same row, one wins. Stops at the first sign of Redis being down, and says so.

@@ -1,4 +1,4 @@
-"""Queues the fetch of a pull request when it merges."""
+"""Queues the fetch of a pull request when it merges; other apps find our own signals here."""
 
 from collections.abc import Collection
 from functools import partial
@@ -8,8 +8,11 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
+from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.models import PullRequest
 from metrics_sync.queueing import enqueue_merge
+
+__all__ = ["enqueue_merged", "pull_request_completed", "pull_request_merged"]
 
 
 @receiver(post_save, sender=PullRequest)
@@ -19,3 +22,4 @@ def enqueue_merged(
     """Queue a pull request on the transition to merged, once it is committed."""
     if instance.is_new_merge(update_fields) and not raw:
         transaction.on_commit(partial(enqueue_merge, instance))
+        announce(pull_request_merged, instance)

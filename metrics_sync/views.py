@@ -56,8 +56,9 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         return _answer(400, "Content-Length is not a number.")
-    if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return _answer(413, "A delivery has at most 25 MiB.")
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if limit is not None and length > limit:
+        return _answer(413, f"A delivery has at most {limit / 2**20:.3g} MiB.")
     try:
         integration = GitHubIntegration.objects.get(uuid=uuid) if uuid else None
         secret = integration.webhook_secret if integration else settings.GITHUB_WEBHOOK_SECRET

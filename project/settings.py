@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "django_rq",
     "ninja",
     "metrics_sync",
+    "project",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -106,8 +107,7 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Queues. Jobs are put on Redis by `metrics_sync.queueing` itself after the commit (it must see
-# a dead Redis to hand the row back), so django-rq is told to enqueue at once.
+# Queues
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 # A Redis that is stuck must not hold up a webhook's answer; workers set longer times themselves.
 _timeouts = urlencode({"socket_connect_timeout": 1, "socket_timeout": 2})
@@ -117,7 +117,7 @@ _queue = {
     "DEFAULT_RESULT_TTL": 3600,
 }
 RQ_QUEUES = {"pr-data": _queue, "pr-data-bulk": _queue}
-RQ = {"COMMIT_MODE": "auto", "WORKER_CLASS": "metrics_sync.workers.FetchWorker"}
+RQ = {"WORKER_CLASS": "metrics_sync.workers.FetchWorker"}
 RQ_SHOW_ADMIN_LINK = False
 
 # GitHub

@@ -153,7 +153,7 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
     commands = [
         [*web, "--threads", "4", "--no-control-socket"],
         [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "2"],
-        [*MANAGE, "rqcron", "project.cron"],
+        [*MANAGE, "rqcron", "metrics_sync.cron"],
     ]
     processes = [
         psutil.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.BASE_DIR)

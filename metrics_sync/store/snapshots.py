@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
+from metrics_sync.announcing import announce, pull_request_merged
 from metrics_sync.models import (
     Commit,
     PRCheckRun,
@@ -110,7 +111,7 @@ def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
     known = {(row.github_repo.lower(), row.github_pr_id): row for row in rows}
     _free_numbers(team, items)
     accounts = save_accounts(team, (item.author for item in items))
-    new, late = [], 0
+    new, merged = [], []
     for item in items:
         row = known.get((item.github_repo.lower(), item.github_pr_id))
         if row is None:
@@ -122,9 +123,13 @@ def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
             new.append(row)
         elif row.state != PullRequest.State.MERGED:
             names = apply_pull_request(row, item, accounts=accounts)
-            late += row.mark_merged_late(**{name: getattr(row, name) for name in names})
+            if row.mark_merged_late(**{name: getattr(row, name) for name in names}):
+                merged.append(row)
     PullRequest.objects.bulk_create(new, ignore_conflicts=True)
-    return len(new) + late
+    merged += rows.filter(github_pr_id__in=[row.github_pr_id for row in new])
+    for row in merged:
+        announce(pull_request_merged, row)
+    return len(merged)
 
 
 def _is_news(row: PullRequest, item: PullRequestItem) -> bool:
