@@ -56,12 +56,10 @@ def check_queues(**options: Any) -> list[CheckMessage]:
 def check_apps(**options: Any) -> list[CheckMessage]:
     """The pages of the admin are made of the theme's templates, which Django must find first."""
     installed = [config.name for config in apps.get_app_configs()]
-    needed = ["django_rq"]
-    if "django.contrib.admin" in installed:
-        needed += ["unfold", "unfold.contrib.filters"]
+    needed = ["django_rq", "unfold", "unfold.contrib.filters", "django.contrib.admin"]
     if missing := [name for name in needed if name not in installed]:
         return [Error(f"INSTALLED_APPS needs {', '.join(missing)}.", id="metrics_sync.E103")]
-    if "unfold" in needed and installed.index("unfold") > installed.index("django.contrib.admin"):
+    if installed.index("unfold") > installed.index("django.contrib.admin"):
         message = "In INSTALLED_APPS, unfold must stand before django.contrib.admin."
         return [Error(message, id="metrics_sync.E104")]
     return []

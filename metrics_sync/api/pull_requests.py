@@ -1,16 +1,15 @@
 """Pull requests, one of them whole, and its lists."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Path, Query, Router, Schema
+from ninja import Query, Router, Schema
 from ninja.errors import HttpError
-from pydantic import AfterValidator
 
 from metrics_sync.api import schemas
 from metrics_sync.api.paging import Cursor, Limit, Page, take_page
+from metrics_sync.api.parameters import FullName, Moment, Name, Number
 from metrics_sync.api.tokens import get_team
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
@@ -19,19 +18,6 @@ from metrics_sync.store import list_rows
 
 router = Router(tags=["pull requests"])
 
-
-def read_moment(moment: datetime) -> datetime:
-    """Return a moment in UTC, which is also what one without an offset is in."""
-    try:
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError as error:
-        raise ValueError("there is no such moment") from error
-
-
-NAME = r"^[A-Za-z0-9_.-]+$"
-Moment: TypeAlias = Annotated[datetime, AfterValidator(read_moment)]
-Name: TypeAlias = Annotated[str, Path(pattern=NAME)]
-Number: TypeAlias = Annotated[int, Path(ge=1, lt=2**31)]
 
 WRONG = {401: schemas.Error, 422: schemas.Error}
 WRONG_OR_MISSING = {**WRONG, 404: schemas.Error}
@@ -52,7 +38,7 @@ LISTS: dict[Section, type[Schema]] = {
 class Filters(Schema):
     """Which merged pull requests to list; what is left out means all of them."""
 
-    repository: Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = None
+    repository: FullName | None = None
     since: Annotated[Moment, Query(description="Merged at this moment or later.")] | None = None
     until: Annotated[Moment, Query(description="Merged before this moment.")] | None = None
     sync_status: SyncStatus | None = None
