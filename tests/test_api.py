@@ -323,6 +323,16 @@ def test_token_that_is_not_good_opens_no_door(
     assert ApiToken.objects.get().last_used_at is None
 
 
+@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.usefixtures("pull_request")
+def test_parameter_that_does_not_exist_is_refused(ask: Callable[..., Any], path: str) -> None:
+    """Who mistypes a filter must not take all rows for the filtered ones."""
+    response = ask(path, repo="acme/anvil")
+
+    assert response.status_code == 422
+    assert response.json()["message"] == "repo: there is no such parameter here"
+
+
 @pytest.mark.parametrize(
     ("path", "query", "named"),
     [
@@ -342,7 +352,7 @@ def test_token_that_is_not_good_opens_no_door(
 def test_question_that_makes_no_sense_is_refused(
     ask: Callable[..., Any], path: str, query: dict[str, Any], named: str
 ) -> None:
-    """Who mistypes a filter must not take all rows for the filtered ones."""
+    """The answer says which part of the question it did not understand."""
     response = ask(ROOT + path, **query)
 
     assert response.status_code == 422

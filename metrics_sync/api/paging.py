@@ -1,5 +1,6 @@
 """Pages that give each row once, however many rows arrive while somebody reads on."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -9,6 +10,8 @@ from django.http import HttpRequest
 from ninja import Query, Schema
 from ninja.errors import HttpError
 from pydantic import Field
+
+from metrics_sync.api.parameters import check_names
 
 Item = TypeVar("Item")
 
@@ -24,14 +27,22 @@ class Page(Schema, Generic[Item]):
 
 
 def take_page(
-    request: HttpRequest, rows: QuerySet[Any], *, order: tuple[str, ...], limit: int, cursor: str
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    *,
+    order: tuple[str, ...],
+    limit: int,
+    cursor: str,
+    filters: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return one page of `rows`, in one query.
+    """Return one page of `rows`, in one query. `filters` are the parameters that chose them.
 
     `order` names fields that together are unique and never change, all of them with a minus
     sign or none. The cursor holds their values in the last row of a page, signed, and belongs
-    to one list. Raises HttpError 422 for a cursor that is not of this list.
+    to one list. Raises HttpError 422 for a cursor that is not of this list, and for a parameter
+    that does not exist.
     """
+    check_names(request, {"limit", "cursor", *filters})
     rows = rows.order_by(*order)
     salt = f"metrics_sync.api {request.path}"
     if cursor:

@@ -1,9 +1,12 @@
 """What may be asked: each parameter refuses what makes no sense."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
+from django.http import HttpRequest
 from ninja import Path, Query
+from ninja.errors import HttpError
 from pydantic import AfterValidator
 
 
@@ -13,6 +16,13 @@ def read_moment(moment: datetime) -> datetime:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError as error:
         raise ValueError("there is no such moment") from error
+
+
+def check_names(request: HttpRequest, known: Collection[str]) -> None:
+    """Raise HttpError 422 for a parameter that does not exist: it must not pass for a filter."""
+    for name in request.GET:
+        if name not in known:
+            raise HttpError(422, f"{name}: there is no such parameter here")
 
 
 NAME = r"[A-Za-z0-9_.-]+"

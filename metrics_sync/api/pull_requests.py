@@ -9,7 +9,7 @@ from ninja.errors import HttpError
 
 from metrics_sync.api import schemas
 from metrics_sync.api.paging import Cursor, Limit, Page, take_page
-from metrics_sync.api.parameters import FullName, Moment, Name, Number
+from metrics_sync.api.parameters import FullName, Moment, Name, Number, check_names
 from metrics_sync.api.tokens import get_team
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
@@ -60,7 +60,14 @@ def list_pull_requests(
     """List merged pull requests, the newest merge first."""
     rows = PullRequest.objects.merged().filter(team=get_team(request))
     rows = filters.apply(rows).defer("receipt", "etags", "provenance")
-    return take_page(request, rows, order=("-merged_at", "-pk"), limit=limit, cursor=cursor)
+    return take_page(
+        request,
+        rows,
+        order=("-merged_at", "-pk"),
+        limit=limit,
+        cursor=cursor,
+        filters=Filters.model_fields,
+    )
 
 
 @router.get(
@@ -68,6 +75,7 @@ def list_pull_requests(
 )
 def read_pull_request(request: HttpRequest, owner: Name, name: Name, number: Number) -> PullRequest:
     """Read one pull request, merged or not, with receipt, provenance and counts."""
+    check_names(request, ())
     return _find(request, owner, name, number)
 
 

@@ -8,6 +8,7 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from metrics_sync.api import schemas
+from metrics_sync.api.parameters import check_names
 from metrics_sync.api.schemas import Seconds, Share
 from metrics_sync.api.tokens import get_team
 from metrics_sync.dashboard import summarise
@@ -32,9 +33,10 @@ class Summary(Schema):
     averages: dict[str, float | None] = Field(description="The mean of each metric.")
 
 
-@router.get("", response={200: Summary, 401: schemas.Error})
+@router.get("", response={200: Summary, 401: schemas.Error, 422: schemas.Error})
 def read_summary(request: HttpRequest) -> Summary:
     """Read how complete the merges of the last 30 days are, and how their reviews went."""
+    check_names(request, ())
     team = Team.objects.filter(pk=get_team(request).pk)
     summary = summarise(team, now=timezone.now())
     return Summary(
