@@ -131,9 +131,11 @@ class Storm:
         moment = timezone.now() - STUCK_AFTER
         PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
         wait_until(
-            lambda: not any(
-                credential.find_pause(is_bulk=True)
-                for credential in IntegrationCredential.objects.all()
+            lambda: (
+                not any(
+                    credential.find_pause(is_bulk=True)
+                    for credential in IntegrationCredential.objects.all()
+                )
             )
         )
 
