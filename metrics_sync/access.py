@@ -1,14 +1,15 @@
 """Where to ask GitHub, as whom, and what it said of that token, shared by all workers."""
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from metrics_sync.exceptions import (
@@ -19,10 +20,16 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github import GitHub
-from metrics_sync.models import IntegrationCredential, TrackedRepository
+from metrics_sync.models import IntegrationCredential, RequestLease, TrackedRepository
 from metrics_sync.snapshot import RateLimit
 
+logger = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
+Parameters = ParamSpec("Parameters")
+
+#: How often a conversation looks whether others were told to wait.
+LOOK_EVERY_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +71,26 @@ class Access:
         if self.credential.find_pause(is_bulk=self.is_bulk):
             raise _make_budget_error(self.credential, is_bulk=self.is_bulk)
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[GitHub]:
+    @contextmanager
+    def open(self) -> Iterator[GitHub]:
         """Yield the API as this token sees it, asked more carefully after a secondary limit.
 
-        The conversation has its part of the token's budget, and what GitHub says of the budget
-        is shared with all workers at its end. Run it with `async_to_sync`, which has the
-        database asked on the caller's own connection.
+        Enter it in a coroutine that `converse` runs. It has its part of the token's budget; at
+        the end of the block, what GitHub said of the budget is shared with all workers.
         """
         credential = self.credential
         lease = Lease(credential, is_bulk=self.is_bulk) if credential else None
-        is_careful = credential is not None and credential.is_careful
         github = GitHub(
             api_url=self.api_url,
             token=self.token,
             take_request=lease.take if lease else None,
-            is_careful=is_careful,
+            is_careful=credential is not None and credential.is_careful,
         )
-        async with github:
-            try:
-                yield github
-            finally:
-                if lease is not None:
-                    await sync_to_async(lease.settle)(github.rate_limit)
+        try:
+            yield github
+        finally:
+            if lease is not None:
+                lease.end(github.rate_limit)
 
     def note(self, errors: Iterable[Exception]) -> None:
         """Let every worker know what GitHub refused; writes the credential at once."""
@@ -108,61 +112,99 @@ class Access:
         """
         self.check()
         try:
-            return async_to_sync(self._converse)(question)
+            with self.open() as github:
+                return converse(_ask, github, question)
         except GitHubError as error:
             self.note([error])
             raise
 
-    async def _converse(self, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
-        async with self.open() as github:
-            return await question(github)
+
+async def _ask(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
+    async with github:
+        return await question(github)
+
+
+def converse(
+    conversation: Callable[Parameters, Awaitable[Answer]],
+    *args: Parameters.args,
+    **options: Parameters.kwargs,
+) -> Answer:
+    """Run a coroutine that may ask the database, on this thread's own connection.
+
+    When this thread is interrupted, by Ctrl-C or by the time limit of a job, so is the coroutine.
+    """
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def run() -> Answer:
+        if task := asyncio.current_task():
+            tasks.append(task)
+        return await conversation(*args, **options)
+
+    try:
+        return async_to_sync(run)()
+    except BaseException:
+        for task in tasks:
+            if not task.done():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        raise
 
 
 class Lease:
-    """The part of a token's budget that is set aside for one conversation.
+    """The part of a token's budget that one conversation may use.
 
-    It grows when it is used up, and is given back in the end. Without an end while GitHub has
-    not said that there is a limit.
+    While there is plenty, it is looked at again every ten seconds; when little is left, it is
+    set aside in the database, a few requests at a time.
     """
 
     def __init__(self, credential: IntegrationCredential, *, is_bulk: bool) -> None:
         self._credential, self._is_bulk = credential, is_bulk
-        self._size, self._left = 0, 0.0
+        self._row: RequestLease | None = None
+        self._left, self._read_at = 0, time.monotonic()
         self._extending = asyncio.Lock()
 
-    async def take(self) -> None:
-        """Take one request out of the lease. Raises BudgetSpentError when none is to be had."""
+    async def take(self, stated: RateLimit | None) -> None:
+        """Take one request out of the lease; `stated` is what GitHub said last of the budget.
+
+        Raises BudgetSpentError when none is to be had.
+        """
         async with self._extending:
-            if self._left < 1 or self._has_ended():
-                await sync_to_async(self._extend)()
+            if self._left < 1:
+                if not self._has_plenty(stated):
+                    await sync_to_async(self._set_aside)(stated)
+                self._left = self._credential.lease_size
             self._left -= 1
 
-    def _has_ended(self) -> bool:
-        """Whether the window is over that the lease belongs to."""
-        resets_at = self._credential.rate_limit_resets_at
-        return resets_at is not None and resets_at <= timezone.now()
+    def _has_plenty(self, stated: RateLimit | None) -> bool:
+        if stated is not None:
+            self._credential.hear_rate_limit(stated)
+        is_recent = time.monotonic() - self._read_at < LOOK_EVERY_SECONDS
+        return is_recent and self._credential.has_plenty(is_bulk=self._is_bulk)
 
-    def _extend(self) -> None:
-        self._left, credential = 0, self._credential
-        if credential.rate_limit is None:
-            self._left = math.inf
-            return
-        if self._has_ended():
-            self._size = 0
-        if not credential.has_plenty(is_bulk=self._is_bulk):
-            if not credential.lease_requests(is_bulk=self._is_bulk):
-                raise _make_budget_error(credential, is_bulk=self._is_bulk)
-            self._size += credential.lease_size
-        self._left = credential.lease_size
+    def _set_aside(self, stated: RateLimit | None) -> None:
+        credential, is_bulk = self._credential, self._is_bulk
+        if stated is not None:
+            credential.note_rate_limit(stated)
+        self._row = credential.lease_requests(is_bulk=is_bulk, instead_of=self._row)
+        self._read_at = time.monotonic()
+        if self._row is None and credential.find_pause(is_bulk=is_bulk):
+            raise _make_budget_error(credential, is_bulk=is_bulk)
 
-    def settle(self, stated: RateLimit | None) -> None:
-        """Give the lease back, and share what GitHub stated last."""
-        size = 0 if self._has_ended() else self._size
-        if size or stated is not None:
-            self._credential.settle_lease(size, stated=stated)
+    def end(self, stated: RateLimit | None) -> None:
+        """Give back what is set aside, and share what GitHub stated last.
+
+        A database that fails here costs nothing of what was fetched: a lease ends by itself.
+        """
+        try:
+            if stated is not None:
+                self._credential.note_rate_limit(stated)
+            if self._row is not None:
+                self._row.delete()
+        except (DatabaseError, InterfaceError):
+            logger.warning("What GitHub said of the token of %s was not kept", self._credential)
+            connection.close_if_unusable_or_obsolete()
 
 
 def _make_budget_error(credential: IntegrationCredential, *, is_bulk: bool) -> BudgetSpentError:
-    until = credential.find_pause(is_bulk=is_bulk) or timezone.now() + timedelta(seconds=1)
+    until = credential.find_pause(is_bulk=is_bulk) or timezone.now()
     what = "only the reserve for merges is left" if is_bulk else "the rate limit is used up"
     return BudgetSpentError(f"{what} until {until:%H:%M:%S} UTC", until=until)

@@ -13,7 +13,7 @@ from math import ceil
 from typing import Any
 from uuid import uuid4
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
@@ -21,7 +21,7 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from metrics_sync import store
-from metrics_sync.access import Access
+from metrics_sync.access import Access, converse
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.exceptions import (
     CredentialRejectedError,
@@ -30,7 +30,7 @@ from metrics_sync.exceptions import (
     RateLimitedError,
     RetrySoonError,
 )
-from metrics_sync.github import Known, fetch_snapshot
+from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
 from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, Section, Snapshot, is_known
@@ -156,7 +156,7 @@ def _run(
             store.recall(pull_request),
             pull_request.github_pr_id,
         )
-        outcome = async_to_sync(_fetch)(pull_request, known, access, job_id=job_id)
+        outcome = _ask(pull_request, known, access, job_id=job_id)
         access.note(outcome.errors.values())
         if outcome.snapshot is not None and not store.follow_rename(pull_request, outcome.snapshot):
             return Outcome(), {"error": f"{pull_request} has a row under its new name already."}
@@ -177,21 +177,30 @@ def _park(until: datetime) -> Retry:
     return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
 
 
-async def _fetch(
-    pull_request: PullRequest, known: Known, access: Access, *, job_id: str
-) -> Outcome:
+def _ask(pull_request: PullRequest, known: Known, access: Access, *, job_id: str) -> Outcome:
     """Ask GitHub. What it refuses is in the outcome; only our own faults are raised."""
-    if pull_request.github_pr_number is None:
+    number = pull_request.github_pr_number
+    if number is None:
         nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
         return Outcome(errors={"pull_request": nameless})
+    try:
+        access.check()
+    except GitHubError as error:
+        return Outcome(errors={"pull_request": error})
+    with access.open() as github:
+        return converse(_fetch, pull_request, number, known, github, job_id=job_id)
+
+
+async def _fetch(
+    pull_request: PullRequest, number: int, known: Known, github: GitHub, *, job_id: str
+) -> Outcome:
     snapshot, errors = None, dict[str, Exception]()
-    async with _heartbeat(pull_request, job_id=job_id), access.open() as github:
+    async with _heartbeat(pull_request, job_id=job_id), github:
         try:
-            access.check()
             snapshot = await fetch_snapshot(
                 github,
                 pull_request.github_repo,
-                pull_request.github_pr_number,
+                number,
                 merged_at=pull_request.merged_at,
                 known=known,
                 now=timezone.now(),
@@ -199,7 +208,7 @@ async def _fetch(
             errors |= {section.value: error for section, error in snapshot.errors.items()}
         except GitHubError as error:
             errors["pull_request"] = error
-        return Outcome(snapshot, errors, github.requests_made)
+    return Outcome(snapshot, errors, github.requests_made)
 
 
 @asynccontextmanager
@@ -257,7 +266,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
         changes |= store.measure_rows(pull_request)
     if isinstance(outcome.errors.get("pull_request"), NumberReusedError):
-        changes["github_pr_number"] = None
+        changes |= {"github_pr_number": None, "etags": {}}
     errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
     changes["sync_error"] = "; ".join(errors)
     status = _judge(pull_request, outcome)

@@ -1,11 +1,15 @@
 """What GitHub said of a token, and what it means for everybody who uses it."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from metrics_sync.access import Access
@@ -16,7 +20,10 @@ from metrics_sync.exceptions import (
     RateLimitedError,
     SecondaryLimitError,
 )
-from metrics_sync.models import IntegrationCredential
+from metrics_sync.github import GitHub
+from metrics_sync.github.client import Page
+from metrics_sync.models import IntegrationCredential, RequestLease
+from metrics_sync.models.budgets import LEASE_SIZE
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token
 from metrics_sync.snapshot import RateLimit
 from tests.factories import MERGED_AT as NOW
@@ -36,11 +43,11 @@ def access(sandbox: SandboxServer, credential: IntegrationCredential) -> Access:
 
 
 def spend(credential: IntegrationCredential, *, limit: int, remaining: int) -> None:
-    credential.settle_lease(0, stated=RateLimit(limit, remaining, timezone.now() + HOUR))
+    credential.note_rate_limit(RateLimit(limit, remaining, timezone.now() + HOUR))
 
 
-async def ask_user(github: object) -> object:
-    return await github.call(github.api.users.get_authenticated)  # type: ignore[attr-defined]
+async def ask_user(github: GitHub) -> Page:
+    return await github.call(github.api.users.get_authenticated)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,11 @@ def test_latest_of_several_limits_is_noted_once(credential: IntegrationCredentia
 
 def state(credential: IntegrationCredential, remaining: int, *, limit: int = 5000) -> None:
     """Note what GitHub says of a window that ends in an hour."""
-    credential.settle_lease(0, stated=RateLimit(limit, remaining, NOW + HOUR))
+    credential.note_rate_limit(RateLimit(limit, remaining, NOW + HOUR))
+
+
+def lease(credential: IntegrationCredential, *, is_bulk: bool = False) -> RequestLease | None:
+    return credential.lease_requests(is_bulk=is_bulk)
 
 
 @time_machine.travel(NOW, tick=False)
@@ -175,11 +186,20 @@ def test_leases_together_are_no_more_than_what_is_left(credential: IntegrationCr
     """Each worker would take what is left for its own."""
     state(credential, 35)
 
-    leased = [credential.lease_requests() for _ in range(5)]
+    leased = [lease(credential) is not None for _ in range(5)]
 
-    credential.refresh_from_db()
-    assert (leased, credential.rate_limit_leased) == ([True, True, True, False, False], 30)
-    assert credential.find_pause() == NOW + HOUR
+    assert leased == [True, True, True, False, False]
+
+
+@time_machine.travel(NOW, tick=False)
+def test_nothing_is_set_aside_while_there_is_plenty(credential: IntegrationCredential) -> None:
+    """Each lease is a row, and workers would wait for each other to write theirs."""
+    state(credential, 1010)
+    much = (lease(credential), credential.find_pause(), lease(credential, is_bulk=True))
+    state(credential, 1009)
+
+    assert (much[:2], credential.has_plenty(is_bulk=False)) == ((None, None), False)
+    assert lease(credential) is not None
 
 
 @time_machine.travel(NOW, tick=False)
@@ -187,20 +207,30 @@ def test_bulk_lease_leaves_the_reserve(credential: IntegrationCredential) -> Non
     """Two reconciles at once could take it together."""
     state(credential, 1015)
 
-    leased = [credential.lease_requests(is_bulk=is_bulk) for is_bulk in (True, True, False)]
+    leased = [lease(credential, is_bulk=True) is not None for _ in range(2)]
 
-    assert leased == [True, False, True]
+    assert leased == [True, False]
+    assert lease(credential) is None
+    assert credential.find_pause() is None
 
 
 @time_machine.travel(NOW, tick=False)
-def test_settled_lease_may_be_had_again(credential: IntegrationCredential) -> None:
-    """Most conversations need less than they set aside."""
+def test_what_others_set_aside_is_waited_for_shortly(credential: IntegrationCredential) -> None:
+    """Most conversations need less than they set aside, and the hour is long."""
+    state(credential, 15)
+    lease(credential)
+
+    assert credential.find_pause() == NOW + timedelta(seconds=15)
+
+
+@time_machine.travel(NOW, tick=False)
+def test_lease_that_is_given_back_may_be_had_again(credential: IntegrationCredential) -> None:
+    """A lease is renewed in place of the one before, and deleted at the end."""
     state(credential, 10)
-    credential.lease_requests()
+    first = lease(credential)
+    second = credential.lease_requests(is_bulk=False, instead_of=first)
 
-    credential.settle_lease(10, stated=RateLimit(5000, 10, NOW + HOUR))
-
-    assert credential.lease_requests()
+    assert (first is not None, second is not None, lease(credential)) == (True, True, None)
 
 
 @time_machine.travel(NOW, tick=False)
@@ -213,37 +243,136 @@ def test_least_that_is_stated_of_a_window_counts(credential: IntegrationCredenti
     assert credential.rate_limit_remaining == 40
 
 
-def test_lease_of_a_killed_worker_ends_with_the_window(credential: IntegrationCredential) -> None:
-    """Nobody gives it back."""
-    with time_machine.travel(NOW, tick=False):
-        state(credential, 10, limit=50)
-        killed = credential.lease_requests()
-    with time_machine.travel(NOW + HOUR, tick=False):
-        leased = [credential.lease_requests() for _ in range(6)]
+def test_lease_of_a_killed_worker_ends_by_itself(credential: IntegrationCredential) -> None:
+    """Nobody gives it back, and it must not stop the others for ever."""
+    with time_machine.travel(NOW, tick=False) as clock:
+        state(credential, 10)
+        killed = lease(credential)
+        clock.shift(5 * MINUTE)
 
-    assert (killed, leased) == (True, [True] * 5 + [False])
+        assert (killed is not None, lease(credential) is not None) == (True, True)
 
 
-def test_window_that_github_says_nothing_of_ends_soon(credential: IntegrationCredential) -> None:
-    """Workers that all die before the first answer must not lock the token."""
+def test_new_window_is_full_until_github_says_what_is_left(
+    credential: IntegrationCredential,
+) -> None:
+    """Somebody has to ask first, and all together no more than a window holds."""
     with time_machine.travel(NOW, tick=False):
         state(credential, 0, limit=50)
-    with time_machine.travel(NOW + HOUR, tick=False) as clock:
-        taken = [credential.lease_requests() for _ in range(6)]
-        clock.shift(MINUTE)
-        credential.refresh_from_db()
+    with time_machine.travel(NOW + HOUR, tick=False):
+        leased = [lease(credential) is not None for _ in range(6)]
 
-        assert (taken.count(True), credential.lease_requests()) == (5, True)
+    assert leased == [True] * 5 + [False]
 
 
 def test_statement_of_an_ended_window_counts_for_nothing(credential: IntegrationCredential) -> None:
     """An answer that comes late would stop everybody for nothing."""
     with time_machine.travel(NOW + HOUR, tick=False):
-        credential.settle_lease(0, stated=RateLimit(5000, 4000, NOW + 2 * HOUR))
+        credential.note_rate_limit(RateLimit(5000, 4000, NOW + 2 * HOUR))
         state(credential, 0)
 
     credential.refresh_from_db()
     assert credential.rate_limit_remaining == 4000
+
+
+def test_shorter_pause_does_not_end_a_longer_one(credential: IntegrationCredential) -> None:
+    """Two workers met two limits, and both have to be obeyed."""
+    until = timezone.now() + HOUR
+    credential.note_pause(until=until, is_secondary=False)
+
+    IntegrationCredential.objects.get().note_pause(
+        until=timezone.now() + MINUTE, is_secondary=False
+    )
+
+    assert IntegrationCredential.objects.get().find_pause() == until
+
+
+def test_what_is_said_of_an_old_token_counts_no_more(credential: IntegrationCredential) -> None:
+    """A new token is stored while a fetch runs with the old one."""
+    fetching = IntegrationCredential.objects.get()
+    credential.store_token("ghp_new")
+
+    fetching.note_rate_limit(RateLimit(5000, 0, timezone.now() + HOUR))
+    fetching.note_pause(until=timezone.now() + HOUR, is_secondary=True)
+
+    assert IntegrationCredential.objects.get().find_pause() is None
+
+
+async def ask_often(github: GitHub) -> None:
+    for _ in range(60):
+        await ask_user(github)
+
+
+def test_pause_that_another_worker_was_told_of_ends_a_conversation(
+    access: Access, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on for minutes can get the token banned."""
+    monkeypatch.setattr("metrics_sync.access.LOOK_EVERY_SECONDS", 0)
+
+    async def meet_a_limit(github: GitHub) -> None:
+        await ask_user(github)
+        other = await IntegrationCredential.objects.aget()
+        await sync_to_async(other.note_pause)(until=timezone.now() + HOUR, is_secondary=True)
+        await ask_often(github)
+
+    with pytest.raises(BudgetSpentError):
+        access.ask(meet_a_limit)
+
+    assert len(sandbox.requests) <= LEASE_SIZE
+
+
+def test_long_bulk_conversation_stops_where_the_reserve_begins(
+    sandbox: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of ten years of merges begins with plenty."""
+    monkeypatch.setattr("metrics_sync.models.budgets.PLENTY", 20)
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
+    bulk = Access(sandbox.url, DEFAULT_TOKEN, credential, is_bulk=True)
+
+    bulk.ask(ask_often)
+
+    with pytest.raises(BudgetSpentError, match="reserve"):
+        bulk.ask(ask_often)
+
+    assert 20 <= (credential.left or 0) < 20 + LEASE_SIZE
+
+
+def test_database_that_fails_at_the_end_costs_no_answer(
+    access: Access, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was fetched is there; the budget is said again by the next answer."""
+
+    def fail(*_: object) -> None:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(IntegrationCredential, "note_rate_limit", fail)
+
+    assert access.ask(ask_user)
+    assert "was not kept" in caplog.text
+
+
+INTERRUPTED = """
+import asyncio, os, signal, threading
+import django
+django.setup()
+from metrics_sync.access import converse
+
+async def wait():
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    await asyncio.sleep(600)
+
+converse(wait)
+"""
+
+
+def test_interrupted_conversation_ends_at_once() -> None:
+    """Who presses Ctrl-C wants the prompt back."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+
+    done = subprocess.run(command, env=environment, timeout=60, capture_output=True, check=False)
+
+    assert b"KeyboardInterrupt" in done.stderr
 
 
 @pytest.mark.django_db(transaction=True)
@@ -272,7 +401,7 @@ def test_twenty_conversations_at_once_send_no_more_than_is_left(
     assert {request.status for request in sandbox.requests} == {200}
 
 
-async def ask_seven_times(github: object) -> None:
+async def ask_seven_times(github: GitHub) -> None:
     for _ in range(7):
         await ask_user(github)
 

@@ -250,8 +250,17 @@ def test_discovery_leaves_the_reserve(
 ) -> None:
     """A look for lost merges must not cost the next merge its requests."""
     credential = repository.integration.credential
-    credential.settle_lease(0, stated=RateLimit(5000, 1005, timezone.now() + timedelta(hours=1)))
+    credential.note_rate_limit(RateLimit(5000, 1005, timezone.now() + timedelta(hours=1)))
 
     _, error = look(repository)
 
     assert ("reserve" in error, sandbox.requests) == (True, [])
+
+
+def test_refused_token_recovers_nothing_and_is_said_elsewhere(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """One dead token is one line, not one for each repository and way to ask."""
+    sandbox.world.revoke_token(DEFAULT_TOKEN)
+
+    assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]

@@ -11,7 +11,7 @@ from metrics_sync.lookup import find_access, get_pull_request
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from tests.conftest import MANAGE
-from tests.factories import TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
 
@@ -144,3 +144,16 @@ def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
 
     assert (row.state, row.sync_status, requests) == ("merged", "pending", 1)
     assert row.github_repo == REPOSITORY
+
+
+def test_row_known_only_by_its_id_gets_its_number(sandbox: SandboxServer) -> None:
+    """Rows from before there were numbers must not come twice."""
+    team, access = find_access(REPOSITORY)
+    recording = sandbox.world.recording(REPOSITORY, 7)
+    old = PullRequestFactory(
+        team=team, github_repo=REPOSITORY, github_pr_id=recording.pull["id"], github_pr_number=None
+    )
+
+    row, _ = get_pull_request(team, access, REPOSITORY, 7)
+
+    assert (row, row.github_pr_number, PullRequest.objects.count()) == (old, 7, 1)

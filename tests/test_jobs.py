@@ -393,7 +393,7 @@ def test_bulk_job_waits_while_only_the_reserve_is_left(
 ) -> None:
     """Merges go on meanwhile."""
     merge = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
-    credential.settle_lease(0, stated=RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
+    credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
     enqueue_fetch(pull_request, queue_name=BULK)
     enqueue_fetch(merge, queue_name=MERGES)
 
@@ -614,3 +614,30 @@ def test_look_that_news_asked_for_is_made_once(pull_request: PullRequest) -> Non
     fetch_pr_complete_data(pull_request.pk)
 
     assert not PullRequest.objects.outdated(timezone.now()).exists()
+
+
+def test_old_addresses_of_a_renamed_repository_are_forgotten(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Somebody else may take the old name, and answer there."""
+    fetch_pr_complete_data(pull_request.pk)
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    repository.rename("acme/anvil-old")
+    sandbox.world.add(make_recording(REPOSITORY, 7, repository_id=424242))
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (pull_request.sync_status, pull_request.github_pr_number) == ("complete", 7)
+
+
+def test_run_writes_nothing_into_a_row_that_another_job_runs(pull_request: PullRequest) -> None:
+    """It was taken for dead, and came back while the other one is at work."""
+    pull_request.mark_running(job_id="slow")
+    run = FetchRun.start(pull_request, job_id="slow")
+    PullRequest.objects.update(sync_job_id="other")
+
+    _save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
+
+    row = PullRequest.objects.get()
+    assert (row.sync_status, row.sync_job_id, row.sync_error) == ("running", "other", "")

@@ -564,3 +564,17 @@ def test_run_that_never_ended_is_closed_by_the_next() -> None:
     assert [runs[run.pk] for run in (killed, ended, other)] == ["failed", "partial", "running"]
     killed.refresh_from_db()
     assert (killed.finished_at, killed.errors) == (NOW, ["fetch: the process ended without a word"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "kept"), [("complete", "complete"), ("pending", "failed"), ("partial", "failed")]
+)
+def test_row_that_github_does_not_list_stays_complete_if_it_was(status: str, kept: str) -> None:
+    """What is held and proven is not lost with the repository."""
+    row = make_row(sync_status=status)
+
+    row.mark_unlisted()
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.retry_at) == (kept, NOW + timedelta(days=1))

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from rq.job import Job
 
-from metrics_sync.models import IntegrationCredential, PullRequest
+from metrics_sync.models import PullRequest, RequestLease
 from metrics_sync.queueing import MERGES, enqueue_fetch
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from tests.conftest import Workers, wait_until
@@ -49,4 +49,4 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     # What is asked for again after a wait has not changed, and costs nothing.
     assert (statuses.count(200), set(statuses) - {304}) == (360, {200})
     assert {job.retries_left for job in jobs if job} == {3}
-    assert IntegrationCredential.objects.get().rate_limit_leased == 0
+    assert not RequestLease.objects.exists()

@@ -155,7 +155,7 @@ def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
     scarce = TrackedRepositoryFactory()
     add(scarce, sync_status="failed")
     resets_at = timezone.now() + timedelta(hours=1)
-    scarce.integration.credential.settle_lease(0, stated=RateLimit(5000, 900, resets_at))
+    scarce.integration.credential.note_rate_limit(RateLimit(5000, 900, resets_at))
     report = Report()
 
     chosen = choose(find_dropped(Scope()), report)

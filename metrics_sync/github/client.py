@@ -79,8 +79,8 @@ class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
-    `take_request` is awaited before each request and may raise RateLimitedError instead of
-    letting it be sent.
+    `take_request` is awaited before each request, is told what GitHub said last of the budget,
+    and may raise RateLimitedError instead of letting the request be sent.
     Every method raises a GitHubError that says what can be done.
     """
 
@@ -89,7 +89,7 @@ class GitHub:
         *,
         api_url: str,
         token: str,
-        take_request: Callable[[], Awaitable[None]] | None = None,
+        take_request: Callable[[RateLimit | None], Awaitable[None]] | None = None,
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
@@ -159,7 +159,7 @@ class GitHub:
         async with self._slots:
             for _ in range(MAX_REDIRECTS + 1):
                 if self._take_request is not None:
-                    await self._take_request()
+                    await self._take_request(self.rate_limit)
                 self._check_budget()
                 self.requests_made += 1
                 self._in_flight += 1

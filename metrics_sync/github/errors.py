@@ -18,7 +18,7 @@ from metrics_sync.snapshot import RateLimit, read_text
 
 #: How long to wait where GitHub asks to wait and does not say how long.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
-SECONDARY_LIMIT_PAUSE = timedelta(seconds=60)
+UNKNOWN_PAUSE = timedelta(seconds=60)
 
 
 def read_error(error: BaseException | None, *, now: datetime) -> GitHubError:
@@ -68,14 +68,17 @@ def _read_forbidden(
     if retry_after := headers.get("retry-after", "").strip():
         # Anything but seconds of a day or so is not GitHub's, and means nothing.
         seconds = int(retry_after) if re.fullmatch("[0-9]{1,5}", retry_after) else 0
-        pause = timedelta(seconds=seconds) or SECONDARY_LIMIT_PAUSE
+        pause = timedelta(seconds=seconds) or UNKNOWN_PAUSE
         return SecondaryLimitError(f"secondary rate limit ({said})", until=now + pause)
     rate_limit = read_rate_limit(response)
     if rate_limit is not None and rate_limit.remaining == 0:
-        return RateLimitedError(f"rate limit ({said})", until=max(rate_limit.resets_at, now))
+        # A reset in the past means that our clock is ahead of GitHub's, by we know not how much.
+        is_past = rate_limit.resets_at <= now
+        until = now + UNKNOWN_PAUSE if is_past else rate_limit.resets_at
+        return RateLimitedError(f"rate limit ({said})", until=until)
     lower = message.lower()
     if response.status_code == 429 or "rate limit" in lower or "abuse" in lower:
-        until = now + SECONDARY_LIMIT_PAUSE
+        until = now + UNKNOWN_PAUSE
         return SecondaryLimitError(f"secondary rate limit ({said})", until=until)
     needed = headers.get("x-accepted-github-permissions")
     hint = f"; the token needs: {needed}" if needed else ""

@@ -1,5 +1,6 @@
 """What is stored, and how one row changes state."""
 
+from metrics_sync.models.budgets import RequestLease
 from metrics_sync.models.children import (
     Commit,
     PRCheckRun,
@@ -32,6 +33,7 @@ __all__ = [
     "PRReview",
     "PRTimelineEvent",
     "PullRequest",
+    "RequestLease",
     "Team",
     "TeamMember",
     "TrackedRepository",

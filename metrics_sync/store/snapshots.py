@@ -79,9 +79,11 @@ def save_pull_request(team: Team, item: PullRequestItem) -> PullRequest:
 def save_number(row: PullRequest, number: int) -> None:
     """Write the number of a row that was known only by its id; safe to repeat."""
     rows = PullRequest.objects.filter(team=row.team, github_pr_number=number)
-    rows.in_repositories([row.github_repo]).exclude(pk=row.pk).update(github_pr_number=None)
-    row.github_pr_number = number
-    row.save(update_fields=["github_pr_number"])
+    rows.in_repositories([row.github_repo]).exclude(pk=row.pk).update(
+        github_pr_number=None, etags={}
+    )
+    row.github_pr_number, row.etags = number, {}
+    row.save(update_fields=["github_pr_number", "etags"])
 
 
 def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
@@ -96,7 +98,7 @@ def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
     owners = rows.values_list("pk", "github_pr_number", "github_pr_id")
     reused = [pk for pk, number, github_pr_id in owners if ids.get(number) != github_pr_id]
     if reused:
-        PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None)
+        PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None, etags={})
 
 
 def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
