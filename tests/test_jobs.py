@@ -623,7 +623,9 @@ def test_old_addresses_of_a_renamed_repository_are_forgotten(
     fetch_pr_complete_data(pull_request.pk)
     sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
     repository.rename("acme/anvil-old")
-    sandbox.world.add(make_recording(REPOSITORY, 7, repository_id=424242))
+    other = make_recording(REPOSITORY, 7, repository_id=424242)
+    other.pull["id"] += 1
+    sandbox.world.add(other)
 
     fetch_pr_complete_data(pull_request.pk)
 
