@@ -623,9 +623,7 @@ def test_old_addresses_of_a_renamed_repository_are_forgotten(
     fetch_pr_complete_data(pull_request.pk)
     sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
     repository.rename("acme/anvil-old")
-    other = make_recording(REPOSITORY, 7, repository_id=424242)
-    other.pull["id"] += 1
-    sandbox.world.add(other)
+    sandbox.world.add_repository(REPOSITORY, repository_id=424242)
 
     fetch_pr_complete_data(pull_request.pk)
 
