@@ -74,12 +74,28 @@ class Report:
 
 
 def requeue_due() -> dict[str, Any]:
-    """Queue what is due; what the clock runs. Safe to repeat, and to run twice at once."""
+    """Queue what is due; what the clock runs. Safe to repeat, and to run twice at once.
+
+    Leaves out rows without a number: to find those takes long.
+    """
+    return _requeue_due(has_number=True)
+
+
+def requeue_nameless() -> dict[str, Any]:
+    """Find the numbers of rows that have none, and queue these; what the clock runs each hour."""
+    return _requeue_due(has_number=False)
+
+
+def _requeue_due(*, has_number: bool) -> dict[str, Any]:
     report = Report()
     # Running checks have their next look; only people may not want to wait for it.
     due = [reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS]
-    findings = choose(find_dropped(Scope(only=due, due_at=timezone.now())), report)
-    for finding in requeue(findings, report):
+    dropped = [
+        finding
+        for finding in find_dropped(Scope(only=due, due_at=timezone.now()))
+        if (finding.pull_request.github_pr_number is not None) is has_number
+    ]
+    for finding in requeue(choose(dropped, report), report):
         logger.info("Queued %s again: %s", finding.pull_request, finding.reason)
     logger.info("Reconciled: %s queued, %s left alone", report.requeued, report.skipped.total())
     return {"requeued": report.requeued, "skipped": dict(report.skipped), "errors": report.errors}

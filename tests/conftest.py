@@ -80,18 +80,19 @@ class Workers:
     """Starts the worker that the Procfile runs, as processes of their own."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.command = [*MANAGE, "rqworker", "pr-data", "pr-data-bulk"]
+        self.queues = ("pr-data", "pr-data-bulk")
         self.environment = environment
         self.started: list[psutil.Popen] = []
 
     def drain(self) -> None:
         """Work until both queues are empty."""
-        command = [*self.command, "--burst"]
+        command = [*MANAGE, "rqworker", *self.queues, "--burst"]
         subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE_SECONDS)
 
-    def start(self) -> psutil.Popen:
-        """Work until the end of the test."""
-        worker = psutil.Popen([*self.command, "--with-scheduler"], env=self.environment)
+    def start(self, *queues: str) -> psutil.Popen:
+        """Work until the end of the test, on all queues or some."""
+        command = [*MANAGE, "rqworker", *(queues or self.queues), "--with-scheduler"]
+        worker = psutil.Popen(command, env=self.environment)
         self.started.append(worker)
         return worker
 

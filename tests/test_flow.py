@@ -186,6 +186,35 @@ def test_worker_killed_in_the_middle_loses_and_doubles_nothing(
     assert [run.status for run in row.fetch_runs.all()] == ["complete", "failed"]
 
 
+def test_merge_does_not_wait_behind_bulk_work(
+    live_server: LiveServer,
+    sandbox: SandboxServer,
+    integration: GitHubIntegration,
+    workers: Workers,
+) -> None:
+    """A backfill holds every worker that takes it, each for minutes."""
+    bulk = make_recording(REPOSITORY, 1)
+    row = PullRequestFactory(
+        merged=True,
+        team=integration.team,
+        github_repo=REPOSITORY,
+        github_pr_id=sandbox.world.add(bulk).pull["id"],
+        github_pr_number=1,
+    )
+    slow = sandbox.faults.add(Fault(FaultKind.SLOW, path="/pulls/1$", seconds=600))
+    PullRequest.objects.update(sync_status="failed")
+    call_command("reconcile")
+    workers.start()
+    wait_until(lambda: slow.inflicted > 0)
+
+    workers.start("pr-data")
+    tell(live_server, integration, sandbox.world.add(make_recording(REPOSITORY, 7)))
+    wait_until(lambda: PullRequest.objects.filter(sync_status="complete").exists())
+
+    row.refresh_from_db()
+    assert row.sync_status == "running"
+
+
 @pytest.mark.parametrize(
     "left_behind",
     [

@@ -12,7 +12,15 @@ from rq import Queue
 
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
-from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue_due
+from metrics_sync.reconcile import (
+    Reason,
+    Report,
+    Scope,
+    choose,
+    find_dropped,
+    requeue_due,
+    requeue_nameless,
+)
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -290,6 +298,18 @@ def test_table_shows_each_reason(
     assert "Would queue 1, about 9 requests" in printed
 
 
+def test_clock_lists_no_repository_on_the_queue_of_merges(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Finding a number may take hundreds of requests, while a merge waits behind it."""
+    row = add(repository, sync_status="pending", github_pr_number=None)
+
+    result = requeue_due()
+
+    assert (result["requeued"], find()) == (0, [(row, "missing")])
+    assert sandbox.requests == []
+
+
 def test_row_has_one_reason(repository: TrackedRepository) -> None:
     """A failed row without a number would be queued, and counted, twice."""
     row = add(repository, sync_status="failed", github_pr_number=None)
@@ -304,7 +324,7 @@ def test_row_that_github_does_not_list_is_looked_for_again_in_a_day(
     sandbox.world.add(make_recording(REPOSITORY, 7))
     add(repository, sync_status="pending", github_pr_number=None)
 
-    first, second = requeue_due(), requeue_due()
+    first, second = requeue_nameless(), requeue_nameless()
 
     row = PullRequest.objects.get()
     assert ("lists no pull request" in first["errors"][0], second["errors"]) == (True, [])
@@ -320,7 +340,7 @@ def test_number_is_found_for_the_row_that_has_the_id(
     row = add(repository, sync_status="failed", **values)
     older = add(repository, sync_status="complete", github_pr_number=7)
 
-    requeue_due()
+    requeue_nameless()
 
     row.refresh_from_db()
     older.refresh_from_db()
