@@ -38,7 +38,7 @@ def get_rate_limit(ask: Ask) -> Answer:
     core = ask.budget.to_json()
     other = {"limit": 30, "used": 0, "remaining": 30, "reset": core["reset"]}
     resources = {"core": core, "search": other, "graphql": core | {"used": 0}}
-    return Document({"resources": resources, "rate": core}, is_free=True)
+    return Document({"resources": resources, "rate": core}, cost=0)
 
 
 @repository_routes.get("")

@@ -31,12 +31,15 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Document:
-    """One answer; a text as body is sent as HTML, anything else as JSON."""
+    """One answer; a text as body is sent as HTML, anything else as JSON.
+
+    `cost` is what it takes from the token's budget.
+    """
 
     body: Any
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    is_free: bool = False
+    cost: int = 1
 
     def encode(self) -> bytes:
         if isinstance(self.body, str):

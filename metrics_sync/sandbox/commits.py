@@ -1,6 +1,6 @@
 """The operations on commits: checks, legacy statuses and comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from metrics_sync.sandbox import shapes
@@ -18,19 +18,38 @@ MAX_COMPARED_FILES = 300
 def list_check_runs(ask: Ask) -> Answer:
     """List what was reported about a sha, whichever pull requests have it as head."""
     sha = ask.params["sha"]
-    heads = _find_heads(ask, sha)
     recordings = ask.world.visible(ask.repo).values()
-    by_id = {run["id"]: run for item in heads for run in item.check_runs}
-    by_id |= {run["id"]: run for item in recordings for run in item.check_runs_by_sha.get(sha, ())}
-    if not by_id and not heads and not _knows(ask, sha):
+    is_latest = ask.query.get("filter", "latest") == "latest"
+    runs = gather_check_runs(recordings, sha, is_latest=is_latest)
+    if not runs and not _find_heads(ask, sha) and not _knows(ask, sha):
         return _refuse_sha(sha)
-    runs = list(by_id.values())
-    if ask.query.get("filter", "latest") == "latest":
-        runs = _keep_latest(runs)
     for key, wanted in (("name", "check_name"), ("status", "status")):
         if wanted in ask.query:
             runs = [run for run in runs if run.get(key) == ask.query[wanted]]
     return Listing(runs, _render_check_runs)
+
+
+def gather_check_runs(
+    recordings: Iterable[Recording], sha: str, *, is_latest: bool = True
+) -> list[Json]:
+    """Return what was reported about a sha, of each check only the last report or all."""
+    by_id = {
+        run["id"]: run
+        for item in recordings
+        for run in (
+            *(item.check_runs if item.head_sha == sha else ()),
+            *item.check_runs_by_sha.get(sha, ()),
+        )
+    }
+    runs = list(by_id.values())
+    return _keep_latest(runs) if is_latest else runs
+
+
+def gather_statuses(recordings: Iterable[Recording], sha: str) -> list[Json]:
+    """Return the last status of each context of a sha."""
+    heads = (item for item in recordings if item.head_sha == sha)
+    # Statuses are in order of time, so the last of a context is the one that counts.
+    return list({status["context"]: status for item in heads for status in item.statuses}.values())
 
 
 def _render_check_runs(items: Sequence[Json], _page: int, total: int) -> Any:
@@ -53,13 +72,12 @@ def get_combined_status(ask: Ask) -> Answer:
     heads = _find_heads(ask, sha)
     if not heads and not _knows(ask, sha):
         return _refuse_sha(sha)
-    # Statuses are in order of time, so the last of a context is the one that counts.
-    latest = {status["context"]: status for item in heads for status in item.statuses}
+    latest = gather_statuses(heads, sha)
     url = f"{shapes.API}/repos/{ask.repo.full_name}/commits/{sha}"
 
     def render(items: Sequence[Json], _page: int, total: int) -> Any:
         return {
-            "state": _combine([status["state"] for status in latest.values()]),
+            "state": _combine([status["state"] for status in latest]),
             "statuses": [
                 {key: value for key, value in item.items() if key != "creator"} for item in items
             ],
@@ -70,7 +88,7 @@ def get_combined_status(ask: Ask) -> Answer:
             "url": f"{url}/status",
         }
 
-    return Listing(list(latest.values()), render)
+    return Listing(latest, render)
 
 
 def _combine(states: Sequence[str]) -> str:

@@ -44,6 +44,8 @@ class FaultKind(StrEnum):
     STALE = "stale"
     #: A list lacks its last `items` (1 by default), and so do its pages and `Link`.
     SHORT_LIST = "short_list"
+    #: GraphQL answers with its inner lists empty, without an error; `items` is all that stays.
+    EMPTY_LISTS = "empty_lists"
     #: 301 to `location`, which is another host.
     UNKNOWN_REDIRECT = "unknown_redirect"
 
@@ -69,6 +71,7 @@ class Fault:
     seconds: float = 0.0
     items: int = 0
     unmerged: bool = False
+    without_totals: bool = False
     permissions: str = "pull_requests=read"
     location: str = "https://github.example/elsewhere"
     headers: dict[str, str] = field(default_factory=dict)
@@ -194,7 +197,23 @@ def alter_answer(fault: Fault, answer: Answer) -> Answer:
             return replace(answer, items=answer.items[: -fault.items])
     elif fault.kind == FaultKind.STALE and isinstance(answer.body, dict):
         return replace(answer, body=_age_pull(answer.body, fault))
+    elif fault.kind == FaultKind.EMPTY_LISTS:
+        return replace(answer, body=_empty_lists(answer.body, fault))
     return answer
+
+
+def _empty_lists(value: Any, fault: Fault) -> Any:
+    """Cut every list that is not paged through; `without_totals` cuts their totals, too."""
+    if isinstance(value, list):
+        return [_empty_lists(item, fault) for item in value]
+    if not isinstance(value, dict):
+        return value
+    emptied = {key: _empty_lists(item, fault) for key, item in value.items()}
+    if "totalCount" in emptied and "pageInfo" not in emptied:
+        emptied["nodes"] = emptied["nodes"][: fault.items]
+        if fault.without_totals:
+            emptied["totalCount"] = fault.items
+    return emptied
 
 
 def _age_pull(pull: Json, fault: Fault) -> Json:

@@ -14,6 +14,7 @@ class Budget:
     limit: int
     used: int
     reset: int
+    resource: str = "core"
 
     @property
     def remaining(self) -> int:
@@ -25,7 +26,7 @@ class Budget:
             "X-RateLimit-Remaining": str(self.remaining),
             "X-RateLimit-Reset": str(self.reset),
             "X-RateLimit-Used": str(self.used),
-            "X-RateLimit-Resource": "core",
+            "X-RateLimit-Resource": self.resource,
         }
 
     def to_json(self) -> dict[str, int]:
@@ -42,10 +43,12 @@ class RateLimits:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[tuple[str, str], Budget] = {}
 
-    def look(self, token: Token) -> Budget | None:
+    def look(self, token: Token, resource: str = "core") -> Budget | None:
         """Return the budget of the current window, or None if this token has no limit.
+
+        REST's requests (`core`) and the points of `graphql` are counted apart.
 
         A window starts with the first look after the last one ended, and ends on a full
         second, so that a client which waits until the header's second is let in.
@@ -53,9 +56,11 @@ class RateLimits:
         if token.limit_per_window is None:
             return None
         now = self._clock()
-        budget = self._budgets.get(token.value)
+        key = token.value, resource
+        budget = self._budgets.get(key)
         if budget is None or now >= budget.reset:
             reset = math.ceil(now + token.window_seconds)
-            budget = self._budgets[token.value] = Budget(token.limit_per_window, 0, reset)
+            budget = Budget(token.limit_per_window, 0, reset, resource)
+            self._budgets[key] = budget
         budget.limit = token.limit_per_window
         return budget

@@ -80,6 +80,10 @@ def _render_files(items: Sequence[Json], _page: int, _total: int) -> Any:
 @repository_routes.get(r"/pulls/(?P<number>\d+)/reviews")
 @_of_pull
 def list_reviews(ask: Ask, recording: Recording) -> Answer:
+    return select_reviews(ask, recording)
+
+
+def select_reviews(ask: Ask, recording: Recording) -> Listing:
     """List the reviews; a pending one is shown to its author only."""
 
     def is_visible(review: Json) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-# These four enter their routes into the table by being imported.
-from metrics_sync.sandbox import accounts, commits, hooks, pulls, routing  # noqa: F401
+# All but `routing` enter their routes into the table by being imported.
+from metrics_sync.sandbox import accounts, commits, graphql, hooks, pulls, routing  # noqa: F401
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.control import add_control_routes
 from metrics_sync.sandbox.faults import (
@@ -125,7 +125,8 @@ class Service:
         )
         await asyncio.sleep(self._draw_latency() + sum(fault.seconds for fault in struck))
         fault = next((item for item in struck if item.kind != FaultKind.SLOW), None)
-        budget = self._limits.look(ask.token) if refusal is None else None
+        resource = "graphql" if ask.path == graphql.PATH else "core"
+        budget = self._limits.look(ask.token, resource) if refusal is None else None
         ask = replace(ask, budget=budget)
         given = refusal or self._refuse_too_many(ask)
         if given is None and fault is not None:
@@ -140,7 +141,8 @@ class Service:
 
     def _refuse_too_many(self, ask: Ask) -> Document | None:
         if ask.budget is not None and ask.budget.remaining == 0 and ask.path != "/rate_limit":
-            return refuse(403, PRIMARY)
+            is_graphql = ask.path == graphql.PATH
+            return graphql.refuse_rate_limited() if is_graphql else refuse(403, PRIMARY)
         if self._active[ask.token.value] > self.max_concurrent:
             return refuse(403, SECONDARY, headers={"Retry-After": "60"})
         return None
@@ -161,8 +163,8 @@ class Service:
             if headers["ETag"] in request.headers.get("If-None-Match", ""):
                 status, body = 304, b""
         if ask.budget is not None:
-            if status != 304 and not document.is_free and ask.budget.remaining:
-                ask.budget.used += 1
+            if status != 304 and ask.budget.remaining:
+                ask.budget.used += document.cost
             headers |= ask.budget.to_headers()
         if ask.token.is_classic:
             headers["X-OAuth-Scopes"] = ask.token.scopes
@@ -200,6 +202,7 @@ class Service:
 async def _read_ask(request: web.Request, *, world: World, token: Token, now: float) -> Ask:
     path = request.path.removesuffix("/") or "/"
     root = f"{request.scheme}://{request.host}"
+    path = graphql.PATH if path == graphql.ENTERPRISE_PATH else path
     if path.startswith(ENTERPRISE_PREFIX):
         path, root = path.removeprefix(ENTERPRISE_PREFIX), f"{root}{ENTERPRISE_PREFIX}"
     try:

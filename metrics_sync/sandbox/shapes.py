@@ -47,6 +47,15 @@ def make_node_id(prefix: str, number: int) -> str:
     return f"{prefix}_kwDO{packed}"
 
 
+def make_global_id(prefix: str, *ids: int) -> str:
+    """Return a node id as GitHub packs it: a kind, and a list of a 0 and the ids of what owns it."""
+    packed = bytes([0x90 + 1 + len(ids), 0])
+    for number in ids:
+        size, mark = (4, 0xCE) if number < 2**32 else (8, 0xCF)
+        packed += bytes([mark]) + number.to_bytes(size, "big")
+    return f"{prefix}_{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
+
+
 def user(login: str, *, kind: str = "User") -> Json:
     """Build an account; a login ending in `[bot]` makes a bot whatever the kind."""
     kind = "Bot" if login.endswith("[bot]") else kind
