@@ -61,15 +61,17 @@ class Access:
 
         Raises CredentialRejectedError or BudgetSpentError.
         """
-        if self.credential is None:
-            return
-        if revoked_at := self.credential.revoked_at:
+        self.check_token()
+        if self.credential and self.credential.find_pause(is_bulk=self.is_bulk):
+            raise _make_budget_error(self.credential, is_bulk=self.is_bulk)
+
+    def check_token(self) -> None:
+        """Raise CredentialRejectedError when GitHub has refused the token already."""
+        if self.credential and (revoked_at := self.credential.revoked_at):
             raise CredentialRejectedError(
                 f"GitHub refused the token on {revoked_at:%Y-%m-%d %H:%M} UTC; "
                 "store a new one with `manage.py connect`"
             )
-        if self.credential.find_pause(is_bulk=self.is_bulk):
-            raise _make_budget_error(self.credential, is_bulk=self.is_bulk)
 
     @contextmanager
     def open(self) -> Iterator[GitHub]:

@@ -168,6 +168,31 @@ def _run(
     return outcome, _build_result(run, outcome)
 
 
+def save_fetched(pull_request: PullRequest, snapshot: Snapshot) -> bool:
+    """Store what was fetched together with others, as a run of its own; False if a job has the row.
+
+    The row must still be as this object has it, so that nothing newer is overwritten. All of it
+    is one transaction: killed, it leaves the row as it was. What cannot be written stands on the
+    row, as with a fetch of its own.
+    """
+    errors = {section.value: error for section, error in snapshot.errors.items()}
+    try:
+        return _save_at_once(pull_request, Outcome(snapshot, errors, requests_made=1))
+    except Exception as error:
+        logger.exception("What was fetched of %s could not be stored", pull_request)
+        pull_request.refresh_from_db()
+        return _save_at_once(pull_request, Outcome(errors={"fetch": error}, requests_made=1))
+
+
+@transaction.atomic
+def _save_at_once(pull_request: PullRequest, outcome: Outcome) -> bool:
+    job_id = str(uuid4())
+    if not pull_request.claim(job_id=job_id) or not pull_request.mark_running(job_id=job_id):
+        return False
+    _save(pull_request, FetchRun.start(pull_request, job_id=job_id), outcome, job=None)
+    return True
+
+
 def _park(until: datetime) -> Retry:
     """Have RQ run this job again at that moment, a little spread out.
 

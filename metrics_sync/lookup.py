@@ -1,4 +1,4 @@
-"""Finds, or makes, the row of a pull request that somebody names by hand."""
+"""Finds the repository that somebody names by hand, and finds or makes a pull request's row."""
 
 import os
 from dataclasses import replace
@@ -24,6 +24,25 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
     token. Raises AmbiguousTeamError when several teams track it, or the named one does not;
     DecryptionError when its token cannot be read.
     """
+    repository = _find_tracked(full_name, team_slug=team_slug)
+    if repository is not None:
+        return repository.team, Access.of(repository, is_bulk=False)
+    if team_slug and team_slug != LOCAL_TEAM:
+        raise _make_untracked_error(full_name, team_slug=team_slug)
+    team, _ = Team.objects.get_or_create(slug=LOCAL_TEAM, defaults={"name": "Local"})
+    token = os.environ.get("GITHUB_TOKEN", "").strip()
+    return team, Access(api_url=settings.GITHUB_API_URL, token=token)
+
+
+def find_repository(full_name: str, *, team_slug: str = "") -> TrackedRepository:
+    """Return the tracked repository of that name. Raises AmbiguousTeamError if not exactly one."""
+    repository = _find_tracked(full_name, team_slug=team_slug)
+    if repository is None:
+        raise _make_untracked_error(full_name, team_slug=team_slug)
+    return repository
+
+
+def _find_tracked(full_name: str, *, team_slug: str) -> TrackedRepository | None:
     repositories = TrackedRepository.objects.active().named(full_name)
     if team_slug:
         repositories = repositories.filter(team__slug=team_slug)
@@ -32,15 +51,12 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
     found = list(repositories.defer(*secrets)[:2])
     if len(found) > 1:
         raise AmbiguousTeamError(f"Several teams track {full_name}; say which with --team.")
-    if found:
-        return found[0].team, Access.of(found[0], is_bulk=False)
-    if team_slug and team_slug != LOCAL_TEAM:
-        raise AmbiguousTeamError(
-            f"The team {team_slug} does not track {full_name}; `manage.py connect` adds it."
-        )
-    team, _ = Team.objects.get_or_create(slug=LOCAL_TEAM, defaults={"name": "Local"})
-    token = os.environ.get("GITHUB_TOKEN", "").strip()
-    return team, Access(api_url=settings.GITHUB_API_URL, token=token)
+    return found[0] if found else None
+
+
+def _make_untracked_error(full_name: str, *, team_slug: str) -> AmbiguousTeamError:
+    who = f"The team {team_slug} does not track" if team_slug else "No team tracks"
+    return AmbiguousTeamError(f"{who} {full_name}; `manage.py connect` adds it.")
 
 
 def get_pull_request(

@@ -71,7 +71,9 @@ def list_pull_requests(
     total, start = len(recordings), 0
     if after:
         mark = tuple(json.loads(base64.b64decode(after)))
-        passed = (place(item) >= mark if is_reversed else place(item) <= mark for item in recordings)
+        passed = (
+            place(item) >= mark if is_reversed else place(item) <= mark for item in recordings
+        )
         start = sum(passed)
     shown = recordings[start : start + first] if first else recordings[-(last or 0) :]
     cursor = json.dumps(place(shown[-1])).encode() if shown else b""
@@ -85,9 +87,7 @@ def list_pull_requests(
     }
 
 
-def make_pull_request(
-    ask: Ask, repository: Repository, recording: Recording, heads: Heads
-) -> Json:
+def make_pull_request(ask: Ask, repository: Repository, recording: Recording, heads: Heads) -> Json:
     """Build a pull request whose lists are built when they are asked for."""
     pull = recording.pull
     ask = replace(ask, repository=repository, query={})

@@ -48,7 +48,7 @@ def make_node_id(prefix: str, number: int) -> str:
 
 
 def make_global_id(prefix: str, *ids: int) -> str:
-    """Return a node id as GitHub packs it: a kind, and a list of a 0 and the ids of what owns it."""
+    """Return a node id as GitHub packs it: a kind, and a 0 and the ids down to its own."""
     packed = bytes([0x90 + 1 + len(ids), 0])
     for number in ids:
         size, mark = (4, 0xCE) if number < 2**32 else (8, 0xCF)

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
 from metrics_sync.exporting import COLUMNS, export, list_exportable
-from metrics_sync.management.commands.reconcile import parse_since
+from metrics_sync.management.options import parse_since
 from metrics_sync.models import Team
 
 NOTES = """

@@ -1,21 +1,19 @@
 """Find pull requests whose data is not complete, and queue them again."""
 
 import json
-import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import IO, Any, TypeVar, cast
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from metrics_sync.discovery import discover, recover
 from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.management.options import parse_since
 from metrics_sync.models import Team
 from metrics_sync.reconcile import (
     REQUESTS_FOR_ONE,
@@ -50,17 +48,6 @@ Safe to run at any time and by two people at once: a pull request is never queue
 """
 
 Step = TypeVar("Step")
-
-
-def parse_since(text: str) -> datetime:
-    """Read `30d` or a date; the moment is in UTC."""
-    if match := re.fullmatch(r"(\d{1,5})d", text):
-        return timezone.now() - timedelta(days=int(match[1]))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ArgumentTypeError("write 30d, or a date such as 2026-01-31") from error
-    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def parse_reasons(text: str) -> list[Reason]:

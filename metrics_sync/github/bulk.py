@@ -1,0 +1,119 @@
+"""Fetches many pull requests with each request, through GitHub's GraphQL API."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.github.graphql import GraphQL
+from metrics_sync.github.queries import FETCHED, LISTING, build_fetch, count_points
+from metrics_sync.github.translation import (
+    UNREADABLE,
+    OnlyInRestError,
+    read_listed,
+    read_snapshot,
+)
+from metrics_sync.snapshot import Json, PullRequestItem, Snapshot
+
+#: What GitHub could not answer is asked for again in so many at a time.
+SIZES = (FETCHED, 5, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of a repository's merged pull requests; `cursor` leads to the next one, if any."""
+
+    full_name: str
+    items: Sequence[PullRequestItem]
+    cursor: str | None
+
+
+async def list_merged(
+    graphql: GraphQL, full_name: str, *, since: datetime, cursor: str | None
+) -> Listed:
+    """List merged pull requests that were merged since then, the latest change first.
+
+    One point for each hundred that changed since then. Raises GitHubError.
+    """
+    owner, name = full_name.split("/")
+    repository = await graphql.ask(LISTING, cost=1, owner=owner, name=name, after=cursor)
+    try:
+        page = repository["pullRequests"]
+        nodes, more = page["nodes"], page["pageInfo"]
+        items = [read_listed(node, github_repo=full_name) for node in nodes if node]
+        is_last = not more["hasNextPage"] or any(_changed_before(since, item) for item in items)
+        return Listed(
+            repository["nameWithOwner"],
+            [item for item in items if item.merged_at and item.merged_at >= since],
+            None if is_last else more["endCursor"],
+        )
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
+
+
+def _changed_before(moment: datetime, item: PullRequestItem) -> bool:
+    return item.pr_updated_at is not None and item.pr_updated_at < moment
+
+
+async def fetch_snapshots(
+    graphql: GraphQL, full_name: str, numbers: Iterable[int]
+) -> dict[int, Snapshot | GitHubError]:
+    """Fetch pull requests by their numbers, up to 25 with each query.
+
+    Each comes with its snapshot, in which some lists may be left to REST, or with the reason for
+    leaving it to REST as a whole. What came with counts that do not agree, or was too much for
+    GitHub, is asked for again in smaller queries first. Raises GitHubError when GitHub refuses.
+    """
+    found: dict[int, Snapshot | GitHubError] = {n: RetrySoonError("not asked") for n in numbers}
+    for size in SIZES:
+        missing = [n for n, result in found.items() if _may_mend(result)]
+        for batch in _cut(missing, size):
+            try:
+                found |= await _fetch_batch(graphql, full_name, batch)
+            except RateLimitedError:
+                if size == FETCHED:
+                    raise
+                return found
+            except RetrySoonError as error:
+                found |= dict.fromkeys(batch, error)
+    return found
+
+
+def _may_mend(result: Snapshot | GitHubError) -> bool:
+    return isinstance(result, RetrySoonError) and not isinstance(result, OnlyInRestError)
+
+
+def _cut(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
+
+
+async def _fetch_batch(
+    graphql: GraphQL, full_name: str, numbers: Sequence[int]
+) -> dict[int, Snapshot | GitHubError]:
+    owner, name = full_name.split("/")
+    variables: Mapping[str, Any] = {f"n{index}": n for index, n in enumerate(numbers)}
+    repository = await graphql.ask(
+        build_fetch(len(numbers)),
+        cost=count_points(len(numbers)),
+        owner=owner,
+        name=name,
+        **variables,
+    )
+    moved_to = str(repository["nameWithOwner"])
+    if moved_to.lower() == full_name.lower():
+        moved_to = ""
+    return {
+        n: _read(repository.get(f"p{index}"), full_name, moved_to=moved_to)
+        for index, n in enumerate(numbers)
+    }
+
+
+def _read(node: Json | None, full_name: str, *, moved_to: str) -> Snapshot | GitHubError:
+    if node is None:
+        return OnlyInRestError("GraphQL does not give it")
+    try:
+        return replace(read_snapshot(node, github_repo=full_name), moved_to=moved_to)
+    except RetrySoonError as error:
+        return error

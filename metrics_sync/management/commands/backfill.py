@@ -1,0 +1,166 @@
+"""Fetch what merged before the webhook was there, many pull requests with each request."""
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from datetime import datetime
+from typing import IO, Any, cast
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from metrics_sync.backfill import Backfill
+from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.lookup import find_repository
+from metrics_sync.management.options import parse_since
+from metrics_sync.models.integrations import validate_full_name
+
+NOTES = """
+It lists the merged pull requests of a tracked repository, those that changed last first, and
+fetches each that is not complete yet, 25 with every query of GitHub's GraphQL API. That costs
+0.36 points for a pull request, of 5,000 an hour that are counted apart from the requests which
+merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up it waits until
+GitHub gives new ones.
+
+What GraphQL cannot bring with certainty (lists longer than a page, earlier names of files, deleted
+accounts) is left to the queue pr-data-bulk, so workers should run.
+
+  manage.py backfill acme/anvil --since 2024-01-01 --dry-run
+  manage.py backfill acme/anvil --since 365d
+  manage.py backfill acme/anvil --since 365d --team platform --json
+
+It may be stopped or killed at any time: the same command goes on from there.
+"""
+
+
+class Command(BaseCommand):
+    help = "Fetch the pull requests that merged since a date, in bulk."
+
+    def create_parser(self, *args: Any, **options: Any) -> Any:
+        return super().create_parser(
+            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
+        )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("repository", metavar="OWNER/NAME")
+        parser.add_argument(
+            "--since",
+            type=parse_since,
+            required=True,
+            metavar="30d|DATE",
+            help="only what merged since then",
+        )
+        parser.add_argument("--team", default="", metavar="SLUG", help="if several track it")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only say how many it would fetch, at what cost"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, **options: Any) -> None:
+        full_name = options["repository"]
+        try:
+            validate_full_name(full_name)
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages), returncode=2) from error
+        try:
+            repository = find_repository(full_name, team_slug=options["team"])
+            backfill = Backfill(repository, since=options["since"], wait=self._wait)
+            self._run(backfill, dry_run=options["dry_run"])
+        except MetricsSyncError as error:
+            raise CommandError(f"{full_name}: {error}") from error
+        except KeyboardInterrupt as error:
+            raise CommandError("Stopped; the same command goes on from there.") from error
+        described = _describe(backfill, dry_run=options["dry_run"])
+        if options["json"]:
+            self.stdout.write(json.dumps(described))
+        else:
+            self._print(backfill, described)
+        if backfill.tally.errors:
+            sys.exit(1)
+
+    def _run(self, backfill: Backfill, *, dry_run: bool) -> None:
+        """Look, then fetch; a bar on a terminal shows how far, how fast and at what cost."""
+        console = Console(file=cast(IO[str], self.stderr))
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}{task.fields[points]} points"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        ]
+        with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+            look = progress.add_task("Listing", total=None, rate="", points=0)
+            for found in backfill.look():
+                progress.update(look, completed=found, points=backfill.points.used)
+            progress.update(look, total=backfill.tally.found)
+            if dry_run:
+                return
+            fetch = progress.add_task("Fetching", total=len(backfill.missing), rate="", points=0)
+            for done in backfill.fetch():
+                progress.update(fetch, advance=done, points=backfill.points.used)
+                speed = progress.tasks[fetch].speed
+                progress.update(fetch, rate=f"{speed:.0f}/s, " if speed else "")
+
+    def _wait(self, until: datetime) -> None:
+        seconds = max((until - timezone.now()).total_seconds(), 0) + 1
+        self.stderr.write(f"Waits for GitHub's rate limit until {until:%H:%M:%S} UTC.")
+        time.sleep(seconds)
+
+    def _print(self, backfill: Backfill, described: dict[str, Any]) -> None:
+        console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
+        since = f"{backfill.since:%Y-%m-%d %H:%M} UTC"
+        console.print(
+            f"{described['found']} pull requests of {backfill.repository} merged since {since}; "
+            f"{described['complete']} were complete.",
+            markup=False,
+        )
+        if "estimated_points" in described:
+            console.print(
+                f"Would fetch {described['would_fetch']}, for about "
+                f"{described['estimated_points']} points."
+            )
+        else:
+            console.print(
+                f"Fetched {described['fetched']}, queued {described['queued']} for REST; "
+                f"jobs had {described['busy']}."
+            )
+        limit = backfill.points.rate_limit
+        left = f"; {limit.remaining} of {limit.limit} are left, " if limit else ""
+        until = f"until {limit.resets_at:%H:%M} UTC" if limit else ""
+        console.print(f"Used {described['points_used']} points{left}{until}.", markup=False)
+        for error in described["errors"]:
+            self.stderr.write(self.style.ERROR(error))
+
+
+def _describe(backfill: Backfill, *, dry_run: bool) -> dict[str, Any]:
+    tally, limit = backfill.tally, backfill.points.rate_limit
+    described: dict[str, Any] = {
+        "repository": backfill.repository.full_name,
+        "team": backfill.repository.team.slug,
+        "since": backfill.since.isoformat(),
+        "found": tally.found,
+        "complete": tally.complete,
+        "fetched": tally.fetched,
+        "queued": tally.queued,
+        "busy": tally.busy,
+        "left": tally.left,
+        "points_used": backfill.points.used,
+        "points_remaining": limit.remaining if limit else None,
+        "errors": tally.errors,
+    }
+    if dry_run:
+        described["would_fetch"] = len(backfill.missing)
+        described["estimated_points"] = backfill.estimated_points
+    return described
