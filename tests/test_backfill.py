@@ -27,6 +27,7 @@ def backfill(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 def test_speed(sandbox: SandboxServer, repository, capsys) -> None:
     import time
+
     for n in range(1, 501):
         sandbox.world.add(make_recording(REPOSITORY, n))
     t = time.time()

@@ -334,8 +334,8 @@ def _translate_commit(commit: Json) -> Json:
     Bots are no users, so that theirs is null; GitHub knows whom its own addresses belong to.
     """
     author = commit["author"] or {}
-    user = author.get("user")
-    if user is None and "@users.noreply." in (author.get("email") or "").lower():
+    user, email = author.get("user"), (author.get("email") or "").lower()
+    if user is None and ("[bot]@" in email or "@users.noreply." in email):
         raise OnlyInRestError("GraphQL does not name a commit's account")
     if user is not None and user["__typename"] != "User":
         raise OnlyInRestError("a commit's account is not a person's")

@@ -43,7 +43,7 @@ def answer_query(ask: Ask) -> Answer:
     variables = body.get("variables") or {}
     try:
         document = _read(str(body.get("query") or ""))
-        cost = count_cost(document, _schema(), variables)
+        cost = count_cost(document, read_schema(), variables)
     except GraphQLError as error:
         return Document({"errors": [_describe(error)]})
     except RefusedQueryError as refusal:
@@ -51,7 +51,7 @@ def answer_query(ask: Ask) -> Answer:
     if ask.budget is not None and ask.budget.remaining < cost.points:
         return refuse_rate_limited()
     answered = execute_sync(
-        _schema(), document, root_value=_Root(ask, cost), variable_values=variables
+        read_schema(), document, root_value=_Root(ask, cost), variable_values=variables
     )
     result: Json = {"data": answered.data}
     if answered.errors:
@@ -65,7 +65,8 @@ def refuse_rate_limited() -> Document:
 
 
 @lru_cache
-def _schema() -> GraphQLSchema:
+def read_schema() -> GraphQLSchema:
+    """Read the part of GitHub's schema that is answered here."""
     schema = build_schema(Path(__file__).with_name("schema.graphql").read_text())
     # GitHub writes numbers beyond 2^31 although it declares them as Int.
     wide = GraphQLScalarType("WideInt", coerce_output_value=int)
@@ -79,7 +80,7 @@ def _schema() -> GraphQLSchema:
 @lru_cache
 def _read(query: str) -> DocumentNode:
     document = parse(query)
-    if errors := validate(_schema(), document):
+    if errors := validate(read_schema(), document):
         raise errors[0]
     return document
 

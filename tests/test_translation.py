@@ -1,0 +1,166 @@
+"""Pull requests of the GraphQL API, which must become the very rows that REST would have made."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db.models import ForeignKey
+
+from metrics_sync.backfill import Backfill
+from metrics_sync.github.translation import unpack_node_id
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.models import PullRequest, Team, TrackedRepository
+from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample
+from metrics_sync.sandbox.builder import PullRequestBuilder
+from metrics_sync.sandbox.shapes import user
+from metrics_sync.sandbox.stories import STORIES
+from metrics_sync.snapshot import KEYS, Section, is_held
+from metrics_sync.store.snapshots import MODELS
+from tests.factories import TrackedRepositoryFactory
+
+#: What differs between any two fetches of the same.
+BOOKKEEPING = {
+    *("id", "team", "pull_request", "etags", "completed_at", "fetch_started_at", "queued_at"),
+    *("refetch_at", "retry_at", "sync_attempts", "sync_job_id"),
+}
+
+
+def make_busy() -> Recording:
+    """Everything that GraphQL tells in other words than REST, and tells for certain."""
+    story = PullRequestBuilder("acme/anvil", 7, author="renovate[bot]", title="Harden the anvil")
+    story.pull["head"]["repo"] = {**story.pull["head"]["repo"], "full_name": "fork/anvil"}
+    old = [story.commit(-50, name="mona"), story.commit(-40, name="mona", authored=-90)]
+    old[0]["author"] = old[0]["committer"] = None
+    story.event(1, "convert_to_draft")
+    story.event(2, "ready_for_review")
+    story.event(3, "review_requested", requested_reviewer=user("grace"))
+    story.event(3, "review_requested", requested_team={"id": 7, "slug": "smiths"})
+    story.event(3, "review_requested", requested_reviewer=user("reviewer[bot]"))
+    story.event(4, "labeled", label={"name": "heavy"})
+    asked = story.review(60, login="grace", state="CHANGES_REQUESTED", body="Please rebase.")
+    question = story.review_comment(60, asked, path="anvil.c", line=8, outdated=True)
+    story.review_comment(70, asked, path="anvil.c", reply_to=question, body="Done 👍\r\n")
+    for commit in story.rebase(180, old):
+        commit["author"] = commit["committer"] = user("mona")
+    dismissed = story.review(200, login="ada", state="DISMISSED", body="Too heavy.")
+    told = {"state": "changes_requested", "review_id": dismissed["id"]}
+    story.event(210, "review_dismissed", login="grace", dismissed_review=told)
+    story.comment(220, login="codecov[bot]", body="Coverage: 97 %")
+    story.file("anvil.c", additions=75, deletions=21)
+    story.file("tongs.c", additions=0, deletions=9, status="removed")
+    for app, suite in (("github-actions", 1), ("circleci", 2)):
+        story.check_run(190, name="test", suite=suite, app_slug=app)
+    story.check_run(190, name="nightly", status="in_progress")
+    story.status(190, context="ci/jenkins", state="failure")
+    return story.finish(merged=250)
+
+
+#: Of each sample the lists that are left to REST, all of them when GraphQL does not do at all.
+SAMPLES: dict[str, set[str]] = {
+    "changes requested, fixed, approved": set(),
+    "two reviewers before one fix, then a second round": set(),
+    "reviewed by bots before a person": {"commits", "reviews", "review_comments"},
+    "approved by a deleted account": {"issue_comments", "review_comments", "reviews"},
+    "an author who answers their own reviews, and one pending": set(),
+    "a dismissed request for changes": set(),
+    "a draft that became ready, with legacy statuses": set(),
+    "a rebase that left reviews on vanished commits": set(),
+    "commits of nobody, renamed and oddly named files": {"files"},
+    "checks with one name, and unfinished ones": set(),
+    "without review, comment or check": set(),
+    "many pages of everything": {
+        *("commits", "files", "check_runs", "issue_comments", "review_comments"),
+    },
+    "over GitHub's caps": {"commits", "files"},
+    "over 20,000 changed lines": set(),
+}
+
+
+@pytest.fixture
+def take_both(
+    sandbox: SandboxServer, redis: Any, db: None
+) -> Iterator[Callable[[Recording], list[PullRequest]]]:
+    """Fetch one pull request by REST for one team, and in bulk for another."""
+
+    def take(recording: Recording) -> list[PullRequest]:
+        sandbox.world.add(recording)
+        token = {"integration__credential__access_token": DEFAULT_TOKEN}
+        by_rest, in_bulk = (
+            TrackedRepositoryFactory(full_name=recording.repo, **token) for _ in range(2)
+        )
+        run(in_bulk)
+        row = in_bulk.team.pull_requests.get()
+        twin = PullRequest(
+            team=by_rest.team,
+            github_repo=recording.repo,
+            github_pr_id=row.github_pr_id,
+            github_pr_number=row.github_pr_number,
+        )
+        PullRequest.objects.bulk_create([twin])
+        fetch_pr_complete_data(twin.pk)
+        return [PullRequest.objects.get(pk=twin.pk), row]
+
+    return take
+
+
+def run(repository: TrackedRepository) -> None:
+    backfill = Backfill(repository, since=datetime(2020, 1, 1, tzinfo=UTC))
+    assert list(backfill.look())
+    assert list(backfill.fetch())
+
+
+def dump(row: Any) -> dict[str, Any]:
+    """Return what a row says, with GitHub's ids in place of our own."""
+    values = {}
+    for column in row._meta.concrete_fields:
+        if column.name not in BOOKKEEPING:
+            value = getattr(row, column.name)
+            is_link = isinstance(column, ForeignKey) and value is not None
+            values[column.name] = value.github_id if is_link else value
+    return values
+
+
+def dump_all(row: PullRequest) -> dict[str, Any]:
+    """Return everything that was stored of a pull request, receipt and metrics included."""
+    rows = {
+        section: [
+            dump(item) for item in model.objects.filter(pull_request=row).order_by(KEYS[section])
+        ]
+        for section, model in MODELS.items()
+    }
+    people = row.team.people.order_by("github_id")
+    return {
+        "pull_request": dump(row),
+        **rows,
+        "people": list(people.values_list("github_id", "login", "is_bot")),
+    }
+
+
+def list_left(row: PullRequest) -> set[str]:
+    return {section.value for section in Section if not is_held(row.receipt.get(section))}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_rows_and_receipt_are_those_of_rest(
+    take_both: Callable[[Recording], list[PullRequest]], name: str
+) -> None:
+    """A number must not depend on the way in which it came."""
+    by_rest, in_bulk = take_both(make_sample(name))
+    left = list_left(in_bulk)
+    fetch_pr_complete_data(in_bulk.pk)
+    in_bulk.refresh_from_db()
+
+    assert left == SAMPLES[name]
+    assert dump_all(in_bulk) == dump_all(by_rest)
+    assert in_bulk.sync_status == "complete"
+
+
+def test_busy_pull_request_needs_no_rest(
+    take_both: Callable[[Recording], list[PullRequest]], sandbox: SandboxServer
+) -> None:
+    """Forks, bots, teams, drafts, dismissals, force pushes, checks and statuses."""
+    by_rest, in_bulk = take_both(make_busy())
+
+    assert list_left(in_bulk) == set()
+    assert dump_all(in_bulk) == dump_all(by_rest)
