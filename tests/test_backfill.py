@@ -1,37 +1,376 @@
 """`manage.py backfill`: whole repositories, many pull requests with each request."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from redis import Redis
+from rq import Queue
 
-from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_recording
-from tests.factories import TrackedRepositoryFactory
+from metrics_sync import store
+from metrics_sync.backfill import Backfill
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
+from metrics_sync.queueing import BULK
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    SandboxServer,
+    Token,
+    make_recording,
+)
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.test_flow import read_rows, read_truth
 
 REPOSITORY = "acme/anvil"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+#: What GitHub says of pull requests that it cannot give.
+NOTHING = {"data": {"repository": {"nameWithOwner": REPOSITORY, "p0": None}}}
 
 
 @pytest.fixture
-def repository(sandbox: SandboxServer, db: None) -> TrackedRepository:
+def repository(sandbox: SandboxServer, redis: Redis, db: None) -> TrackedRepository:
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     return TrackedRepositoryFactory(full_name=REPOSITORY, **token)
 
 
+def fill(sandbox: SandboxServer, *numbers: int, **sizes: int) -> None:
+    for number in numbers:
+        sandbox.world.add(make_recording(REPOSITORY, number, **sizes))
+
+
 def backfill(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run the command and return what it printed."""
     call_command("backfill", REPOSITORY, "--since", "2026-01-01", "--json", *arguments)
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
     return printed
 
 
-def test_speed(sandbox: SandboxServer, repository, capsys) -> None:
-    import time
+def list_queries(sandbox: SandboxServer) -> list[int]:
+    return [request.status for request in sandbox.requests if request.path == "/graphql"]
 
-    for n in range(1, 501):
-        sandbox.world.add(make_recording(REPOSITORY, n))
-    t = time.time()
+
+def list_statuses() -> list[str]:
+    return sorted(PullRequest.objects.values_list("sync_status", flat=True))
+
+
+def test_every_merge_is_complete_and_true(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A repository of years is here at a fraction of what REST would take."""
+    fill(sandbox, *range(1, 31))
+    sandbox.world.add(make_recording(REPOSITORY, 31, merged=False))
+
     printed = backfill(capsys)
-    with capsys.disabled():
-        print(printed, 500 / (time.time() - t))
-    assert PullRequest.objects.filter(sync_status="complete").count() == 500
+
+    rows = PullRequest.objects.order_by("github_pr_number")
+    assert (printed["found"], printed["fetched"], printed["queued"]) == (30, 30, 0)
+    assert [row.github_pr_number for row in rows] == list(range(1, 31))
+    for row in rows:
+        assert read_rows(row) == read_truth(
+            sandbox.world.recording(REPOSITORY, row.github_pr_number)
+        )
+        assert (row.sync_status, row.review_rounds) == ("complete", 1)
+    assert list_queries(sandbox) == [200] * len(sandbox.requests) == [200] * 3
+
+
+def test_dry_run_says_the_cost_and_writes_nothing(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The operator decides by the number, so it has to be the one that GitHub takes."""
+    fill(sandbox, *range(1, 31))
+
+    said = backfill(capsys, "--dry-run")
+    count_then = PullRequest.objects.count()
+    done = backfill(capsys)
+
+    assert (said["would_fetch"], said["points_used"], count_then) == (30, 1, 0)
+    assert done["points_used"] == said["points_used"] + said["estimated_points"]
+
+
+def test_what_is_complete_is_not_fetched_again(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes on where it was stopped, at a hundredth of a point for each that it has."""
+    fill(sandbox, *range(1, 31))
+    backfill(capsys)
+    fill(sandbox, 31)
+
+    printed = backfill(capsys)
+
+    assert (printed["complete"], printed["fetched"], printed["points_used"]) == (30, 1, 2)
+    assert FetchRun.objects.count() == 31
+
+
+def test_only_what_merged_since_then_is_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long open is not long merged, and a late comment is no merge."""
+    fill(sandbox, 1, 2, 3)
+    times = {
+        1: {"created_at": "2020-01-01T00:00:00Z", "merged_at": "2026-03-02T00:00:00Z"},
+        2: {"merged_at": "2025-12-31T23:59:59Z", "updated_at": "2026-03-09T00:00:00Z"},
+        3: {"merged_at": "2025-12-31T23:59:59Z", "updated_at": "2025-12-31T23:59:59Z"},
+    }
+    for number, changes in times.items():
+        with sandbox.world.editing(REPOSITORY, number) as recording:
+            recording.pull |= changes
+
+    printed = backfill(capsys)
+
+    assert printed["found"] == 1
+    assert PullRequest.objects.get().github_pr_number == 1
+
+
+def test_lists_longer_than_a_page_are_left_to_the_queue(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    redis: Redis,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What came stays, and REST is asked only for what did not."""
+    fill(sandbox, 1, files=120)
+    fill(sandbox, 2)
+
+    printed = backfill(capsys)
+    row = PullRequest.objects.get(github_pr_number=1)
+    [job] = Queue(BULK, connection=redis).jobs
+    result = fetch_pr_complete_data(row.pk)
+
+    row.refresh_from_db()
+    assert (printed["fetched"], printed["queued"], job.args) == (1, 1, (row.pk,))
+    # The pull request, two pages of files.
+    assert (row.sync_status, result["requests_made"]) == ("complete", 3)
+    assert read_rows(row) == read_truth(sandbox.world.recording(REPOSITORY, 1))
+
+
+@pytest.mark.parametrize("without_totals", [True, False])
+def test_silently_empty_lists_are_asked_for_again(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    capsys: pytest.CaptureFixture[str],
+    without_totals: bool,
+) -> None:
+    """GitHub answers heavy queries so, and a smaller one may do."""
+    fill(sandbox, *range(1, 8))
+    heavy = Fault(FaultKind.EMPTY_LISTS, path="/graphql", times=2, without_totals=without_totals)
+    sandbox.faults.add(heavy)
+
+    printed = backfill(capsys)
+
+    assert (heavy.inflicted, printed["fetched"], printed["queued"]) == (2, 7, 0)
+    for row in PullRequest.objects.all():
+        assert read_rows(row) == read_truth(
+            sandbox.world.recording(REPOSITORY, row.github_pr_number)
+        )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"kind": FaultKind.EMPTY_LISTS}, id="empty lists"),
+        pytest.param({"kind": FaultKind.EMPTY_LISTS, "without_totals": True}, id="and totals"),
+        pytest.param({"kind": FaultKind.EMPTY_LISTS, "items": 1}, id="short lists"),
+        pytest.param({"kind": FaultKind.STATUS, "status": 502}, id="too heavy"),
+        pytest.param({"kind": FaultKind.WRONG_TYPE, "body": NOTHING}, id="nothing in it"),
+    ],
+)
+def test_what_graphql_never_brings_is_left_to_the_queue_whole(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis, fault: dict[str, Any]
+) -> None:
+    """Counts decide, not the absence of errors; nothing that is in doubt is stored."""
+    fill(sandbox, 1, 2)
+    backfill = Backfill(repository, since=LONG_AGO)
+    assert list(backfill.look()) == [2]
+    sandbox.faults.add(Fault(path="/graphql", **fault))
+
+    assert list(backfill.fetch()) == [2]
+
+    assert (backfill.tally.queued, list_statuses()) == (2, ["queued", "queued"])
+    assert FetchRun.objects.count() == 0
+    assert Queue(BULK, connection=redis).count == 2
+
+
+@pytest.mark.parametrize(
+    ("minutes_silent", "status", "busy"),
+    [
+        pytest.param(1, "running", 1, id="at work"),
+        pytest.param(11, "complete", 0, id="killed"),
+    ],
+)
+def test_row_that_a_job_is_at_work_on_is_left_alone(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    capsys: pytest.CaptureFixture[str],
+    minutes_silent: int,
+    status: str,
+    busy: int,
+) -> None:
+    """The two never both write; and a job that was killed is no reason to wait."""
+    fill(sandbox, 1)
+    pull = sandbox.world.recording(REPOSITORY, 1).pull
+    row = PullRequestFactory(
+        team=repository.team, github_repo=REPOSITORY, github_pr_id=pull["id"], github_pr_number=1
+    )
+    began_at = timezone.now() - timedelta(minutes=minutes_silent)
+    PullRequest.objects.update(state="merged", sync_status="running", fetch_started_at=began_at)
+
+    printed = backfill(capsys)
+
+    row.refresh_from_db()
+    assert (row.sync_status, printed["busy"]) == (status, busy)
+
+
+def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was asked for earlier may be older."""
+    fill(sandbox, *range(1, 27))
+    backfill = Backfill(repository, since=LONG_AGO)
+    list(backfill.look())
+    steps = backfill.fetch()
+    next(steps)
+    [last] = backfill.missing[25:]
+    store.save_missed_merges(repository.team, [last])
+    row = PullRequest.objects.get(github_pr_id=last.github_pr_id)
+    fetch_pr_complete_data(row.pk)
+
+    assert list(steps) == [1]
+
+    assert (backfill.tally.fetched, backfill.tally.complete) == (25, 1)
+    assert row.fetch_runs.count() == 1
+
+
+def test_renamed_repository_is_followed(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GraphQL answers under the old name without a word."""
+    fill(sandbox, 1)
+    sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
+
+    printed = backfill(capsys)
+
+    repository.refresh_from_db()
+    assert (printed["fetched"], repository.full_name) == (1, "acme/hammer")
+    assert PullRequest.objects.get().github_repo == "acme/hammer"
+
+
+def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Going on asking gets a token banned; and the requests of REST are another budget."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=25, window_seconds=2))
+    fill(sandbox, *range(1, 76))
+
+    printed = backfill(capsys)
+
+    repository.integration.credential.refresh_from_db()
+    # 20 of 25 points are enough for the list and two queries of 9.
+    assert (printed["fetched"], printed["points_used"]) == (75, 28)
+    assert set(list_queries(sandbox)) == {200}
+    assert len(list_queries(sandbox)) == 4
+    assert repository.integration.credential.rate_limit is None
+
+
+def test_secondary_limit_makes_everybody_wait(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is about the token, whichever way it asks."""
+    fill(sandbox, 1)
+    sandbox.faults.add(Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=1, times=1))
+
+    printed = backfill(capsys)
+
+    repository.integration.credential.refresh_from_db()
+    assert (printed["fetched"], list_queries(sandbox)) == (1, [403, 200, 200])
+    assert repository.integration.credential.is_careful
+
+
+def test_refused_token_is_noted_and_ends_the_command(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dead token is said once."""
+    sandbox.world.revoke_token(DEFAULT_TOKEN)
+
+    with pytest.raises(CommandError, match="does not accept the token"):
+        backfill(capsys)
+
+    repository.integration.credential.refresh_from_db()
+    assert repository.integration.credential.revoked_at is not None
+    with pytest.raises(CommandError, match="store a new one"):
+        backfill(capsys)
+    assert list_queries(sandbox) == [401]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["acme/nothing", "--since", "30d"], "No team tracks", id="not tracked"),
+        pytest.param([REPOSITORY, "--since", "30d"], "Could not resolve", id="not at GitHub"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    repository: TrackedRepository, arguments: list[str], message: str
+) -> None:
+    """A traceback tells an operator nothing."""
+    with pytest.raises(CommandError, match=message):
+        call_command("backfill", *arguments)
+
+
+def test_wrong_name_is_wrong_usage(repository: TrackedRepository) -> None:
+    """Nobody is asked."""
+    with pytest.raises(CommandError) as raised:
+        call_command("backfill", "anvil", "--since", "30d")
+
+    assert raised.value.returncode == 2
+
+
+def test_redis_down_leaves_rows_that_reconcile_finds(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    redis_down: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing is lost, and scripts see the exit code."""
+    fill(sandbox, 1, 2, files=120)
+
+    with pytest.raises(SystemExit, match="1"):
+        backfill(capsys)
+
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["left"], len(printed["errors"])) == (2, 1)
+    assert "Redis does not answer" in printed["errors"][0]
+    assert list_statuses() == ["pending", "pending"]
+
+
+def test_what_cannot_be_stored_stands_on_the_row_and_stops_nothing(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One bad row must not be where every backfill ends."""
+    fill(sandbox, 1, 2)
+    with sandbox.world.editing(REPOSITORY, 2) as recording:
+        recording.issue_comments[0]["id"] = 2**63
+
+    printed = backfill(capsys)
+
+    run = FetchRun.objects.get(pull_request__github_pr_number=2)
+    assert (printed["fetched"], printed["queued"]) == (1, 1)
+    assert (run.status, run.errors[0][:7]) == ("failed", "fetch: ")
+
+
+def test_people_read_what_was_done(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people read, as against what programs read."""
+    fill(sandbox, 1, 2)
+
+    call_command("backfill", REPOSITORY, "--since", "2026-01-01")
+
+    printed = capsys.readouterr().out
+    assert "2 pull requests of acme/anvil merged since 2026-01-01 00:00 UTC; 0 were" in printed
+    assert "Fetched 2, queued 0 for REST" in printed
+    assert "Used 2 points; 4998 of 5000 are left" in printed

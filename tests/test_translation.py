@@ -8,13 +8,11 @@ import pytest
 from django.db.models import ForeignKey
 
 from metrics_sync.backfill import Backfill
-from metrics_sync.github.translation import unpack_node_id
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import PullRequest, Team, TrackedRepository
+from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.shapes import user
-from metrics_sync.sandbox.stories import STORIES
 from metrics_sync.snapshot import KEYS, Section, is_held
 from metrics_sync.store.snapshots import MODELS
 from tests.factories import TrackedRepositoryFactory
