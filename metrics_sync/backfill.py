@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django.conf import settings
 from django.utils import timezone
@@ -16,6 +16,7 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     GitHubError,
+    GoneError,
     QueueUnavailableError,
     RateLimitedError,
     SecondaryLimitError,
@@ -57,8 +58,16 @@ class Tally:
     errors: list[str] = field(default_factory=list)
 
 
+class Wanted(NamedTuple):
+    """A pull request to fetch; `item` is what GitHub's list had of it, if it comes from there."""
+
+    github_pr_id: int
+    number: int
+    item: PullRequestItem | None = None
+
+
 class Backfill:
-    """The merged pull requests of one repository since a moment, the latest changes first.
+    """Merged pull requests of one repository: first `look` or `take`, then `fetch`.
 
     Safe to repeat, to run twice at once, and to kill at any time: a pull request is stored whole
     or not at all, and one that is complete is not fetched again. `wait` is called with the time
@@ -69,13 +78,12 @@ class Backfill:
         self,
         repository: TrackedRepository,
         *,
-        since: datetime,
         wait: Callable[[datetime], None] | None = None,
     ) -> None:
-        self.repository, self.since = repository, since
+        self.repository = repository
         self.points = Points(reserve=settings.RATE_LIMIT_RESERVE)
         self.tally = Tally()
-        self.missing: list[PullRequestItem] = []
+        self.missing: list[Wanted] = []
         self._access = Access.of(repository, is_bulk=True)
         self._wait = wait
 
@@ -84,10 +92,18 @@ class Backfill:
         """What it costs to fetch what is missing."""
         return estimate_points(len(self.missing))
 
-    def look(self) -> Iterator[int]:
-        """List what was merged and find what is missing, yielding how many were found so far.
+    def take(self, rows: Iterable[PullRequest]) -> None:
+        """Want these rows; those whose number is not known are left out."""
+        self.missing += [
+            Wanted(row.github_pr_id, row.github_pr_number) for row in rows if row.github_pr_number
+        ]
+        self.tally.found = len(self.missing)
 
-        Only reads, but for a new name of the repository. Raises GitHubError.
+    def look(self, *, since: datetime) -> Iterator[int]:
+        """List what merged since then and find what is missing, yielding how many were found.
+
+        The latest changes come first. Only reads, but for a new name of the repository. Raises
+        GitHubError.
         """
         cursor = None
         while True:
@@ -95,17 +111,23 @@ class Backfill:
                 partial(
                     list_merged,
                     full_name=self.repository.full_name,
-                    since=self.since,
+                    since=since,
                     cursor=cursor,
                 )
             )
-            if page.full_name.lower() != self.repository.full_name.lower():
-                self.repository.rename(page.full_name)
+            self._follow(page.full_name)
             self._sort_out(page.items)
             yield self.tally.found
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def _follow(self, full_name: str) -> None:
+        """Follow the repository to its new name; GraphQL answers under the old one, too."""
+        if full_name != self.repository.full_name:
+            self.repository.rename(full_name)
+        if not self.repository.is_active:
+            raise GoneError(f"it is {full_name} now, which its team tracks as well")
 
     def _sort_out(self, items: Sequence[PullRequestItem]) -> None:
         rows = PullRequest.objects.filter(
@@ -113,7 +135,11 @@ class Backfill:
         )
         complete = rows.filter(sync_status=SyncStatus.COMPLETE)
         known = set(complete.values_list("github_pr_id", flat=True))
-        missing = [item for item in items if item.github_pr_id not in known]
+        missing = [
+            Wanted(item.github_pr_id, item.github_pr_number, item)
+            for item in items
+            if item.github_pr_id not in known
+        ]
         self.missing += missing
         self.tally.found += len(items)
         self.tally.complete += len(items) - len(missing)
@@ -129,10 +155,10 @@ class Backfill:
             yield len(batch)
 
     def _fetch_ahead(
-        self, batches: Iterable[list[PullRequestItem]]
-    ) -> Iterator[tuple[list[PullRequestItem], Results]]:
+        self, batches: Iterable[list[Wanted]]
+    ) -> Iterator[tuple[list[Wanted], Results]]:
         with ThreadPoolExecutor(1) as pool:
-            ahead: deque[tuple[list[PullRequestItem], Future[Results]]] = deque()
+            ahead: deque[tuple[list[Wanted], Future[Results]]] = deque()
             for batch in batches:
                 ahead.append((batch, pool.submit(self._fetch_batch, batch)))
                 if len(ahead) > 1:
@@ -141,8 +167,8 @@ class Backfill:
                 yield self._await(pool, *ahead.popleft())
 
     def _await(
-        self, pool: ThreadPoolExecutor, batch: list[PullRequestItem], future: Future[Results]
-    ) -> tuple[list[PullRequestItem], Results]:
+        self, pool: ThreadPoolExecutor, batch: list[Wanted], future: Future[Results]
+    ) -> tuple[list[Wanted], Results]:
         while True:
             try:
                 return batch, future.result()
@@ -150,8 +176,8 @@ class Backfill:
                 self._bear(error)
             future = pool.submit(self._fetch_batch, batch)
 
-    def _fetch_batch(self, batch: list[PullRequestItem]) -> Results:
-        numbers = [item.github_pr_number for item in batch]
+    def _fetch_batch(self, batch: list[Wanted]) -> Results:
+        numbers = [wanted.number for wanted in batch]
         return self._converse(
             partial(fetch_snapshots, full_name=self.repository.full_name, numbers=numbers)
         )
@@ -179,20 +205,17 @@ class Backfill:
             raise error
         self._wait(error.until)
 
-    def _store(self, batch: Sequence[PullRequestItem], results: Results) -> None:
-        found = [results[item.github_pr_number] for item in batch]
-        items = [
-            result.pull_request if isinstance(result, Snapshot) else item
-            for item, result in zip(batch, found, strict=True)
-        ]
-        store.save_missed_merges(self.repository.team, items)
-        rows = self._load_rows(items)
-        for item, result in zip(items, found, strict=True):
-            self._settle(rows[item.github_pr_id], result)
+    def _store(self, batch: Sequence[Wanted], results: Results) -> None:
+        listed = [wanted.item for wanted in batch if wanted.item]
+        store.save_missed_merges(self.repository.team, listed)
+        rows = self._load_rows(batch)
+        for wanted in batch:
+            if row := rows.get(wanted.github_pr_id):
+                self._settle(row, results[wanted.number])
 
-    def _load_rows(self, items: Sequence[PullRequestItem]) -> dict[int, PullRequest]:
+    def _load_rows(self, batch: Sequence[Wanted]) -> dict[int, PullRequest]:
         rows = PullRequest.objects.filter(
-            team=self.repository.team, github_pr_id__in=[item.github_pr_id for item in items]
+            team=self.repository.team, github_pr_id__in=[wanted.github_pr_id for wanted in batch]
         )
         rows = rows.in_repositories([self.repository.full_name]).select_related("team", "author")
         return {row.github_pr_id: row for row in rows}

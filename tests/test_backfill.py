@@ -184,8 +184,8 @@ def test_what_graphql_never_brings_is_left_to_the_queue_whole(
 ) -> None:
     """Counts decide, not the absence of errors; nothing that is in doubt is stored."""
     fill(sandbox, 1, 2)
-    backfill = Backfill(repository, since=LONG_AGO)
-    assert list(backfill.look()) == [2]
+    backfill = Backfill(repository)
+    assert list(backfill.look(since=LONG_AGO)) == [2]
     sandbox.faults.add(Fault(path="/graphql", **fault))
 
     assert list(backfill.fetch()) == [2]
@@ -230,12 +230,13 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
 ) -> None:
     """What was asked for earlier may be older."""
     fill(sandbox, *range(1, 27))
-    backfill = Backfill(repository, since=LONG_AGO)
-    list(backfill.look())
+    backfill = Backfill(repository)
+    list(backfill.look(since=LONG_AGO))
     steps = backfill.fetch()
     next(steps)
     [last] = backfill.missing[25:]
-    store.save_missed_merges(repository.team, [last])
+    assert last.item
+    store.save_missed_merges(repository.team, [last.item])
     row = PullRequest.objects.get(github_pr_id=last.github_pr_id)
     fetch_pr_complete_data(row.pk)
 

@@ -368,3 +368,37 @@ def add_due(sandbox: SandboxServer, repository: TrackedRepository, number: int) 
     recording = sandbox.world.add(make_recording(REPOSITORY, number))
     values = {"github_pr_id": recording.pull["id"], "github_pr_number": number}
     return add(repository, sync_status="complete", refetch_at=timezone.now(), **values)
+
+
+@pytest.mark.usefixtures("redis")
+def test_discovered_merges_are_fetched_at_once_in_bulk(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One query for all of them, in place of a job of nine requests for each."""
+    for number in range(1, 11):
+        sandbox.world.add(make_recording(REPOSITORY, number))
+
+    printed = run(capsys, "--discover", "--since", "2026-01-01")
+
+    assert (printed["discovered"], printed["requeued"], printed["found"]["missing"]) == (10, 0, 0)
+    assert PullRequest.objects.filter(sync_status="complete").count() == 10
+    assert [request.path for request in sandbox.requests].count("/graphql") == 1
+
+
+def test_discovered_merges_are_queued_where_bulk_does_not_work(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    redis: Redis,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Old Enterprise servers have another schema."""
+    sandbox.world.add(make_recording(REPOSITORY, 1))
+    unknown = {
+        "errors": [{"message": "Field 'fullDatabaseId' doesn't exist on type 'PullRequest'"}]
+    }
+    sandbox.faults.add(Fault(FaultKind.WRONG_TYPE, path="/graphql", body=unknown))
+
+    printed = run(capsys, "--discover", "--since", "2026-01-01")
+
+    assert (printed["discovered"], printed["requeued"], printed["errors"]) == (1, 1, [])
+    assert Queue(BULK, connection=redis).count == 1

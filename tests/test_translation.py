@@ -103,8 +103,8 @@ def take_both(
 
 
 def run(repository: TrackedRepository) -> None:
-    backfill = Backfill(repository, since=datetime(2020, 1, 1, tzinfo=UTC))
-    assert list(backfill.look())
+    backfill = Backfill(repository)
+    assert list(backfill.look(since=datetime(2020, 1, 1, tzinfo=UTC)))
     assert list(backfill.fetch())
 
 

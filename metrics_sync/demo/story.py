@@ -104,7 +104,7 @@ def play(stage: Stage, console: Console) -> None:
     console.print("GitHub is well again; manage.py reconcile --discover ...")
     stage.sandbox.faults.clear()
     report = json.loads(stage.manage("reconcile", "--discover", "--json"))
-    console.print(f"  queued {report['requeued']}, of which {report['discovered']} discovered.")
+    console.print(f"  queued {report['requeued']}, discovered {report['discovered']}.")
     _wait_for_all(merges.values())
     console.print(_draw(merges.values()))
 

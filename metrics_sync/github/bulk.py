@@ -22,7 +22,10 @@ SIZES = (FETCHED, 5, 1)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A page of a repository's merged pull requests; `cursor` leads to the next one, if any."""
+    """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
+
+    `full_name` is the new name of a renamed repository.
+    """
 
     full_name: str
     items: Sequence[PullRequestItem]
@@ -39,12 +42,13 @@ async def list_merged(
     owner, name = full_name.split("/")
     repository = await graphql.ask(LISTING, cost=1, owner=owner, name=name, after=cursor)
     try:
-        page = repository["pullRequests"]
+        page, known_as = repository["pullRequests"], repository["nameWithOwner"]
+        full_name = full_name if known_as.lower() == full_name.lower() else known_as
         nodes, more = page["nodes"], page["pageInfo"]
         items = [read_listed(node, github_repo=full_name) for node in nodes if node]
         is_last = not more["hasNextPage"] or any(_changed_before(since, item) for item in items)
         return Listed(
-            repository["nameWithOwner"],
+            full_name,
             [item for item in items if item.merged_at and item.merged_at >= since],
             None if is_last else more["endCursor"],
         )

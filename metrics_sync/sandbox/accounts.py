@@ -32,12 +32,12 @@ def get_user(ask: Ask) -> Answer:
 
 @root_routes.get(r"/rate_limit")
 def get_rate_limit(ask: Ask) -> Answer:
-    """Tell the budget, at no cost; an Enterprise server without limits answers 404."""
-    if ask.budget is None:
+    """Tell the budgets, at no cost; an Enterprise server without limits answers 404."""
+    if ask.budget is None or ask.points is None:
         return refuse(404, "Rate limiting is not enabled.")
     core = ask.budget.to_json()
     other = {"limit": 30, "used": 0, "remaining": 30, "reset": core["reset"]}
-    resources = {"core": core, "search": other, "graphql": core | {"used": 0}}
+    resources = {"core": core, "search": other, "graphql": ask.points.to_json()}
     return Document({"resources": resources, "rate": core}, cost=0)
 
 

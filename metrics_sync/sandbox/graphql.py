@@ -45,9 +45,9 @@ def answer_query(ask: Ask) -> Answer:
         document = _read(str(body.get("query") or ""))
         cost = count_cost(document, read_schema(), variables)
     except GraphQLError as error:
-        return Document({"errors": [_describe(error)]})
+        return Document({"errors": [_describe(error)]}, cost=0)
     except RefusedQueryError as refusal:
-        return Document({"errors": [{"type": refusal.kind, "message": str(refusal)}]})
+        return Document({"errors": [{"type": refusal.kind, "message": str(refusal)}]}, cost=0)
     if ask.budget is not None and ask.budget.remaining < cost.points:
         return refuse_rate_limited()
     answered = execute_sync(

@@ -19,7 +19,8 @@ class Ask:
     """One request as the routes see it.
 
     `root` is the API's address as this client wrote it, `path` is without it; `canonical_path`
-    names the repository by its present name however it was asked for.
+    names the repository by its present name however it was asked for. `budget` is what the
+    request is counted in, `points` that of GraphQL.
     """
 
     world: World
@@ -31,6 +32,7 @@ class Ask:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     budget: Budget | None = None
+    points: Budget | None = None
     repository: Repository | None = None
     canonical_path: str = ""
     params: Mapping[str, str] = field(default_factory=dict)

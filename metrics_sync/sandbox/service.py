@@ -125,9 +125,11 @@ class Service:
         )
         await asyncio.sleep(self._draw_latency() + sum(fault.seconds for fault in struck))
         fault = next((item for item in struck if item.kind != FaultKind.SLOW), None)
-        resource = "graphql" if ask.path == graphql.PATH else "core"
-        budget = self._limits.look(ask.token, resource) if refusal is None else None
-        ask = replace(ask, budget=budget)
+        if refusal is None:
+            points = self._limits.look(ask.token, "graphql")
+            is_graphql = ask.path == graphql.PATH
+            budget = points if is_graphql else self._limits.look(ask.token)
+            ask = replace(ask, budget=budget, points=points)
         given = refusal or self._refuse_too_many(ask)
         if given is None and fault is not None:
             given = replace_answer(fault, now=ask.now)

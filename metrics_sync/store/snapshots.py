@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
-from django.db import transaction
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
+from django.db import connection, transaction
+from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from metrics_sync.announcing import announce, pull_request_merged
@@ -311,16 +312,26 @@ def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
 
 def count_rows(row: PullRequest) -> dict[Section, int]:
     """Count the rows of every section, in one query."""
-    counts = {}
+    sql, parameters = _build_count()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [row.pk if value is None else value for value in parameters])
+        return dict(zip(MODELS, cursor.fetchone(), strict=True))
+
+
+@cache
+def _build_count() -> tuple[str, list[str | None]]:
+    """Write the query once; None stands where the pull request's key goes.
+
+    Having Django put eight subqueries together took longer than all other work on a row.
+    """
+    counts, parameters = [], list[str | None]()
     for section, model in MODELS.items():
-        rows = model.objects.filter(
-            pull_request=OuterRef("pk"), **KINDS.get(section, {})
-        ).order_by()
-        count = rows.values("pull_request").annotate(count=Count("pk")).values("count")
-        counts[f"{section}_stored"] = Coalesce(Subquery(count), 0)
-    names = [f"{section}_stored" for section in MODELS]
-    stored = PullRequest.objects.filter(pk=row.pk).annotate(**counts).values_list(*names).get()
-    return dict(zip(MODELS, stored, strict=True))
+        kind = KINDS.get(section, {})
+        conditions = " AND ".join(f"{name} = %s" for name in ("pull_request_id", *kind))
+        table = connection.ops.quote_name(model._meta.db_table)  # noqa: SLF001  (public)
+        counts.append(f"(SELECT COUNT(*) FROM {table} WHERE {conditions})")  # noqa: S608  (names)
+        parameters += [None, *kind.values()]
+    return f"SELECT {', '.join(counts)}", parameters
 
 
 def build_receipt(

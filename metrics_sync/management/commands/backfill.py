@@ -75,13 +75,13 @@ class Command(BaseCommand):
             raise CommandError("; ".join(error.messages), returncode=2) from error
         try:
             repository = find_repository(full_name, team_slug=options["team"])
-            backfill = Backfill(repository, since=options["since"], wait=self._wait)
-            self._run(backfill, dry_run=options["dry_run"])
+            backfill = Backfill(repository, wait=self._wait)
+            self._run(backfill, since=options["since"], dry_run=options["dry_run"])
         except MetricsSyncError as error:
             raise CommandError(f"{full_name}: {error}") from error
         except KeyboardInterrupt as error:
             raise CommandError("Stopped; the same command goes on from there.") from error
-        described = _describe(backfill, dry_run=options["dry_run"])
+        described = _describe(backfill, since=options["since"], dry_run=options["dry_run"])
         if options["json"]:
             self.stdout.write(json.dumps(described))
         else:
@@ -89,7 +89,7 @@ class Command(BaseCommand):
         if backfill.tally.errors:
             sys.exit(1)
 
-    def _run(self, backfill: Backfill, *, dry_run: bool) -> None:
+    def _run(self, backfill: Backfill, *, since: datetime, dry_run: bool) -> None:
         """Look, then fetch; a bar on a terminal shows how far, how fast and at what cost."""
         console = Console(file=cast(IO[str], self.stderr))
         columns = [
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         ]
         with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
             look = progress.add_task("Listing", total=None, rate="", points=0)
-            for found in backfill.look():
+            for found in backfill.look(since=since):
                 progress.update(look, completed=found, points=backfill.points.used)
             progress.update(look, total=backfill.tally.found)
             if dry_run:
@@ -120,7 +120,7 @@ class Command(BaseCommand):
 
     def _print(self, backfill: Backfill, described: dict[str, Any]) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
-        since = f"{backfill.since:%Y-%m-%d %H:%M} UTC"
+        since = f"{datetime.fromisoformat(described['since']):%Y-%m-%d %H:%M} UTC"
         console.print(
             f"{described['found']} pull requests of {backfill.repository} merged since {since}; "
             f"{described['complete']} were complete.",
@@ -144,12 +144,12 @@ class Command(BaseCommand):
             self.stderr.write(self.style.ERROR(error))
 
 
-def _describe(backfill: Backfill, *, dry_run: bool) -> dict[str, Any]:
+def _describe(backfill: Backfill, *, since: datetime, dry_run: bool) -> dict[str, Any]:
     tally, limit = backfill.tally, backfill.points.rate_limit
     described: dict[str, Any] = {
         "repository": backfill.repository.full_name,
         "team": backfill.repository.team.slug,
-        "since": backfill.since.isoformat(),
+        "since": since.isoformat(),
         "found": tally.found,
         "complete": tally.complete,
         "fetched": tally.fetched,

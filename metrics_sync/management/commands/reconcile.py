@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import IO, Any, TypeVar, cast
 
 from django.core.management.base import BaseCommand, CommandError
@@ -11,10 +12,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from metrics_sync.backfill import Backfill
 from metrics_sync.discovery import discover, recover
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.management.options import parse_since
-from metrics_sync.models import Team
+from metrics_sync.models import Team, TrackedRepository
 from metrics_sync.reconcile import (
     REQUESTS_FOR_ONE,
     Finding,
@@ -37,8 +39,9 @@ What it looks for (--only takes one or more, with commas):
   incomplete-checks  complete, but for checks that were still running at the last look
 
 --discover lists each tracked repository's merges at GitHub, newest first, back to where the
-last look began (or --since, or 30 days), one request for each hundred closed pull requests. Where
-the token may read webhooks, GitHub is asked to send the failed deliveries of 3 days again.
+last look began (or --since, or 30 days), one request for each hundred closed pull requests. What
+it finds is fetched at once, 25 with each query, unless there is a --limit. Where the token may
+read webhooks, GitHub is asked to send the failed deliveries of 3 days again.
 
   manage.py reconcile --dry-run
   manage.py reconcile --team platform --since 30d
@@ -103,7 +106,7 @@ class Command(BaseCommand):
         )
         report = Report()
         if options["discover"]:
-            self._discover(scope, report, dry_run=options["dry_run"])
+            self._discover(scope, report, dry_run=options["dry_run"], limit=options["limit"])
         try:
             chosen = choose(find_dropped(scope), report, limit=options["limit"])
         except MetricsSyncError as error:
@@ -117,13 +120,15 @@ class Command(BaseCommand):
         if report.errors:
             sys.exit(1)
 
-    def _discover(self, scope: Scope, report: Report, *, dry_run: bool) -> None:
+    def _discover(self, scope: Scope, report: Report, *, dry_run: bool, limit: int | None) -> None:
         repositories = list_repositories(scope)
         steps = discover(repositories, since=scope.since, dry_run=dry_run)
         for repository, found, error in self._track(steps, "Asking", len(repositories)):
             report.discovered += found
             if error:
                 report.errors.append(f"{repository}: {error}")
+            elif found and not dry_run and limit is None:
+                self._fetch_missing(repository, scope, report)
         if dry_run:
             return
         steps = recover(repositories)
@@ -131,6 +136,24 @@ class Command(BaseCommand):
             report.redelivered += found
             if error:
                 report.errors.append(f"{repository}: webhook deliveries: {error}")
+
+    def _fetch_missing(self, repository: TrackedRepository, scope: Scope, report: Report) -> None:
+        """Complete at once, in bulk, what was discovered and what else nobody has queued yet.
+
+        What cannot be had so is queued afterwards, as without this.
+        """
+        only = [reason for reason in scope.only if reason is Reason.MISSING]
+        here = {"team": repository.team.slug, "repositories": [repository.full_name], "only": only}
+        try:
+            backfill = Backfill(repository)
+            backfill.take(finding.pull_request for finding in find_dropped(replace(scope, **here)))
+            for _ in backfill.fetch():
+                pass
+        except MetricsSyncError as error:
+            self.stderr.write(f"{repository}: not fetched in bulk: {error}")
+            return
+        report.requeued += backfill.tally.queued
+        report.errors += backfill.tally.errors
 
     def _track(self, steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:
         """Show a progress bar on a terminal."""

@@ -1,0 +1,172 @@
+"""What GraphQL answers, and what its points allow."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from metrics_sync.exceptions import (
+    BudgetSpentError,
+    CredentialRejectedError,
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RateLimitedError,
+    RetrySoonError,
+    SecondaryLimitError,
+)
+from metrics_sync.github import GitHub, GraphQL, Points
+from metrics_sync.github.graphql import find_endpoint, read_refusal
+from metrics_sync.github.queries import LISTING
+from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.snapshot import Json, RateLimit
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+RESET = NOW + timedelta(minutes=20)
+
+
+def ask(
+    sandbox: SandboxServer, *, root: str = "", token: str = DEFAULT_TOKEN, name: str = "anvil"
+) -> tuple[Json, Points]:
+    """Ask for the list of a repository."""
+    points, api_url = Points(reserve=1000), sandbox.url + root
+
+    async def converse() -> Json:
+        async with GitHub(api_url=api_url, token=token) as github:
+            graphql = GraphQL(github, api_url, points)
+            return await graphql.ask(LISTING, cost=1, owner="acme", name=name, after=None)
+
+    return asyncio.run(converse()), points
+
+
+@pytest.fixture
+def acme(sandbox: SandboxServer) -> SandboxServer:
+    sandbox.world.add(make_recording("acme/anvil", 7))
+    return sandbox
+
+
+def test_points_are_those_of_graphql(acme: SandboxServer) -> None:
+    """REST's requests are another budget, which merges need."""
+    repository, points = ask(acme)
+
+    assert repository["nameWithOwner"] == "acme/anvil"
+    assert points.rate_limit is not None
+    assert (points.used, points.rate_limit.remaining) == (1, 4999)
+
+
+def test_enterprise_server_has_it_beside_its_api(acme: SandboxServer) -> None:
+    """Its address is no part of `/api/v3`."""
+    repository, _ = ask(acme, root="/api/v3")
+
+    assert find_endpoint("https://github.example/api/v3/") == "https://github.example/api/graphql"
+    assert find_endpoint("https://api.github.com") == "https://api.github.com/graphql"
+    assert repository["nameWithOwner"] == "acme/anvil"
+
+
+def test_token_of_the_environment_is_never_used(
+    acme: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is some other team's."""
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+
+    with pytest.raises(CredentialRejectedError):
+        ask(acme, token="")
+
+    assert [request.token for request in acme.requests] == [""]
+
+
+def test_passing_fault_is_asked_again_once(acme: SandboxServer) -> None:
+    """As with REST."""
+    acme.faults.add(Fault(FaultKind.STATUS, path="/graphql", status=502, times=1))
+
+    ask(acme)
+
+    assert [request.status for request in acme.requests] == [502, 200]
+
+
+def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
+    """The answer has the status 200."""
+    with pytest.raises(GoneError, match="Could not resolve to a Repository"):
+        ask(acme, name="nothing")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "until"),
+    [
+        pytest.param(
+            {"errors": [{"type": "RATE_LIMITED", "message": "limit"}]},
+            RateLimitedError,
+            RESET,
+            id="points used up",
+        ),
+        pytest.param(
+            {"errors": [{"message": "You have exceeded a secondary rate limit."}]},
+            SecondaryLimitError,
+            NOW + timedelta(minutes=1),
+            id="too much at once",
+        ),
+        pytest.param(
+            {"data": {"repository": None}, "errors": [{"type": "NOT_FOUND", "message": "no"}]},
+            GoneError,
+            None,
+            id="not there",
+        ),
+        pytest.param(
+            {"errors": [{"type": "FORBIDDEN", "message": "Resource not accessible"}]},
+            PermissionMissingError,
+            None,
+            id="not allowed",
+        ),
+        pytest.param(
+            {"errors": [{"message": "Something went wrong while executing your query."}]},
+            RetrySoonError,
+            None,
+            id="too heavy",
+        ),
+        pytest.param({"data": None}, RetrySoonError, None, id="nothing"),
+        pytest.param(
+            {"errors": [{"message": "Field 'x' doesn't exist on type 'Query'"}]},
+            GitHubError,
+            None,
+            id="another schema",
+        ),
+    ],
+)
+def test_refusal_says_what_can_be_done(
+    body: dict[str, Any], kind: type[GitHubError], until: datetime | None
+) -> None:
+    """All of them come with the status 200."""
+    error = read_refusal(body, RateLimit(5000, 0, RESET), now=NOW)
+
+    assert type(error) is kind
+    assert getattr(error, "until", None) == until
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "is_allowed"),
+    [
+        pytest.param(5000, 1009, True, id="just enough"),
+        pytest.param(5000, 1008, False, id="of the reserve"),
+        pytest.param(60, 21, True, id="a fifth of a small limit"),
+        pytest.param(60, 20, False, id="less than a fifth would be left"),
+    ],
+)
+def test_reserve_is_left_to_others(limit: int, remaining: int, is_allowed: bool) -> None:
+    """People use the same token."""
+    points = Points(reserve=1000)
+    points.note(0, RateLimit(limit, remaining, datetime.now(UTC) + timedelta(hours=1)))
+
+    if is_allowed:
+        points.check(9)
+    else:
+        with pytest.raises(BudgetSpentError):
+            points.check(9)
+
+
+def test_window_that_has_ended_says_nothing(acme: SandboxServer) -> None:
+    """Else nobody would ever ask again."""
+    points = Points(reserve=1000)
+    points.note(0, RateLimit(5000, 0, datetime.now(UTC) - timedelta(seconds=1)))
+
+    points.check(9)
