@@ -15,6 +15,7 @@ from django.utils import timezone
 from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
+    BudgetSpentError,
     GitHubError,
     GoneError,
     QueueUnavailableError,
@@ -160,7 +161,7 @@ class Backfill:
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[tuple[list[Wanted], Future[Results]]] = deque()
             for batch in batches:
-                ahead.append((batch, pool.submit(self._fetch_batch, batch)))
+                ahead.append((batch, self._submit(pool, batch)))
                 if len(ahead) > 1:
                     yield self._await(pool, *ahead.popleft())
             while ahead:
@@ -174,7 +175,11 @@ class Backfill:
                 return batch, future.result()
             except GitHubError as error:
                 self._bear(error)
-            future = pool.submit(self._fetch_batch, batch)
+            future = self._submit(pool, batch)
+
+    def _submit(self, pool: ThreadPoolExecutor, batch: list[Wanted]) -> Future[Results]:
+        self._heed()
+        return pool.submit(self._fetch_batch, batch)
 
     def _fetch_batch(self, batch: list[Wanted]) -> Results:
         numbers = [wanted.number for wanted in batch]
@@ -184,14 +189,25 @@ class Backfill:
 
     def _ask(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         while True:
+            self._heed()
             try:
                 return self._converse(question)
             except GitHubError as error:
                 self._bear(error)
 
+    def _heed(self) -> None:
+        """Heed what GitHub told others who ask with the same token."""
+        credential = self._access.credential
+        if credential is None:
+            return
+        credential.refresh_from_db(fields=["revoked_at", "wait_until"])
+        self._access.check_token()
+        if credential.wait_until and credential.wait_until > timezone.now():
+            until = credential.wait_until
+            self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+
     def _converse(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         """Have a conversation with GitHub; without the database, as a thread has it, too."""
-        self._access.check_token()
         return asyncio.run(_converse(self._access, self.points, question))
 
     def _bear(self, error: GitHubError) -> None:

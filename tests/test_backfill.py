@@ -13,7 +13,7 @@ from rq import Queue
 from metrics_sync import store
 from metrics_sync.backfill import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
+from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -289,6 +289,21 @@ def test_secondary_limit_makes_everybody_wait(
     repository.integration.credential.refresh_from_db()
     assert (printed["fetched"], list_queries(sandbox)) == (1, [403, 200, 200])
     assert repository.integration.credential.is_careful
+
+
+def test_wait_that_github_told_others_is_heeded(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """A worker may be told while the backfill runs."""
+    fill(sandbox, 1)
+    waits: list[datetime] = []
+    backfill = Backfill(repository, wait=waits.append)
+    list(backfill.look(since=LONG_AGO))
+    until = timezone.now() + timedelta(minutes=1)
+    IntegrationCredential.objects.update(wait_until=until)
+
+    assert list(backfill.fetch()) == [1]
+    assert waits == [until]
 
 
 def test_refused_token_is_noted_and_ends_the_command(

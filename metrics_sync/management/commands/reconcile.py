@@ -143,10 +143,11 @@ class Command(BaseCommand):
         What cannot be had so is queued afterwards, as without this.
         """
         only = [reason for reason in scope.only if reason is Reason.MISSING]
-        here = {"team": repository.team.slug, "repositories": [repository.full_name], "only": only}
+        names = [repository.full_name]
+        here = replace(scope, team=repository.team.slug, repositories=names, only=only)
         try:
             backfill = Backfill(repository)
-            backfill.take(finding.pull_request for finding in find_dropped(replace(scope, **here)))
+            backfill.take(finding.pull_request for finding in find_dropped(here))
             for _ in backfill.fetch():
                 pass
         except MetricsSyncError as error:
