@@ -1,5 +1,6 @@
 """Pull requests of the GraphQL API, which must become the very rows that REST would have made."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -8,12 +9,20 @@ import pytest
 from django.db.models import ForeignKey
 
 from metrics_sync.backfill import Backfill
+from metrics_sync.github import GitHub, GraphQL, Points
+from metrics_sync.github.queries import build_fetch
+from metrics_sync.github.translation import (
+    DisagreementError,
+    OnlyInRestError,
+    read_snapshot,
+    unpack_node_id,
+)
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample
 from metrics_sync.sandbox.builder import PullRequestBuilder
-from metrics_sync.sandbox.shapes import user
-from metrics_sync.snapshot import KEYS, Section, is_held
+from metrics_sync.sandbox.shapes import make_global_id, user
+from metrics_sync.snapshot import KEYS, Json, Section, is_held
 from metrics_sync.store.snapshots import MODELS
 from tests.factories import TrackedRepositoryFactory
 
@@ -162,3 +171,140 @@ def test_busy_pull_request_needs_no_rest(
 
     assert list_left(in_bulk) == set()
     assert dump_all(in_bulk) == dump_all(by_rest)
+
+
+@pytest.fixture
+def node(sandbox: SandboxServer) -> Json:
+    """A pull request as GraphQL gives it."""
+    sandbox.world.add(make_busy())
+
+    async def fetch() -> Json:
+        async with GitHub(api_url=sandbox.url, token=DEFAULT_TOKEN) as github:
+            graphql = GraphQL(github, sandbox.url, Points(reserve=0))
+            query = build_fetch(1)
+            asked = await graphql.ask(query, cost=1, owner="acme", name="anvil", n0=7)
+            return asked["p0"]  # type: ignore[no-any-return]
+
+    return asyncio.run(fetch())
+
+
+def change(node: Any, path: str, value: Any) -> None:
+    """Set what a path such as `commits.nodes.0` leads to."""
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[int(key) if key.isdigit() else key]
+    node[int(last) if last.isdigit() else last] = value
+
+
+HEAD = "head.nodes.0.commit"
+BOT = {"__typename": "Bot", "databaseId": 7, "login": "copilot-swe-agent"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "left"),
+    [
+        pytest.param("comments", None, {"issue_comments"}, id="not given"),
+        pytest.param("comments.nodes.0", None, {"issue_comments"}, id="an item not given"),
+        pytest.param("comments.totalCount", 101, {"issue_comments"}, id="longer than a page"),
+        pytest.param("comments.nodes.0.author", None, {"issue_comments"}, id="deleted account"),
+        pytest.param("comments.nodes.0.author", BOT, {"issue_comments"}, id="several logins"),
+        pytest.param("comments.nodes.0.createdAt", "?", {"issue_comments"}, id="unreadable"),
+        pytest.param("reviewThreads.totalCount", 15, {"review_comments"}, id="many threads"),
+        pytest.param(
+            "reviewThreads.nodes.0.comments.nodes.0.subjectType",
+            "FILE",
+            {"review_comments"},
+            id="on a file",
+        ),
+        pytest.param(
+            "reviewThreads.nodes.0.comments.nodes.0.state",
+            "PENDING",
+            {"review_comments"},
+            id="not submitted",
+        ),
+        pytest.param("reviews.nodes.0.commit", None, {"reviews"}, id="commit is gone"),
+        pytest.param("files.nodes.0.changeType", "COPIED", {"files"}, id="earlier name"),
+        pytest.param("files.nodes.0.additions", 0, {"files"}, id="lines not counted"),
+        pytest.param("timelineItems.nodes.0.id", "RRE_1", {"timeline"}, id="no id"),
+        pytest.param(
+            "timelineItems.nodes.0.id",
+            make_global_id("RRE", 1, 2, 3),
+            {"timeline"},
+            id="id of another repository",
+        ),
+        pytest.param("id", "PR_1", {"timeline", "check_runs", "commit_statuses"}, id="other ids"),
+        pytest.param(f"{HEAD}.oid", "0", {"check_runs", "commit_statuses"}, id="not the head"),
+        pytest.param(f"{HEAD}.checkSuites.totalCount", 15, {"check_runs"}, id="many suites"),
+        pytest.param(
+            f"{HEAD}.checkSuites.nodes.0.checkRuns.nodes.0.databaseId", 1, {"check_runs"}, id="two"
+        ),
+        pytest.param(
+            "commits.nodes.0.commit.author",
+            {"email": "1+x[bot]@users.noreply.github.com", "user": None},
+            {"commits"},
+            id="commit of a bot",
+        ),
+    ],
+)
+def test_what_is_not_certain_is_left_to_rest(
+    node: Json, path: str, value: Any, left: set[str]
+) -> None:
+    """Rather two requests more than a row that is not so."""
+    change(node, path, value)
+
+    snapshot = read_snapshot(node, github_repo="acme/anvil")
+
+    assert set(snapshot.errors) == left
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        pytest.param("comments.nodes", [], id="empty list"),
+        pytest.param("commits", {"totalCount": 0, "nodes": []}, id="no commits"),
+        pytest.param("head.nodes", [], id="no head"),
+        pytest.param("files", {"totalCount": 0, "nodes": []}, id="fewer files than stated"),
+        pytest.param(
+            "reviewThreads.nodes.0.comments", {"totalCount": 0, "nodes": []}, id="empty thread"
+        ),
+        pytest.param(f"{HEAD}.checkSuites.nodes", [], id="empty suites"),
+        pytest.param(f"{HEAD}.checkSuites.nodes.0.checkRuns.nodes", [], id="empty suite"),
+    ],
+)
+def test_answer_whose_counts_do_not_agree_is_not_believed(
+    node: Json, path: str, value: Any
+) -> None:
+    """One list that was left out casts doubt on the others, whose counts may be cut as well."""
+    change(node, path, value)
+
+    with pytest.raises(DisagreementError):
+        read_snapshot(node, github_repo="acme/anvil")
+
+
+@pytest.mark.parametrize(("path", "value"), [("author", None), ("author", BOT), ("mergedAt", "?")])
+def test_pull_request_that_is_not_certain_is_left_to_rest_whole(
+    node: Json, path: str, value: Any
+) -> None:
+    """Its author is whom reviews are measured against."""
+    change(node, path, value)
+
+    with pytest.raises(OnlyInRestError):
+        read_snapshot(node, github_repo="acme/anvil")
+
+
+@pytest.mark.parametrize(
+    ("node_id", "numbers"),
+    [
+        pytest.param("U_kgDOADP9xw", [0, 3407303], id="of a user"),
+        pytest.param("CR_kwDOAAAAB88AAAAR7onIPg", [0, 7, 77_016_451_134], id="beyond 32 bits"),
+        pytest.param("X_kQA", [0], id="small"),
+        pytest.param("MDQ6VXNlcjE=", [], id="of the older kind"),
+        pytest.param("X_kwDOAAA", [], id="cut off"),
+        pytest.param("X_gaFhAQ", [], id="a map"),
+        pytest.param("X_", [], id="empty"),
+        pytest.param("X_*", [], id="no base64"),
+    ],
+)
+def test_numbers_are_read_out_of_node_ids(node_id: str, numbers: list[int]) -> None:
+    """The ids of check runs and events stand nowhere else."""
+    assert unpack_node_id(node_id) == numbers

@@ -1,9 +1,12 @@
 """Fetch what merged before the webhook was there, many pull requests with each request."""
 
 import json
+import logging
 import sys
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import IO, Any, cast
 
@@ -100,7 +103,11 @@ class Command(BaseCommand):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         ]
-        with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        is_shown = sys.stderr.isatty()
+        with (
+            _hush() if is_shown else nullcontext(),
+            Progress(*columns, console=console, disable=not is_shown) as progress,
+        ):
             look = progress.add_task("Listing", total=None, rate="", points=0)
             for found in backfill.look(since=since):
                 progress.update(look, completed=found, points=backfill.points.used)
@@ -136,12 +143,26 @@ class Command(BaseCommand):
                 f"Fetched {described['fetched']}, queued {described['queued']} for REST; "
                 f"jobs had {described['busy']}."
             )
+        if described["left"]:
+            console.print(f"Left {described['left']} for reconcile.")
         limit = backfill.points.rate_limit
         left = f"; {limit.remaining} of {limit.limit} are left, " if limit else ""
         until = f"until {limit.resets_at:%H:%M} UTC" if limit else ""
         console.print(f"Used {described['points_used']} points{left}{until}.", markup=False)
         for error in described["errors"]:
             self.stderr.write(self.style.ERROR(error))
+
+
+@contextmanager
+def _hush() -> Iterator[None]:
+    """Keep a line for each pull request out of the terminal that shows the bar."""
+    jobs = logging.getLogger("metrics_sync.jobs")
+    level = jobs.level
+    jobs.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        jobs.setLevel(level)
 
 
 def _describe(backfill: Backfill, *, since: datetime, dry_run: bool) -> dict[str, Any]:
