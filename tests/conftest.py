@@ -115,9 +115,9 @@ def workers(sandbox: SandboxServer, environment: dict[str, str]) -> Iterator[Wor
     started.kill()
 
 
-def wait_until(is_true: Callable[[], bool]) -> None:
+def wait_until(is_true: Callable[[], bool], *, patience: float = PATIENCE_SECONDS) -> None:
     """Look ten times a second until another process has done its part."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while not is_true():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s in vain"
+        assert time.monotonic() < deadline, f"waited {patience} s in vain"
         time.sleep(0.1)
