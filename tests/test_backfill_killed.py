@@ -1,4 +1,4 @@
-"""Five thousand pull requests, fetched in bulk by a process that is killed twice on the way."""
+"""Thousands of pull requests, fetched in bulk by a process that is killed twice on the way."""
 
 import json
 import random
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from django.db import connection
 
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_recording
@@ -33,7 +34,8 @@ from tests.factories import TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
 SEED = 20260302
-COUNT = 5_000
+#: On PostgreSQL the kills are what matters, and a fifth has them all the same.
+COUNT = 5_000 if connection.vendor == "sqlite" else 1_000
 #: It takes a minute or two on two cores that have nothing else to do.
 PATIENCE = 1_800
 #: In the order of the sections.
@@ -98,7 +100,7 @@ def list_stored(section: Section) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_killed_backfill_of_5000_is_whole_and_cheap_in_the_end(
+def test_killed_backfill_is_whole_and_cheap_in_the_end(
     sandbox: SandboxServer, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing lost, nothing doubled, nothing paid for twice but what was under way."""

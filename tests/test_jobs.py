@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from metrics_sync.jobs import Outcome, _save, fetch_pr_complete_data
+from metrics_sync.jobs import Outcome, _save, fetch_pr_complete_data, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
@@ -23,7 +23,7 @@ from metrics_sync.sandbox import (
     SandboxServer,
     make_recording,
 )
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import RateLimit, Snapshot, read_pull_request
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -641,3 +641,19 @@ def test_run_writes_nothing_into_a_row_that_another_job_runs(pull_request: PullR
 
     row = PullRequest.objects.get()
     assert (row.sync_status, row.sync_job_id, row.sync_error) == ("running", "other", "")
+
+
+def test_bulk_fetch_of_a_row_that_a_job_took_meanwhile_writes_nothing(
+    repository: TrackedRepository,
+) -> None:
+    """Of two that want to write a row one does, and what it has may be newer."""
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
+    pull = make_recording(REPOSITORY, 7).pull
+    snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), {}, etags={})
+    PullRequest.objects.update(sync_status="queued", sync_job_id="other")
+
+    assert not save_fetched(row, snapshot)
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.sync_job_id, row.title) == ("queued", "other", "Make it heavier")
+    assert not FetchRun.objects.exists()
