@@ -187,8 +187,14 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot) -> bool:
 @transaction.atomic
 def _save_at_once(pull_request: PullRequest, outcome: Outcome) -> bool:
     job_id = str(uuid4())
-    if not pull_request.claim(job_id=job_id) or not pull_request.mark_running(job_id=job_id):
+    if not pull_request.claim(job_id=job_id):
         return False
+    # News that came since GitHub was asked must not be lost to a run that only begins now.
+    pull_request.refresh_from_db(fields=["refetch_at"])
+    news_at = pull_request.refetch_at
+    pull_request.mark_running(job_id=job_id)
+    if news_at is not None:
+        PullRequest.objects.filter(pk=pull_request.pk).update(refetch_at=news_at)
     _save(pull_request, FetchRun.start(pull_request, job_id=job_id), outcome, job=None)
     return True
 

@@ -13,6 +13,7 @@ from rq import Queue
 from metrics_sync import store
 from metrics_sync.backfill import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.management.commands.backfill import Command
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK
 from metrics_sync.sandbox import (
@@ -278,16 +279,18 @@ def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
 
 
 def test_secondary_limit_makes_everybody_wait(
-    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+    sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """It is about the token, whichever way it asks."""
-    fill(sandbox, 1)
+    """It is about the token, whichever way it asks; the query that is next is not sent either."""
+    fill(sandbox, *range(1, 27))
+    backfill = Backfill(repository, wait=Command()._wait)
+    list(backfill.look(since=LONG_AGO))
     sandbox.faults.add(Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=1, times=1))
 
-    printed = backfill(capsys)
+    assert list(backfill.fetch()) == [25, 1]
 
     repository.integration.credential.refresh_from_db()
-    assert (printed["fetched"], list_queries(sandbox)) == (1, [403, 200, 200])
+    assert list_queries(sandbox) == [200, 403, 200, 200]
     assert repository.integration.credential.is_careful
 
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
+from metrics_sync.github.queries import REQUESTS_FOR_ONE, SUITES, THREADS, estimate_points
 from metrics_sync.metrics import METRICS_VERSION, Metrics, measure
 from metrics_sync.models import PullRequest
 from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedRepositoryFactory
@@ -82,3 +83,13 @@ def test_every_address_of_the_api_is_in_its_page(client: Client) -> None:
         f"{one}/{{list}}"
     }
     assert lists <= set(re.findall(r"`([a-z-]+)`", API))
+
+
+def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
+    """Operators plan with it."""
+    page = (ROOT / "docs" / "backfill.md").read_text()
+
+    assert f"up to {THREADS} threads | {THREADS} |" in page
+    assert f"up to {SUITES} suites | {SUITES} |" in page
+    assert f"{REQUESTS_FOR_ONE}, or {REQUESTS_FOR_ONE / 100} points" in page
+    assert f"Would fetch 4812, for about {estimate_points(4812)} points" in page

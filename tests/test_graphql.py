@@ -170,3 +170,12 @@ def test_window_that_has_ended_says_nothing(acme: SandboxServer) -> None:
     points.note(0, RateLimit(5000, 0, datetime.now(UTC) - timedelta(seconds=1)))
 
     points.check(9)
+
+
+def test_nothing_is_asked_while_github_wants_us_to_wait(acme: SandboxServer) -> None:
+    """The next query may be on its way already when the last one is refused."""
+    points = Points(reserve=0)
+    points.wait_until = datetime.now(UTC) + timedelta(minutes=1)
+
+    with pytest.raises(BudgetSpentError):
+        points.check(1)

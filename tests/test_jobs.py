@@ -657,3 +657,18 @@ def test_bulk_fetch_of_a_row_that_a_job_took_meanwhile_writes_nothing(
     row.refresh_from_db()
     assert (row.sync_status, row.sync_job_id, row.title) == ("queued", "other", "Make it heavier")
     assert not FetchRun.objects.exists()
+
+
+def test_news_that_came_while_many_were_fetched_is_looked_at(
+    repository: TrackedRepository,
+) -> None:
+    """GitHub was asked before the run of the single pull request began."""
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
+    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id}
+    snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), {}, etags={})
+    PullRequest.objects.all().note_news()
+
+    assert save_fetched(row, snapshot)
+
+    row.refresh_from_db()
+    assert (row.sync_status, row.refetch_at is not None) == ("complete", True)

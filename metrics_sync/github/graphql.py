@@ -57,6 +57,8 @@ class Points:
     def __init__(self, *, reserve: int) -> None:
         self.used = 0
         self.rate_limit: RateLimit | None = None
+        #: Until when GitHub wants to be asked nothing.
+        self.wait_until: datetime | None = None
         self._reserve = reserve
 
     @property
@@ -65,8 +67,13 @@ class Points:
         return self._reserve if limit is None else min(self._reserve, limit // 5)
 
     def check(self, cost: int) -> None:
-        """Raise BudgetSpentError when a query of that cost would take of the reserve."""
+        """Raise BudgetSpentError when a query of that cost may not be sent now.
+
+        GitHub wants us to wait, or it would take of the reserve.
+        """
         known, now = self.rate_limit, datetime.now(UTC)
+        if self.wait_until is not None and self.wait_until > now:
+            raise BudgetSpentError("GitHub wants us to wait", until=self.wait_until)
         if known is None or known.resets_at <= now or known.remaining - cost >= self.reserve:
             return
         until = known.resets_at
@@ -92,10 +99,14 @@ class GraphQL:
         """
         self.points.check(cost)
         try:
-            page = await self._github.call(self._post, query=query, variables=variables)
-        finally:
-            stated = self._github.rate_limit
-            self.points.note(0, stated)
+            return await self._ask(query, variables)
+        except RateLimitedError as error:
+            self.points.wait_until = error.until
+            raise
+
+    async def _ask(self, query: str, variables: Mapping[str, Any]) -> Json:
+        page = await self._github.call(self._post, query=query, variables=variables)
+        stated = self._github.rate_limit
         body = page.body if isinstance(page.body, dict) else {}
         data = body.get("data") or {}
         self.points.note((data.get("rateLimit") or {}).get("cost", 0), stated)
