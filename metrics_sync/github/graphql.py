@@ -18,7 +18,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.client import GitHub, prepare_api
-from metrics_sync.github.errors import SECONDARY_LIMIT_PAUSE
+from metrics_sync.github.errors import UNKNOWN_PAUSE
 from metrics_sync.snapshot import Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
@@ -131,7 +131,7 @@ def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitH
         until = stated.resets_at if stated else now + timedelta(hours=1)
         return RateLimitedError(said, until=max(until, now))
     if "secondary rate limit" in lower:
-        return SecondaryLimitError(said, until=now + SECONDARY_LIMIT_PAUSE)
+        return SecondaryLimitError(said, until=now + UNKNOWN_PAUSE)
     if kind == "NOT_FOUND":
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
