@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 
-from metrics_sync import store
+from metrics_sync import counting, store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     CredentialRejectedError,
@@ -81,6 +81,7 @@ def discover(
             yield repository, len(items) - _count_known(repository, items), ""
             continue
         found = store.save_missed_merges(repository.team, items)
+        counting.count("merges", found, source="discovered")
         if bookmark is None or start <= bookmark:
             repository.discovered_until = began_at
             repository.save(update_fields=["discovered_until"])

@@ -135,11 +135,14 @@ TOKEN_ENCRYPTION_KEYS = [
 # HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
 # GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
 LOGIN_URL = reverse_lazy("admin:login")
+
+# What /metrics asks for; without one only superusers who signed in see it.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
 AUTH_PASSWORD_VALIDATORS = [
