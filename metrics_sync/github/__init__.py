@@ -2,6 +2,12 @@
 
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
+from metrics_sync.github.examine import (
+    HookHealth,
+    RepositoryHealth,
+    TokenHealth,
+    examine_token,
+)
 from metrics_sync.github.fetch import (
     Known,
     fetch_merges,
@@ -13,7 +19,11 @@ from metrics_sync.github.fetch import (
 
 __all__ = [
     "GitHub",
+    "HookHealth",
     "Known",
+    "RepositoryHealth",
+    "TokenHealth",
+    "examine_token",
     "fetch_merges",
     "fetch_numbers",
     "fetch_pull_request",

@@ -74,6 +74,10 @@ class Page(NamedTuple):
     next_url: str | None = None
     etag: str = ""
     is_unchanged: bool = False
+    #: When GitHub answered, by its own clock and as HTTP writes it.
+    date: str = ""
+    #: What a classic token may do; empty for others, which do not say.
+    scopes: str = ""
 
     @property
     def items(self) -> list[Any]:
@@ -253,4 +257,6 @@ def _read_page(response: httpx2.Response) -> Page:
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
         etag=response.headers.get("etag", ""),
+        date=response.headers.get("date", ""),
+        scopes=response.headers.get("x-oauth-scopes", ""),
     )
