@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from metrics_sync import counting, monitoring, queueing, store, webhooks
+from metrics_sync import counting, monitoring, queueing, store, throttling, webhooks
 from metrics_sync.exceptions import (
     DecryptionError,
     InvalidSignatureError,
@@ -34,6 +34,8 @@ REFUSALS: dict[type[Exception], int] = {
     GitHubIntegration.DoesNotExist: 404,
     UnsupportedContentTypeError: 415,
 }
+#: What somebody meets who does not know the address or the secret.
+GUESSES = {InvalidSignatureError, GitHubIntegration.DoesNotExist}
 
 
 @csrf_exempt
@@ -77,16 +79,21 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if limit is not None and length > limit:
         return _answer(413, f"A delivery has at most {limit / 2**20:.3g} MiB.")
+    integration = None
     try:
-        integration = GitHubIntegration.objects.get(uuid=uuid) if uuid else None
+        if uuid:
+            integration = GitHubIntegration.objects.get(uuid=uuid)
         secret = integration.webhook_secret if integration else settings.GITHUB_WEBHOOK_SECRET
         signature = request.headers.get("X-Hub-Signature-256")
+        webhooks.check_signature_form(signature)
         webhooks.verify_signature(request.body, secret=secret, signature=signature)
         delivery = webhooks.parse_delivery(request.headers, request.body)
         if delivery.event == "ping":
             return _answer(200, "pong")
         row = store.record_delivery(delivery, integration=integration)
     except tuple(REFUSALS) as error:
+        if type(error) in GUESSES and _is_guessing(request, integration):
+            return _answer(429, "Too many deliveries that are not signed rightly.")
         return _answer(REFUSALS[type(error)], str(error))
     except (DecryptionError, OperationalError, InterfaceError) as error:
         logger.exception("A delivery could not be taken")
@@ -96,8 +103,14 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     return _answer(202, row.status)
 
 
+def _is_guessing(request: HttpRequest, integration: GitHubIntegration | None) -> bool:
+    endpoint = str(integration.pk) if integration else "shared-or-unknown"
+    return throttling.note_failure(request.META.get("REMOTE_ADDR", ""), endpoint)
+
+
 def _answer(status: int, message: str) -> JsonResponse:
-    return JsonResponse({"message": message}, status=status)
+    headers = {"Retry-After": str(throttling.WINDOW_SECONDS)} if status == 429 else {}
+    return JsonResponse({"message": message}, status=status, headers=headers)
 
 
 @require_GET
