@@ -126,9 +126,9 @@ def _credentials() -> list[Metric]:
     now = timezone.now()
     rows = list(IntegrationCredential.objects.select_related("team").defer("access_token"))
     named = [([str(row.pk), row.team.slug], row) for row in rows]
-    budgets = [(name, row.budget) for name, row in named if row.budget]
-    left = [(name, one.remaining if one.resets_at > now else one.limit) for name, one in budgets]
-    limits = [(name, one.limit) for name, one in budgets]
+    told = [(name, row) for name, row in named if row.rate_limit is not None]
+    limits = [(name, row.rate_limit or 0) for name, row in told]
+    left = [(name, _find_remaining(row, now)) for name, row in told]
     revoked = [(name, row.revoked_at is not None) for name, row in named]
     labels = ("credential", "team")
     return [
@@ -136,6 +136,13 @@ def _credentials() -> list[Metric]:
         _gauge("rate_limit", "Requests of the token's hour.", limits, *labels),
         _gauge("credential_revoked", "Whether GitHub refuses the token.", revoked, *labels),
     ]
+
+
+def _find_remaining(credential: IntegrationCredential, now: datetime) -> int:
+    """Return what is left of the token's hour, which is all of it once the hour is over."""
+    limit, resets_at = credential.rate_limit or 0, credential.rate_limit_resets_at
+    is_over = resets_at is not None and resets_at <= now
+    return limit if is_over else credential.rate_limit_remaining or 0
 
 
 def _queues() -> list[Metric]:

@@ -246,7 +246,7 @@ def test_budget_that_is_used_up_is_no_reason_to_ask(
 
     wrong = examine_here()
 
-    assert any("rate limit until" in text for text in wrong)
+    assert any("rate limit is used up until" in text for text in wrong)
     assert sandbox.requests == []
 
 

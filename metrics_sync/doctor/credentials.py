@@ -60,7 +60,7 @@ def _check(
     paths = {row.full_name: row.integration.get_webhook_path() for row in looked_at}
     name = f"{credential} ({credential.pk})"
     try:
-        health = Access.of(looked_at[0]).ask(partial(examine_token, paths=paths))
+        health = Access.of(looked_at[0], is_bulk=False).ask(partial(examine_token, paths=paths))
     except MetricsSyncError as error:
         yield Finding("tokens", f"{name}: {error}", _advise(error))
         return
