@@ -163,6 +163,7 @@ CONTENT_SECURITY_POLICY = {
 # GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
 LOGIN_URL = reverse_lazy("admin:login")
+LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # What /metrics asks for; without one only superusers who signed in see it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
