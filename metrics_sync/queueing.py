@@ -23,7 +23,7 @@ from metrics_sync import counting
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.tracing import get_id
+from metrics_sync.tracing import get_trace, trace
 
 __all__ = [
     "BULK",
@@ -88,7 +88,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
             pull_request.pk,
             job_id=job_id,
             description=f"fetch {pull_request}",
-            meta={"delivery": get_id("delivery")},
+            meta={"trace": {**get_trace(), "pull_request_id": str(pull_request.pk)}},
             retry=Retry(max=len(RETRY_AFTER_SECONDS), interval=_spread(RETRY_AFTER_SECONDS)),
         )
     except RedisError as error:
@@ -97,7 +97,8 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
             f"Redis does not answer ({error}). Nothing is lost: {pull_request} stays pending, "
             "and reconcile queues it once Redis is back."
         ) from error
-    logger.info("Queued %s on %s", pull_request, queue_name)
+    with trace(job_id=job_id, pull_request_id=str(pull_request.pk)):
+        logger.info("Queued %s on %s", pull_request, queue_name)
     return True
 
 

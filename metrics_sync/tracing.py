@@ -10,7 +10,7 @@ _ids: ContextVar[Mapping[str, str]] = ContextVar("_ids", default={})  # noqa: B0
 
 @contextmanager
 def trace(**ids: str) -> Iterator[None]:
-    """Have every log line of the block carry these, e.g. `delivery`; empty ones are left out.
+    """Have every log line of the block carry these ids (`delivery_id`); empty ones are left out.
 
     Threads and tasks that asyncio starts inside the block inherit them.
     """
@@ -21,9 +21,9 @@ def trace(**ids: str) -> Iterator[None]:
         _ids.reset(token)
 
 
-def get_id(name: str) -> str:
-    """Return what is being traced under that name; "" when nothing is."""
-    return _ids.get().get(name, "")
+def get_trace() -> dict[str, str]:
+    """Return what is being worked on, for whoever goes on with it in another process."""
+    return dict(_ids.get())
 
 
 class TraceFilter(logging.Filter):

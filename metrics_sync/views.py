@@ -54,7 +54,7 @@ def receive_integration_delivery(request: HttpRequest, uuid: UUID) -> HttpRespon
 
 def _answer_delivery(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     endpoint = "integration" if uuid else "shared"
-    with trace(delivery=_read_guid(request)):
+    with trace(delivery_id=_read_guid(request)):
         answer = _receive(request, uuid=uuid)
     counting.count("webhook_answers", endpoint=endpoint, status=str(answer.status_code))
     return answer

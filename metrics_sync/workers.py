@@ -39,7 +39,7 @@ class FetchWorker(Worker):
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         """Run a job in the process that was forked for it, and save what that has counted."""
         try:
-            with trace(job=job.id, delivery=job.meta.get("delivery", "")):
+            with trace(job_id=job.id, **job.meta.get("trace", {})):
                 return super().perform_job(job, *args, **options)
         finally:
             save_counts()

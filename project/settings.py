@@ -14,6 +14,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from project.logs import logging_config
+from project.reports import start_reports
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -266,7 +267,7 @@ UNFOLD = {
 }
 
 if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
-    import sentry_sdk
-
-    # Local variables of a frame may hold a token.
-    sentry_sdk.init(dsn=SENTRY_DSN, include_local_variables=False)
+    start_reports(
+        dsn=SENTRY_DSN,
+        secrets=[SECRET_KEY, GITHUB_WEBHOOK_SECRET, METRICS_TOKEN, *TOKEN_ENCRYPTION_KEYS],
+    )
