@@ -1,5 +1,6 @@
 """The worker process: it builds what is slow to build once, before it forks for each job."""
 
+import signal
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +36,14 @@ class FetchWorker(Worker):
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
         return super().work(*args, **options)
+
+    def setup_work_horse_signals(self) -> None:
+        """Let the job finish when everybody is told to stop, as init systems and platforms do.
+
+        RQ's worker waits for it, takes no other, and ends it with SIGKILL when it has to.
+        """
+        super().setup_work_horse_signals()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         """Run a job in the process that was forked for it, and save what that has counted."""
