@@ -82,3 +82,11 @@ def test_every_address_of_the_api_is_in_its_page(client: Client) -> None:
         f"{one}/{{list}}"
     }
     assert lists <= set(re.findall(r"`([a-z-]+)`", API))
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Whoever follows one is looking for help."""
+    targets = re.findall(r"\]\(([^):#]+)(?:#[\w-]+)?\)", page.read_text())
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
