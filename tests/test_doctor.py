@@ -147,7 +147,7 @@ def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
     """Without them everything looks well, and nothing moves."""
     wrong = doctor.look().wrong
 
-    assert wrong["0 workers on pr-data"] == "Start `worker` of the Procfile."
+    assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
     assert wrong["no clock runs"] == "Start `clock` of the Procfile, once."
     assert any(text.startswith("no worker brings back jobs") for text in wrong)
 
@@ -237,6 +237,20 @@ def test_token_with_too_much_power_is_named(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_server_without_rate_limits_is_well(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """An Enterprise server may have none, and answers 404 to who asks."""
+    sandbox.world.add_token(Token("unlimited", limit_per_window=None))
+    integration.credential.store_token("unlimited")
+
+    found = examine()
+
+    assert any(f.text.endswith("accepted, no rate limit") for f in found)
+    assert [f for f in found if f.group == "tokens" and not f.is_ok] == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_budget_that_is_used_up_is_no_reason_to_ask(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
@@ -261,8 +275,8 @@ def test_rows_and_deliveries_that_went_wrong_are_counted(
 
     wrong = examine_here()
 
-    assert "1 running without a sign of life for 20 minutes" in wrong
-    assert "1 deliveries of the last 24 hours could not be read" in wrong
+    assert "running without a sign of life for 20 minutes: 1" in wrong
+    assert "deliveries of the last 24 hours that could not be read: 1" in wrong
 
 
 @pytest.mark.django_db(transaction=True)

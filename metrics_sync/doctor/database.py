@@ -57,9 +57,9 @@ def check_rows() -> list[Finding]:
     rows = PullRequest.objects.order_by()
     silent = rows.silent_since(timezone.now() - 2 * STUCK_AFTER)[:MANY].count()
     failed = rows.filter(sync_status__in=[SyncStatus.FAILED, SyncStatus.PARTIAL])[:MANY].count()
-    findings = [Finding("rows", f"{_count(failed)} failed or partial; their reasons are on them")]
+    findings = [Finding("rows", f"failed or partial: {_count(failed)}; the rows say why")]
     if silent:
-        text = f"{_count(silent)} running without a sign of life for 20 minutes"
+        text = f"running without a sign of life for 20 minutes: {_count(silent)}"
         findings.append(Finding("rows", text, "Run `manage.py reconcile`, and see to the clock."))
     return findings
 

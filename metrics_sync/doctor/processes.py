@@ -30,7 +30,7 @@ def check_processes() -> list[Finding]:
 
 def judge_workers(state: QueueState) -> Finding:
     """Say whether somebody works on a queue; pure."""
-    text = f"{state.workers} workers on {state.name}"
+    text = f"workers on {state.name}: {state.workers}"
     advice = "" if state.workers else "Start `worker` of the Procfile."
     return Finding("processes", text, advice)
 
@@ -51,7 +51,9 @@ def _check_clocks() -> Finding:
     if clocks == 1:
         return Finding("processes", "the clock runs")
     if clocks:
-        return Finding("processes", f"{clocks} clocks run", "Run `clock` once: more do no good.")
+        return Finding(
+            "processes", f"clocks that run: {clocks}", "Run `clock` once: more do no good."
+        )
     return Finding("processes", "no clock runs", "Start `clock` of the Procfile, once.")
 
 
@@ -65,8 +67,8 @@ def check_queues() -> list[Finding]:
 def judge_queue(state: QueueState, *, now: datetime, most: timedelta | None = None) -> Finding:
     """Say how long a queue is and its oldest job waits; pure. Without `most` any time is fine."""
     if state.oldest_at is None:
-        return Finding("queues", f"{state.name}: {state.depth} jobs wait")
+        return Finding("queues", f"jobs that wait on {state.name}: {state.depth}")
     waits = now - state.oldest_at
-    text = f"{state.name}: {state.depth} jobs wait, the oldest for {describe(waits)}"
+    text = f"jobs that wait on {state.name}: {state.depth}, the oldest for {describe(waits)}"
     is_long = most is not None and waits > most
     return Finding("queues", text, "Start more workers (WORKERS)." if is_long else "")

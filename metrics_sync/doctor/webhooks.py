@@ -39,7 +39,7 @@ def _check_last(integration: GitHubIntegration) -> Finding:
 def _check_failures() -> Finding:
     rows = WebhookDelivery.objects.filter(received_at__gt=timezone.now() - RECENT)
     failed = rows.filter(status=WebhookDelivery.Status.FAILED).order_by()[:MANY].count()
-    text = f"{failed} deliveries of the last 24 hours could not be read"
+    text = f"deliveries of the last 24 hours that could not be read: {failed}"
     advice = "See /admin/, Webhook deliveries, for the reasons." if failed else ""
     return Finding("webhooks", text, advice)
 

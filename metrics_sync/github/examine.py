@@ -72,11 +72,11 @@ async def examine_token(github: GitHub, *, paths: Mapping[str, str]) -> TokenHea
 
 
 async def _ask_budget(github: GitHub) -> Page:
-    """Ask for the rate limit, which costs nothing; an Enterprise server may have none."""
+    """Ask for the rate limit, which costs nothing; an Enterprise server may have none (404)."""
     try:
         return await github.call(github.api.rate_limit.get)
     except GoneError:
-        return await github.call(github.api.meta.root)
+        return Page(url="")
 
 
 def _read_date(text: str) -> datetime | None:

@@ -60,7 +60,7 @@ class Command(BaseCommand):
                 table.add_row("" if number else group, *_describe(finding))
             table.add_section()
         console.print(table)
-        console.print("All is well." if not wrong else f"{len(wrong)} things to see to.")
+        console.print("All is well." if not wrong else f"To see to: {len(wrong)}.")
 
 
 def _describe(finding: Finding) -> tuple[str, str]:
