@@ -42,7 +42,7 @@ class FetchWorker(Worker):
 
         RQ's worker waits for it, takes no other, and ends it with SIGKILL when it has to.
         """
-        super().setup_work_horse_signals()
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:

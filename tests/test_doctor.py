@@ -251,6 +251,20 @@ def test_server_without_rate_limits_is_well(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_github_that_is_silent_is_given_up(
+    integration: GitHubIntegration,
+    redis: Redis,
+    sandbox: SandboxServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits for the doctor has a reason to hurry."""
+    monkeypatch.setattr("metrics_sync.github.examine.PATIENCE_SECONDS", 0.5)
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/hooks", seconds=5))
+
+    assert any("no answer within 0.5 s" in text for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
 def test_budget_that_is_used_up_is_no_reason_to_ask(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:

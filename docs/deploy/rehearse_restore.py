@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ django.setup()
 
 from django.db import connections
 
-from metrics_sync.demo.stage import kill, wait_for
+from metrics_sync.demo.stage import DemoError, kill, wait_for
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -175,14 +175,24 @@ class Rehearsal:
                 if answer.status != 202:
                     sys.exit(f"The webhook of {full_name}#{self.number} was not taken.")
 
+    def comment(self) -> None:
+        """Say something under the first pull request, which nobody tells us."""
+        full_name, now = REPOSITORIES[1], f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        self.sandbox.world.add_comment(full_name, 1, body="Late.", created_at=now)
+        with self.sandbox.world.editing(full_name, 1) as recording:
+            recording.pull["updated_at"] = now
+
     def wait_for_complete(self, count: int) -> None:
         rows = PullRequest.objects.filter(sync_status="complete")
         wait_for(lambda: rows.count() >= count, f"{count} complete pull requests")
 
     def let_time_pass(self) -> None:
-        """Let the ten minutes be over after which a row without a job is queued again."""
-        passed = datetime.now(UTC) - timedelta(minutes=11)
+        """Let ten minutes pass: rows without a job are stuck then, and news is looked at."""
+        now = datetime.now(UTC)
+        passed = now - timedelta(minutes=11)
         PullRequest.objects.filter(sync_status="queued").update(queued_at=passed)
+        news = PullRequest.objects.filter(refetch_at__lt=now + timedelta(minutes=2))
+        news.update(refetch_at=passed)
 
     def find_losses(self) -> list[str]:
         """Compare each row with what GitHub has; return what is not the same."""
@@ -193,7 +203,7 @@ class Rehearsal:
             if row is None:
                 losses.append(f"{recording.repo}#{recording.number} is not there")
             elif row.sync_status != "complete" or read_row(row) != read_recording(recording):
-                losses.append(f"{row} is {row.sync_status} or not as GitHub has it")
+                losses.append(f"{row} ({row.sync_status}) is not as GitHub has it")
         return [*losses, *(f"{row} is there and should not be" for row in rows.values())]
 
 
@@ -245,7 +255,8 @@ def rehearse(rehearsal: Rehearsal, folder: Path) -> None:
     connections.close_all()
     database.create()
     rehearsal.merge(5, is_told=False)
-    say("Database and Redis are lost; 5 more merge while nobody listens.")
+    rehearsal.comment()
+    say("Database and Redis are lost; 5 more merge, and 1 is commented, while nobody listens.")
     with open_redis(service):
         service.run([str(HERE / "restore.sh"), copy])
         service.manage("migrate", "--noinput")
@@ -256,6 +267,12 @@ def rehearse(rehearsal: Rehearsal, folder: Path) -> None:
         say(f"reconcile --discover: {report['discovered']} found, {report['requeued']} queued.")
         rehearsal.merge(2)
         rehearsal.wait_for_complete(rehearsal.number)
+        rehearsal.let_time_pass()
+        service.manage("reconcile")
+        with suppress(DemoError):
+            wait_for(
+                lambda: not rehearsal.find_losses(), "every pull request to be as GitHub has it"
+            )
         losses = rehearsal.find_losses()
         service.kill()
     if losses:

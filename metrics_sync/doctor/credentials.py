@@ -23,7 +23,8 @@ from metrics_sync.models import IntegrationCredential, TrackedRepository, Webhoo
 
 #: How many repositories of a token are looked at.
 MOST_REPOSITORIES = 20
-AT_ONCE = 8
+#: How many tokens are tried out at once, so that a silent GitHub is soon done with.
+AT_ONCE = 32
 
 #: Scopes of a classic token that reading needs; with more it can do harm.
 #: https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps

@@ -17,6 +17,9 @@ from metrics_sync.exceptions import (
 from metrics_sync.github.client import GitHub, Page
 from metrics_sync.snapshot import RateLimit
 
+#: How long all questions of one token may take.
+PATIENCE_SECONDS = 20.0
+
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -58,8 +61,16 @@ async def examine_token(github: GitHub, *, paths: Mapping[str, str]) -> TokenHea
     """Examine a token with each repository; `paths` maps names to how our webhook's address ends.
 
     Asks two or three things for each repository, and for the first one what a fetch would ask.
-    Raises GitHubError when the token can do nothing.
+    Raises GitHubError when the token can do nothing, or GitHub is silent for 20 seconds.
     """
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await _examine(github, paths)
+    except TimeoutError as error:
+        raise RetrySoonError(f"no answer within {PATIENCE_SECONDS:g} s") from error
+
+
+async def _examine(github: GitHub, paths: Mapping[str, str]) -> TokenHealth:
     answered = await _ask_budget(github)
     examined = await asyncio.gather(
         *(
