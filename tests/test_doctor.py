@@ -94,7 +94,7 @@ def doctor(integration: GitHubIntegration, workers: Workers) -> Doctor:
 def processes(workers: Workers) -> Iterator[None]:
     """A worker and the clock."""
     workers.start()
-    clock = psutil.Popen([*MANAGE, "rqcron", "project.cron"], env=workers.environment)
+    clock = psutil.Popen([*MANAGE, "rqcron", "metrics_sync.cron"], env=workers.environment)
     try:
         wait_until(lambda: queueing.inspect_queue(queueing.MERGES).has_scheduler)
         wait_until(lambda: queueing.count_clocks() == 1)

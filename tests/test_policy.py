@@ -30,6 +30,7 @@ def addresses(transactional_db: None, redis: Redis) -> list[str]:
     return [
         "/",
         "/admin/password_change/",
+        "/api/v1/docs",
         *(reverse(f"admin:metrics_sync_{name}_changelist") for name in lists),
         reverse("admin:metrics_sync_pullrequest_change", args=[row.pk]),
         reverse("admin:metrics_sync_fetchrun_change", args=[run.pk]),
