@@ -104,6 +104,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
 
 def enqueue_merge(pull_request: PullRequest) -> None:
     """Queue a pull request that has just merged; with Redis down it stays `pending`."""
+    counting.count("merges", source="webhook")
     try:
         enqueue_fetch(pull_request, queue_name=MERGES)
     except QueueUnavailableError as error:

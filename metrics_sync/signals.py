@@ -9,7 +9,6 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from metrics_sync import counting
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.models import PullRequest
 from metrics_sync.queueing import enqueue_merge, save_counts
@@ -23,7 +22,6 @@ def enqueue_merged(
 ) -> None:
     """Queue a pull request on the transition to merged, once it is committed."""
     if instance.is_new_merge(update_fields) and not raw:
-        transaction.on_commit(partial(counting.count, "merges", source="webhook"))
         transaction.on_commit(partial(enqueue_merge, instance))
         announce(pull_request_merged, instance)
 

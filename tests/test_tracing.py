@@ -98,7 +98,14 @@ def test_delivery_is_followed_from_the_webhook_to_complete(
     with serve(environment, log) as url:
         address, secret = url + hook.get_webhook_path(), hook.webhook_secret
         for guid in ("wanted", "another"):
-            deliver(address, event="pull_request", payload=payload, secret=secret, guid=guid)
+            deliver(
+                address,
+                event="pull_request",
+                payload=payload,
+                secret=secret,
+                guid=guid,
+                timeout_seconds=PATIENCE_SECONDS,
+            )
     command = [*MANAGE, "rqworker", "pr-data", "--burst"]
     done = subprocess.run(
         command,

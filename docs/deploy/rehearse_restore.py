@@ -74,7 +74,7 @@ django.setup()
 
 from django.db import connections
 
-from metrics_sync.demo.stage import DemoError, kill, wait_for
+from metrics_sync.demo.stage import PATIENCE_SECONDS, DemoError, kill, wait_for
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -171,7 +171,13 @@ class Rehearsal:
             if is_told:
                 url, secret = self.hooks[full_name]
                 payload = build_pull_request_event(recording, "closed")
-                answer = deliver(url, event="pull_request", payload=payload, secret=secret)
+                answer = deliver(
+                    url,
+                    event="pull_request",
+                    payload=payload,
+                    secret=secret,
+                    timeout_seconds=PATIENCE_SECONDS,
+                )
                 if answer.status != 202:
                     sys.exit(f"The webhook of {full_name}#{self.number} was not taken.")
 
