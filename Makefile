@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -31,6 +31,13 @@ lint: $(REQUIREMENTS)  ## check style, types, imports and migrations
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: $(REQUIREMENTS)  ## look for weak spots in the code and known ones in what it uses (ARGS=--strict)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive metrics_sync project manage.py
+	$(BIN)/python .ci/audit.py $(ARGS)
+
+rehearse: $(REQUIREMENTS)  ## lose the database of a pretend installation and restore it
+	$(BIN)/python docs/deploy/rehearse_restore.py
 
 format: $(REQUIREMENTS)  ## bring the code into shape
 	$(BIN)/ruff check --fix .

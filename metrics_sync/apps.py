@@ -1,5 +1,7 @@
 """The Django app."""
 
+import atexit
+
 from django.apps import AppConfig
 
 
@@ -10,5 +12,8 @@ class MetricsSyncConfig(AppConfig):
 
     def ready(self) -> None:
         from metrics_sync import checks, hosting, signals  # noqa: F401  (they register themselves)
+        from metrics_sync.queueing import save_counts
 
         hosting.apply_defaults()
+        # What commands count; a job's process ends without coming here.
+        atexit.register(save_counts)

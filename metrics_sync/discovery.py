@@ -1,7 +1,7 @@
 """Finds merges whose deliveries never came, and has GitHub send those that failed again."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 
-from metrics_sync import store
+from metrics_sync import counting, store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     CredentialRejectedError,
@@ -19,6 +19,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import GitHub, fetch_merges, redeliver_failed
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
 
@@ -78,9 +79,11 @@ def discover(
             yield repository, 0, str(error)
             continue
         if dry_run:
-            yield repository, len(items) - _count_known(repository, items), ""
+            yield repository, len(items) - _select_known(repository, items).count(), ""
             continue
         found = store.save_missed_merges(repository.team, items)
+        _note_changes(repository, items)
+        counting.count("merges", found, source="discovered")
         if bookmark is None or start <= bookmark:
             repository.discovered_until = began_at
             repository.save(update_fields=["discovered_until"])
@@ -122,7 +125,23 @@ async def _list_merges(
     return [item async for page in pages for item in page]
 
 
-def _count_known(repository: TrackedRepository, items: Iterable[PullRequestItem]) -> int:
+def _note_changes(repository: TrackedRepository, items: Collection[PullRequestItem]) -> None:
+    """Have rows looked at again that changed at GitHub since we read them, and nobody told us."""
+    known = _select_known(repository, items)
+    read_at = dict(known.values_list("github_pr_id", "pr_updated_at"))
+    changed = [
+        item.github_pr_id
+        for item in items
+        if (moment := read_at.get(item.github_pr_id)) is not None
+        and item.pr_updated_at is not None
+        and item.pr_updated_at > moment
+    ]
+    known.filter(github_pr_id__in=changed).note_news()
+
+
+def _select_known(
+    repository: TrackedRepository, items: Iterable[PullRequestItem]
+) -> PullRequestQuerySet:
     ids = [item.github_pr_id for item in items]
     rows = PullRequest.objects.merged().filter(team=repository.team)
-    return rows.in_repositories([repository.full_name]).filter(github_pr_id__in=ids).count()
+    return rows.in_repositories([repository.full_name]).filter(github_pr_id__in=ids)

@@ -14,6 +14,7 @@ from metrics_sync.jobs import BULK, MERGES
 DEFAULTS: dict[str, Any] = {
     "GITHUB_API_URL": "https://api.github.com",
     "GITHUB_WEBHOOK_SECRET": "",
+    "METRICS_TOKEN": "",
     "RATE_LIMIT_RESERVE": 1000,
     "RETENTION_DAYS": 30,
     "TOKEN_ENCRYPTION_KEYS": [],

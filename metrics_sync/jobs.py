@@ -20,7 +20,7 @@ from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from metrics_sync import store
+from metrics_sync import counting, store
 from metrics_sync.access import Access, converse
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.exceptions import (
@@ -145,6 +145,7 @@ def _run(
     pull_request: PullRequest, find_access: Callable[[], Access], *, job: Job | None
 ) -> tuple[Outcome, dict[str, Any]]:
     job_id = job.id if job else str(uuid4())
+    was_complete = pull_request.completed_at is not None
     if not pull_request.mark_running(job_id=job_id):
         return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
     run = FetchRun.start(pull_request, job_id=job_id)
@@ -165,6 +166,8 @@ def _run(
         logger.exception("The fetch of %s broke off", pull_request)
         _save(pull_request, run, Outcome(errors={"fetch": error}), job=job)
         raise
+    if not was_complete:
+        _count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(run, outcome)
 
 
@@ -197,6 +200,14 @@ def _save_at_once(pull_request: PullRequest, outcome: Outcome) -> bool:
         PullRequest.objects.filter(pk=pull_request.pk).update(refetch_at=news_at)
     _save(pull_request, FetchRun.start(pull_request, job_id=job_id), outcome, job=None)
     return True
+
+
+def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
+    completed_at, merged_at = pull_request.completed_at, pull_request.merged_at
+    if completed_at is not None and merged_at is not None:
+        counting.observe(
+            "seconds_to_complete", (completed_at - merged_at).total_seconds(), queue=queue
+        )
 
 
 def _park(until: datetime) -> Retry:

@@ -1,22 +1,43 @@
 """Puts work on the queues; the only module that knows django_rq."""
 
+import json
 import logging
 import random
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import django_rq
+from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry as RedisRetry
-from rq import Queue, Retry
+from rq import Queue, Retry, Worker
+from rq.cron import CronScheduler
 from rq.job import Job, JobStatus
+from rq.scheduler import RQScheduler
 
+from metrics_sync import counting
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.tracing import get_trace, trace
 
-__all__ = ["BULK", "MERGES", "enqueue_fetch", "enqueue_merge", "find_live_jobs", "ping"]
+__all__ = [
+    "BULK",
+    "MERGES",
+    "QueueState",
+    "count_clocks",
+    "enqueue_fetch",
+    "enqueue_merge",
+    "find_live_jobs",
+    "inspect_queue",
+    "ping",
+    "read_counts",
+    "save_counts",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +46,27 @@ LIVE = {JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHED
 
 RETRY_AFTER_SECONDS = (60, 120, 240)
 JITTER = 0.2
+
+#: Processes that were silent for longer are gone: an idle worker is heard of every 45 s, the
+#: clock every 60 s.
+SILENT_AFTER = timedelta(minutes=3)
+
+#: Where Redis adds up what all processes count, and for how long it is left alone after it did
+#: not answer.
+COUNTS_KEY = "metrics_sync:counts"
+PAUSE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How one queue does. `oldest_at` is when the job that waits longest was put there."""
+
+    name: str
+    depth: int
+    oldest_at: datetime | None
+    workers: int
+    #: Whether a process brings back the jobs that wait for a time: retries and rate limits.
+    has_scheduler: bool
 
 
 def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
@@ -46,6 +88,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
             pull_request.pk,
             job_id=job_id,
             description=f"fetch {pull_request}",
+            meta={"trace": {**get_trace(), "pull_request_id": str(pull_request.pk)}},
             retry=Retry(max=len(RETRY_AFTER_SECONDS), interval=_spread(RETRY_AFTER_SECONDS)),
         )
     except RedisError as error:
@@ -54,11 +97,14 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
             f"Redis does not answer ({error}). Nothing is lost: {pull_request} stays pending, "
             "and reconcile queues it once Redis is back."
         ) from error
+    with trace(job_id=job_id, pull_request_id=str(pull_request.pk)):
+        logger.info("Queued %s on %s", pull_request, queue_name)
     return True
 
 
 def enqueue_merge(pull_request: PullRequest) -> None:
     """Queue a pull request that has just merged; with Redis down it stays `pending`."""
+    counting.count("merges", source="webhook")
     try:
         enqueue_fetch(pull_request, queue_name=MERGES)
     except QueueUnavailableError as error:
@@ -98,3 +144,75 @@ def ping() -> None:
         _get_queue(MERGES).connection.ping()
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def inspect_queue(name: str) -> QueueState:
+    """Say how a queue does, with a handful of reads. Raises QueueUnavailableError."""
+    try:
+        queue = _get_queue(name)
+        oldest = queue.fetch_job(ids[0]) if (ids := queue.get_job_ids(0, 1)) else None
+        workers = Worker.all(queue=queue)
+        lock = RQScheduler.get_locking_key(name)
+        return QueueState(
+            name=name,
+            depth=queue.count,
+            oldest_at=oldest.enqueued_at if oldest else None,
+            workers=sum(_is_recent(worker.last_heartbeat) for worker in workers),
+            has_scheduler=bool(queue.connection.exists(lock)),
+        )
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def count_clocks() -> int:
+    """Return how many clocks run (`manage.py rqcron`). Raises QueueUnavailableError."""
+    try:
+        clocks = CronScheduler.all(_get_queue(MERGES).connection, cleanup=False)
+        return sum(_is_recent(clock.last_heartbeat) for clock in clocks)
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def _is_recent(moment: datetime | None) -> bool:
+    if moment is None:
+        return False
+    return timezone.now() - moment.astimezone(UTC) < SILENT_AFTER
+
+
+_wait_until = 0.0
+
+
+def save_counts() -> None:
+    """Add what this process has counted to what Redis holds of all of them.
+
+    Call it when nobody waits any more. While Redis does not answer, the counts are kept here and
+    it is asked again after ten seconds at the soonest: counting must not hold anything up.
+    """
+    global _wait_until  # noqa: PLW0603  (one answer for the whole process)
+    if time.monotonic() < _wait_until:
+        return
+    counts = counting.take()
+    if not counts:
+        return
+    try:
+        with _get_queue(MERGES).connection.pipeline(transaction=True) as pipeline:
+            for series, amount in counts.items():
+                pipeline.hincrbyfloat(COUNTS_KEY, json.dumps(series), amount)
+            pipeline.execute()
+    except RedisError:
+        counting.put_back(counts)
+        _wait_until = time.monotonic() + PAUSE_SECONDS
+
+
+def read_counts() -> dict[counting.Series, float]:
+    """Return what all processes have counted since Redis was new. Raises QueueUnavailableError."""
+    try:
+        stored = _get_queue(MERGES).connection.hgetall(COUNTS_KEY)
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    return {_read_series(text): float(amount) for text, amount in stored.items()}
+
+
+def _read_series(text: bytes | str) -> counting.Series:
+    name, labels = json.loads(text)
+    return name, tuple((label, value) for label, value in labels)

@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
-from metrics_sync import store
+from metrics_sync import counting, store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
@@ -201,6 +201,7 @@ def requeue(
     """
     _save_numbers(findings, report)
     for finding in findings:
+        counting.count("reconcile_findings", reason=finding.reason)
         try:
             _take(finding, report, inline=inline)
         except QueueUnavailableError as error:

@@ -4,13 +4,14 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+from django.core.signals import request_finished
 from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.models import PullRequest
-from metrics_sync.queueing import enqueue_merge
+from metrics_sync.queueing import enqueue_merge, save_counts
 
 __all__ = ["enqueue_merged", "pull_request_completed", "pull_request_merged"]
 
@@ -23,3 +24,9 @@ def enqueue_merged(
     if instance.is_new_merge(update_fields) and not raw:
         transaction.on_commit(partial(enqueue_merge, instance))
         announce(pull_request_merged, instance)
+
+
+@receiver(request_finished)
+def save_counts_after_answer(**options: Any) -> None:
+    """Save what a request has counted, once its answer is sent."""
+    save_counts()

@@ -11,6 +11,7 @@ urlpatterns = [
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
     path("api/v1/", include((api.urls[0], "api"))),
+    path("metrics", views.metrics, name="metrics"),
     path("webhooks/github/", views.receive_shared_delivery, name="webhook"),
     path(
         "webhooks/github/<uuid:uuid>/",

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,17 @@ class Delivery:
     payload: Mapping[str, Any]
     #: The payload as it came, for the record.
     text: str
+
+
+def check_signature_form(signature: str | None) -> None:
+    """Refuse what cannot be a signature, before anybody waits for a body of 25 MiB.
+
+    Raises InvalidSignatureError.
+    """
+    if not signature or not re.fullmatch(r"sha256=[0-9a-f]{64}", signature, re.ASCII):
+        raise InvalidSignatureError(
+            "X-Hub-Signature-256 is missing or no signature. Set a secret for the webhook."
+        )
 
 
 def verify_signature(body: bytes, *, secret: str, signature: str | None) -> None:

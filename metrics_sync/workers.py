@@ -1,12 +1,16 @@
 """The worker process: it builds what is slow to build once, before it forks for each job."""
 
+import signal
 from typing import Any
 
 from django.conf import settings
 from rq import Worker
+from rq.job import Job
 
 from metrics_sync.github import prepare_api
 from metrics_sync.models import GitHubIntegration
+from metrics_sync.queueing import save_counts
+from metrics_sync.tracing import trace
 
 #: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
 #: its worker; RQ's ten minutes are too long for a pull request that waits for its retry.
@@ -32,3 +36,19 @@ class FetchWorker(Worker):
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
         return super().work(*args, **options)
+
+    def setup_work_horse_signals(self) -> None:
+        """Let the job finish when everybody is told to stop, as init systems and platforms do.
+
+        RQ's worker waits for it, takes no other, and ends it with SIGKILL when it has to.
+        """
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
+        """Run a job in the process that was forked for it, and save what that has counted."""
+        try:
+            with trace(job_id=job.id, **job.meta.get("trace", {})):
+                return super().perform_job(job, *args, **options)
+        finally:
+            save_counts()

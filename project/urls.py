@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from csp.constants import UNSAFE_INLINE
+from csp.decorators import csp_update
 from django.contrib import admin
 from django.contrib.auth.decorators import user_passes_test
 from django.core.exceptions import PermissionDenied
@@ -17,8 +19,9 @@ def _is_superuser(user: Any) -> bool:
 
 
 def _for_superusers(page: URLPattern) -> URLPattern:
-    # django-rq itself lets in all staff.
+    # django-rq itself lets in all staff, and has scripts inside its pages.
     view = user_passes_test(_is_superuser)(page.callback)
+    view = csp_update({"script-src": [UNSAFE_INLINE]})(view)
     return URLPattern(page.pattern, view, page.default_args, page.name)
 
 

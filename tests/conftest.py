@@ -14,12 +14,19 @@ from django.db import connection
 from pytest_django import Settings
 from redis import Redis
 
+from metrics_sync import throttling
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
 PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(autouse=True)
+def forgiven() -> None:
+    """No test answers for the wrong signatures of another."""
+    throttling.forget()
 
 
 @pytest.fixture(scope="session")

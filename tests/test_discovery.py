@@ -55,6 +55,21 @@ def test_second_look_finds_nothing_new(repository: TrackedRepository) -> None:
     assert [look(repository)[0] for _ in range(2)] == [1, 0]
 
 
+def test_row_that_changed_at_github_is_looked_at_again(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """After a restore nobody tells again of the comments that came since the backup."""
+    look(repository)
+    look(repository)
+    assert PullRequest.objects.get().refetch_at is None
+
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["updated_at"] = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
+    look(repository)
+
+    assert PullRequest.objects.get().refetch_at is not None
+
+
 def test_dry_run_counts_and_writes_nothing(repository: TrackedRepository) -> None:
     """Looking must not change what is looked at."""
     assert look(repository, dry_run=True) == (1, "")

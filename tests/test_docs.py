@@ -93,3 +93,11 @@ def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
     assert f"up to {SUITES} suites | {SUITES} |" in page
     assert f"{REQUESTS_FOR_ONE}, or {REQUESTS_FOR_ONE / 100} points" in page
     assert f"Would fetch 4812, for about {estimate_points(4812)} points" in page
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Whoever follows one is looking for help."""
+    targets = re.findall(r"\]\(([^):#]+)(?:#[\w-]+)?\)", page.read_text())
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []

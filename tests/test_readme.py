@@ -64,7 +64,7 @@ def test_every_target_of_make_that_it_names_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/admin/", "/django-rq/", "/api/v1/docs", "/healthz", "/readyz"]
+    "path", ["/", "/admin/", "/django-rq/", "/api/v1/docs", "/healthz", "/readyz", "/metrics"]
 )
 def test_every_address_leads_somewhere(path: str) -> None:
     """Addresses are bookmarked, and configured at load balancers."""

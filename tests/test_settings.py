@@ -83,6 +83,23 @@ def test_production_starts_closed() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("environment", "secure", "seconds"),
+    [
+        pytest.param({}, True, 30 * 86400, id="production"),
+        pytest.param({"DEBUG": "1"}, False, 0, id="development"),
+        pytest.param(
+            {"SECURE_COOKIES": "0", "SECURE_HSTS_SECONDS": "0"}, False, 0, id="told otherwise"
+        ),
+    ],
+)
+def test_production_wants_tls(environment: dict[str, str], *, secure: bool, seconds: int) -> None:
+    """Nobody sets a variable that they have not heard of."""
+    names = ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_HSTS_SECONDS")
+
+    assert list(read(*names, **environment).values()) == [secure, secure, seconds]
+
+
 def test_development_makes_its_secrets_once_and_for_itself_only(tmp_path: Path) -> None:
     """Sessions and stored tokens must survive a restart; other users must not read the keys."""
     shutil.copytree(BASE_DIR / "project", tmp_path / "project")

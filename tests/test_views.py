@@ -23,6 +23,7 @@ from rq import Queue
 from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.queueing import MERGES
 from metrics_sync.sandbox import build_pull_request_event, make_recording, sign
+from metrics_sync.throttling import MOST_FAILURES
 from tests.factories import TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -165,6 +166,37 @@ def test_wrong_signature_is_refused_and_nothing_written(headers: dict[str, Any])
     response = post(**headers)
 
     assert (response.status_code, count_rows()) == (401, (0, 0))
+
+
+def test_who_keeps_signing_wrongly_is_told_to_wait() -> None:
+    """Guessing fills logs and takes threads."""
+    for _ in range(MOST_FAILURES):
+        assert post(secret="another").status_code == 401
+
+    answer = post(secret="another")
+
+    assert (answer.status_code, answer["Retry-After"]) == (429, "60")
+    assert count_rows() == (0, 0)
+
+
+def test_right_signature_is_taken_whoever_else_fails() -> None:
+    """All deliveries come from GitHub's few addresses, also those of who wishes us ill."""
+    for _ in range(MOST_FAILURES + 1):
+        post(secret="another")
+
+    assert post().status_code == 202
+
+
+def test_body_without_a_signature_is_not_waited_for() -> None:
+    """25 MiB, slowly, from anybody, would hold a thread each."""
+    answer = post(secret=None, **{"wsgi.input": _NeverRead()})
+
+    assert answer.status_code == 401
+
+
+class _NeverRead(BytesIO):
+    def read(self, *args: Any) -> bytes:
+        raise AssertionError("somebody waits for the body")
 
 
 def test_shared_endpoint_without_a_secret_takes_nothing(settings: Settings) -> None:
@@ -386,7 +418,7 @@ def test_no_bytes_and_no_headers_are_answered_with_a_fault_of_ours(
     """Scanners post anything to any address."""
     response = post(body=body, secret=secret, **names)
 
-    assert response.status_code in {200, 202, 400, 401, 413, 415}
+    assert response.status_code in {200, 202, 400, 401, 413, 415, 429}
     assert secret or count_rows() == (0, 0)
 
 

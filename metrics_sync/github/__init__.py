@@ -3,6 +3,12 @@
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
+from metrics_sync.github.examine import (
+    HookHealth,
+    RepositoryHealth,
+    TokenHealth,
+    examine_token,
+)
 from metrics_sync.github.fetch import (
     Known,
     fetch_merges,
@@ -19,10 +25,14 @@ __all__ = [
     "LISTED",
     "GitHub",
     "GraphQL",
+    "HookHealth",
     "Known",
     "Listed",
     "Points",
+    "RepositoryHealth",
+    "TokenHealth",
     "estimate_points",
+    "examine_token",
     "fetch_merges",
     "fetch_numbers",
     "fetch_pull_request",

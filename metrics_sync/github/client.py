@@ -12,7 +12,9 @@ import httpx2
 import stamina
 from ghapi.all import APIError, GhApi
 
+from metrics_sync import counting
 from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.snapshot import RateLimit
 
@@ -33,7 +35,13 @@ class _PoolOfThisFetch:
     """Stands where ghapi keeps its one client, and hands requests to the running fetch's pool."""
 
     async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
-        return await _pool.get().request(method, url, **options)
+        outcome = "no answer"
+        try:
+            response = await _pool.get().request(method, url, **options)
+            outcome = str(response.status_code)
+            return response
+        finally:
+            counting.count("github_requests", endpoint=name_endpoint(url), outcome=outcome)
 
 
 @cache
@@ -66,6 +74,10 @@ class Page(NamedTuple):
     next_url: str | None = None
     etag: str = ""
     is_unchanged: bool = False
+    #: When GitHub answered, by its own clock and as HTTP writes it.
+    date: str = ""
+    #: What a classic token may do; empty for others, which do not say.
+    scopes: str = ""
 
     @property
     def items(self) -> list[Any]:
@@ -245,4 +257,6 @@ def _read_page(response: httpx2.Response) -> Page:
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
         etag=response.headers.get("etag", ""),
+        date=response.headers.get("date", ""),
+        scopes=response.headers.get("x-oauth-scopes", ""),
     )

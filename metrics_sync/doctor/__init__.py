@@ -1,0 +1,79 @@
+"""Looks over the whole installation, and says of each part that it is well or what to do."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from django.db import InterfaceError, OperationalError, connections
+
+from metrics_sync.doctor.configuration import check_settings
+from metrics_sync.doctor.credentials import check_credentials
+from metrics_sync.doctor.database import check_database, check_migrations, check_rows
+from metrics_sync.doctor.findings import Finding
+from metrics_sync.doctor.processes import check_processes, check_queues, check_redis
+from metrics_sync.doctor.webhooks import check_deliveries
+from metrics_sync.exceptions import QueueUnavailableError
+
+__all__ = ["CHECKS", "Finding", "examine"]
+
+logger = logging.getLogger(__name__)
+
+#: What is looked at, in the order in which causes come before what they cause.
+CHECKS: Mapping[str, Callable[[], Sequence[Finding]]] = {
+    "settings": check_settings,
+    "database": check_database,
+    "migrations": check_migrations,
+    "redis": check_redis,
+    "processes": check_processes,
+    "queues": check_queues,
+    "rows": check_rows,
+    "webhooks": check_deliveries,
+    "tokens": check_credentials,
+}
+#: The groups of what they find, in the order in which they are shown.
+GROUPS = [*CHECKS, "clock"]
+#: How long all of it may take.
+PATIENCE_SECONDS = 30
+
+
+def examine(
+    checks: Mapping[str, Callable[[], Sequence[Finding]]] = CHECKS,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> list[Finding]:
+    """Run all checks at once; each fails alone, and what takes too long is given up and said.
+
+    Asks GitHub about a dozen requests for each token, and notes on the credentials what it says.
+    """
+    found: dict[str, Sequence[Finding]] = {}
+    threads = [
+        threading.Thread(target=_run, args=(name, check, found), daemon=True)
+        for name, check in checks.items()
+    ]
+    deadline = time.monotonic() + patience_seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    silence = f"no answer within {patience_seconds:g} s"
+    late = {name: [Finding(name, silence, "See what it waits for.")] for name in checks}
+    findings = [finding for said in {**late, **found}.values() for finding in said]
+    return sorted(findings, key=lambda finding: GROUPS.index(finding.group))
+
+
+def _run(
+    name: str, check: Callable[[], Sequence[Finding]], found: dict[str, Sequence[Finding]]
+) -> None:
+    try:
+        found[name] = check()
+    except QueueUnavailableError:
+        found[name] = [Finding(name, "not looked at", "Redis must answer first.")]
+    except (OperationalError, InterfaceError):
+        found[name] = [Finding(name, "not looked at", "The database must answer first.")]
+    except Exception as error:
+        logger.exception("The check of %s broke off", name)
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        found[name] = [Finding(name, reason, "The lines above may say why, else the log.")]
+    finally:
+        connections.close_all()

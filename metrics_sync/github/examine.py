@@ -1,0 +1,166 @@
+"""Tries out what a token can do, with few requests; changes nothing at GitHub."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from metrics_sync.exceptions import (
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RetrySoonError,
+)
+from metrics_sync.github.client import GitHub, Page
+from metrics_sync.snapshot import RateLimit
+
+#: How long all questions of one token may take.
+PATIENCE_SECONDS = 20.0
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class HookHealth:
+    """A webhook as GitHub has it; `last_status` is the answer to its last delivery, 0 for none."""
+
+    is_active: bool
+    events: Collection[str]
+    last_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryHealth:
+    """What a token can do with a repository.
+
+    `troubles` says what it cannot. `hooks` are those that lead to us; None when the token may
+    not read webhooks.
+    """
+
+    full_name: str
+    troubles: Sequence[str]
+    hooks: Sequence[HookHealth] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHealth:
+    """What GitHub says of a token. `budget` is None on a server without rate limits."""
+
+    #: GitHub's clock.
+    answered_at: datetime | None
+    budget: RateLimit | None
+    #: What a classic token may do; others do not say.
+    scopes: Sequence[str]
+    repositories: Sequence[RepositoryHealth]
+
+
+async def examine_token(github: GitHub, *, paths: Mapping[str, str]) -> TokenHealth:
+    """Examine a token with each repository; `paths` maps names to how our webhook's address ends.
+
+    Asks two or three things for each repository, and for the first one what a fetch would ask.
+    Raises GitHubError when the token can do nothing, or GitHub is silent for 20 seconds.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await _examine(github, paths)
+    except TimeoutError as error:
+        raise RetrySoonError(f"no answer within {PATIENCE_SECONDS:g} s") from error
+
+
+async def _examine(github: GitHub, paths: Mapping[str, str]) -> TokenHealth:
+    answered = await _ask_budget(github)
+    examined = await asyncio.gather(
+        *(
+            _examine_repository(github, full_name, path=path, tries_fetching=number == 0)
+            for number, (full_name, path) in enumerate(paths.items())
+        )
+    )
+    scopes = [scope.strip() for scope in answered.scopes.split(",") if scope.strip()]
+    return TokenHealth(_read_date(answered.date), github.rate_limit, scopes, examined)
+
+
+async def _ask_budget(github: GitHub) -> Page:
+    """Ask for the rate limit, which costs nothing; an Enterprise server may have none (404)."""
+    try:
+        return await github.call(github.api.rate_limit.get)
+    except GoneError:
+        return Page(url="")
+
+
+def _read_date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text)
+    except ValueError:
+        return None
+
+
+async def _examine_repository(
+    github: GitHub, full_name: str, *, path: str, tries_fetching: bool
+) -> RepositoryHealth:
+    route = full_name.split("/")
+    try:
+        await github.call(github.api.repos.get, *route)
+        troubles = await _try_fetching(github, route) if tries_fetching else []
+    except GitHubError as error:
+        return RepositoryHealth(full_name, [str(error)], None)
+    return RepositoryHealth(full_name, troubles, await _find_hooks(github, route, path=path))
+
+
+async def _try_fetching(github: GitHub, route: list[str]) -> list[str]:
+    """Ask for one item of each kind that a fetch needs; return what GitHub refuses."""
+    api = github.api
+    page = await github.call(api.pulls.list, *route, state="all", per_page=1)
+    try:
+        number, sha = page.items[0]["number"], page.items[0]["head"]["sha"]
+    except IndexError:
+        return []
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
+    attempts: list[Awaitable[Page]] = [
+        _ask_one(github, api.pulls.list_commits, *route, number),
+        _ask_one(github, api.issues.list_comments, *route, number),
+        _ask_one(github, api.checks.list_for_ref, *route, sha),
+        _ask_one(github, api.repos.get_combined_status_for_ref, *route, sha),
+    ]
+    answers = await asyncio.gather(*attempts, return_exceptions=True)
+    return [str(answer) for answer in answers if isinstance(answer, GitHubError)]
+
+
+async def _ask_one(github: GitHub, operation: Callable[..., Any], *route: Any) -> Page:
+    return await github.call(operation, *route, per_page=1)
+
+
+async def _find_hooks(
+    github: GitHub, route: list[str], *, path: str
+) -> Sequence[HookHealth] | None:
+    hooks = []
+    try:
+        async for page in github.pages(github.api.repos.list_webhooks, *route):
+            for hook in page.items:
+                if (hook["config"].get("url") or "").endswith(path):
+                    last_status = await _read_last_status(github, route, hook["id"])
+                    hooks.append(_read_hook(hook, last_status))
+    except (GoneError, PermissionMissingError):
+        return None
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a list of webhooks") from error
+    return hooks
+
+
+async def _read_last_status(github: GitHub, route: list[str], hook_id: int) -> int | None:
+    with suppress(GoneError, PermissionMissingError):
+        operation = github.api.repos.list_webhook_deliveries
+        page = await github.call(operation, *route, hook_id, per_page=1)
+        return next((int(delivery["status_code"]) for delivery in page.items), None)
+    return None
+
+
+def _read_hook(hook: Any, last_status: int | None) -> HookHealth:
+    return HookHealth(
+        is_active=bool(hook["active"]),
+        events=set(hook["events"]),
+        last_status=last_status,
+    )

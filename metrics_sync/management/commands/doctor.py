@@ -1,0 +1,69 @@
+"""Look over the installation."""
+
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from operator import attrgetter
+from typing import IO, Any, cast
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metrics_sync.doctor import Finding, examine
+
+NOTES = """
+Looks at settings, database, migrations, Redis, workers, clock, queues, rows, webhooks, tokens and
+clocks: each line is ok, or says what to do. GitHub is asked about a dozen requests for each token.
+Takes 30 seconds at most, also when nothing answers.
+
+  manage.py doctor
+  manage.py doctor --json
+
+The exit status is 0 when all is well and 1 when something is not.
+"""
+
+
+class Command(BaseCommand):
+    help = "Look over the installation, and say of each part that it is well or what to do."
+    # A broken setting is something to report here, not to die of.
+    requires_system_checks = []
+
+    def create_parser(self, *args: Any, **options: Any) -> Any:
+        return super().create_parser(
+            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
+        )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, **options: Any) -> None:
+        findings = examine()
+        wrong = [finding for finding in findings if not finding.is_ok]
+        if options["json"]:
+            listed = [{**asdict(finding), "ok": finding.is_ok} for finding in findings]
+            self.stdout.write(json.dumps({"ok": not wrong, "findings": listed}))
+        else:
+            self._print(findings, wrong)
+        if wrong:
+            sys.exit(1)
+
+    def _print(self, findings: Sequence[Finding], wrong: Sequence[Finding]) -> None:
+        console = Console(file=cast(IO[str], self.stdout), highlight=False)
+        table = Table("part", "", "what was found, and what to do")
+        for group, members in groupby(findings, key=attrgetter("group")):
+            for number, finding in enumerate(members):
+                table.add_row("" if number else group, *_describe(finding))
+            table.add_section()
+        console.print(table)
+        console.print("All is well." if not wrong else f"To see to: {len(wrong)}.")
+
+
+def _describe(finding: Finding) -> tuple[str, str]:
+    if finding.is_ok:
+        return "[green]ok[/]", escape(finding.text)
+    return "[red]wrong[/]", f"{escape(finding.text)}\n[bold]{escape(finding.advice)}[/]"

@@ -1,0 +1,120 @@
+"""The examples of docs/deploy, as far as they can be tried without a machine to deploy to."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings
+
+from tests.test_readme import read_environment
+from tests.test_settings import run
+
+ROOT: Path = settings.BASE_DIR
+DEPLOY = ROOT / "docs" / "deploy"
+UNITS = sorted(DEPLOY.glob("*.service"))
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
+
+#: What the database's own image is told, and nobody else.
+OF_THE_DATABASE = {"POSTGRES_USER", "POSTGRES_PASSWORD"}
+
+
+def read_procfile() -> dict[str, list[str]]:
+    """Return the words of each process, up to its options."""
+    lines = (line.partition(": ") for line in (ROOT / "Procfile").read_text().splitlines())
+    return {name: shlex.split(command.partition(" --")[0]) for name, _, command in lines}
+
+
+def list_variables(value: Any) -> set[str]:
+    return set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(value)))
+
+
+def test_compose_names_no_variable_that_is_not_documented() -> None:
+    """A variable that nobody reads is a setting that does nothing."""
+    services = COMPOSE["services"].values()
+    given = {name for service in services for name in service.get("environment", {})}
+
+    assert given | list_variables(COMPOSE) <= read_environment() | OF_THE_DATABASE
+
+
+def test_compose_gives_what_production_needs() -> None:
+    """The example is what is copied."""
+    environment = COMPOSE["services"]["web"]["environment"]
+    filled = {name: re.sub(r"\$\{.*?\}", "x", value) for name, value in environment.items()}
+    values = {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": "", **filled, "SENTRY_DSN": ""}
+
+    result = run("from project import settings", **values)
+
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", list(read_procfile()))
+def test_compose_runs_what_the_procfile_names(name: str) -> None:
+    """A service without its clock reconciles nothing, and looks well."""
+    command = COMPOSE["services"][name].get("command")
+    if command is None:
+        [line] = re.findall(r"^CMD (.*)$", CONTAINERFILE, re.MULTILINE)
+        command = yaml.safe_load(line)
+
+    assert command[: len(read_procfile()[name])] == read_procfile()[name]
+
+
+def test_image_has_what_it_copies_and_is_not_root() -> None:
+    """It is built on another machine, and long after it was written."""
+    copied = re.findall(r"^COPY (\S+) ", CONTAINERFILE, re.MULTILINE)
+
+    assert {"manage.py", "project", "metrics_sync"} <= set(copied)
+    assert all((ROOT / source).exists() for source in copied)
+    assert re.search(r"^USER [1-9]\d*$", CONTAINERFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=[path.stem for path in UNITS])
+def test_unit_is_one_that_systemd_takes(path: Path, tmp_path: Path) -> None:
+    """A line that it does not know, it ignores."""
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd is not installed")
+    for unit in UNITS:
+        # The programs are looked for, and are here elsewhere than there.
+        text = unit.read_text().replace("/srv/metrics_sync/.venv", sys.prefix)
+        (tmp_path / unit.name).write_text(text)
+
+    done = subprocess.run(
+        [verify, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / path.name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=[path.stem for path in UNITS])
+def test_unit_runs_what_the_procfile_names(path: Path) -> None:
+    """Four examples of the same processes must not say four things."""
+    name = path.stem.removeprefix("metrics-sync-")
+    [line] = re.findall(r"^ExecStart=\S+/(\S+ .*)$", path.read_text(), re.MULTILINE)
+
+    wanted = read_procfile()[name]
+    assert shlex.split(line)[: len(wanted)] == wanted
+    assert {path.stem for path in UNITS} == {f"metrics-sync-{name}" for name in read_procfile()}
+
+
+@pytest.mark.parametrize("source", ["Containerfile", "metrics-sync-web.service"])
+def test_web_server_takes_its_options(source: str) -> None:
+    """gunicorn renames options between versions."""
+    text = (DEPLOY / source).read_text()
+    [words] = re.findall(r'"gunicorn", (".*")\]|/gunicorn (.*)$', text, re.MULTILINE)
+    options = [word.strip('",') for word in shlex.split(words[0] or words[1])]
+
+    code = "import sys; from gunicorn.app.wsgiapp import run; sys.exit(run())"
+    result = run(code, "--check-config", *options, ALLOWED_HOSTS="x")
+
+    assert result.returncode == 0, result.stderr

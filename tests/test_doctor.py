@@ -1,0 +1,398 @@
+"""What `manage.py doctor` says of a healthy installation, and of broken ones."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from pytest_django import Settings
+from redis import Redis
+
+from metrics_sync import queueing
+from metrics_sync.doctor import Finding, examine
+from metrics_sync.doctor.database import judge_clock
+from metrics_sync.doctor.processes import judge_queue
+from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
+from metrics_sync.github import HookHealth
+from metrics_sync.models import (
+    GitHubIntegration,
+    PullRequest,
+    WebhookDelivery,
+)
+from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.queueing import QueueState
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    SandboxServer,
+    Token,
+    make_recording,
+)
+from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
+from tests.factories import (
+    MERGED_AT,
+    PullRequestFactory,
+    TrackedRepositoryFactory,
+    WebhookDeliveryFactory,
+)
+
+REPOSITORY = "acme/anvil"
+WELL = {"SECRET_KEY": "s" * 49 + "Ab", "DEBUG": "0"}
+
+
+class Doctor:
+    """Runs the command as an operator does, in a process of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+
+    def look(self) -> "Diagnosis":
+        done = subprocess.run(
+            [*MANAGE, "doctor", "--json"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        return Diagnosis(done.returncode, json.loads(done.stdout))
+
+
+class Diagnosis:
+    def __init__(self, status: int, answer: dict[str, Any]) -> None:
+        self.status, self.is_ok = status, answer["ok"]
+        self.wrong = {f["text"]: f["advice"] for f in answer["findings"] if not f["ok"]}
+        self.well = [f["text"] for f in answer["findings"] if f["ok"]]
+        self.groups = [f["group"] for f in answer["findings"]]
+
+
+@pytest.fixture
+def integration(transactional_db: None, sandbox: SandboxServer) -> GitHubIntegration:
+    """A connected repository whose webhook works."""
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    made: GitHubIntegration = TrackedRepositoryFactory(full_name=REPOSITORY, **token).integration
+    sandbox.world.add(make_recording(REPOSITORY, 7))
+    url = f"https://sync.example{made.get_webhook_path()}"
+    sandbox.world.add_hook(url, secret=made.webhook_secret, full_name=REPOSITORY)
+    WebhookDeliveryFactory(endpoint=str(made.uuid), integration=made, status="processed")
+    return made
+
+
+@pytest.fixture
+def doctor(integration: GitHubIntegration, workers: Workers) -> Doctor:
+    return Doctor({**workers.environment, **WELL})
+
+
+@pytest.fixture
+def processes(workers: Workers) -> Iterator[None]:
+    """A worker and the clock."""
+    workers.start()
+    clock = psutil.Popen([*MANAGE, "rqcron", "metrics_sync.cron"], env=workers.environment)
+    try:
+        wait_until(lambda: queueing.inspect_queue(queueing.MERGES).has_scheduler)
+        wait_until(lambda: queueing.count_clocks() == 1)
+        yield
+    finally:
+        clock.terminate()
+        clock.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
+    """A doctor who always finds something is not asked again."""
+    diagnosis = doctor.look()
+
+    assert diagnosis.wrong == {}
+    assert (diagnosis.status, diagnosis.is_ok) == (0, True)
+    groups = ["settings", "database", "migrations", "redis", "processes", "queues", "rows"]
+    assert list(dict.fromkeys(diagnosis.groups)) == [*groups, "webhooks", "tokens", "clock"]
+    assert f"{REPOSITORY}: the webhook is active" in diagnosis.well
+    assert any("accepted, 49" in text for text in diagnosis.well)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_redis_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
+    """What else is broken is wanted in the same minute."""
+    doctor.environment["REDIS_URL"] = "redis://127.0.0.1:1/0"
+
+    diagnosis = doctor.look()
+
+    assert diagnosis.status == 1
+    assert "Start Redis, or correct REDIS_URL." in diagnosis.wrong.values()
+    assert "all applied" in diagnosis.well
+    assert any("accepted" in text for text in diagnosis.well)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_database_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
+    """The doctor is asked when the web server answers 503."""
+    doctor.environment["DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/nothing"
+
+    diagnosis = doctor.look()
+
+    assert diagnosis.status == 1
+    assert "Start the database, or correct DATABASE_URL." in diagnosis.wrong.values()
+    assert "answers" in diagnosis.well
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
+    """Without them everything looks well, and nothing moves."""
+    wrong = doctor.look().wrong
+
+    assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
+    assert wrong["no clock runs"] == "Start `clock` of the Procfile, once."
+    assert any(text.startswith("no worker brings back jobs") for text in wrong)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_token_that_github_refuses_is_named(
+    doctor: Doctor, integration: GitHubIntegration, sandbox: SandboxServer
+) -> None:
+    """Tokens expire on a date that nobody has in the calendar."""
+    sandbox.world.revoke_token(DEFAULT_TOKEN)
+
+    wrong = doctor.look().wrong
+
+    [text] = [text for text in wrong if "does not accept the token" in text]
+    assert wrong[text] == "Store a new token with `manage.py connect`."
+    assert str(integration.credential) in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_secret_of_another_key_is_named(doctor: Doctor) -> None:
+    """It happens to who restores a backup without the keys."""
+    key = "TOKEN_ENCRYPTION_KEYS"
+    doctor.environment[key] = "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="
+
+    wrong = doctor.look().wrong
+
+    assert any("cannot be decrypted" in text and key in wrong[text] for text in wrong)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrations_that_were_not_run_are_named(doctor: Doctor) -> None:
+    """Between the new code and the old tables every fetch fails."""
+    call_command("migrate", "metrics_sync", "0001", verbosity=0)
+    try:
+        wrong = doctor.look().wrong
+    finally:
+        call_command("migrate", verbosity=0)
+
+    [text] = [text for text in wrong if text.startswith("not applied: metrics_sync 0002")]
+    assert wrong[text] == "Run `manage.py migrate`."
+
+
+def examine_here() -> dict[str, str]:
+    """Return what is wrong, with what to do."""
+    return {finding.text: finding.advice for finding in examine() if not finding.is_ok}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_missing_permission_is_named(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """Every fetch would be partial, for a reason that stands on each row."""
+    fault = Fault(FaultKind.PERMISSION, path="/check-runs", permissions="checks=read")
+    sandbox.faults.add(fault)
+
+    assert any("the token needs: checks=read" in text for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_repository_that_the_token_cannot_see_is_named(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """A fine-grained token covers the repositories that somebody ticked."""
+    sandbox.world.add_repository("acme/hammer", private=True)
+    TrackedRepositoryFactory(
+        full_name="acme/hammer", integration=integration, team=integration.team
+    )
+    sandbox.world.add_token(Token("narrow", repositories=frozenset({REPOSITORY})))
+    integration.credential.store_token("narrow")
+
+    found = examine()
+
+    assert any(f.text.startswith("acme/hammer: not there") and f.advice for f in found)
+    assert any(f.text.endswith("can read 1 of 2 repositories") for f in found)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_token_with_too_much_power_is_named(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """Reading needs no right to delete."""
+    sandbox.world.add_token(Token("ghp_admin", scopes="repo, delete_repo"))
+    integration.credential.store_token("ghp_admin")
+
+    [text] = [text for text in examine_here() if "more than it needs" in text]
+    assert text.endswith(": delete_repo")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_server_without_rate_limits_is_well(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """An Enterprise server may have none, and answers 404 to who asks."""
+    sandbox.world.add_token(Token("unlimited", limit_per_window=None))
+    integration.credential.store_token("unlimited")
+
+    found = examine()
+
+    assert any(f.text.endswith("accepted, no rate limit") for f in found)
+    assert [f for f in found if f.group == "tokens" and not f.is_ok] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_github_that_is_silent_is_given_up(
+    integration: GitHubIntegration,
+    redis: Redis,
+    sandbox: SandboxServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits for the doctor has a reason to hurry."""
+    monkeypatch.setattr("metrics_sync.github.examine.PATIENCE_SECONDS", 0.5)
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/hooks", seconds=5))
+
+    assert any("no answer within 0.5 s" in text for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_budget_that_is_used_up_is_no_reason_to_ask(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """Asking on gets a token banned."""
+    until = timezone.now() + timedelta(hours=1)
+    integration.credential.note_pause(until=until, is_secondary=False)
+
+    wrong = examine_here()
+
+    assert any("rate limit is used up until" in text for text in wrong)
+    assert sandbox.requests == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_and_deliveries_that_went_wrong_are_counted(
+    integration: GitHubIntegration, redis: Redis
+) -> None:
+    """A worker may have been killed, and a payload unreadable."""
+    PullRequestFactory(merged=True)
+    PullRequest.objects.update(sync_status=SyncStatus.RUNNING, fetch_started_at=MERGED_AT)
+    WebhookDeliveryFactory(status=WebhookDelivery.Status.FAILED)
+
+    wrong = examine_here()
+
+    assert "running without a sign of life for 20 minutes: 1" in wrong
+    assert "deliveries of the last 24 hours that could not be read: 1" in wrong
+
+
+@pytest.mark.django_db(transaction=True)
+def test_wrong_setting_is_reported(settings: Settings, redis: Redis) -> None:
+    """Who runs the doctor has not run `check`."""
+    settings.GITHUB_API_URL = "api.github.com"
+
+    assert any(text.startswith("GITHUB_API_URL is 'api.github.com'") for text in examine_here())
+
+
+def test_fault_of_a_check_is_a_finding_too() -> None:
+    """A doctor who falls ill himself must say so, and let the others speak."""
+
+    def fail() -> list[Finding]:
+        raise ValueError("unexpected\nand more")
+
+    [finding] = examine({"rows": fail})
+
+    assert (finding.text, finding.is_ok) == ("ValueError: unexpected", False)
+
+
+def test_check_that_hangs_is_given_up() -> None:
+    """A database that accepts connections and says nothing must not stop the doctor."""
+    never = threading.Event()
+
+    def hang() -> list[Finding]:
+        never.wait()
+        return []
+
+    def answer() -> list[Finding]:
+        return [Finding("redis", "answers")]
+
+    findings = examine({"database": hang, "redis": answer}, patience_seconds=0.2)
+    never.set()
+
+    assert [(f.group, f.text, f.is_ok) for f in findings] == [
+        ("database", "no answer within 0.2 s", False),
+        ("redis", "answers", True),
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "is_ok"), [(0, True), (-30, True), (31, False), (-31, False)])
+def test_clock_may_be_half_a_minute_off(*, seconds: int, is_ok: bool) -> None:
+    """Both ways: a clock ahead waits too long, one behind asks too early."""
+    moment = MERGED_AT + timedelta(seconds=seconds)
+
+    assert judge_clock("GitHub", moment, now=MERGED_AT).is_ok is is_ok
+
+
+@pytest.mark.parametrize(
+    ("minutes", "most", "is_ok"),
+    [
+        pytest.param(6, timedelta(minutes=5), False, id="merges waited too long"),
+        pytest.param(4, timedelta(minutes=5), True, id="merges waited a little"),
+        pytest.param(600, None, True, id="bulk work may wait"),
+    ],
+)
+def test_only_merges_may_not_wait(*, minutes: int, most: timedelta | None, is_ok: bool) -> None:
+    """A backfill is long, and that is fine."""
+    oldest_at: datetime = MERGED_AT - timedelta(minutes=minutes)
+    state = QueueState("q", 3, oldest_at, workers=1, has_scheduler=True)
+
+    assert judge_queue(state, now=MERGED_AT, most=most).is_ok is is_ok
+
+
+@pytest.mark.parametrize(
+    ("hooks", "has_deliveries", "text"),
+    [
+        pytest.param(None, False, "", id="may not be read"),
+        pytest.param([], True, "", id="of the organisation"),
+        pytest.param([], False, "no webhook that leads here", id="missing"),
+        pytest.param([HookHealth(True, EVENTS, 202)], True, "", id="well"),
+        pytest.param([HookHealth(True, {"*"}, None)], False, "", id="all events, none sent yet"),
+        pytest.param([HookHealth(False, {"*"}, 202)], True, "switched off", id="inactive"),
+        pytest.param(
+            [HookHealth(True, EVENTS - {"pull_request"}, 202)],
+            True,
+            "lacks events: pull_request",
+            id="event missing",
+        ),
+        pytest.param([HookHealth(True, {"*"}, 401)], True, "answered 401", id="refused"),
+        pytest.param([HookHealth(True, {"*"}, 0)], True, "answered not at all", id="unreachable"),
+    ],
+)
+def test_webhook_is_judged_by_what_github_has(
+    hooks: list[HookHealth] | None, *, has_deliveries: bool, text: str
+) -> None:
+    """A wrong webhook loses every merge until the next hour."""
+    findings = judge_hooks(REPOSITORY, hooks, has_deliveries=has_deliveries)
+
+    assert all(finding.is_ok == (text == "") for finding in findings)
+    assert any(text in finding.text for finding in findings)
+
+
+def test_text_of_a_finding_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], settings: Settings, redis: Redis, transactional_db: None
+) -> None:
+    """Square brackets of an error are no markup."""
+    settings.GITHUB_API_URL = "[/]api"
+
+    with pytest.raises(SystemExit) as exit_:
+        call_command("doctor")
+
+    assert exit_.value.code == 1
+    assert "GITHUB_API_URL is '[/]api'" in capsys.readouterr().out

@@ -1,0 +1,270 @@
+"""What Prometheus reads at /metrics, parsed as Prometheus does."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from django.conf import settings as django_settings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import DjangoAssertNumQueries, Settings
+from redis import Redis
+
+from metrics_sync import counting, monitoring, queueing
+from metrics_sync.models import GitHubIntegration, PullRequest
+from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.queueing import enqueue_fetch
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    SandboxServer,
+    build_pull_request_event,
+    deliver,
+    make_recording,
+)
+from tests.conftest import Workers
+from tests.factories import (
+    MERGED_AT,
+    IntegrationCredentialFactory,
+    PullRequestFactory,
+    TrackedRepositoryFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+DOCS: Path = django_settings.BASE_DIR / "docs" / "monitoring"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither what earlier tests counted nor their silent Redis is ours."""
+    monkeypatch.setattr(queueing, "_wait_until", 0.0)
+    counting.take()
+    yield
+    counting.take()
+
+
+def make_merged(status: SyncStatus, *, count: int = 1) -> None:
+    """Make rows of merged pull requests; a new merge is pending, whatever it is told."""
+    rows = PullRequestFactory.create_batch(count, merged=True)
+    PullRequest.objects.filter(pk__in=[row.pk for row in rows]).update(sync_status=status)
+
+
+class Scrape:
+    """One look at the metrics, as Prometheus takes it."""
+
+    def __init__(self, text: str = "") -> None:
+        families = list(text_string_to_metric_families(text or monitoring.render().decode()))
+        self.names = {sample.name for family in families for sample in family.samples}
+        self.families = {family.name for family in families}
+        self._samples = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    def get(self, name: str, **labels: str) -> float:
+        return self._samples[f"metrics_sync_{name}", frozenset(labels.items())]
+
+
+def test_backlog_is_counted_by_status(redis: Redis) -> None:
+    """It is what an operator is woken for."""
+    make_merged(SyncStatus.FAILED, count=2)
+    make_merged(SyncStatus.COMPLETE)
+
+    with time_machine.travel(MERGED_AT + timedelta(hours=1), tick=False):
+        scrape = Scrape()
+
+    assert scrape.get("unfinished_pull_requests", status="failed") == 2
+    assert scrape.get("unfinished_pull_requests", status="pending") == 0
+    assert scrape.get("oldest_unfinished_seconds", status="failed") == 3600
+    assert scrape.get("recent_pull_requests", status="complete") == 1
+
+
+def test_counting_a_backlog_ends_somewhere(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a million failed rows a scrape must not take longer than with a few."""
+    monkeypatch.setattr(monitoring, "MOST_COUNTED", 2)
+    make_merged(SyncStatus.FAILED, count=3)
+
+    assert Scrape().get("unfinished_pull_requests", status="failed") == 2
+
+
+def test_number_of_queries_does_not_grow_with_the_rows(
+    redis: Redis, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """A scrape comes every 15 seconds."""
+    PullRequestFactory.create_batch(5, merged=True)
+    IntegrationCredentialFactory.create_batch(5)
+
+    with django_assert_num_queries(2 * len(monitoring.UNFINISHED) + 2):
+        monitoring.render()
+
+
+def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
+    """What GitHub said before the reset would wake somebody for nothing."""
+    budget = {"rate_limit": 5000, "rate_limit_remaining": 3, "rate_limit_resets_at": MERGED_AT}
+    credential = IntegrationCredentialFactory(team__slug="platform", **budget)
+    labels = {"credential": str(credential.pk), "team": "platform"}
+
+    with time_machine.travel(MERGED_AT - timedelta(minutes=1), tick=False):
+        assert Scrape().get("rate_limit_remaining", **labels) == 3
+    with time_machine.travel(MERGED_AT + timedelta(minutes=1), tick=False):
+        assert Scrape().get("rate_limit_remaining", **labels) == 5000
+
+
+def test_queues_say_how_long_work_waits(redis: Redis) -> None:
+    """A long queue that moves is fine; an old one is not."""
+    repository = TrackedRepositoryFactory(full_name="acme/anvil")
+    with time_machine.travel(MERGED_AT, tick=False):
+        row = PullRequestFactory(merged=True, team=repository.team)
+        row.refresh_from_db()
+        assert enqueue_fetch(row, queue_name=queueing.BULK)
+
+    with time_machine.travel(MERGED_AT + timedelta(minutes=2), tick=False):
+        scrape = Scrape()
+
+    assert scrape.get("queue_depth", queue="pr-data-bulk") == 1
+    assert scrape.get("queue_oldest_seconds", queue="pr-data-bulk") == 120
+    assert scrape.get("queue_depth", queue="pr-data") == 0
+    assert (scrape.get("workers", queue="pr-data"), scrape.get("clocks")) == (0, 0)
+
+
+def test_counts_of_all_processes_are_added(redis: Redis) -> None:
+    """What one process counts is a part."""
+    for amount in (1, 2):
+        counting.count("merges", amount, source="webhook")
+        queueing.save_counts()
+
+    assert Scrape().get("merges_total", source="webhook") == 3
+
+
+def test_histogram_is_one_that_prometheus_can_use(redis: Redis) -> None:
+    """Quantiles are computed from buckets that each hold those below."""
+    for seconds in (0.5, 45, 50, 10**6):
+        counting.observe("seconds_to_complete", seconds, queue="pr-data")
+    queueing.save_counts()
+
+    scrape = Scrape()
+    bounds = ("1", "30", "60", "+Inf")
+    name = "seconds_to_complete_bucket"
+    assert [scrape.get(name, queue="pr-data", le=bound) for bound in bounds] == [1, 1, 3, 4]
+    assert scrape.get("seconds_to_complete_count", queue="pr-data") == 4
+    assert scrape.get("seconds_to_complete_sum", queue="pr-data") == 1000095.5
+
+
+def test_silent_redis_is_not_asked_again_at_once(
+    redis_down: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer of the web server would otherwise hold a thread for seconds."""
+    counting.count("merges", source="webhook")
+    queueing.save_counts()
+    asked: list[str] = []
+    monkeypatch.setattr(queueing, "_get_queue", asked.append)
+
+    queueing.save_counts()
+
+    assert asked == []
+    assert counting.take() == {("merges", (("source", "webhook"),)): 1}
+
+
+def test_redis_down_leaves_the_metrics_of_the_database(redis_down: None) -> None:
+    """An alert on the backlog must not go silent with the queues."""
+    scrape = Scrape()
+
+    assert (scrape.get("up", part="redis"), scrape.get("up", part="database")) == (0, 1)
+    assert scrape.get("unfinished_pull_requests", status="pending") == 0
+
+
+@pytest.mark.parametrize(
+    ("configured", "sent", "status"),
+    [
+        pytest.param("secret", "Bearer secret", 200, id="the token"),
+        pytest.param("secret", "Bearer other", 401, id="another token"),
+        pytest.param("secret", "", 401, id="no token"),
+        pytest.param("", "Bearer ", 401, id="none configured"),
+    ],
+)
+def test_metrics_are_for_who_has_the_token(
+    client: Client, settings: Settings, redis: Redis, configured: str, sent: str, status: int
+) -> None:
+    """They name teams, and say when GitHub refuses their tokens."""
+    settings.METRICS_TOKEN = configured
+
+    assert client.get("/metrics", headers={"Authorization": sent}).status_code == status
+
+
+@pytest.mark.parametrize(("is_superuser", "status"), [(True, 200), (False, 401)])
+def test_metrics_are_for_superusers_too(
+    client: Client, redis: Redis, *, is_superuser: bool, status: int
+) -> None:
+    """Staff see the rows of their teams only, and these are of all teams."""
+    user: User = UserFactory(is_superuser=is_superuser)
+    client.force_login(user)
+
+    assert client.get("/metrics").status_code == status
+
+
+@pytest.mark.django_db(transaction=True)
+def test_merge_is_counted_through_all_processes(
+    client: Client, workers: Workers, sandbox: SandboxServer, live_server: Any, settings: Settings
+) -> None:
+    """The web server, the worker's forked process and the scrape are different processes."""
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    hook: GitHubIntegration = TrackedRepositoryFactory(full_name="acme/anvil", **token).integration
+    recording = make_recording("acme/anvil", 7)
+    recording.pull["merged_at"] = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
+    sandbox.world.add(recording)
+    payload = build_pull_request_event(recording, "closed")
+    url = live_server.url + hook.get_webhook_path()
+    deliver(url, event="pull_request", payload=payload, secret="another")
+    deliver(url, event="pull_request", payload=payload, secret=hook.webhook_secret)
+    workers.drain()
+    settings.METRICS_TOKEN = "secret"
+
+    answer = client.get("/metrics", headers={"Authorization": "Bearer secret"})
+
+    scrape = Scrape(answer.content.decode())
+    assert scrape.get("merges_total", source="webhook") == 1
+    assert scrape.get("webhook_answers_total", endpoint="integration", status="202") == 1
+    assert scrape.get("webhook_answers_total", endpoint="integration", status="401") == 1
+    assert scrape.get("seconds_to_complete_count", queue="pr-data") == 1
+    commits = "repository/pulls/*/commits"
+    assert scrape.get("github_requests_total", endpoint=commits, outcome="200") == 1
+
+
+def list_metrics(text: str) -> set[str]:
+    return set(re.findall(r"\bmetrics_sync_\w+", text))
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json"])
+def test_examples_name_metrics_that_exist(name: str, redis: Redis) -> None:
+    """An alert on a metric that is not there never fires."""
+    for counted, (_, labels) in monitoring.COUNTERS.items():
+        counting.count(counted, **dict.fromkeys(labels, "x"))
+    for observed in monitoring.HISTOGRAMS:
+        counting.observe(observed, 1, queue="x")
+    queueing.save_counts()
+    now = timezone.now()
+    IntegrationCredentialFactory(rate_limit=1, rate_limit_remaining=1, rate_limit_resets_at=now)
+
+    named = list_metrics((DOCS / name).read_text())
+
+    assert named
+    assert named <= Scrape().names
+
+
+def test_dashboard_is_one_that_grafana_can_read() -> None:
+    """Panels without a place are drawn over each other."""
+    dashboard = json.loads((DOCS / "dashboard.json").read_text())
+
+    places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places) >= 6
+    assert all(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])

@@ -1,0 +1,41 @@
+"""Who fails too often, as one process sees it."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+
+from metrics_sync.throttling import MOST_FAILURES, WINDOW_SECONDS, note_failure
+from tests.factories import MERGED_AT
+
+CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+def fail(times: int, *, client: str = CLIENT, endpoint: str = "1") -> bool:
+    """Fail so often; whether the last time was one too many."""
+    return [note_failure(client, endpoint) for _ in range(times)][-1]
+
+
+@pytest.mark.parametrize(
+    ("times", "is_too_much"), [(MOST_FAILURES, False), (MOST_FAILURES + 1, True)]
+)
+def test_some_failures_are_forgiven(*, times: int, is_too_much: bool) -> None:
+    """Who has just set up a webhook tries a few times."""
+    assert fail(times) is is_too_much
+
+
+@pytest.mark.parametrize("other", [{"client": OTHER}, {"endpoint": "2"}])
+def test_others_are_not_held_to_account(other: dict[str, str]) -> None:
+    """One wrong webhook says nothing of another."""
+    fail(MOST_FAILURES + 1)
+
+    assert not fail(1, **other)
+
+
+def test_failures_are_forgotten() -> None:
+    """The secret is corrected, and the next mistake is a first one."""
+    with time_machine.travel(MERGED_AT, tick=False) as traveller:
+        fail(MOST_FAILURES + 1)
+        traveller.shift(timedelta(seconds=WINDOW_SECONDS + 1))
+
+        assert not fail(1)
