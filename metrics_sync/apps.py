@@ -9,6 +9,8 @@ class MetricsSyncConfig(AppConfig):
     verbose_name = "Pull request metrics"
 
     def ready(self) -> None:
-        from metrics_sync import checks, hosting, signals  # noqa: F401  (they register themselves)
+        # They register themselves.
+        from metrics_sync import checks, hosting, signals  # noqa: F401
+        from metrics_sync.dashboard import percentiles  # noqa: F401
 
         hosting.apply_defaults()
