@@ -13,13 +13,9 @@ from metrics_sync.dashboard import Spread, Week
 
 #: In front of both the light and the dark background.
 GREY = "#6b7280"
-AXIS = {"ticks": {"color": GREY, "maxRotation": 0, "autoSkipPadding": 12}, "grid": {"display": False}}
-OPTIONS = {
-    "animation": False,
-    "responsive": True,
-    "maintainAspectRatio": False,
-    "plugins": {"legend": {"display": False}},
-    "scales": {"x": AXIS, "y": {**AXIS, "beginAtZero": True, "grid": {"tickWidth": 0}}},
+AXIS = {
+    "ticks": {"color": GREY, "maxRotation": 0, "autoSkipPadding": 12},
+    "grid": {"display": False},
 }
 LINE = {"borderColor": "var(--color-primary-600)", "borderWidth": 2, "pointStyle": "circle"}
 #: Dashed and with other points, so that it is another line without colours, too.
@@ -59,7 +55,7 @@ def draw_trend(
     return Chart(
         title=title,
         data=json.dumps({"labels": [f"{week.begins_on:%d %b}" for week in weeks], "datasets": datasets}),
-        options=json.dumps(OPTIONS),
+        options=_make_options("hours" if is_in_hours else "rounds", is_whole=not is_in_hours),
         table=show_table(["week of", "median", "9 of 10 within", "merged"], rows[::-1]),
         headline=show(whole.median),
         remark="" if whole.p90 is None else f"9 of 10 within {show(whole.p90)}",
@@ -82,9 +78,26 @@ def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Cha
     return Chart(
         title=title,
         data=json.dumps({"labels": list(names), "datasets": [bars]}),
-        options=json.dumps(OPTIONS),
+        options=_make_options("merges", is_whole=True),
         table=show_table(["time to complete", "merges", "share"], rows),
     )
+
+
+def _make_options(unit: str, *, is_whole: bool) -> str:
+    y = {
+        "beginAtZero": True,
+        "grid": {"tickWidth": 0},
+        "ticks": {"color": GREY, "maxTicksLimit": 6, **({"precision": 0} if is_whole else {})},
+        "title": {"display": True, "text": unit, "color": GREY},
+    }
+    options = {
+        "animation": False,
+        "responsive": True,
+        "maintainAspectRatio": False,
+        "plugins": {"legend": {"display": False}},
+        "scales": {"x": AXIS, "y": y},
+    }
+    return json.dumps(options)
 
 
 def _plot(value: Decimal | int | None) -> float | None:

@@ -83,14 +83,17 @@ def _build_statuses(news: News) -> list[dict[str, Any]]:
 
 
 def _build_figures(summary: Summary) -> list[dict[str, Any]]:
-    within = summary.share_within_five_minutes
-    verdict = None
+    time, within = summary.time_to_complete, summary.share_within_five_minutes
+    promise = {}
     if within is not None:
-        verdict = within > PROMISE
-    time = summary.time_to_complete
+        is_kept = within > PROMISE
+        promise = {
+            "promise": f"over {PROMISE:.0%}" if is_kept else f"not over {PROMISE:.0%}",
+            "colour": "success" if is_kept else "danger",
+        }
     return [
         {"title": "Complete within 60 seconds", **_show_share(summary.share_within_minute)},
-        {"title": "Complete within 5 minutes", **_show_share(within), "is_kept": verdict},
+        {"title": "Complete within 5 minutes", **_show_share(within), **promise},
         {"title": "Median time to complete", "value": show_duration(time.median)},
         {"title": "9 of 10 are complete within", "value": show_duration(time.p90)},
     ]
@@ -161,14 +164,13 @@ def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
 
 def _show_slowest(rows: Iterable[PullRequest]) -> SafeString:
     return show_table(
-        ["pull request", "author", "first review after", "rounds", "cycle time"],
+        ["pull request", "first review after", "cycle time", "rounds"],
         [
             [
                 _link("pullrequest", row),
-                row.author_login or UNKNOWN,
                 show_hours(row.review_wait_hours),
-                _show_known(row.review_rounds),
                 show_hours(row.cycle_time_hours),
+                _show_known(row.review_rounds),
             ]
             for row in rows
         ],

@@ -125,9 +125,8 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
     change_form_outer_before_template = "metrics_sync/pull_request.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    readonly_fields = ["status", "seconds", "link", "receipt_table", "cut_off", "provenance_table"]
+    readonly_fields = ["status", "seconds", "receipt_table", "cut_off", "provenance_table"]
     fieldsets = [
-        (None, {"fields": [("title", "link"), ("team", "author_login"), ("state", "is_draft")]}),
         (
             "Completeness",
             {
@@ -203,10 +202,6 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
         if row.completed_at is None or row.merged_at is None:
             return UNKNOWN
         return f"{(row.completed_at - row.merged_at).total_seconds():.1f}"
-
-    @admin.display(description="at GitHub")
-    def link(self, row: PullRequest) -> str:
-        return format_html('<a href="{}" class="text-link">{}</a>', find_page_at_github(row), row)
 
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:

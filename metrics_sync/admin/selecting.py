@@ -16,8 +16,10 @@ class SelectionForm(forms.Form):
     team = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     repository = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     weeks = forms.TypedChoiceField(
-        label="period",
+        label="Period",
+        required=False,
         coerce=int,
+        empty_value=DEFAULT_WEEKS,
         choices=[(weeks, f"last {weeks} weeks") for weeks in WEEKS],
         widget=UnfoldAdminSelectWidget,
     )

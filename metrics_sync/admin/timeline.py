@@ -15,7 +15,7 @@ from metrics_sync.admin.labels import UNKNOWN, show_moment, show_table
 from metrics_sync.models import PullRequest
 
 #: Units of the picture; the page scales it.
-WIDTH, LEFT, RIGHT, TOP, LANE, BOTTOM = 1000, 110, 30, 44, 38, 30
+WIDTH, LEFT, RIGHT, TOP, LANE, BOTTOM = 1000, 120, 30, 44, 38, 30
 #: Marks nearer than this are pushed apart, and those of one kind become one with a number.
 APART = 18
 #: What happened before the opening or after the merge gets this share of the axis at most.
