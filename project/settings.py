@@ -176,7 +176,11 @@ UNFOLD = {
             {
                 "title": "Overview",
                 "items": [
-                    {"title": "Dashboard", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {
+                        "title": "Dashboard",
+                        "icon": "dashboard",
+                        "link": reverse_lazy("admin:index"),
+                    },
                     {
                         "title": "Queues",
                         "icon": "stacks",

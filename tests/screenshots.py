@@ -42,7 +42,9 @@ def main() -> None:
             for scheme, (device, size) in product(
                 ("light", "dark"), (("desktop", DESKTOP), ("phone", PHONE))
             ):
-                _take(browser, stage, pages, f"{scheme}-{device}", color_scheme=scheme, viewport=size)
+                _take(
+                    browser, stage, pages, f"{scheme}-{device}", color_scheme=scheme, viewport=size
+                )
     console.print(f"Written to {FOLDER}")
 
 

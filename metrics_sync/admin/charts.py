@@ -3,8 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 from django.utils.safestring import SafeString
 
@@ -43,8 +41,8 @@ def draw_trend(
     show = show_hours if is_in_hours else _show_number
     spreads = [week.metrics[metric] for week in weeks]
     datasets = [
-        {"label": "median", "data": [_plot(spread.median) for spread in spreads], **LINE},
-        {"label": "90th percentile", "data": [_plot(spread.p90) for spread in spreads], **DASHED},
+        {"label": "median", "data": [spread.median for spread in spreads], **LINE},
+        {"label": "90th percentile", "data": [spread.p90 for spread in spreads], **DASHED},
     ]
     days = [f"{week.begins_on:%Y-%m-%d}" for week in weeks]
     rows = [
@@ -54,7 +52,9 @@ def draw_trend(
     ]
     return Chart(
         title=title,
-        data=json.dumps({"labels": [f"{week.begins_on:%d %b}" for week in weeks], "datasets": datasets}),
+        data=json.dumps(
+            {"labels": [f"{week.begins_on:%d %b}" for week in weeks], "datasets": datasets}
+        ),
         options=_make_options("hours" if is_in_hours else "rounds", is_whole=not is_in_hours),
         table=show_table(["week of", "median", "9 of 10 within", "merged"], rows[::-1]),
         headline=show(whole.median),
@@ -100,9 +100,5 @@ def _make_options(unit: str, *, is_whole: bool) -> str:
     return json.dumps(options)
 
 
-def _plot(value: Decimal | int | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _show_number(value: Any) -> str:
-    return UNKNOWN if value is None else str(value)
+def _show_number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"

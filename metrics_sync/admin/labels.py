@@ -50,7 +50,7 @@ def show_moment(moment: datetime | None) -> str:
     return date(timezone.localtime(moment), "Y-m-d\N{NO-BREAK SPACE}H:i") if moment else UNKNOWN
 
 
-def show_hours(hours: Decimal | None) -> str:
+def show_hours(hours: Decimal | float | None) -> str:
     """Return measured hours in the unit in which people speak of them."""
     return UNKNOWN if hours is None else show_duration(timedelta(hours=float(hours)))
 

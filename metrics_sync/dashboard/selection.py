@@ -31,9 +31,7 @@ class Selection:
     @property
     def merges(self) -> PullRequestQuerySet:
         """The selected merges, newest first, without what is large."""
-        rows = PullRequest.objects.merged().filter(
-            team__in=self.teams, merged_at__gte=self.since
-        )
+        rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=self.since)
         if self.repository:
             rows = rows.in_repositories([self.repository])
         rows = rows.select_related("team").defer("receipt", "etags", "provenance")

@@ -11,9 +11,10 @@ from django.db.models import (
     DurationField,
     ExpressionWrapper,
     F,
+    FloatField,
     Q,
 )
-from django.db.models.functions import TruncWeek
+from django.db.models.functions import Cast, TruncWeek
 
 from metrics_sync.dashboard.percentiles import Percentile
 from metrics_sync.dashboard.selection import Selection
@@ -79,7 +80,7 @@ def summarise(selection: Selection) -> Summary:
         **_count_kept(selection.now),
         **_count_classes(),
         **_spread("took", TOOK),
-        **{key: value for name in METRICS for key, value in _spread(name, F(name)).items()},
+        **_spread_metrics(),
     )
     reviewed = selection.merges.exclude(review_wait_hours=None)
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
@@ -127,8 +128,17 @@ def _count_classes() -> dict[str, Count]:
     return {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
 
 
+def _spread_metrics() -> dict[str, Aggregate]:
+    # PostgreSQL sorts floats in half the time that decimals take.
+    spreads = [_spread(name, Cast(name, FloatField())) for name in METRICS]
+    return {key: value for spread in spreads for key, value in spread.items()}
+
+
 def _spread(name: str, expression: Any) -> dict[str, Aggregate]:
-    return {f"{name}_median": Percentile(expression, 0.5), f"{name}_p90": Percentile(expression, 0.9)}
+    return {
+        f"{name}_median": Percentile(expression, 0.5),
+        f"{name}_p90": Percentile(expression, 0.9),
+    }
 
 
 def _read_spread(name: str, values: Mapping[str, Any]) -> Spread:
@@ -140,9 +150,10 @@ def _divide(part: int, whole: int) -> float | None:
 
 
 def _read_weeks(selection: Selection) -> list[Week]:
-    spreads = {key: value for name in METRICS for key, value in _spread(name, F(name)).items()}
     rows = selection.merges.order_by().annotate(week=TruncWeek("merged_at")).values("week")
-    found = {row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **spreads)}
+    found = {
+        row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **_spread_metrics())
+    }
     mondays = [selection.since.date() + timedelta(weeks=n) for n in range(selection.weeks)]
     nothing = Spread(None, None)
     return [
