@@ -71,9 +71,7 @@ def _take(browser: Browser, stage: Stage, pages: dict[str, str], name: str, **op
     page.wait_for_url("**/admin/")
     for title, path in pages.items():
         page.goto(stage.web_url + path, wait_until="load")
-        # PNG of few colours would be larger than WebP, which no browser of ours writes.
-        page.screenshot(path=FOLDER / f"{title}-{name}.png", full_page=True)
-        page.screenshot(path=FOLDER / f"{title}-{name}-fold.png")
+        page.screenshot(path=FOLDER / f"{title}-{name}.png")
     page.close()
 
 

@@ -229,10 +229,12 @@ def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
     """A tab that was forgotten must not be a burden for days."""
 
     def look(page: Page, *, hidden: bool) -> None:
-        is_hidden = "true" if hidden else "false"
         page.evaluate(
-            f"Object.defineProperty(document, 'hidden', {{value: {is_hidden}, configurable: true}});"
-            "document.dispatchEvent(new Event('visibilitychange'))"
+            """hidden => {
+                Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+                document.dispatchEvent(new Event('visibilitychange'));
+            }""",
+            hidden,
         )
 
     def count_requests_while_hidden(page: Page) -> int:
@@ -256,11 +258,8 @@ def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
 
 def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Visitor) -> None:
     """A picture that does not come up, or that nobody can read aloud, says nothing."""
-    drawn = visitor.do(
-        lambda page: page.evaluate(
-            "[...document.querySelectorAll('canvas')].map(c => Chart.getChart(c)?.data.labels.length)"
-        )
-    )
+    count = "canvases => canvases.map(canvas => Chart.getChart(canvas)?.data.labels.length)"
+    drawn = visitor.do(lambda page: page.locator("canvas").evaluate_all(count))
     visitor.do(lambda page: page.get_by_text("As a table").first.press("Enter"))
 
     assert drawn == [12, 12, 12, 12, 6]

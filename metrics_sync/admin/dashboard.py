@@ -1,7 +1,6 @@
 """The dashboard that the admin opens with, as its templates show it."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest

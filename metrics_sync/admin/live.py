@@ -71,8 +71,8 @@ def reconcile(request: HttpRequest) -> HttpResponse:
         messages.success(request, f"Queued to be fetched again: {report.requeued}.")
     for reason, count in report.skipped.items():
         messages.warning(request, f"Left alone, {reason}: {count}.")
-    for error in report.errors:
-        messages.error(request, error)
+    for what_happened in report.errors:
+        messages.error(request, what_happened)
     return redirect(f"{reverse('admin:index')}?{request.GET.urlencode()}")
 
 

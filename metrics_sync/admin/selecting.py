@@ -19,7 +19,7 @@ class SelectionForm(forms.Form):
         label="Period",
         required=False,
         coerce=int,
-        empty_value=DEFAULT_WEEKS,
+        empty_value=None,
         choices=[(weeks, f"last {weeks} weeks") for weeks in WEEKS],
         widget=UnfoldAdminSelectWidget,
     )
@@ -28,7 +28,7 @@ class SelectionForm(forms.Form):
         super().__init__(data={"weeks": DEFAULT_WEEKS, **request.GET.dict()})
         self.teams = list_teams(request)
         repositories = keep_visible(TrackedRepository.objects.all(), request)
-        if slug := request.GET.get("team"):
+        if (slug := request.GET.get("team")) in {team.slug for team in self.teams}:
             repositories = repositories.filter(team__slug=slug)
         names = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
         self._offer("team", "all teams", [(team.slug, str(team)) for team in self.teams])
@@ -48,6 +48,6 @@ class SelectionForm(forms.Form):
         return Selection(
             teams=teams,
             now=timezone.now(),
-            weeks=chosen.get("weeks", DEFAULT_WEEKS),
+            weeks=chosen.get("weeks") or DEFAULT_WEEKS,
             repository=chosen.get("repository", ""),
         )

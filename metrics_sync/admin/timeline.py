@@ -11,6 +11,7 @@ from math import ceil
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from metrics_sync.admin.events import Event, list_drafts, list_events
 from metrics_sync.admin.labels import UNKNOWN, show_moment, show_table
 from metrics_sync.models import PullRequest
 
@@ -30,14 +31,6 @@ STEPS = [
 ]
 TICKS = 7
 
-PASSED = {"success", "neutral", "skipped"}
-#: Review states with a shape of their own; GitHub may add others.
-REVIEWS = {
-    "approved": "approved",
-    "changes_requested": "requested changes",
-    "commented": "reviewed",
-    "dismissed": "reviewed (dismissed since)",
-}
 LANES = ("commits", "reviews", "comments", "checks")
 LEGEND = {
     "commit": "commit",
@@ -49,22 +42,6 @@ LEGEND = {
     "passed": "check passed",
     "failed": "check failed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something at a moment; `shape` says how it is drawn, and `lane` where."""
-
-    at: datetime
-    lane: str
-    shape: str
-    text: str
-    who: str = ""
-    #: Where something that lasted began.
-    since: datetime | None = None
-
-    def __str__(self) -> str:
-        return f"{self.who or 'somebody'} {self.text}"
 
 
 @dataclass(slots=True)
@@ -140,49 +117,6 @@ def draw_timeline(row: PullRequest) -> SafeString:
     return render_to_string("metrics_sync/timeline.html", context)
 
 
-def list_events(row: PullRequest) -> Iterator[Event]:
-    """Yield what happened to a pull request, as far as it is stored."""
-    yield from _list_milestones(row)
-    commits = row.commits.exclude(committed_at=None)
-    for at, sha, who in commits.values_list("committed_at", "github_sha", "author_login"):
-        yield Event(at, "commits", "commit", f"committed {sha[:7]}", who)
-    reviews = row.reviews.exclude(submitted_at=None)
-    for at, now, then, who in reviews.values_list(
-        "submitted_at", "state", "submitted_state", "reviewer_login"
-    ):
-        state = then or now
-        shape = state if state in REVIEWS else "commented"
-        yield Event(at, "reviews", shape, REVIEWS.get(state, f"reviewed: {state}"), who)
-    for at, kind, who in row.comments.values_list("created_at", "comment_type", "author_login"):
-        where = "on the diff" if kind == "review" else "in the conversation"
-        yield Event(at, "comments", "comment", f"commented {where}", who)
-    checks = row.check_runs.exclude(completed_at=None)
-    for at, since, name, conclusion, app in checks.values_list(
-        "completed_at", "started_at", "name", "conclusion", "app_slug"
-    ):
-        shape = "passed" if conclusion in PASSED else "failed"
-        text = f"finished {name}: {conclusion or UNKNOWN}"
-        yield Event(at, "checks", shape, text, app or "CI", since)
-
-
-def _list_milestones(row: PullRequest) -> Iterator[Event]:
-    if row.pr_created_at:
-        yield Event(row.pr_created_at, "", "opened", "opened it", row.author_login)
-    words = {
-        "ready_for_review": "marked it ready for review",
-        "convert_to_draft": "made it a draft",
-        "head_ref_force_pushed": "force-pushed",
-        "review_dismissed": "dismissed a review",
-    }
-    for at, event, who, subject in row.timeline_events.values_list(
-        "created_at", "event", "actor_login", "subject_login"
-    ):
-        text = f"asked {subject} to review" if event == "review_requested" else words.get(event)
-        yield Event(at, "", event, text or event.replace("_", " "), who)
-    if row.merged_at:
-        yield Event(row.merged_at, "", "merged", "merged it")
-
-
 def make_axis(opened_at: datetime, ended_at: datetime | None, events: Sequence[Event]) -> Axis:
     """Return an axis from the opening to the end, with a little room before and after it.
 
@@ -197,21 +131,6 @@ def make_axis(opened_at: datetime, ended_at: datetime | None, events: Sequence[E
     )
 
 
-def list_drafts(row: PullRequest, events: Iterable[Event]) -> list[tuple[datetime, datetime]]:
-    """Return from when to when it was a draft; it began as one if it first became ready."""
-    turns = [event for event in events if event.shape in {"ready_for_review", "convert_to_draft"}]
-    drafts, since = [], row.pr_created_at
-    for turn in turns:
-        if turn.shape == "convert_to_draft":
-            since = turn.at
-        elif since is not None:
-            drafts.append((since, turn.at))
-            since = None
-    last = row.merged_at or row.closed_at
-    is_still = turns[-1].shape == "convert_to_draft" if turns else row.is_draft
-    return [*drafts, *([(since, last)] if is_still and since and last else [])]
-
-
 def gather_marks(axis: Axis, events: Iterable[Event]) -> list[Mark]:
     """Place the events of one lane, in order; what would lie on top of another makes way."""
     marks: list[Mark] = []
@@ -222,9 +141,10 @@ def gather_marks(axis: Axis, events: Iterable[Event]) -> list[Mark]:
             last.events.append(event)
         else:
             marks.append(Mark(max(x, last.reach) if last else x, [event]))
-    overshoot = max((mark.reach for mark in marks), default=0) - (WIDTH - RIGHT + APART)
-    for mark in marks if overshoot > 0 else ():
-        mark.x = max(mark.x - overshoot, LEFT)
+    limit = float(WIDTH - RIGHT + APART)
+    for mark in reversed(marks):
+        mark.x -= max(mark.reach - limit, 0)
+        limit = mark.x
     return marks
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from django.db.models import (
@@ -119,10 +120,7 @@ def _count_classes() -> dict[str, Count]:
     ends = [F("merged_at") + end for end in CLASSES]
     ranges = [
         Q(completed_at__lte=ends[0]),
-        *(
-            Q(completed_at__gt=start, completed_at__lte=end)
-            for start, end in zip(ends, ends[1:], strict=False)
-        ),
+        *(Q(completed_at__gt=start, completed_at__lte=end) for start, end in pairwise(ends)),
         Q(completed_at__gt=ends[-1]),
     ]
     return {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
