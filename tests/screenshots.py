@@ -20,7 +20,7 @@ from rich.console import Console  # noqa: E402
 
 from metrics_sync.demo import open_stage, play  # noqa: E402
 from metrics_sync.demo.stage import USERNAME, Stage  # noqa: E402
-from metrics_sync.models import PullRequest  # noqa: E402
+from metrics_sync.models import PullRequest, TrackedRepository  # noqa: E402
 from tests.browser import DESKTOP, PHONE, open_chromium  # noqa: E402
 
 FOLDER: Path = settings.BASE_DIR / "docs" / "screenshots"
@@ -33,6 +33,7 @@ def main() -> None:
     with open_stage() as stage:
         play(stage, console)
         rows = list(PullRequest.objects.order_by("-pk"))
+        TrackedRepository.objects.update(connected_at=None)
         for position, row in enumerate(rows):
             _move_back(row, timedelta(days=DAYS_APART * position))
         chosen = max(rows, key=lambda row: row.reviews.count())

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from metrics_sync.admin.labels import UNKNOWN
 from metrics_sync.dashboard import News, Selection, Spread, Summary, read_news, summarise
-from metrics_sync.models import PullRequest, Team
+from metrics_sync.models import PullRequest, Team, TrackedRepository
 from tests.factories import (
     MERGED_AT,
     IntegrationCredentialFactory,
@@ -160,6 +160,23 @@ def test_promise_is_missed_by_what_never_completes(
     assert (summary.share_within_minute, summary.share_within_five_minutes) == shares
 
 
+def test_merges_from_before_the_connection_break_no_promise(team: Team) -> None:
+    """Whoever has older merges fetched would see an alarm that nobody can end."""
+    connected_at = MERGED_AT - timedelta(hours=1)
+    for owner in (team, TeamFactory()):
+        TrackedRepositoryFactory(team=owner, full_name="Acme/Anvil")
+    TrackedRepository.objects.filter(team=team).update(connected_at=connected_at)
+    TrackedRepository.objects.exclude(team=team).update(connected_at=NOW)
+    make_merge(team, seconds=1)
+    make_merge(team, seconds=90_000, merged_at=connected_at - timedelta(days=1), review_rounds=7)
+
+    summary = read_summary()
+
+    assert summary.share_within_five_minutes == 1
+    assert summary.classes == [1, 0, 0, 0, 0, 0]
+    assert summary.metrics["review_rounds"] == Spread(7, 7)
+
+
 def test_weeks_have_median_and_90th_percentile(team: Team) -> None:
     """Both databases find the same by rank, in whole weeks of UTC."""
     sunday = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
@@ -220,6 +237,7 @@ def read_page(client: Client, query: str = "") -> str:
 def test_page_shows_the_numbers(admin_client: Client, team: Team) -> None:
     """What the queries find has to arrive on the page."""
     TrackedRepositoryFactory(team=team)
+    TrackedRepository.objects.update(connected_at=None)
     earlier = timezone.now() - timedelta(minutes=4)
     make_merge(team, seconds=3, merged_at=earlier, github_repo="acme/fast", review_wait_hours=3)
     make_merge(team, seconds=200, merged_at=earlier)

@@ -15,7 +15,7 @@ AXIS = {
     "ticks": {"color": GREY, "maxRotation": 0, "autoSkipPadding": 12},
     "grid": {"display": False},
 }
-LINE = {"borderColor": "var(--color-primary-600)", "borderWidth": 2, "pointStyle": "circle"}
+LINE = {"borderColor": "var(--color-primary-500)", "borderWidth": 2, "pointStyle": "circle"}
 #: Dashed and with other points, so that it is another line without colours, too.
 DASHED = {
     "borderColor": GREY, "borderWidth": 2, "borderDash": [5, 4], "pointStyle": "rectRot",
@@ -67,7 +67,7 @@ def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Cha
     bars = {
         "label": "merges",
         "data": list(counts),
-        "backgroundColor": "var(--color-primary-600)",
+        "backgroundColor": "var(--color-primary-500)",
         "maxBarThickness": 48,
     }
     total = sum(counts)

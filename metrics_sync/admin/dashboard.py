@@ -18,7 +18,7 @@ from metrics_sync.admin.labels import (
     show_duration,
     show_hours,
     show_label,
-    show_moment,
+    show_on_one_line,
     show_table,
     show_time_to_complete,
 )
@@ -107,7 +107,7 @@ def _show_share(share: float | None) -> dict[str, Any]:
 def _draw_trends(summary: Summary) -> list[Chart]:
     titles = {
         "review_wait_hours": "Time to first review",
-        "avg_fix_response_hours": "Time to answer requested changes",
+        "avg_fix_response_hours": "Time to answer requests",
         "review_rounds": "Review rounds",
         "cycle_time_hours": "Cycle time",
     }
@@ -131,7 +131,7 @@ def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
                 _link("pullrequest", row),
                 row.team,
                 show_label(row.sync_status),
-                show_moment(row.merged_at),
+                show_on_one_line(row.merged_at),
                 Truncator(row.sync_error).chars(160),
             ]
             for row in rows
@@ -149,7 +149,7 @@ def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
                 _link("pullrequest", row),
                 Truncator(row.title).chars(48),
                 show_label(row.sync_status),
-                show_moment(row.merged_at),
+                show_on_one_line(row.merged_at),
                 show_time_to_complete(row),
                 show_hours(row.review_wait_hours),
                 _show_known(row.review_rounds),

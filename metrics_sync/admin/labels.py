@@ -46,8 +46,13 @@ def show_label(word: str) -> SafeString:
 
 
 def show_moment(moment: datetime | None) -> str:
-    """Return a time in UTC, short enough for a table and never broken in two lines."""
-    return date(timezone.localtime(moment), "Y-m-d\N{NO-BREAK SPACE}H:i") if moment else UNKNOWN
+    """Return a time in UTC, short enough for a table."""
+    return date(timezone.localtime(moment), "Y-m-d H:i") if moment else UNKNOWN
+
+
+def show_on_one_line(moment: datetime | None) -> SafeString:
+    """Return a time that no table breaks in two."""
+    return format_html('<span class="whitespace-nowrap">{}</span>', show_moment(moment))
 
 
 def show_hours(hours: Decimal | float | None) -> str:

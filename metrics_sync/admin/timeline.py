@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from metrics_sync.admin.events import Event, list_drafts, list_events
-from metrics_sync.admin.labels import UNKNOWN, show_moment, show_table
+from metrics_sync.admin.labels import UNKNOWN, show_moment, show_on_one_line, show_table
 from metrics_sync.models import PullRequest
 
 #: Units of the picture; the page scales it.
@@ -185,5 +185,5 @@ def _build_rulers(axis: Axis, row: PullRequest) -> Iterator[dict[str, object]]:
 
 
 def _show_events(events: Iterable[Event]) -> SafeString:
-    rows = [[show_moment(event.at), event.who or UNKNOWN, event.text] for event in events]
+    rows = [[show_on_one_line(event.at), event.who or UNKNOWN, event.text] for event in events]
     return show_table(["when (UTC)", "who", "what"], rows)

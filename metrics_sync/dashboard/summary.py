@@ -20,7 +20,7 @@ from django.db.models.functions import Cast, TruncWeek
 from metrics_sync.dashboard.percentiles import Percentile
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
 
 #: What trends are drawn of.
 METRICS = (
@@ -60,6 +60,8 @@ class Summary:
     The shares (0 to 1) are of the merges that had the time: those that took it, and those that
     are older and still not complete. Untracked ones are nobody's promise. Times run from the merge
     to the first time that all was verified. `classes` counts these times, in the order of CLASSES.
+    Merges from before their repository was connected, of which no webhook told, have no share in
+    shares, times and classes.
     Every week of the period has its place in `weeks`, also one without merges.
     """
 
@@ -75,13 +77,10 @@ class Summary:
 
 
 def summarise(selection: Selection) -> Summary:
-    """Read the figures of a selection with five queries; secrets are not loaded."""
-    merges = selection.merges.order_by()
-    totals = merges.aggregate(
-        **_count_kept(selection.now),
-        **_count_classes(),
-        **_spread("took", TOOK),
-        **_spread_metrics(),
+    """Read the figures of a selection with seven queries; secrets are not loaded."""
+    totals = selection.merges.order_by().aggregate(**_spread_metrics())
+    totals |= _exclude_history(selection).aggregate(
+        **_count_kept(selection.now), **_count_classes(), **_spread("took", TOOK)
     )
     reviewed = selection.merges.exclude(review_wait_hours=None)
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
@@ -99,6 +98,17 @@ def summarise(selection: Selection) -> Summary:
         ),
         has_repositories=repositories.exists(),
     )
+
+
+def _exclude_history(selection: Selection) -> PullRequestQuerySet:
+    """Leave out merges from before their repository was connected."""
+    late = TrackedRepository.objects.filter(
+        team__in=selection.teams, connected_at__gt=selection.since
+    )
+    history = Q(pk__in=[])
+    for team_id, full_name, moment in late.values_list("team", "full_name", "connected_at"):
+        history |= Q(team=team_id, merged_at__lt=moment, github_repo__iexact=full_name)
+    return selection.merges.order_by().exclude(history)
 
 
 TOOK = ExpressionWrapper(F("completed_at") - F("merged_at"), output_field=DurationField())

@@ -23,9 +23,9 @@ from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.urls import reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from metrics_sync.models import PullRequest, Team  # noqa: E402
+from metrics_sync.models import PullRequest, Team, TrackedRepository  # noqa: E402
 from metrics_sync.snapshot import Section  # noqa: E402
-from tests.factories import IntegrationCredentialFactory, TrackedRepositoryFactory  # noqa: E402
+from tests.factories import TrackedRepositoryFactory  # noqa: E402
 
 ROWS = 100_000
 TEAMS = 10
@@ -88,7 +88,8 @@ def _fill() -> None:
         TrackedRepositoryFactory(full_name=f"bench/repository-{number}").team
         for number in range(TEAMS)
     ]
-    IntegrationCredentialFactory(team=teams[0])
+    connected_at = timezone.now() - SPREAD * 0.9
+    TrackedRepository.objects.update(connected_at=connected_at)
     rows = (_make_row(number, teams) for number in range(ROWS))
     PullRequest.objects.bulk_create(rows, batch_size=2_000)
     with connection.cursor() as cursor:
