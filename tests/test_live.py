@@ -1,6 +1,7 @@
 """What open pages ask for, and the button that reconciles: only of one's own teams."""
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
@@ -161,11 +162,12 @@ def test_reconcile_takes_the_selection_of_own_teams_only(
     """What is queued is what the page showed."""
     same = {"team": repository.team, "integration": repository.integration}
     other = TrackedRepositoryFactory(full_name="acme/tongs", **same)
-    mine = make_merge(repository)
-    for row in (other, foreign_repository):
-        make_merge(row)
+    mine, old = make_merge(repository), make_merge(repository)
+    PullRequest.objects.filter(pk=old.pk).update(merged_at=timezone.now() - timedelta(weeks=5))
+    for left_out in (other, foreign_repository):
+        make_merge(left_out)
 
-    reconcile(member, repository="acme/anvil")
+    reconcile(member, repository="acme/anvil", weeks=4)
 
     assert list(PullRequest.objects.filter(sync_status="queued")) == [mine]
 

@@ -221,6 +221,7 @@ def test_list_follows_its_rows_and_keeps_what_is_selected(
     visitor.see(f"#status-{pull_request.pk}", "complete")
     assert visitor.do(lambda page: page.locator(".action-select").is_checked())
     visitor.do(lambda page: page.locator("#live-list:not([data-live])").wait_for(state="attached"))
+    assert visitor.do(lambda page: page.locator("#main").count()) == 1
 
 
 def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
@@ -238,6 +239,8 @@ def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
         )
 
     def count_requests_while_hidden(page: Page) -> int:
+        # From here on time passes only when it is told to.
+        page.clock.pause_at(timezone.now() + timedelta(hours=1))
         look(page, hidden=True)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -106,13 +106,15 @@ def test_marks_of_one_kind_at_about_the_same_time_become_one() -> None:
     assert "and 92 more" in marks[0].title
 
 
-def test_marks_of_two_kinds_do_not_cover_each_other() -> None:
+@pytest.mark.parametrize("hours", [0, 5, 10], ids=["at the start", "in the middle", "at the end"])
+def test_marks_of_two_kinds_do_not_cover_each_other(hours: float) -> None:
     """Shapes are how kinds are told apart."""
     shapes = ["approved", "changes_requested", "approved"]
-    marks = gather_marks(AXIS, [make_event(10, shape) for shape in shapes])
+    marks = gather_marks(AXIS, [make_event(hours, shape) for shape in shapes])
 
     assert [mark.shape for mark in marks] == shapes
     assert all(left.reach <= right.x for left, right in pairwise(marks))
+    assert marks[0].x >= LEFT
     assert marks[-1].x <= WIDTH - RIGHT
 
 
