@@ -6,7 +6,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from metrics_sync.admin.scoping import keep_visible, list_teams
-from metrics_sync.dashboard import DEFAULT_WEEKS, WEEKS, Selection
+from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks
 from metrics_sync.models import TrackedRepository
 
 
@@ -20,7 +20,7 @@ class SelectionForm(forms.Form):
         required=False,
         coerce=int,
         empty_value=None,
-        choices=[(weeks, f"last {weeks} weeks") for weeks in WEEKS],
+        choices=[(weeks, f"last {weeks} weeks") for weeks in Weeks],
         widget=UnfoldAdminSelectWidget,
     )
 

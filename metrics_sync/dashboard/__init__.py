@@ -1,7 +1,7 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
 from metrics_sync.dashboard.news import IN_TROUBLE, UNDER_WAY, News, read_news
-from metrics_sync.dashboard.selection import DEFAULT_WEEKS, WEEKS, Selection
+from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
 from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
 
 __all__ = [
@@ -9,12 +9,12 @@ __all__ = [
     "IN_TROUBLE",
     "METRICS",
     "UNDER_WAY",
-    "WEEKS",
     "News",
     "Selection",
     "Spread",
     "Summary",
     "Week",
+    "Weeks",
     "read_news",
     "summarise",
 ]

@@ -2,15 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 
 from django.db.models import QuerySet
 
 from metrics_sync.models import PullRequest, Team
 from metrics_sync.models.pull_request import PullRequestQuerySet
 
-#: The periods to choose from, in weeks; the running week is one of them.
-WEEKS = (4, 12, 52)
-DEFAULT_WEEKS = 12
+
+class Weeks(IntEnum):
+    """The periods to choose from; the running week is one of the weeks."""
+
+    FOUR = 4
+    TWELVE = 12
+    FIFTY_TWO = 52
+
+
+DEFAULT_WEEKS = Weeks.TWELVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0005_slowest_review'),
+        ('metrics_sync', '0006_slowest_review'),
     ]
 
     operations = [
