@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo test lint audit rehearse format lock clean
+.PHONY: help install demo screenshots test lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -21,6 +21,9 @@ install: $(REQUIREMENTS)  ## make the virtual environment in .venv
 
 demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
 	DEBUG=1 $(BIN)/python manage.py demo $(ARGS)
+
+screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
+	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots
 
 test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)

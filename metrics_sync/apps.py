@@ -11,7 +11,9 @@ class MetricsSyncConfig(AppConfig):
     verbose_name = "Pull request metrics"
 
     def ready(self) -> None:
-        from metrics_sync import checks, hosting, signals  # noqa: F401  (they register themselves)
+        # They register themselves.
+        from metrics_sync import checks, hosting, signals  # noqa: F401
+        from metrics_sync.dashboard import percentiles  # noqa: F401
         from metrics_sync.queueing import save_counts
 
         hosting.apply_defaults()

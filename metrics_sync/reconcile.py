@@ -187,7 +187,7 @@ def choose(
         report.found[finding.reason] += 1
     takeable = [finding for finding in findings if _may_take(finding, report)]
     if len(takeable[:limit]) < len(takeable):
-        report.skipped["over the limit"] = len(takeable) - len(takeable[:limit])
+        report.skipped["over the limit"] += len(takeable) - len(takeable[:limit])
     return takeable[:limit]
 
 

@@ -115,7 +115,7 @@ def _answer(status: int, message: str) -> JsonResponse:
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """Lead to the summary."""
+    """Lead to the dashboard."""
     return redirect("admin:index")
 
 

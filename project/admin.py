@@ -1,4 +1,4 @@
-"""The admin of this installation: it opens with the summary, and accounts have the theme."""
+"""The admin of this installation: it opens with the dashboard, and accounts have the theme."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -8,7 +8,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 # Not named admin/index.html, which the theme, an app before this one, has itself.
-admin.site.index_template = "metrics_sync/summary.html"
+admin.site.index_template = "metrics_sync/dashboard.html"
 admin.site.unregister([User, Group])
 
 

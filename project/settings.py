@@ -194,6 +194,7 @@ UNFOLD = {
     "SITE_SYMBOL": "merge",
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda request: static("metrics_sync/theme.css")],
+    "SCRIPTS": [lambda request: static("metrics_sync/live.js")],
     "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
     "SIDEBAR": {
         "show_search": False,
@@ -203,7 +204,11 @@ UNFOLD = {
             {
                 "title": "Overview",
                 "items": [
-                    {"title": "Summary", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {
+                        "title": "Dashboard",
+                        "icon": "dashboard",
+                        "link": reverse_lazy("admin:index"),
+                    },
                     {
                         "title": "Queues",
                         "icon": "stacks",

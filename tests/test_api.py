@@ -1,6 +1,7 @@
 """The JSON API: what a token opens, pages, refusals, and the document that describes it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from metrics_sync.api.pull_requests import LISTS
-from metrics_sync.dashboard import summarise
+from metrics_sync.dashboard import Selection, summarise
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import ApiToken, PullRequest, Team, TrackedRepository
 from metrics_sync.store import list_rows
@@ -224,15 +225,35 @@ def test_summary_has_the_numbers_of_the_dashboard(get: Get, pull_request: PullRe
     merged_at = timezone.now() - timedelta(hours=1)
     completed_at = merged_at + timedelta(seconds=90)
     PullRequest.objects.update(merged_at=merged_at, completed_at=completed_at)
+    TrackedRepository.objects.update(connected_at=merged_at)
 
     answer = get(f"{ROOT}/summary")
 
-    summary = summarise(Team.objects.filter(pk=pull_request.team_id), now=timezone.now())
+    summary = summarise(Selection(Team.objects.filter(pk=pull_request.team_id), timezone.now()))
     assert (answer["merged"], answer["statuses"]) == (1, {"complete": 1})
     assert (answer["share_within_minute"], answer["share_within_five_minutes"]) == (0, 1)
     assert (answer["median_seconds"], answer["p90_seconds"]) == (90, 90)
-    assert answer["averages"] == summary.averages
-    assert answer["averages"]["avg_fix_response_hours"] == 1.25
+    assert answer["metrics"] == {name: asdict(it) for name, it in summary.metrics.items()}
+    assert answer["metrics"]["avg_fix_response_hours"] == {"median": 1.25, "p90": 1.25}
+    assert [week["merged"] for week in answer["weeks"]] == [week.merged for week in summary.weeks]
+
+
+@pytest.mark.parametrize(
+    ("query", "merged"),
+    [({"weeks": 4}, 0), ({"weeks": 52}, 1), ({"weeks": 52, "repository": "acme/tongs"}, 0)],
+)
+def test_summary_is_of_what_was_chosen(
+    get: Get, pull_request: PullRequest, query: dict[str, Any], merged: int
+) -> None:
+    """The same choices as on the dashboard."""
+    PullRequest.objects.update(merged_at=timezone.now() - timedelta(weeks=6))
+
+    assert get(f"{ROOT}/summary", **query)["merged"] == merged
+
+
+def test_summary_of_a_period_that_does_not_exist_is_refused(ask: Callable[..., Any]) -> None:
+    """What is not measured is not made up."""
+    assert ask(f"{ROOT}/summary", weeks=5).status_code == 422
 
 
 @pytest.mark.parametrize("path", DOORS)

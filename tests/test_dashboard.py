@@ -1,6 +1,6 @@
-"""The summary: numbers from known rows, and what the first page makes of them."""
+"""The dashboard: numbers from known rows, and what the first page makes of them."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync.admin.labels import UNKNOWN
-from metrics_sync.dashboard import Summary, summarise
-from metrics_sync.models import PullRequest, Team
+from metrics_sync.dashboard import News, Selection, Spread, Summary, read_news, summarise
+from metrics_sync.models import PullRequest, Team, TrackedRepository
 from tests.factories import (
     MERGED_AT,
     IntegrationCredentialFactory,
@@ -22,6 +22,7 @@ from tests.factories import (
     UserFactory,
 )
 
+#: A Tuesday.
 NOW = MERGED_AT + timedelta(days=1)
 
 
@@ -43,69 +44,59 @@ def make_merge(
     return row
 
 
-def read_summary(*, now: datetime = NOW) -> Summary:
-    return summarise(Team.objects.all(), now=now)
+def select(**values: Any) -> Selection:
+    return Selection(**{"teams": Team.objects.all(), "now": NOW, **values})
+
+
+def read_summary(**values: Any) -> Summary:
+    return summarise(select(**values))
+
+
+def read(**values: Any) -> News:
+    return read_news(select(**values))
+
+
+@pytest.mark.parametrize(
+    ("now", "weeks", "since"),
+    [
+        pytest.param(datetime(2026, 3, 3, 9, tzinfo=UTC), 4, date(2026, 2, 9), id="a Tuesday"),
+        pytest.param(datetime(2026, 3, 2, tzinfo=UTC), 4, date(2026, 2, 9), id="a Monday"),
+        pytest.param(datetime(2026, 3, 1, 23, tzinfo=UTC), 4, date(2026, 2, 2), id="a Sunday"),
+        pytest.param(datetime(2026, 3, 3, tzinfo=UTC), 52, date(2025, 3, 10), id="a year"),
+    ],
+)
+def test_period_has_whole_weeks_and_the_running_one(now: datetime, weeks: int, since: date) -> None:
+    """Half a week at the left end of a chart would look like a change."""
+    begin = Selection(Team.objects.none(), now, weeks).since
+
+    assert begin == datetime(since.year, since.month, since.day, tzinfo=UTC)
 
 
 def test_merges_are_counted_by_status(team: Team) -> None:
     """What is not complete is to be seen at once."""
     make_merge(team, seconds=1)
-    for status in ("failed", "failed", "pending"):
+    for status in ("failed", "partial", "pending", "queued", "untracked"):
         make_merge(team, sync_status=status)
 
-    summary = read_summary()
+    news = read()
 
-    assert summary.statuses == {"complete": 1, "failed": 2, "pending": 1}
-    assert summary.merged == 4
-
-
-def test_only_recent_merges_of_the_teams_count(team: Team) -> None:
-    """An average over all years, or over other teams, says nothing to this one."""
-    make_merge(team, merged_at=NOW - timedelta(days=31))
-    make_merge(TeamFactory())
-    PullRequestFactory(team=team)
-    mine = make_merge(team)
-
-    summary = summarise(Team.objects.filter(pk=team.pk), now=NOW)
-
-    assert summary.merged == 1
-    assert summary.latest == [mine]
+    assert news.statuses["failed"] == 1
+    assert (news.merged, news.complete, news.waiting, news.in_trouble) == (6, 1, 2, 2)
 
 
-def test_speed_is_that_of_the_completed(team: Team) -> None:
-    """What is still on its way is counted as such, not as slow."""
-    for seconds in (1, 2, 3, 60, 61, 100, 300, 301, 400, 5000):
-        make_merge(team, seconds=seconds)
-    make_merge(team, sync_status="queued")
+def test_only_selected_merges_count(team: Team) -> None:
+    """Numbers of other teams, repositories or years say nothing to this one."""
+    make_merge(team, merged_at=NOW - timedelta(weeks=5))
+    make_merge(TeamFactory(), github_repo="acme/hammer")
+    make_merge(team, github_repo="acme/tongs")
+    PullRequestFactory(team=team, github_repo="acme/hammer")
+    mine = make_merge(team, github_repo="acme/hammer")
 
-    summary = read_summary()
+    teams = Team.objects.filter(pk=team.pk)
+    news = read(teams=teams, repository="Acme/Hammer", weeks=4)
 
-    assert (summary.share_within_minute, summary.share_within_five_minutes) == (0.4, 0.7)
-    assert (summary.median, summary.p90) == (timedelta(seconds=61), timedelta(seconds=400))
-
-
-def test_averages_leave_out_what_is_unknown(team: Team) -> None:
-    """A pull request whose reviews are missing has not had zero rounds."""
-    make_merge(team, review_rounds=1, avg_fix_response_hours="1.50", total_comments=0)
-    make_merge(team, review_rounds=2, avg_fix_response_hours="2.50", total_comments=4)
-    make_merge(team)
-
-    assert read_summary().averages == {
-        "review_rounds": 1.5,
-        "avg_fix_response_hours": 2.0,
-        "commits_after_first_review": None,
-        "total_comments": 2.0,
-    }
-
-
-def test_without_merges_all_is_unknown(db: None) -> None:
-    """Zero percent would be an alarm."""
-    summary = read_summary()
-
-    assert summary.merged == 0
-    assert summary.share_within_minute is None
-    assert (summary.median, summary.p90) == (None, None)
-    assert set(summary.averages.values()) == {None}
+    assert news.latest == [mine]
+    assert news.merged == 1
 
 
 def test_incomplete_merges_are_listed_newest_first(team: Team) -> None:
@@ -114,26 +105,131 @@ def test_incomplete_merges_are_listed_newest_first(team: Team) -> None:
     newer = make_merge(team, sync_status="partial")
     make_merge(team, seconds=1)
 
-    assert read_summary().incomplete == [newer, older]
+    assert read().incomplete == [newer, older]
 
 
-def test_number_of_queries_is_constant(team: Team) -> None:
-    """The page is opened more often than any other."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"sync_status": "failed"}, id="another status"),
+        pytest.param({"sync_error": "reviews: gone"}, id="another reason"),
+        pytest.param({"completed_at": NOW}, id="complete again"),
+    ],
+)
+def test_fingerprint_tells_news_from_what_was_seen(team: Team, change: dict[str, Any]) -> None:
+    """An open page is not changed under the reader's eyes for nothing."""
+    make_merge(team, sync_status="partial")
+    seen, again = read().fingerprint, read().fingerprint
+
+    PullRequest.objects.update(**change)
+
+    assert seen == again
+    assert read().fingerprint != seen
+
+
+def test_speed_is_that_of_the_completed(team: Team) -> None:
+    """Shares, percentiles and classes are of the same times."""
+    for seconds in (1, 2, 3, 60, 61, 100, 300, 301, 400, 5000):
+        make_merge(team, seconds=seconds)
+
+    summary = read_summary()
+
+    assert (summary.share_within_minute, summary.share_within_five_minutes) == (0.4, 0.7)
+    assert summary.time_to_complete == Spread(timedelta(seconds=61), timedelta(seconds=400))
+    assert summary.classes == [3, 0, 1, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "values", "shares"),
+    [
+        pytest.param(0.5, {}, (1.0, 1.0), id="has time left"),
+        pytest.param(3, {}, (0.5, 1.0), id="has missed the minute"),
+        pytest.param(9, {"sync_status": "failed"}, (0.5, 0.5), id="failed"),
+        pytest.param(9, {"sync_status": "untracked"}, (1.0, 1.0), id="is nobody's"),
+    ],
+)
+def test_promise_is_missed_by_what_never_completes(
+    team: Team, minutes: float, values: dict[str, Any], shares: tuple[float, float]
+) -> None:
+    """A share of the completed alone would say 100 % while everything hangs."""
     make_merge(team, seconds=1)
+    make_merge(team, merged_at=NOW - timedelta(minutes=minutes), **values)
+
+    summary = read_summary()
+
+    assert (summary.share_within_minute, summary.share_within_five_minutes) == shares
+
+
+def test_merges_from_before_the_connection_break_no_promise(team: Team) -> None:
+    """Whoever has older merges fetched would see an alarm that nobody can end."""
+    connected_at = MERGED_AT - timedelta(hours=1)
+    for owner in (team, TeamFactory()):
+        TrackedRepositoryFactory(team=owner, full_name="Acme/Anvil")
+    TrackedRepository.objects.filter(team=team).update(connected_at=connected_at)
+    TrackedRepository.objects.exclude(team=team).update(connected_at=NOW)
+    make_merge(team, seconds=1)
+    make_merge(team, seconds=90_000, merged_at=connected_at - timedelta(days=1), review_rounds=7)
+
+    summary = read_summary()
+
+    assert summary.share_within_five_minutes == 1
+    assert summary.classes == [1, 0, 0, 0, 0, 0]
+    assert summary.metrics["review_rounds"] == Spread(7, 7)
+
+
+def test_weeks_have_median_and_90th_percentile(team: Team) -> None:
+    """Both databases find the same by rank, in whole weeks of UTC."""
+    sunday = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
+    for hours in range(1, 10):
+        make_merge(team, merged_at=sunday, review_wait_hours=hours, review_rounds=hours % 3)
+    make_merge(team, merged_at=sunday + timedelta(minutes=1), review_wait_hours="2.50")
+    make_merge(team, merged_at=sunday)
+
+    weeks = read_summary(weeks=4).weeks
+
+    assert [week.begins_on.day for week in weeks] == [9, 16, 23, 2]
+    assert [week.merged for week in weeks] == [0, 0, 10, 1]
+    waits = [week.metrics["review_wait_hours"] for week in weeks]
+    assert waits == [Spread(None, None), Spread(None, None), Spread(5, 9), Spread(2.5, 2.5)]
+    assert weeks[2].metrics["review_rounds"] == Spread(1, 2)
+
+
+def test_slowest_reviews_come_first(team: Team) -> None:
+    """Each of them is somebody who waited."""
+    rows = [make_merge(team, review_wait_hours=hours) for hours in (1, 9, 5)]
+    make_merge(team)
+
+    assert read_summary().slowest == [rows[1], rows[2], rows[0]]
+
+
+def test_without_merges_all_is_unknown(db: None) -> None:
+    """Zero percent would be an alarm."""
+    summary = read_summary()
+
+    assert (summary.share_within_minute, summary.share_within_five_minutes) == (None, None)
+    assert summary.time_to_complete == Spread(None, None)
+    assert set(summary.metrics.values()) == {Spread(None, None)}
+    assert len(summary.weeks) == 12
+
+
+def test_number_of_queries_is_constant(admin_client: Client, team: Team) -> None:
+    """The page is opened more often than any other."""
+    make_merge(team, seconds=1, merged_at=timezone.now())
+    read_page(admin_client)
     with CaptureQueriesContext(connection) as few:
-        read_summary()
+        read_page(admin_client)
     for seconds in range(30):
-        make_merge(TeamFactory(), seconds=seconds)
-        IntegrationCredentialFactory()
+        repository = TrackedRepositoryFactory()
+        make_merge(repository.team, seconds=seconds, merged_at=timezone.now())
 
     with CaptureQueriesContext(connection) as many:
-        read_summary()
+        read_page(admin_client)
 
     assert len(many) == len(few)
 
 
-def read_page(client: Client) -> str:
-    response = client.get(reverse("admin:index"))
+def read_page(client: Client, query: str = "") -> str:
+    response = client.get(reverse("admin:index") + query)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -141,16 +237,18 @@ def read_page(client: Client) -> str:
 def test_page_shows_the_numbers(admin_client: Client, team: Team) -> None:
     """What the queries find has to arrive on the page."""
     TrackedRepositoryFactory(team=team)
-    now = timezone.now()
-    make_merge(team, seconds=3, merged_at=now, github_repo="acme/fast", total_comments=7)
-    make_merge(team, seconds=200, merged_at=now)
-    make_merge(team, merged_at=now, sync_status="failed", sync_error="files: gone")
+    TrackedRepository.objects.update(connected_at=None)
+    earlier = timezone.now() - timedelta(minutes=4)
+    make_merge(team, seconds=3, merged_at=earlier, github_repo="acme/fast", review_wait_hours=3)
+    make_merge(team, seconds=200, merged_at=earlier)
+    make_merge(team, merged_at=timezone.now(), sync_status="failed", sync_error="files: gone")
 
     page = read_page(admin_client)
 
-    for text in ("1 failed", "2 complete", "50 %", "100 %", "3.0 s", "acme/fast", "7.0"):
+    for text in ("1 failed", "2 complete", "50 %", "100 %", "over 99%", "3.0 s", "acme/fast"):
         assert text in page
     assert "files: gone" in page
+    assert "9 of 10 within 3.0 h" in page
 
 
 def test_page_shows_unknown_as_a_dash(admin_client: Client, team: Team) -> None:
@@ -161,6 +259,23 @@ def test_page_shows_unknown_as_a_dash(admin_client: Client, team: Team) -> None:
 
     assert page.count(UNKNOWN) >= 8
     assert "0 %" not in page
+
+
+def test_choices_of_the_selection_are_of_own_teams(client: Client, team: Team) -> None:
+    """A list of names tells who else is a customer."""
+    user = UserFactory()
+    team.members.add(user)
+    client.force_login(user)
+    TrackedRepositoryFactory(team=team, full_name="acme/mine")
+    foreign = TrackedRepositoryFactory(full_name="acme/foreign")
+    make_merge(foreign.team, merged_at=timezone.now(), github_repo="acme/foreign")
+
+    page = read_page(client, f"?team={foreign.team.slug}&repository=acme/foreign")
+
+    assert "acme/mine" in page
+    assert page.count("is not one of the available choices") == 2
+    assert foreign.team.name not in page
+    assert "No merges in the last 12 weeks" in page
 
 
 def test_page_says_which_tokens_are_refused_and_what_others_have_left(
@@ -200,7 +315,7 @@ def test_page_says_how_to_find_older_merges(admin_client: Client, team: Team) ->
     """A webhook tells of new ones only."""
     TrackedRepositoryFactory(team=team)
 
-    assert "manage.py reconcile --discover --since 30d" in read_page(admin_client)
+    assert "manage.py reconcile --discover --since 20" in read_page(admin_client)
 
 
 def test_user_without_team_is_told_so(client: Client, team: Team) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
 from metrics_sync.github.queries import REQUESTS_FOR_ONE, SUITES, THREADS, estimate_points
 from metrics_sync.metrics import METRICS_VERSION, Metrics, measure
-from metrics_sync.models import PullRequest
+from metrics_sync.models import PullRequest, TrackedRepository
 from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedRepositoryFactory
 from tests.histories import tell
 
@@ -48,15 +49,18 @@ def test_every_metric_is_explained() -> None:
 
 @pytest.mark.parametrize(("command", "answer"), CALLS)
 @pytest.mark.django_db
+@time_machine.travel("2026-03-03T09:00:00Z", tick=False)
 def test_calls_of_the_api_are_answered_as_shown(client: Client, command: str, answer: str) -> None:
     """The first thing that anybody does with an API is to paste an example."""
-    repository = TrackedRepositoryFactory(full_name="acme/anvil")
-    PullRequestFactory(merged=True, team=repository.team, github_pr_number=7)
     merged_at = timezone.now() - timedelta(hours=1)
+    repository = TrackedRepositoryFactory(full_name="acme/anvil")
+    TrackedRepository.objects.update(connected_at=merged_at)
+    PullRequestFactory(merged=True, team=repository.team, github_pr_number=7)
     PullRequest.objects.update(
         sync_status="complete",
         merged_at=merged_at,
         completed_at=merged_at + timedelta(seconds=20),
+        review_wait_hours="3.50",
         review_rounds=2,
         avg_fix_response_hours="1.25",
         commits_after_first_review=3,

@@ -138,9 +138,10 @@ class RepositoryAdmin(OwnedAdmin):
     list_display = ["full_name", "team", "integration", "is_active", "discovered_until"]
     list_filter = [("team", TeamFilter), "is_active"]
     search_fields = ["full_name"]
-    readonly_fields = ["discovered_until"]
+    readonly_fields = ["connected_at", "discovered_until"]
     fields = [
-        "team", "integration", "full_name", "github_repo_id", "is_active", "discovered_until",
+        "team", "integration", "full_name", "github_repo_id", "is_active", "connected_at",
+        "discovered_until",
     ]  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """How states, receipts and budgets look on a page."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.template.defaultfilters import date
@@ -11,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
-from metrics_sync.models import IntegrationCredential
+from metrics_sync.models import IntegrationCredential, PullRequest
 from metrics_sync.snapshot import CAPPED, OUTDATED, UNAVAILABLE, VERIFIED, Section
 
 UNKNOWN = "\N{EN DASH}"
@@ -47,6 +48,34 @@ def show_label(word: str) -> SafeString:
 def show_moment(moment: datetime | None) -> str:
     """Return a time in UTC, short enough for a table."""
     return date(timezone.localtime(moment), "Y-m-d H:i") if moment else UNKNOWN
+
+
+def show_on_one_line(moment: datetime | None) -> SafeString:
+    """Return a time that no table breaks in two."""
+    return format_html('<span class="whitespace-nowrap">{}</span>', show_moment(moment))
+
+
+def show_hours(hours: Decimal | float | None) -> str:
+    """Return measured hours in the unit in which people speak of them."""
+    return UNKNOWN if hours is None else show_duration(timedelta(hours=float(hours)))
+
+
+def show_duration(duration: timedelta | None) -> str:
+    if duration is None:
+        return UNKNOWN
+    seconds = duration.total_seconds()
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def show_time_to_complete(row: PullRequest) -> str:
+    """Return how long after the merge the data were complete for the first time."""
+    if row.completed_at is None or row.merged_at is None:
+        return UNKNOWN
+    return show_duration(row.completed_at - row.merged_at)
 
 
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:

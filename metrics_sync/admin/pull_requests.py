@@ -17,12 +17,16 @@ from metrics_sync.admin.children import INLINES
 from metrics_sync.admin.fetch_again import fetch_again
 from metrics_sync.admin.labels import (
     UNKNOWN,
+    show_hours,
     show_label,
     show_moment,
     show_provenance,
     show_receipt,
+    show_time_to_complete,
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
+from metrics_sync.admin.timeline import draw_timeline
+from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES
 
@@ -35,6 +39,33 @@ def find_web_root(api_root: str) -> str:
     if api_root.endswith("/api/v3"):
         return api_root.removesuffix("/api/v3")
     return api_root.replace("://api.", "://", 1)
+
+
+def find_page_at_github(row: PullRequest) -> str:
+    """Return where people read a pull request; what nobody tracks is at the default GitHub."""
+    repositories = TrackedRepository.objects.matching(row).select_related("integration")
+    repository = repositories.defer("integration__webhook_secret").first()
+    api_root = repository.integration.get_api_root() if repository else settings.GITHUB_API_URL
+    return f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
+
+
+def build_header(row: PullRequest) -> dict[str, Any]:
+    """Return the context of what a pull request's page begins with."""
+    live_url = reverse("metrics_sync:pull-request-live", args=[row.pk])
+    return {
+        "row": row,
+        "status": show_label(row.sync_status),
+        "page_at_github": find_page_at_github(row),
+        "live_url": f"{live_url}?seen={row.sync_status}" if row.sync_status in UNDER_WAY else "",
+        "figures": {
+            "First review after": show_hours(row.review_wait_hours),
+            "Review rounds": UNKNOWN if row.review_rounds is None else row.review_rounds,
+            "Requested changes answered in": show_hours(row.avg_fix_response_hours),
+            "Cycle time": show_hours(row.cycle_time_hours),
+            "CI at the merge": row.ci_at_merge or UNKNOWN,
+            "Data complete after": show_time_to_complete(row),
+        }.items(),
+    }
 
 
 def make_column(name: str, title: str) -> Any:
@@ -90,11 +121,12 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
     date_hierarchy = "merged_at"
     search_fields = ["title", "github_repo", "author_login", "=github_pr_number"]
     inlines = INLINES
+    list_before_template = "metrics_sync/live_list.html"
+    change_form_outer_before_template = "metrics_sync/pull_request.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    readonly_fields = ["status", "seconds", "link", "receipt_table", "cut_off", "provenance_table"]
+    readonly_fields = ["status", "seconds", "receipt_table", "cut_off", "provenance_table"]
     fieldsets = [
-        (None, {"fields": [("title", "link"), ("team", "author_login"), ("state", "is_draft")]}),
         (
             "Completeness",
             {
@@ -135,6 +167,23 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
         ),
     ]  # fmt: skip
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the list, and say which rows are to be asked for again."""
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        if "cl" in context:
+            rows = context["cl"].result_list
+            context["live_keys"] = [row.pk for row in rows if row.sync_status in UNDER_WAY]
+        return response
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
+    ) -> Any:
+        context |= {**build_header(obj), "timeline": draw_timeline(obj)}
+        return super().render_change_form(request, context, *args, obj=obj, **options)
+
     @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
     def heading(self, row: PullRequest) -> tuple[str, str]:
         title = Truncator(row.title).chars(60)
@@ -142,7 +191,7 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
 
     @admin.display(description="sync status", ordering="sync_status")
     def status(self, row: PullRequest) -> str:
-        return show_label(row.sync_status)
+        return format_html('<span id="status-{}">{}</span>', row.pk, show_label(row.sync_status))
 
     @admin.display(description="merged at", ordering="merged_at")
     def merged(self, row: PullRequest) -> str:
@@ -153,14 +202,6 @@ class PullRequestAdmin(ReadOnly, ModelAdmin):
         if row.completed_at is None or row.merged_at is None:
             return UNKNOWN
         return f"{(row.completed_at - row.merged_at).total_seconds():.1f}"
-
-    @admin.display(description="at GitHub")
-    def link(self, row: PullRequest) -> str:
-        repositories = TrackedRepository.objects.matching(row).select_related("integration")
-        repository = repositories.defer("integration__webhook_secret").first()
-        api_root = repository.integration.get_api_root() if repository else settings.GITHUB_API_URL
-        url = f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
-        return format_html('<a href="{}" class="text-link">{}</a>', url, row)
 
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:

@@ -1,6 +1,7 @@
-"""The numbers that the dashboard opens with."""
+"""The numbers of the dashboard."""
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -8,46 +9,77 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from metrics_sync.api import schemas
-from metrics_sync.api.parameters import check_names
+from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
 from metrics_sync.api.tokens import get_team
-from metrics_sync.dashboard import summarise
+from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, summarise
+from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.models import Team
 from metrics_sync.models.pull_request import SyncStatus
 
 router = Router(tags=["summary"])
 
 
-class Summary(Schema):
-    """What is known of the merges of the last 30 days.
+class Spread(Schema):
+    """Median and 90th percentile of what is known: values that occur."""
 
-    Shares and times to complete are of those that completed.
+    median: float | None
+    p90: float | None
+
+
+class Week(Schema):
+    """The merges of a week in UTC."""
+
+    begins_on: date = Field(description="A Monday.")
+    merged: int
+    metrics: dict[str, Spread]
+
+
+class Summary(Schema):
+    """What is known of the merges of the last weeks, of which the last is still running.
+
+    Shares and times to complete are of the merges since their repository was connected; a merge
+    that had the time and is not complete has missed it.
     """
 
+    since: datetime
     merged: int
     statuses: dict[SyncStatus, int]
     share_within_minute: Share
     share_within_five_minutes: Share
     median_seconds: Seconds
     p90_seconds: Seconds
-    averages: dict[str, float | None] = Field(description="The mean of each metric.")
+    metrics: dict[str, Spread]
+    weeks: list[Week]
 
 
 @router.get("", response={200: Summary, 401: schemas.Error, 422: schemas.Error})
-def read_summary(request: HttpRequest) -> Summary:
-    """Read how complete the merges of the last 30 days are, and how their reviews went."""
-    check_names(request, ())
-    team = Team.objects.filter(pk=get_team(request).pk)
-    summary = summarise(team, now=timezone.now())
+def read_summary(
+    request: HttpRequest, weeks: Weeks = DEFAULT_WEEKS, repository: FullName | None = None
+) -> Summary:
+    """Read how complete the merges of the last weeks are, and how their reviews went."""
+    check_names(request, ("weeks", "repository"))
+    teams = Team.objects.filter(pk=get_team(request).pk)
+    selection = Selection(teams, timezone.now(), weeks, repository or "")
+    news, summary = read_news(selection), summarise(selection)
     return Summary(
-        merged=summary.merged,
-        statuses={SyncStatus(name): count for name, count in summary.statuses.items()},
+        since=selection.since,
+        merged=news.merged,
+        statuses={SyncStatus(name): count for name, count in news.statuses.items()},
         share_within_minute=summary.share_within_minute,
         share_within_five_minutes=summary.share_within_five_minutes,
-        median_seconds=_count_seconds(summary.median),
-        p90_seconds=_count_seconds(summary.p90),
-        averages=dict(summary.averages),
+        median_seconds=_count_seconds(summary.time_to_complete.median),
+        p90_seconds=_count_seconds(summary.time_to_complete.p90),
+        metrics=_show(summary.metrics),
+        weeks=[
+            Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
+            for week in summary.weeks
+        ],
     )
+
+
+def _show(metrics: Mapping[str, Measured]) -> dict[str, Spread]:
+    return {name: Spread(median=it.median, p90=it.p90) for name, it in metrics.items()}
 
 
 def _count_seconds(duration: timedelta | None) -> float | None:

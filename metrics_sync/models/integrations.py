@@ -141,6 +141,9 @@ class TrackedRepository(models.Model):
     discovered_until = models.DateTimeField(
         null=True, blank=True, help_text="Merges up to then were looked for at GitHub."
     )
+    connected_at = models.DateTimeField(
+        auto_now_add=True, null=True, help_text="Older merges nobody could tell us of in time."
+    )
 
     objects = TrackedRepositoryQuerySet.as_manager()
 

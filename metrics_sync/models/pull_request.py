@@ -237,6 +237,13 @@ class PullRequest(models.Model):
                 condition=models.Q(refetch_at__isnull=False),
                 name="pull_request_refetch",
             ),
+            # Found by the dashboard without reading all merges.
+            models.Index(
+                models.F("review_wait_hours").desc(),
+                models.F("id").desc(),
+                condition=models.Q(state="merged", review_wait_hours__isnull=False),
+                name="pull_request_slowest_review",
+            ),
         ]
 
     #: The state that the database has, as far as this object knows; None for a new row.

@@ -1,0 +1,204 @@
+"""The dashboard that the admin opens with, as its templates show it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from metrics_sync.admin.charts import Chart, draw_classes, draw_trend
+from metrics_sync.admin.labels import (
+    COLOURS,
+    UNKNOWN,
+    describe_budget,
+    name_credential_state,
+    show_duration,
+    show_hours,
+    show_label,
+    show_on_one_line,
+    show_table,
+    show_time_to_complete,
+)
+from metrics_sync.admin.selecting import SelectionForm
+from metrics_sync.dashboard import News, Selection, Summary, read_news, summarise
+from metrics_sync.models import IntegrationCredential, PullRequest
+
+#: The share of merges that are to be complete within five minutes.
+PROMISE = 0.99
+
+CLASSES = ("5 s", "15 s", "60 s", "5 min", "1 h", "longer")
+
+
+def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add what the user selected of their teams to the context of the admin's index."""
+    form = SelectionForm(request)
+    selection = form.select()
+    summary = summarise(selection)
+    return {
+        **context,
+        **build_news(request, selection, read_news(selection)),
+        "title": "Dashboard",
+        "form": form,
+        "selection": selection,
+        "summary": summary,
+        "team_slugs": [team.slug for team in selection.teams[:2]],
+        "revoked": [row for row in summary.credentials if row.revoked_at],
+        "figures": _build_figures(summary),
+        "trends": _draw_trends(summary),
+        "classes": draw_classes("Time to complete", CLASSES, summary.classes),
+        "slowest": _show_slowest(summary.slowest),
+        "budgets": _show_budgets(summary.credentials),
+    }
+
+
+def build_news(request: HttpRequest, selection: Selection, news: News) -> dict[str, Any]:
+    """Return the context of what is live on the dashboard."""
+    query = request.GET.copy()
+    query["seen"] = news.fingerprint
+    return {
+        "news": news,
+        "selection": selection,
+        "statuses": _build_statuses(news),
+        "incomplete": _show_incomplete(news.incomplete),
+        "latest": _show_latest(news.latest),
+        "live_url": f"{reverse('metrics_sync:dashboard-live')}?{query.urlencode()}",
+        "reconcile_url": f"{reverse('metrics_sync:dashboard-reconcile')}?{request.GET.urlencode()}",
+    }
+
+
+def _build_statuses(news: News) -> list[dict[str, Any]]:
+    url = reverse("admin:metrics_sync_pullrequest_changelist")
+    return [
+        {
+            "text": f"{count} {status}",
+            "colour": COLOURS.get(status),
+            "url": f"{url}?state__exact=merged&sync_status__exact={status}",
+        }
+        for status, count in sorted(news.statuses.items())
+    ]
+
+
+def _build_figures(summary: Summary) -> list[dict[str, Any]]:
+    time, within = summary.time_to_complete, summary.share_within_five_minutes
+    promise = {}
+    if within is not None:
+        is_kept = within > PROMISE
+        promise = {
+            "promise": f"over {PROMISE:.0%}" if is_kept else f"not over {PROMISE:.0%}",
+            "colour": "success" if is_kept else "danger",
+        }
+    return [
+        {"title": "Complete within 60 seconds", **_show_share(summary.share_within_minute)},
+        {"title": "Complete within 5 minutes", **_show_share(within), **promise},
+        {"title": "Median time to complete", "value": show_duration(time.median)},
+        {"title": "9 of 10 are complete within", "value": show_duration(time.p90)},
+    ]
+
+
+def _show_share(share: float | None) -> dict[str, Any]:
+    # Rounded down: 100 % says that not one was late.
+    percent = None if share is None else int(share * 1000) / 10
+    return {"value": UNKNOWN if percent is None else f"{percent:g} %", "percent": percent}
+
+
+def _draw_trends(summary: Summary) -> list[Chart]:
+    titles = {
+        "review_wait_hours": "Time to first review",
+        "avg_fix_response_hours": "Time to answer requests",
+        "review_rounds": "Review rounds",
+        "cycle_time_hours": "Cycle time",
+    }
+    return [
+        draw_trend(
+            title,
+            summary.weeks,
+            metric,
+            whole=summary.metrics[metric],
+            is_in_hours=metric.endswith("_hours"),
+        )
+        for metric, title in titles.items()
+    ]
+
+
+def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
+    return show_table(
+        ["pull request", "team", "status", "merged at", "reason"],
+        [
+            [
+                _link("pullrequest", row),
+                row.team,
+                show_label(row.sync_status),
+                show_on_one_line(row.merged_at),
+                Truncator(row.sync_error).chars(160),
+            ]
+            for row in rows
+        ],
+        fills_card=True,
+    )
+
+
+def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
+    headers = ["pull request", "title", "status", "merged at", "complete after"]
+    return show_table(
+        [*headers, "first review after", "rounds", "comments"],
+        [
+            [
+                _link("pullrequest", row),
+                Truncator(row.title).chars(48),
+                show_label(row.sync_status),
+                show_on_one_line(row.merged_at),
+                show_time_to_complete(row),
+                show_hours(row.review_wait_hours),
+                _show_known(row.review_rounds),
+                _show_known(row.total_comments),
+            ]
+            for row in rows
+        ],
+        fills_card=True,
+    )
+
+
+def _show_slowest(rows: Iterable[PullRequest]) -> SafeString:
+    return show_table(
+        ["pull request", "first review after", "cycle time", "rounds"],
+        [
+            [
+                _link("pullrequest", row),
+                show_hours(row.review_wait_hours),
+                show_hours(row.cycle_time_hours),
+                _show_known(row.review_rounds),
+            ]
+            for row in rows
+        ],
+        fills_card=True,
+    )
+
+
+def _show_known(value: Any) -> Any:
+    return UNKNOWN if value is None else value
+
+
+def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
+    return show_table(
+        ["token", "state", "requests left"],
+        [
+            [
+                _link("integrationcredential", row),
+                show_label(name_credential_state(row)),
+                describe_budget(row),
+            ]
+            for row in rows
+        ],
+        fills_card=True,
+    )
+
+
+def _link(model: str, row: PullRequest | IntegrationCredential) -> SafeString:
+    url = reverse(f"admin:metrics_sync_{model}_change", args=[row.pk])
+    title = row.title if isinstance(row, PullRequest) else ""
+    return format_html(
+        '<a href="{}" title="{}" class="text-link whitespace-nowrap">{}</a>', url, title, row
+    )

@@ -1,0 +1,92 @@
+"""What happened to a pull request, as the picture of its history and the table behind it say it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from metrics_sync.admin.labels import UNKNOWN
+from metrics_sync.models import PullRequest
+
+PASSED = {"success", "neutral", "skipped"}
+#: Review states with a shape of their own; GitHub may add others.
+REVIEWS = {
+    "approved": "approved",
+    "changes_requested": "requested changes",
+    "commented": "reviewed",
+    "dismissed": "reviewed (dismissed since)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something at a moment; `shape` says how it is drawn, and `lane` where."""
+
+    at: datetime
+    lane: str
+    shape: str
+    text: str
+    who: str = ""
+    #: Where something that lasted began.
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.who or 'somebody'} {self.text}"
+
+
+def list_events(row: PullRequest) -> Iterator[Event]:
+    """Yield what happened to a pull request, as far as it is stored."""
+    yield from _list_milestones(row)
+    commits = row.commits.values_list("committed_at", "github_sha", "author_login")
+    for at, sha, who in commits:
+        if at is not None:
+            yield Event(at, "commits", "commit", f"committed {sha[:7]}", who)
+    reviews = row.reviews.values_list("submitted_at", "state", "submitted_state", "reviewer_login")
+    for at, now, then, who in reviews:
+        if at is not None:
+            state = then or now
+            shape = state if state in REVIEWS else "commented"
+            yield Event(at, "reviews", shape, REVIEWS.get(state, f"reviewed: {state}"), who)
+    for at, kind, who in row.comments.values_list("created_at", "comment_type", "author_login"):
+        where = "on the diff" if kind == "review" else "in the conversation"
+        yield Event(at, "comments", "comment", f"commented {where}", who)
+    checks = row.check_runs.values_list(
+        "completed_at", "started_at", "name", "conclusion", "app_slug"
+    )
+    for at, since, name, conclusion, app in checks:
+        if at is not None:
+            shape = "passed" if conclusion in PASSED else "failed"
+            text = f"finished {name}: {conclusion or UNKNOWN}"
+            yield Event(at, "checks", shape, text, app or "CI", since)
+
+
+def _list_milestones(row: PullRequest) -> Iterator[Event]:
+    if row.pr_created_at:
+        yield Event(row.pr_created_at, "", "opened", "opened it", row.author_login)
+    words = {
+        "ready_for_review": "marked it ready for review",
+        "convert_to_draft": "made it a draft",
+        "head_ref_force_pushed": "force-pushed",
+        "review_dismissed": "dismissed a review",
+    }
+    for at, event, who, subject in row.timeline_events.values_list(
+        "created_at", "event", "actor_login", "subject_login"
+    ):
+        text = f"asked {subject} to review" if event == "review_requested" else words.get(event)
+        yield Event(at, "", event, text or event.replace("_", " "), who)
+    if row.merged_at:
+        yield Event(row.merged_at, "", "merged", "merged it")
+
+
+def list_drafts(row: PullRequest, events: Iterable[Event]) -> list[tuple[datetime, datetime]]:
+    """Return from when to when it was a draft; it began as one if it first became ready."""
+    turns = [event for event in events if event.shape in {"ready_for_review", "convert_to_draft"}]
+    drafts, since = [], row.pr_created_at
+    for turn in turns:
+        if turn.shape == "convert_to_draft":
+            since = turn.at
+        elif since is not None:
+            drafts.append((since, turn.at))
+            since = None
+    last = row.merged_at or row.closed_at
+    is_still = turns[-1].shape == "convert_to_draft" if turns else row.is_draft
+    return [*drafts, *([(since, last)] if is_still and since and last else [])]

@@ -1,0 +1,90 @@
+"""What pages ask for while they are looked at, and the button that reconciles."""
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from metrics_sync.admin.dashboard import build_news
+from metrics_sync.admin.pull_requests import build_header
+from metrics_sync.admin.scoping import keep_visible
+from metrics_sync.admin.selecting import SelectionForm
+from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection, read_news
+from metrics_sync.exceptions import QueueUnavailableError
+from metrics_sync.models import PullRequest
+from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
+
+#: A button is pressed again; a request that queues for minutes is cut off.
+RECONCILED_AT_ONCE = 500
+
+
+@require_GET
+def show_news(request: HttpRequest) -> HttpResponse:
+    """Answer with what changes on the dashboard; 204 when all of it was `seen`."""
+    if not admin.site.has_permission(request):
+        return _reload()
+    selection = SelectionForm(request).select()
+    news = read_news(selection)
+    if request.GET.get("seen") == news.fingerprint:
+        return HttpResponse(status=204)
+    context = build_news(request, selection, news)
+    return render(request, "metrics_sync/news.html", {**context, "is_update": True})
+
+
+@require_GET
+def show_pull_request(request: HttpRequest, pk: int) -> HttpResponse:
+    """Answer with the state of a pull request that is under way; 204 when it was `seen`.
+
+    When it has arrived, the whole page has something new to show.
+    """
+    if not admin.site.has_permission(request):
+        return _reload()
+    row = get_object_or_404(_find_pull_requests(request), pk=pk)
+    if row.sync_status not in UNDER_WAY:
+        return _reload()
+    if request.GET.get("seen") == row.sync_status:
+        return HttpResponse(status=204)
+    return render(request, "metrics_sync/pull_request_header.html", build_header(row))
+
+
+def _find_pull_requests(request: HttpRequest) -> QuerySet[PullRequest]:
+    return keep_visible(PullRequest.objects.select_related("team"), request)
+
+
+def _reload() -> HttpResponse:
+    # Followed by htmx; whoever is signed out gets to the login by it.
+    return HttpResponse(headers={"HX-Refresh": "true"})
+
+
+@admin.site.admin_view
+@require_POST
+def reconcile(request: HttpRequest) -> HttpResponse:
+    """Queue the selected merges that failed or are partial, and tell what became of them."""
+    report = Report()
+    try:
+        _reconcile(SelectionForm(request).select(), report)
+    except QueueUnavailableError as error:
+        report.errors.append(str(error))
+    if report.requeued or not (report.skipped or report.errors):
+        messages.success(request, f"Queued to be fetched again: {report.requeued}.")
+    for reason, count in report.skipped.items():
+        messages.warning(request, f"Left alone, {reason}: {count}.")
+    for what_happened in report.errors:
+        messages.error(request, what_happened)
+    return redirect(f"{reverse('admin:index')}?{request.GET.urlencode()}")
+
+
+def _reconcile(selection: Selection, report: Report) -> None:
+    rows = selection.merges.filter(sync_status__in=IN_TROUBLE).order_by()
+    for slug in rows.values_list("team__slug", flat=True).distinct():
+        scope = Scope(
+            team=slug,
+            repositories=[selection.repository] if selection.repository else [],
+            since=selection.since,
+            only=[Reason.FAILED, Reason.PARTIAL],
+        )
+        findings = choose(find_dropped(scope), report, limit=RECONCILED_AT_ONCE - report.requeued)
+        for _ in requeue(findings, report):
+            pass

@@ -1,0 +1,53 @@
+"""The filters of the dashboard: team, repository and period, kept in the address."""
+
+from django import forms
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from metrics_sync.admin.scoping import keep_visible, list_teams
+from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks
+from metrics_sync.models import TrackedRepository
+
+
+class SelectionForm(forms.Form):
+    """Offers what the user may see; a choice that is none of it is refused and has no effect."""
+
+    team = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+    repository = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+    weeks = forms.TypedChoiceField(
+        label="Period",
+        required=False,
+        coerce=int,
+        empty_value=None,
+        choices=[(weeks, f"last {weeks} weeks") for weeks in Weeks],
+        widget=UnfoldAdminSelectWidget,
+    )
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(data={"weeks": DEFAULT_WEEKS, **request.GET.dict()})
+        self.teams = list_teams(request)
+        repositories = keep_visible(TrackedRepository.objects.all(), request)
+        if (slug := request.GET.get("team")) in {team.slug for team in self.teams}:
+            repositories = repositories.filter(team__slug=slug)
+        names = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
+        self._offer("team", "all teams", [(team.slug, str(team)) for team in self.teams])
+        self._offer("repository", "all repositories", [(name, name) for name in names])
+
+    def _offer(self, name: str, everything: str, choices: list[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101  (declared above)
+        field.choices = [("", everything), *choices]
+
+    def select(self) -> Selection:
+        """Return what was chosen, as of now."""
+        self.full_clean()
+        chosen, teams = self.cleaned_data, self.teams
+        if slug := chosen.get("team"):
+            teams = teams.filter(slug=slug)
+        return Selection(
+            teams=teams,
+            now=timezone.now(),
+            weeks=chosen.get("weeks") or DEFAULT_WEEKS,
+            repository=chosen.get("repository", ""),
+        )

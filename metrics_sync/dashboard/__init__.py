@@ -1,0 +1,20 @@
+"""The queries behind the dashboard: their number does not grow with the rows."""
+
+from metrics_sync.dashboard.news import IN_TROUBLE, UNDER_WAY, News, read_news
+from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
+from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
+
+__all__ = [
+    "DEFAULT_WEEKS",
+    "IN_TROUBLE",
+    "METRICS",
+    "UNDER_WAY",
+    "News",
+    "Selection",
+    "Spread",
+    "Summary",
+    "Week",
+    "Weeks",
+    "read_news",
+    "summarise",
+]

@@ -1,0 +1,46 @@
+"""Which merges somebody looks at."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+
+from django.db.models import QuerySet
+
+from metrics_sync.models import PullRequest, Team
+from metrics_sync.models.pull_request import PullRequestQuerySet
+
+
+class Weeks(IntEnum):
+    """The periods to choose from; the running week is one of the weeks."""
+
+    FOUR = 4
+    TWELVE = 12
+    FIFTY_TWO = 52
+
+
+DEFAULT_WEEKS = Weeks.TWELVE
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Some teams, all their repositories or one of them, and the last weeks up to now."""
+
+    teams: QuerySet[Team]
+    now: datetime
+    weeks: int = DEFAULT_WEEKS
+    repository: str = ""
+
+    @property
+    def since(self) -> datetime:
+        """The Monday on which the first week began, so that all weeks but the running are whole."""
+        midnight = self.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight - timedelta(days=midnight.weekday(), weeks=self.weeks - 1)
+
+    @property
+    def merges(self) -> PullRequestQuerySet:
+        """The selected merges, newest first, without what is large."""
+        rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=self.since)
+        if self.repository:
+            rows = rows.in_repositories([self.repository])
+        rows = rows.select_related("team").defer("receipt", "etags", "provenance")
+        return rows.order_by("-merged_at", "-pk")

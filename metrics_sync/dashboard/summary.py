@@ -1,0 +1,173 @@
+"""The figures of a selection: was the promise kept, how fast, and how reviews went."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from django.db.models import (
+    Aggregate,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Q,
+)
+from django.db.models.functions import Cast, TruncWeek
+
+from metrics_sync.dashboard.percentiles import Percentile
+from metrics_sync.dashboard.selection import Selection
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
+
+#: What trends are drawn of.
+METRICS = (
+    "review_wait_hours",
+    "avg_fix_response_hours",
+    "review_rounds",
+    "cycle_time_hours",
+)
+#: What the service promises, for over 99 % of all merges.
+MINUTE, FIVE_MINUTES = timedelta(minutes=1), timedelta(minutes=5)
+#: Upper ends of the classes that times to complete are counted in; what takes longer has its own.
+CLASSES = (timedelta(seconds=5), timedelta(seconds=15), MINUTE, FIVE_MINUTES, timedelta(hours=1))
+SLOWEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and 90th percentile of what is known; None where nothing is."""
+
+    median: Any
+    p90: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """The merges of one week, which began on that Monday (UTC)."""
+
+    begins_on: date
+    merged: int
+    metrics: Mapping[str, Spread]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known of the merges of a selection; None is unknown.
+
+    The shares (0 to 1) are of the merges that had the time: those that took it, and those that
+    are older and still not complete. Untracked ones are nobody's promise. Times run from the merge
+    to the first time that all was verified. `classes` counts these times, in the order of CLASSES.
+    Merges from before their repository was connected, of which no webhook told, have no share in
+    shares, times and classes.
+    Every week of the period has its place in `weeks`, also one without merges.
+    """
+
+    share_within_minute: float | None
+    share_within_five_minutes: float | None
+    time_to_complete: Spread
+    classes: list[int]
+    metrics: Mapping[str, Spread]
+    weeks: list[Week]
+    slowest: list[PullRequest]
+    credentials: list[IntegrationCredential]
+    has_repositories: bool
+
+
+def summarise(selection: Selection) -> Summary:
+    """Read the figures of a selection with seven queries; secrets are not loaded."""
+    totals = selection.merges.order_by().aggregate(**_spread_metrics())
+    totals |= _exclude_history(selection).aggregate(
+        **_count_kept(selection.now), **_count_classes(), **_spread("took", TOOK)
+    )
+    reviewed = selection.merges.exclude(review_wait_hours=None)
+    credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
+    repositories = TrackedRepository.objects.active().filter(team__in=selection.teams)
+    return Summary(
+        share_within_minute=_divide(totals["within_60"], totals["due_60"]),
+        share_within_five_minutes=_divide(totals["within_300"], totals["due_300"]),
+        time_to_complete=_read_spread("took", totals),
+        classes=[totals[f"class_{position}"] for position in range(len(CLASSES) + 1)],
+        metrics={name: _read_spread(name, totals) for name in METRICS},
+        weeks=_read_weeks(selection),
+        slowest=list(reviewed.order_by("-review_wait_hours", "-pk")[:SLOWEST]),
+        credentials=list(
+            credentials.defer("access_token").select_related("team").order_by("team__name", "pk")
+        ),
+        has_repositories=repositories.exists(),
+    )
+
+
+def _exclude_history(selection: Selection) -> PullRequestQuerySet:
+    """Leave out merges from before their repository was connected."""
+    late = TrackedRepository.objects.filter(
+        team__in=selection.teams, connected_at__gt=selection.since
+    )
+    history = Q(pk__in=[])
+    for team_id, full_name, moment in late.values_list("team", "full_name", "connected_at"):
+        # In this order: what is cheap to compare leaves little that is not.
+        history |= Q(merged_at__lt=moment) & Q(team=team_id) & Q(github_repo__iexact=full_name)
+    return selection.merges.order_by().exclude(history)
+
+
+TOOK = ExpressionWrapper(F("completed_at") - F("merged_at"), output_field=DurationField())
+
+
+def _count_kept(now: datetime) -> dict[str, Count]:
+    tracked = ~Q(sync_status=SyncStatus.UNTRACKED)
+    counts = {}
+    for limit in (MINUTE, FIVE_MINUTES):
+        name = int(limit.total_seconds())
+        within = Q(completed_at__lte=F("merged_at") + limit)
+        had_the_time = Q(merged_at__lte=now - limit)
+        counts[f"within_{name}"] = Count("pk", filter=within)
+        counts[f"due_{name}"] = Count("pk", filter=within | (had_the_time & tracked))
+    return counts
+
+
+def _count_classes() -> dict[str, Count]:
+    ends = [F("merged_at") + end for end in CLASSES]
+    ranges = [
+        Q(completed_at__lte=ends[0]),
+        *(Q(completed_at__gt=start, completed_at__lte=end) for start, end in pairwise(ends)),
+        Q(completed_at__gt=ends[-1]),
+    ]
+    return {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
+
+
+def _spread_metrics() -> dict[str, Aggregate]:
+    # PostgreSQL sorts floats in half the time that decimals take.
+    spreads = [_spread(name, Cast(name, FloatField())) for name in METRICS]
+    return {key: value for spread in spreads for key, value in spread.items()}
+
+
+def _spread(name: str, expression: Any) -> dict[str, Aggregate]:
+    return {
+        f"{name}_median": Percentile(expression, 0.5),
+        f"{name}_p90": Percentile(expression, 0.9),
+    }
+
+
+def _read_spread(name: str, values: Mapping[str, Any]) -> Spread:
+    return Spread(values[f"{name}_median"], values[f"{name}_p90"])
+
+
+def _divide(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _read_weeks(selection: Selection) -> list[Week]:
+    rows = selection.merges.order_by().annotate(week=TruncWeek("merged_at")).values("week")
+    found = {
+        row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **_spread_metrics())
+    }
+    mondays = [selection.since.date() + timedelta(weeks=n) for n in range(selection.weeks)]
+    nothing = Spread(None, None)
+    return [
+        Week(monday, found[monday]["merged"], {m: _read_spread(m, found[monday]) for m in METRICS})
+        if monday in found
+        else Week(monday, 0, dict.fromkeys(METRICS, nothing))
+        for monday in mondays
+    ]

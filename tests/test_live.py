@@ -1,0 +1,245 @@
+"""What open pages ask for, and the button that reconciles: only of one's own teams."""
+
+import re
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from redis import Redis
+from rq import Queue
+
+from metrics_sync.models import PullRequest, Team, TrackedRepository
+from metrics_sync.queueing import BULK
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, UserFactory
+
+
+@pytest.fixture
+def repository(db: None) -> TrackedRepository:
+    return TrackedRepositoryFactory(full_name="acme/anvil")
+
+
+@pytest.fixture
+def foreign_repository(db: None) -> TrackedRepository:
+    return TrackedRepositoryFactory(full_name="acme/vault")
+
+
+@pytest.fixture
+def member(client: Client, repository: TrackedRepository) -> Client:
+    user: User = UserFactory()
+    repository.team.members.add(user)
+    client.force_login(user)
+    return client
+
+
+def make_merge(repository: TrackedRepository, sync_status: str = "failed") -> PullRequest:
+    row = PullRequestFactory(
+        merged=True,
+        team=repository.team,
+        github_repo=repository.full_name,
+        merged_at=timezone.now(),
+    )
+    PullRequest.objects.filter(pk=row.pk).update(sync_status=sync_status)
+    row.refresh_from_db()
+    return row
+
+
+def find_live_url(page: str) -> str:
+    found = re.search(r'hx-get="([^"]+)"', page)
+    assert found
+    return unescape(found[1])
+
+
+def test_dashboard_is_told_of_news_only(member: Client, repository: TrackedRepository) -> None:
+    """What did not change stays as it is, with the reader's focus in it."""
+    url = find_live_url(member.get(reverse("admin:index")).content.decode())
+    seen = member.get(url)
+    make_merge(repository, "queued")
+
+    news = member.get(url)
+
+    assert seen.status_code == 204
+    assert news.status_code == 200
+    assert "acme/anvil#" in news.content.decode()
+    assert member.get(find_live_url(news.content.decode())).status_code == 204
+
+
+def test_news_are_of_the_selection(member: Client, repository: TrackedRepository) -> None:
+    """A page that was narrowed down stays so."""
+    make_merge(repository)
+    page = member.get(reverse("admin:index"), {"repository": "acme/anvil", "weeks": 4})
+
+    url = find_live_url(page.content.decode())
+
+    assert "repository=acme%2Fanvil" in url
+    assert "weeks=4" in url
+
+
+def test_news_are_of_own_teams(member: Client, foreign_repository: TrackedRepository) -> None:
+    """A page that is open must not tell more than one that is opened."""
+    make_merge(foreign_repository)
+
+    for query in ("", f"?team={foreign_repository.team.slug}", "?repository=acme/vault"):
+        page = member.get(reverse("metrics_sync:dashboard-live") + query).content.decode()
+        assert "vault" not in page.partition("hx-trigger")[2]
+        assert "No merges" in page
+
+
+def test_pull_request_is_shown_while_it_is_under_way(
+    member: Client, repository: TrackedRepository
+) -> None:
+    """The state that was seen is not sent again; the end brings the whole page."""
+    row = make_merge(repository, "queued")
+    url = reverse("metrics_sync:pull-request-live", args=[row.pk])
+
+    assert "queued" in member.get(url, {"seen": "pending"}).content.decode()
+    assert member.get(url, {"seen": "queued"}).status_code == 204
+    PullRequest.objects.update(sync_status="complete")
+    assert member.get(url, {"seen": "queued"}).headers["HX-Refresh"] == "true"
+
+
+def test_pull_request_of_another_team_is_not_found(
+    member: Client, foreign_repository: TrackedRepository
+) -> None:
+    """A number guessed in an address shows nothing."""
+    row = make_merge(foreign_repository, "queued")
+
+    response = member.get(reverse("metrics_sync:pull-request-live", args=[row.pk]))
+
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("is_signed_in", [False, True], ids=["nobody", "not staff"])
+@pytest.mark.parametrize(
+    ("name", "args"), [("dashboard-live", []), ("pull-request-live", [1])], ids=["news", "row"]
+)
+def test_page_of_whom_was_signed_out_is_reloaded(
+    client: Client, db: None, name: str, args: list[int], is_signed_in: bool
+) -> None:
+    """A login form in the middle of a page that still shows everything would be neither."""
+    if is_signed_in:
+        client.force_login(UserFactory(is_staff=False))
+
+    response = client.get(reverse(f"metrics_sync:{name}", args=args))
+
+    assert response.headers["HX-Refresh"] == "true"
+    assert response.content == b""
+
+
+def reconcile(client: Client, **query: Any) -> list[str]:
+    """Press the button of a dashboard, and return what the next page says."""
+    url = reverse("metrics_sync:dashboard-reconcile", query=query)
+    response = client.post(url)
+    assert response.status_code == 302
+    assert response.headers["Location"].startswith(reverse("admin:index"))
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def test_reconcile_queues_what_failed_or_is_partial(
+    member: Client, repository: TrackedRepository, redis: Redis
+) -> None:
+    """One click; it goes where bulk goes and must not delay the next merge."""
+    for status in ("failed", "partial", "complete", "running"):
+        make_merge(repository, status)
+
+    said = reconcile(member)
+
+    assert said == ["Queued to be fetched again: 2."]
+    assert Queue(BULK, connection=redis).count == 2
+
+
+def test_reconcile_takes_the_selection_of_own_teams_only(
+    member: Client,
+    repository: TrackedRepository,
+    foreign_repository: TrackedRepository,
+    redis: Redis,
+) -> None:
+    """What is queued is what the page showed."""
+    same = {"team": repository.team, "integration": repository.integration}
+    other = TrackedRepositoryFactory(full_name="acme/tongs", **same)
+    mine, old = make_merge(repository), make_merge(repository)
+    PullRequest.objects.filter(pk=old.pk).update(merged_at=timezone.now() - timedelta(weeks=5))
+    for left_out in (other, foreign_repository):
+        make_merge(left_out)
+
+    reconcile(member, repository="acme/anvil", weeks=4)
+
+    assert list(PullRequest.objects.filter(sync_status="queued")) == [mine]
+
+
+def test_reconcile_reaches_every_own_team_and_no_other(
+    member: Client,
+    repository: TrackedRepository,
+    foreign_repository: TrackedRepository,
+    redis: Redis,
+) -> None:
+    """Also when an address names the team of somebody else."""
+    make_merge(repository)
+    theirs = make_merge(foreign_repository)
+
+    reconcile(member, team=foreign_repository.team.slug)
+    reconcile(member)
+
+    theirs.refresh_from_db()
+    assert theirs.sync_status == "failed"
+    assert Queue(BULK, connection=redis).count == 1
+
+
+def test_reconcile_says_what_it_leaves_alone(
+    member: Client, repository: TrackedRepository, redis: Redis
+) -> None:
+    """A button that does nothing is pressed again."""
+    make_merge(repository)
+    repository.integration.credential.mark_revoked()
+
+    assert reconcile(member) == ["Left alone, credential revoked: 1."]
+
+
+def test_reconcile_says_that_redis_is_down(
+    member: Client, repository: TrackedRepository, redis_down: None
+) -> None:
+    """Nothing is lost, and the user knows it."""
+    make_merge(repository)
+
+    said = reconcile(member)
+
+    assert len(said) == 1
+    assert "Redis does not answer" in said[0]
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_reconcile_is_for_staff_who_press_the_button(
+    client: Client, repository: TrackedRepository, redis: Redis, method: str
+) -> None:
+    """A link in somebody's mail must not be enough."""
+    make_merge(repository)
+    if method == "get":
+        client.force_login(UserFactory())
+
+    response = getattr(client, method)(reverse("metrics_sync:dashboard-reconcile"))
+
+    assert response.status_code == (405 if method == "get" else 302)
+    assert Queue(BULK, connection=redis).count == 0
+    assert Team.objects.exists()
+
+
+def test_list_asks_again_for_rows_that_are_under_way(
+    member: Client, repository: TrackedRepository
+) -> None:
+    """And for nothing once all have arrived."""
+    row = make_merge(repository, "running")
+    done = make_merge(repository, "complete")
+    url = reverse("admin:metrics_sync_pullrequest_changelist")
+
+    page = member.get(url).content.decode()
+    PullRequest.objects.update(sync_status="complete")
+    later = member.get(url).content.decode()
+
+    assert f'hx-select-oob="#live-list,#status-{row.pk}"' in page
+    assert f"#status-{done.pk}" not in page
+    assert "data-live" not in later
