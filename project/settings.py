@@ -124,6 +124,9 @@ RQ_SHOW_ADMIN_LINK = False
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
 RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
 RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
+GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
+# Secret stores like one line better than PEM's many: `\n` in the text is a line's end.
+GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
 GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
 TOKEN_ENCRYPTION_KEYS = [
     key.strip()

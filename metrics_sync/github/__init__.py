@@ -1,5 +1,13 @@
 """Speaks to GitHub and translates its errors; the only package that knows ghapi."""
 
+from metrics_sync.github.apps import (
+    InstallationItem,
+    InstallationToken,
+    fetch_installation,
+    fetch_installation_repositories,
+    fetch_installation_token,
+    sign_app_token,
+)
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
@@ -19,10 +27,15 @@ __all__ = [
     "LISTED",
     "GitHub",
     "GraphQL",
+    "InstallationItem",
+    "InstallationToken",
     "Known",
     "Listed",
     "Points",
     "estimate_points",
+    "fetch_installation",
+    "fetch_installation_repositories",
+    "fetch_installation_token",
     "fetch_merges",
     "fetch_numbers",
     "fetch_pull_request",
@@ -32,4 +45,5 @@ __all__ = [
     "list_merged",
     "prepare_api",
     "redeliver_failed",
+    "sign_app_token",
 ]
