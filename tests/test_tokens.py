@@ -115,7 +115,9 @@ def test_twenty_workers_that_are_refused_make_one_renewal(app: SandboxServer) ->
     assert {body["full_name"] for body in found} == {repository.full_name}
 
 
-def test_token_is_kept_while_it_lasts(app: SandboxServer, credential: IntegrationCredential) -> None:
+def test_token_is_kept_while_it_lasts(
+    app: SandboxServer, credential: IntegrationCredential
+) -> None:
     """It is good for an hour, and renewed before the end of it."""
     first = find(credential)
     second = find(credential)

@@ -20,11 +20,13 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Points
+from metrics_sync.github.permissions import NEEDED, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
 __all__ = [
     "FETCHED",
     "LISTED",
+    "NEEDED",
     "GitHub",
     "GraphQL",
     "InstallationItem",
@@ -43,6 +45,7 @@ __all__ = [
     "fetch_snapshot",
     "fetch_snapshots",
     "list_merged",
+    "list_missing_permissions",
     "prepare_api",
     "redeliver_failed",
     "sign_app_token",

@@ -1,6 +1,7 @@
 """Speaks to GitHub as a GitHub App, which is how tokens of its installations are had."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,12 +66,17 @@ async def fetch_installation(app: GitHub, name: str) -> InstallationItem:
     take that, and GoneError when the App is not installed there.
     """
     owner, _, repository = name.partition("/")
+    apps = app.api.apps
     if repository:
-        return await _read_installation(app, app.api.apps.get_repo_installation, owner, repository)
-    try:
-        return await _read_installation(app, app.api.apps.get_org_installation, owner)
-    except GoneError:
-        return await _read_installation(app, app.api.apps.get_user_installation, owner)
+        route, operations = [owner, repository], [apps.get_repo_installation]
+    else:
+        route, operations = [owner], [apps.get_org_installation, apps.get_user_installation]
+    for operation in operations:
+        with suppress(GoneError):
+            return await _read_installation(app, operation, *route)
+    raise GoneError(
+        f"the GitHub App is not installed there, or not given it; install it on {owner} at GitHub"
+    )
 
 
 async def _read_installation(

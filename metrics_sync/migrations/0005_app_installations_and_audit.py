@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0002_pull_request_number'),
+        ('metrics_sync', '0004_pull_request_lookups'),
     ]
 
     operations = [
