@@ -106,7 +106,7 @@ def test_twenty_workers_that_are_refused_make_one_renewal(app: SandboxServer) ->
 
     def ask() -> Any:
         row = TrackedRepository.objects.select_related("integration__credential").get()
-        access = Access.of(row)
+        access = Access.of(row, is_bulk=False)
         return access.ask(lambda github: github.call(github.api.repos.get, "acme", "anvil")).body
 
     found = at_once(ask)

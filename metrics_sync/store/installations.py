@@ -80,7 +80,9 @@ def track_repositories(
                 github_repo_id=item.github_repo_id,
             )
             added.append(item.full_name)
-        elif known.integration_id == integration.pk and not known.is_active:
+            continue
+        known.rename(item.full_name)
+        if known.integration_id == integration.pk and not known.is_active:
             known.is_active = True
             known.save(update_fields=["is_active"])
             added.append(known.full_name)
