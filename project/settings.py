@@ -138,10 +138,19 @@ TOKEN_ENCRYPTION_KEYS = [
 # HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=False)
+# Sent over TLS only; a month without plain HTTP, and for this host alone.
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if DEBUG else 30 * 86400)
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
 # GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
+SILENCED_SYSTEM_CHECKS = [
+    # HSTS is for this host alone; its neighbours may not be ready for it.
+    "security.W005",
+    "security.W021",
+    # metrics_sync.W005 says the same of SECRET_KEY, and at every start.
+    "security.W009",
+]
 LOGIN_URL = reverse_lazy("admin:login")
 
 # Passwords, language, static files
