@@ -244,6 +244,11 @@ UNFOLD = {
                         "icon": "api",
                         "link": reverse_lazy("admin:metrics_sync_apitoken_changelist"),
                     },
+                    {
+                        "title": "Audit log",
+                        "icon": "history",
+                        "link": reverse_lazy("admin:metrics_sync_auditentry_changelist"),
+                    },
                 ],
             },
         ],

@@ -1,8 +1,14 @@
-"""Writes the audit log: who changed which team, credential or integration."""
+"""Writes the audit log: who changed which team, credential, integration or repository."""
 
-from metrics_sync.models import AuditEntry, GitHubIntegration, IntegrationCredential, Team
+from metrics_sync.models import (
+    AuditEntry,
+    GitHubIntegration,
+    IntegrationCredential,
+    Team,
+    TrackedRepository,
+)
 
-Audited = Team | IntegrationCredential | GitHubIntegration
+Audited = Team | IntegrationCredential | GitHubIntegration | TrackedRepository
 
 
 def record_change(*, actor: str, subject: Audited, change: str) -> None:
