@@ -5,7 +5,7 @@ import re
 
 #: Stricter than a URL has to be: what two libraries could read differently is refused.
 _ROOT = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.-]+)*/?",
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[\w.-]+)*/?",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -19,7 +19,7 @@ def find_fault(url: str, *, is_development: bool) -> str:
     the host.
     """
     match = _ROOT.fullmatch(url)
-    if match is None:
+    if match is None or int(match["port"] or 443) > 65535:
         return "it must look like https://HOST/api/v3, with no user, query or fragment"
     if is_development:
         return ""

@@ -12,6 +12,7 @@ from metrics_sync.access import Access
 from metrics_sync.exceptions import GoneError, NarrowTokenError, PermissionMissingError
 from metrics_sync.github import (
     NEEDED,
+    OPTIONAL,
     GitHub,
     InstallationItem,
     InstallationToken,
@@ -33,7 +34,7 @@ Kind = IntegrationCredential.Kind
 class Found:
     """What GitHub lets a token read of one owner, and the token.
 
-    `unreadable` names what we can do without and may not read, and why.
+    `unreadable` names what we may not read and can do without, what follows of it, and why.
     """
 
     owner: str
@@ -112,7 +113,7 @@ async def _check_permissions(github: GitHub, *, full_name: str) -> list[str]:
         raise PermissionMissingError(
             f"the token may not read {', '.join(needed)} ({missing[needed[0]]})"
         )
-    return [f"{name}: {reason}" for name, reason in missing.items()]
+    return [f"{name}: {OPTIONAL[name]} ({reason})" for name, reason in missing.items()]
 
 
 def check_others(found: Found, *, team_slug: str) -> None:

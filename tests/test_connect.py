@@ -194,8 +194,6 @@ def test_repository_that_was_renamed_stays_one(
     [
         (r"/pulls$", "pull_requests"),
         (r"/issues/comments$", "issues"),
-        (r"/commits$", "contents"),
-        (r"/check-runs$", "checks"),
     ],
 )
 def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
@@ -214,18 +212,28 @@ def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
     assert Team.objects.count() == 0
 
 
-def test_token_without_what_is_optional_is_told(
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (r"/commits$", "contents: of more than 250 commits"),
+        (r"/check-runs$", "checks: check runs are not read"),
+        (r"/status$", "statuses: "),
+    ],
+)
+def test_token_without_what_is_optional_is_told_what_follows(
     sandbox: SandboxServer,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    told: str,
 ) -> None:
-    """Old CI reports by commit statuses only, and not everybody has such."""
-    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=r"/status$"))
+    """Nobody has to give away the source code to have metrics."""
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=path))
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
 
     call_command("connect", REPOSITORY, "--team", "platform")
 
-    assert "allow statuses" in capsys.readouterr().err
+    assert f"The token may not read {told}" in capsys.readouterr().err
     assert TrackedRepository.objects.exists()
 
 

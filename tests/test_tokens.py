@@ -16,6 +16,7 @@ from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     AppUnavailableError,
     CredentialRejectedError,
+    GitHubError,
     RetrySoonError,
     UnsafeAddressError,
 )
@@ -256,3 +257,19 @@ def test_personal_token_is_returned_as_it_is(app: SandboxServer, db: None) -> No
     credential = IntegrationCredentialFactory(access_token="ghp_mine")
 
     assert (find(credential), app.requests) == ("ghp_mine", [])
+
+
+def test_token_of_the_app_follows_no_redirect_to_another_host(
+    app: SandboxServer, credential: IntegrationCredential
+) -> None:
+    """What signs as the App opens every installation of it."""
+    with SandboxServer() as other:
+        for path in ("/app/installations/5$", TOKENS):
+            location = f"{other.url}/app/installations/5"
+            app.faults.add(Fault(FaultKind.UNKNOWN_REDIRECT, path=path, location=location))
+            with pytest.raises(GitHubError):
+                find(credential)
+            app.faults.clear()
+        seen = other.requests
+
+    assert seen == []

@@ -20,13 +20,14 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Points
-from metrics_sync.github.permissions import NEEDED, list_missing_permissions
+from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
 __all__ = [
     "FETCHED",
     "LISTED",
     "NEEDED",
+    "OPTIONAL",
     "GitHub",
     "GraphQL",
     "InstallationItem",

@@ -8,9 +8,15 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github.client import GitHub
 
-#: What is needed of a repository; without the others a receipt says "unavailable".
-NEEDED = ("pull_requests", "issues", "contents", "checks")
-OPTIONAL = ("statuses",)
+#: Without these nothing of worth comes.
+NEEDED = ("pull_requests", "issues")
+#: What is not there without the others. A fine-grained token cannot be given `checks`:
+#: https://github.com/github/rest-api-description/issues/4290
+OPTIONAL = {
+    "checks": "check runs are not read, and pull requests that have some stay partial",
+    "contents": "of more than 250 commits only the first 250 are had",
+    "statuses": "statuses of CI that knows no check runs are missing",
+}
 
 
 async def list_missing_permissions(github: GitHub, full_name: str) -> dict[str, str]:

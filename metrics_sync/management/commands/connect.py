@@ -32,7 +32,7 @@ validate_owner = RegexValidator(
 EXAMPLES = """
 The token is read from GITHUB_TOKEN, or from standard input with --token-stdin; never give it
 as an argument, where other users of the machine could read it. It needs read access to pull
-requests, contents, issues, checks and commit statuses of the repository (docs/permissions.md).
+requests and issues; docs/permissions.md says what more is good to have.
 
   manage.py connect acme/anvil --team platform --token-stdin < token.txt
   GITHUB_TOKEN=... manage.py connect acme/anvil --team platform --base-url https://sync.example
@@ -93,7 +93,7 @@ class Command(BaseCommand):
         except MetricsSyncError as error:
             raise CommandError(f"{name}: {error}. Nothing was stored.") from error
         for reason in found.unreadable:
-            self.stderr.write(f"It works without, but you may want to allow {reason}.")
+            self.stderr.write(f"The token may not read {reason}")
         self._print(connection, options)
 
     def _print(self, connection: Connection, options: dict[str, Any]) -> None:
