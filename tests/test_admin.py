@@ -810,3 +810,41 @@ def test_token_of_an_app_is_not_typed_in(
     page = admin_client.post(url, {"secret": "ghp_new"}).content.decode()
 
     assert "renewed by itself" in page
+
+
+@pytest.mark.parametrize(
+    ("values", "is_refused"),
+    [
+        pytest.param({}, False, id="switched off"),
+        pytest.param({"full_name": "forge/secret"}, True, id="another name"),
+        pytest.param({"github_repo_id": "7"}, True, id="another id"),
+    ],
+)
+def test_repository_of_the_app_is_only_switched_off(
+    admin_client: Client, rows: dict[type[Model], Any], values: dict[str, str], is_refused: bool
+) -> None:
+    """Its token reads all of the account, and the team may have been given one repository."""
+    IntegrationCredential.objects.update(kind="app")
+    repository = rows[TrackedRepository]
+    data = {"integration": repository.integration_id, "full_name": repository.full_name}
+
+    url = url_of(TrackedRepository, "change", repository.pk)
+    response = admin_client.post(url, {**data, **values})
+
+    repository.refresh_from_db()
+    assert repository.full_name == "forge/anvil"
+    assert (repository.is_active, response.status_code == 200) == (is_refused, is_refused)
+
+
+def test_repository_is_added_to_no_installation_by_hand(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """See above."""
+    IntegrationCredential.objects.update(kind="app")
+    integration = rows[GitHubIntegration]
+    data = {"team": integration.team_id, "integration": integration.pk, "full_name": "forge/new"}
+
+    page = admin_client.post(url_of(TrackedRepository, "add"), data).content.decode()
+
+    assert "connect --app" in page
+    assert TrackedRepository.objects.count() == 1

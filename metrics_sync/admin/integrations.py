@@ -82,6 +82,23 @@ class IntegrationForm(OneTeamForm):
         return cleaned
 
 
+class RepositoryForm(OneTeamForm):
+    def clean(self) -> dict[str, Any]:
+        """Leave it to the command and the webhook what is read with the token of the App."""
+        cleaned = super().clean()
+        integration = cleaned.get("integration") or getattr(self.instance, "integration", None)
+        of_app = GitHubIntegration.objects.filter(
+            pk=integration.pk if integration else None,
+            credential__kind=IntegrationCredential.Kind.APP,
+        )
+        changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
+        if changed and of_app.exists():
+            self.add_error(
+                "full_name", "Repositories of a GitHub App are added by `manage.py connect --app`."
+            )
+        return cleaned
+
+
 class OwnedAdmin(Audited, TeamScoped, ModelAdmin):
     """What a team owns; it stays with that team."""
 
@@ -156,6 +173,7 @@ class IntegrationAdmin(OwnedAdmin):
 
 @admin.register(TrackedRepository)
 class RepositoryAdmin(OwnedAdmin):
+    form = RepositoryForm
     related = ("team", "integration__team")
     hidden = ("integration__webhook_secret",)
     list_display = ["full_name", "team", "integration", "is_active", "discovered_until"]
