@@ -88,7 +88,7 @@ class RepositoryForm(OneTeamForm):
         cleaned = super().clean()
         integration = cleaned.get("integration") or getattr(self.instance, "integration", None)
         of_app = GitHubIntegration.objects.filter(
-            pk=integration.pk if integration else None,
+            pk__in=[integration.pk] if integration else [],
             credential__kind=IntegrationCredential.Kind.APP,
         )
         changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
