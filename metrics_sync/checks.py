@@ -1,6 +1,7 @@
-"""What every start, and `manage.py check`, finds wrong with the configuration before it hurts.
+"""What commands, at their start, find wrong with the configuration before it hurts.
 
-Errors keep the service from starting; warnings are what only a development machine may have.
+`release`, `worker` and `clock` of the Procfile are commands, too: errors keep them from
+starting. Warnings are of what only a development machine may have.
 """
 
 from collections.abc import Iterator

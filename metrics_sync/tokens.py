@@ -25,6 +25,7 @@ from metrics_sync.github import (
     sign_app_token,
 )
 from metrics_sync.models import IntegrationCredential
+from metrics_sync.models.integrations import RENEWAL_CLAIM
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +45,20 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
 
     A personal token is returned as it is stored. An installation's is renewed when it is about
     to expire, by one worker at a time: the others go on with the old one while it lasts, else
-    wait for the new one. Raises DecryptionError; for installations CredentialRejectedError,
-    AppUnavailableError and what else GitHub says.
+    wait for the new one, three quarters of a minute at most. Raises DecryptionError; for
+    installations CredentialRejectedError, AppUnavailableError and what else GitHub says.
     """
     if credential.kind != credential.Kind.APP:
         return str(credential.access_token)
     _check_installation(credential, api_url=api_url)
+    gives_up_at = time.monotonic() + RENEWAL_CLAIM.total_seconds()
     while True:
         if not credential.lasts(RENEW_BEFORE) and credential.claim_renewal():
             return _renew(credential)
         if credential.lasts(LEAST):
             break
+        if time.monotonic() > gives_up_at:
+            raise RetrySoonError("other workers wait for a new token of the GitHub App, in vain")
         time.sleep(LOOK_EVERY_SECONDS)
         credential.refresh_from_db(fields=["expires_at"])
     try:
@@ -123,7 +127,7 @@ def _renew(credential: IntegrationCredential) -> str:
         new = ask_as_app(_build_question(credential))
         credential.store_installation_token(new.token, expires_at=new.expires_at)
     except CredentialRejectedError:
-        credential.mark_revoked()
+        credential.mark_installation_refused()
         raise
     finally:
         credential.release_renewal()

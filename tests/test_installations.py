@@ -113,6 +113,18 @@ def test_team_that_named_one_repository_gets_no_other() -> None:
     assert (row.status, list_tracked()) == ("ignored", {("forge", "acme/anvil")})
 
 
+@pytest.mark.django_db
+def test_repository_that_was_named_comes_back_with_the_app() -> None:
+    """Taking the App off and putting it on again must not lose what the team was given."""
+    link("forge", follows=False)
+
+    install("deleted")
+    gone = list_tracked()
+    install("created", ANVIL, HAMMER, installation_id=6)
+
+    assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
+
+
 def test_repository_that_is_taken_away_is_tracked_no_more(anvil: TrackedRepository) -> None:
     """Its token cannot read it any more; it comes back when it is given again."""
     give(removed=(ANVIL,))

@@ -200,6 +200,36 @@ def test_installation_on_another_account_gives_no_token(
     assert {request.method for request in app.requests} == {"GET"}
 
 
+def test_renewal_for_a_former_installation_does_no_harm(
+    app: SandboxServer, credential: IntegrationCredential
+) -> None:
+    """The App may be installed again while a worker still asks for the old one."""
+    old = IntegrationCredential.objects.get()
+    app.world.remove_installation(5)
+    app.world.add_installation(6, "acme")
+    credential.link_installation(6, account_id=app.world.installations[6].account_id)
+
+    with pytest.raises(CredentialRejectedError):
+        find_token(old, api_url=app.url)
+    old.store_installation_token("ghs_late", expires_at=timezone.now() + HOUR)
+
+    assert find(credential).startswith("ghs_")
+    assert find(credential) != "ghs_late"
+
+
+def test_nobody_waits_for_others_for_ever(
+    app: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of workers that fail one after the other would hold up the last for minutes."""
+    assert credential.claim_renewal()
+    monkeypatch.setattr(tokens, "RENEWAL_CLAIM", timedelta(0))
+
+    with pytest.raises(RetrySoonError, match="in vain"):
+        find(credential)
+
+    assert app.requests == []
+
+
 def test_token_of_the_app_goes_to_no_other_github(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:

@@ -96,8 +96,15 @@ class IntegrationCredential(TokenBudget):
         self._note(renewing_until=None)
 
     def store_installation_token(self, token: str, *, expires_at: datetime) -> None:
-        """Keep a new token of the same installation for all workers. One UPDATE, at once."""
-        self._note(access_token=token, expires_at=expires_at)
+        """Keep a new token for all workers, unless another installation was linked meanwhile."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.update(access_token=token, expires_at=expires_at)
+        self.access_token, self.expires_at = token, expires_at
+
+    def mark_installation_refused(self) -> None:
+        """Note that GitHub gives no token for the installation, if it is still the one linked."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.filter(revoked_at=None).update(revoked_at=timezone.now())
 
     def discard_token(self) -> None:
         """Note that GitHub refused the token before its time, unless there is a new one already."""

@@ -136,10 +136,14 @@ def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
 
 
 def _track_given(linked: GitHubIntegration, values: Iterable[Any]) -> list[str]:
+    """Track what the App is given; where one repository was named, only what was named before."""
     items = [read_repository(value) for value in values]
     for item in items:
         validate_full_name(item.full_name)
-    return track_repositories(linked, items) if linked.follows_installation else []
+    if not linked.follows_installation:
+        named = set(linked.repositories.values_list("github_repo_id", flat=True))
+        items = [item for item in items if item.github_repo_id in named]
+    return track_repositories(linked, items)
 
 
 def _record(
