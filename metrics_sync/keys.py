@@ -66,12 +66,12 @@ def _rotate_batch(model: Any, field: str, *, after: int) -> list[Secret]:
     rows = _select(model, field)
     batch = rows.filter(pk__gt=after).values_list("pk", "raw")[:BATCH]
     return [
-        Secret(model.__name__, field, pk, _rotate(rows.filter(pk=pk, raw=old), field, old))
+        Secret(model.__name__, field, pk, _rotate(rows.filter(pk=pk), field, old))
         for pk, old in batch
     ]
 
 
-def _rotate(rows: Any, field: str, old: str) -> bool:
+def _rotate(row: Any, field: str, old: str) -> bool:
     """Encrypt one value anew unless it was replaced meanwhile; False when no key decrypts it."""
     try:
         Fernet(settings.TOKEN_ENCRYPTION_KEYS[0]).decrypt(old.encode())
@@ -80,5 +80,5 @@ def _rotate(rows: Any, field: str, old: str) -> bool:
             text = get_fernet().decrypt(old.encode()).decode()
         except InvalidToken:
             return False
-        rows.update(**{field: text})
+        row.filter(raw=old).update(**{field: text})
     return True

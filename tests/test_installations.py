@@ -134,17 +134,23 @@ def test_repository_that_is_taken_away_is_tracked_no_more(anvil: TrackedReposito
     assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
 
 
-def test_what_a_team_reads_by_another_way_stays_so(anvil: TrackedRepository) -> None:
+@pytest.mark.parametrize("is_active", [True, False])
+def test_what_a_team_reads_by_another_way_stays_so(
+    anvil: TrackedRepository, is_active: bool
+) -> None:
     """A personal token may be there for what the App may not see."""
     other = TrackedRepositoryFactory(
-        team=anvil.team, full_name="acme/hammer", integration__organization_slug="by token"
+        team=anvil.team,
+        full_name="acme/hammer",
+        is_active=is_active,
+        integration__organization_slug="by token",
     )
 
     give(HAMMER)
     give(removed=(HAMMER,))
 
     other.refresh_from_db()
-    assert (other.is_active, other.integration != anvil.integration) == (True, True)
+    assert (other.is_active, other.integration != anvil.integration) == (is_active, True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from django.db.models.functions import Cast
 from pytest_django import Settings
 
 from metrics_sync.exceptions import DecryptionError
-from metrics_sync.keys import BATCH, rotate_secrets
+from metrics_sync.keys import BATCH, _rotate, rotate_secrets
 from metrics_sync.models import AuditEntry, IntegrationCredential, Team
 from tests.conftest import MANAGE, PATIENCE_SECONDS
 from tests.factories import GitHubIntegrationFactory, TeamFactory
@@ -114,6 +114,21 @@ def test_token_that_is_stored_meanwhile_stays(settings: Settings, db: None) -> N
 
     last.refresh_from_db()
     assert (last.access_token, all(list_rotated())) == ("ghp_newer", True)
+
+
+def test_token_that_is_stored_after_its_batch_was_read_stays(
+    settings: Settings, credential: IntegrationCredential
+) -> None:
+    """PostgreSQL lets others write between the look at a value and its replacement."""
+    rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
+    old = rows.values_list("raw", flat=True).get()
+    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    credential.store_token("ghp_newer")
+
+    assert _rotate(rows.filter(pk=credential.pk), "access_token", old)
+
+    credential.refresh_from_db()
+    assert credential.access_token == "ghp_newer"
 
 
 def test_rotation_again_writes_nothing(

@@ -33,7 +33,6 @@ class InstallationItem:
     installation_id: int
     account_id: int
     account: str
-    is_suspended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,6 @@ async def _read_installation(
             installation_id=int(page.body["id"]),
             account_id=int(account["id"]),
             account=str(account["login"]),
-            is_suspended=page.body.get("suspended_at") is not None,
         )
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not an installation") from error
@@ -115,8 +113,6 @@ async def fetch_installation_token(
             raise CredentialRejectedError(
                 f"the installation {installation_id} is on another account ({found.account}) now"
             )
-        if found.is_suspended:
-            raise CredentialRejectedError(f"the installation on {found.account} is suspended")
         operation = app.api.apps.create_installation_access_token
         page = await app.call(operation, installation_id)
     except (GoneError, PermissionMissingError) as error:
