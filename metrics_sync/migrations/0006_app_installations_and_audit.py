@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0004_pull_request_lookups'),
+        ('metrics_sync', '0005_api_tokens'),
     ]
 
     operations = [
