@@ -19,21 +19,22 @@ class Audited(admin.ModelAdmin):  # type: ignore[type-arg]  # not generic at run
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: Any) -> None:
         super().save_related(request, form, formsets, change)
         changes = "; ".join(_describe(form, name) for name in form.changed_data)
-        _record(request, form.instance, changes if change else f"made; {changes}")
+        record_by_hand(request, form.instance, changes if change else f"made; {changes}")
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
-            _record(request, obj, "deleted")
+            record_by_hand(request, obj, "deleted")
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         with transaction.atomic():
             for row in queryset:
-                _record(request, row, "deleted")
+                record_by_hand(request, row, "deleted")
             super().delete_queryset(request, queryset)
 
 
-def _record(request: HttpRequest, row: Any, change: str) -> None:
+def record_by_hand(request: HttpRequest, row: Any, change: str) -> None:
+    """Note what a user of the admin did with a row, in the transaction of the change itself."""
     user = request.user
     record_change(actor=f"user {user} (id {user.pk})", subject=row, change=change)
 

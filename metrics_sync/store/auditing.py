@@ -1,6 +1,7 @@
-"""Writes the audit log: who changed which team, credential, integration or repository."""
+"""Writes the audit log: who changed what may be seen by whom."""
 
 from metrics_sync.models import (
+    ApiToken,
     AuditEntry,
     GitHubIntegration,
     IntegrationCredential,
@@ -8,7 +9,7 @@ from metrics_sync.models import (
     TrackedRepository,
 )
 
-Audited = Team | IntegrationCredential | GitHubIntegration | TrackedRepository
+Audited = Team | IntegrationCredential | GitHubIntegration | TrackedRepository | ApiToken
 
 
 def record_change(*, actor: str, subject: Audited, change: str) -> None:
