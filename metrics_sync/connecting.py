@@ -234,7 +234,9 @@ def _replace_credential(integration: GitHubIntegration, credential: IntegrationC
 
 def _track_named(integration: GitHubIntegration, item: RepositoryItem, *, actor: str) -> Connection:
     """Track a repository that was named, whatever the team read it with before."""
-    for known in integration.team.repositories.filter(github_repo_id=item.github_repo_id):
+    # Another GitHub has other repositories under the same ids.
+    of_this_github = integration.team.repositories.filter(integration__api_url=integration.api_url)
+    for known in of_this_github.filter(github_repo_id=item.github_repo_id):
         known.rename(item.full_name)
     _, is_new = TrackedRepository.objects.update_or_create(
         team=integration.team,

@@ -239,6 +239,28 @@ def test_changes_are_in_the_audit_log(anvil: TrackedRepository) -> None:
     assert removed.change == ("installation 5: deleted; tracked no more: acme/anvil, acme/hammer")
 
 
+def test_repository_that_was_renamed_stays_one(anvil: TrackedRepository) -> None:
+    """The webhook of the rename may have been lost."""
+    give({**ANVIL, "full_name": "acme/hammock"})
+
+    assert list_tracked() == {("forge", "acme/hammock")}
+
+
+def test_repository_of_another_github_with_the_same_id_stays(anvil: TrackedRepository) -> None:
+    """Each GitHub counts for itself."""
+    TrackedRepositoryFactory(
+        team=anvil.team,
+        full_name="inner/tools",
+        github_repo_id=HAMMER["id"],
+        integration__api_url="https://ghe.acme.example/api/v3",
+    )
+
+    give(HAMMER)
+
+    names = {name for _, name in list_tracked()}
+    assert names == {"acme/anvil", "acme/hammer", "inner/tools"}
+
+
 def test_name_that_is_none_is_refused(anvil: TrackedRepository) -> None:
     """It becomes part of an address."""
     with pytest.raises(MalformedDeliveryError):

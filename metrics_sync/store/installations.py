@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from shlex import quote
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from metrics_sync.exceptions import UnlinkedInstallationError
 from metrics_sync.models import GitHubIntegration, IntegrationCredential
@@ -68,11 +68,13 @@ def track_repositories(
 
     Safe to repeat. What the team reads with another integration stays with that.
     """
-    added = []
+    repositories, added = integration.team.repositories, []
+    # Another GitHub has other repositories under the same ids.
+    of_this_github = repositories.filter(integration__api_url=integration.api_url)
     for item in items:
-        known = integration.team.repositories.filter(
-            Q(github_repo_id=item.github_repo_id) | Q(full_name__iexact=item.full_name)
-        ).first()
+        for renamed in of_this_github.filter(github_repo_id=item.github_repo_id):
+            renamed.rename(item.full_name)
+        known = repositories.named(item.full_name).first()
         if known is None:
             integration.repositories.create(
                 team=integration.team,
@@ -80,9 +82,7 @@ def track_repositories(
                 github_repo_id=item.github_repo_id,
             )
             added.append(item.full_name)
-            continue
-        known.rename(item.full_name)
-        if known.integration_id == integration.pk and not known.is_active:
+        elif known.integration_id == integration.pk and not known.is_active:
             known.is_active = True
             known.save(update_fields=["is_active"])
             added.append(known.full_name)
