@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Self, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
@@ -18,10 +19,13 @@ from metrics_sync.exceptions import (
     GitHubError,
     RateLimitedError,
     SecondaryLimitError,
+    UnsafeAddressError,
 )
 from metrics_sync.github import GitHub
 from metrics_sync.models import IntegrationCredential, RequestLease, TrackedRepository
+from metrics_sync.models.integrations import validate_api_root
 from metrics_sync.snapshot import RateLimit
+from metrics_sync.tokens import find_token, make_renewal
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +51,16 @@ class Access:
 
     @classmethod
     def of(cls, repository: TrackedRepository, *, is_bulk: bool) -> Self:
-        """Return a tracked repository's access. Raises DecryptionError."""
+        """Return a tracked repository's access, with a token that is good for some minutes.
+
+        Raises DecryptionError, UnsafeAddressError, and for a GitHub App what GitHub says to the
+        request for a new token.
+        """
         integration = repository.integration
-        return cls(
-            api_url=integration.get_api_root(),
-            token=integration.credential.access_token,
-            credential=integration.credential,
-            is_bulk=is_bulk,
-        )
+        _check_api_root(integration.api_url)
+        api_url, credential = integration.get_api_root(), integration.credential
+        token = find_token(credential, api_url=api_url)
+        return cls(api_url=api_url, token=token, credential=credential, is_bulk=is_bulk)
 
     def check(self) -> None:
         """Refuse to ask what GitHub is known to refuse.
@@ -85,6 +91,7 @@ class Access:
         github = GitHub(
             api_url=self.api_url,
             token=self.token,
+            renew=make_renewal(credential, api_url=self.api_url) if credential else None,
             take_request=lease.take if lease else None,
             is_careful=credential is not None and credential.is_careful,
         )
@@ -149,6 +156,18 @@ def converse(
             if not task.done():
                 task.get_loop().call_soon_threadsafe(task.cancel)
         raise
+
+
+def _check_api_root(api_url: str) -> None:
+    """Look at it again where it is used: a row may be older than the rules, or than DEBUG=0."""
+    try:
+        if api_url:
+            validate_api_root(api_url)
+    except ValidationError as error:
+        raise UnsafeAddressError(
+            f"nothing is sent to {api_url}. {error.messages[0]} Correct the integration, or "
+            "connect again with another --api-url"
+        ) from error
 
 
 class Lease:

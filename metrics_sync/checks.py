@@ -1,12 +1,26 @@
-"""What `manage.py check` finds wrong with the configuration before it hurts."""
+"""What commands, at their start, find wrong with the configuration before it hurts.
 
+`release`, `worker` and `clock` of the Procfile are commands, too: errors keep them from
+starting. Warnings are of what only a development machine may have.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (its name)
 from django.core.exceptions import ImproperlyConfigured
 
+from metrics_sync.api_roots import find_fault
+from metrics_sync.exceptions import AppUnavailableError
 from metrics_sync.fields import get_fernet
+from metrics_sync.github import sign_app_token
+
+#: Where DEBUG may answer: this machine and nobody else.
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost"}
+#: 32 hexadecimal digits, or what `make_webhook_secret` makes, are longer.
+SHORTEST_WEBHOOK_SECRET = 20
+SHORTEST_SECRET_KEY = 50
 
 
 @register()
@@ -21,13 +35,75 @@ def check_encryption_keys(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_api_url(**options: Any) -> list[CheckMessage]:
-    """GITHUB_API_URL must be a whole URL, or every fetch would fail with a riddle."""
-    if settings.GITHUB_API_URL.startswith(("https://", "http://")):
+    """GITHUB_API_URL must be a whole URL, or every fetch would fail with a riddle.
+
+    It is the operator's own, so it is only warned of where an integration's is refused.
+    """
+    url, hint = settings.GITHUB_API_URL, "For GitHub Enterprise it is https://HOST/api/v3."
+    if fault := find_fault(url, is_development=True):
+        return [Error(f"GITHUB_API_URL is {url!r}; {fault}.", hint=hint, id="metrics_sync.E002")]
+    if fault := find_fault(url, is_development=settings.DEBUG):
+        return [Warning(f"GITHUB_API_URL is {url!r}; {fault}.", hint=hint, id="metrics_sync.W001")]
+    return []
+
+
+@register()
+def check_app(**options: Any) -> list[CheckMessage]:
+    """A GitHub App needs its id, its key, and the secret of its webhook."""
+    app_id, private_key = settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY
+    if not app_id and not private_key:
         return []
-    return [
-        Error(
-            f"GITHUB_API_URL is {settings.GITHUB_API_URL!r}; it must start with https://.",
-            hint="For GitHub Enterprise it is https://HOST/api/v3.",
-            id="metrics_sync.E002",
+    if not app_id or not private_key:
+        message = "Only one of GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY is set."
+        return [Error(message, hint="Set both, or none.", id="metrics_sync.E003")]
+    try:
+        sign_app_token(app_id=app_id, private_key=private_key)
+    except AppUnavailableError as error:
+        hint = "It is the text of the .pem file, with line ends or with \\n in their place."
+        return [Error(f"{error}.", hint=hint, id="metrics_sync.E004")]
+    if not settings.GITHUB_WEBHOOK_SECRET:
+        message = "The GitHub App has no GITHUB_WEBHOOK_SECRET, so its webhook is refused."
+        return [Warning(message, hint="Set it here and at the App.", id="metrics_sync.W002")]
+    return []
+
+
+@register()
+def check_strength(**options: Any) -> list[CheckMessage]:
+    """What is guessed, shown or lost easily is for development only."""
+    return list(_find_weak())
+
+
+def _find_weak() -> Iterator[CheckMessage]:
+    if 0 < len(settings.GITHUB_WEBHOOK_SECRET) < SHORTEST_WEBHOOK_SECRET:
+        yield Warning(
+            f"GITHUB_WEBHOOK_SECRET has less than {SHORTEST_WEBHOOK_SECRET} characters.",
+            hint="Who guesses it can forge merges. Make one with: openssl rand -hex 32",
+            id="metrics_sync.W003",
         )
-    ]
+    if settings.DEBUG:
+        if hosts := sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS):
+            yield Warning(
+                f"DEBUG is on, and ALLOWED_HOSTS has {', '.join(hosts)}.",
+                hint="Error pages of DEBUG show settings and code to whoever sees them.",
+                id="metrics_sync.W004",
+            )
+        return
+    key = settings.SECRET_KEY
+    if len(key) < SHORTEST_SECRET_KEY or len(set(key)) < 5 or key.startswith("django-insecure"):
+        yield Warning(
+            f"SECRET_KEY is weak: it has less than {SHORTEST_SECRET_KEY} random characters.",
+            hint="Who guesses it can sign in as anybody. Make one with: openssl rand -hex 32",
+            id="metrics_sync.W005",
+        )
+    if "*" in settings.ALLOWED_HOSTS:
+        yield Warning(
+            "ALLOWED_HOSTS lets every host name in.",
+            hint="Name those under which the service is reached.",
+            id="metrics_sync.W006",
+        )
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        yield Warning(
+            "The database is SQLite, which one machine can write and nobody else.",
+            hint="Set DATABASE_URL to a PostgreSQL database in production.",
+            id="metrics_sync.W007",
+        )

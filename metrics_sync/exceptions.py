@@ -23,6 +23,14 @@ class UnsupportedContentTypeError(MetricsSyncError):
     """A delivery is neither JSON nor a form: answer 415."""
 
 
+class UnlinkedInstallationError(MetricsSyncError):
+    """A delivery speaks of an installation that no operator linked to a team: ignore it."""
+
+
+class UnsafeAddressError(MetricsSyncError):
+    """An API root must not be asked: the operator must correct it."""
+
+
 class QueueUnavailableError(MetricsSyncError):
     """Redis does not answer: nothing was queued, the row is as it was before."""
 
@@ -49,6 +57,10 @@ class BudgetSpentError(RateLimitedError):
 
 class SecondaryLimitError(RateLimitedError):
     """The same, because we asked too much at once rather than too much in an hour."""
+
+
+class AppUnavailableError(GitHubError):
+    """GitHub does not know us as the App: the operator must mend its id, key or the clock."""
 
 
 class CredentialRejectedError(GitHubError):

@@ -13,6 +13,8 @@ from metrics_sync.jobs import BULK, MERGES
 #: without keys, a check says so.
 DEFAULTS: dict[str, Any] = {
     "GITHUB_API_URL": "https://api.github.com",
+    "GITHUB_APP_ID": "",
+    "GITHUB_APP_PRIVATE_KEY": "",
     "GITHUB_WEBHOOK_SECRET": "",
     "METRICS_TOKEN": "",
     "RATE_LIMIT_RESERVE": 1000,

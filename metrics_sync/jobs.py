@@ -26,6 +26,7 @@ from metrics_sync.announcing import announce, pull_request_completed, pull_reque
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
+    MetricsSyncError,
     NumberReusedError,
     RateLimitedError,
     RetrySoonError,
@@ -150,15 +151,7 @@ def _run(
         return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
     run = FetchRun.start(pull_request, job_id=job_id)
     try:
-        access = find_access()
-        known = Known(
-            pull_request.receipt,
-            pull_request.etags,
-            store.recall(pull_request),
-            pull_request.github_pr_id,
-        )
-        outcome = _ask(pull_request, known, access, job_id=job_id)
-        access.note(outcome.errors.values())
+        outcome = _ask(pull_request, find_access, job_id=job_id)
         if outcome.snapshot is not None and not store.follow_rename(pull_request, outcome.snapshot):
             return Outcome(), {"error": f"{pull_request} has a row under its new name already."}
         _save(pull_request, run, outcome, job=job)
@@ -219,18 +212,33 @@ def _park(until: datetime) -> Retry:
     return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
 
 
-def _ask(pull_request: PullRequest, known: Known, access: Access, *, job_id: str) -> Outcome:
-    """Ask GitHub. What it refuses is in the outcome; only our own faults are raised."""
+def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id: str) -> Outcome:
+    """Ask GitHub, and note what it said of the token; without access nothing is asked.
+
+    What is refused is in the outcome; only our own faults are raised.
+    """
     number = pull_request.github_pr_number
     if number is None:
         nameless = GitHubError("its number is not known yet; `manage.py reconcile` finds it")
         return Outcome(errors={"pull_request": nameless})
     try:
+        access = find_access()
+    except MetricsSyncError as error:
+        return Outcome(errors={"access": error})
+    try:
         access.check()
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
+    known = Known(
+        pull_request.receipt,
+        pull_request.etags,
+        store.recall(pull_request),
+        pull_request.github_pr_id,
+    )
     with access.open() as github:
-        return converse(_fetch, pull_request, number, known, github, job_id=job_id)
+        outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
+    access.note(outcome.errors.values())
+    return outcome
 
 
 async def _fetch(

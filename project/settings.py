@@ -128,6 +128,9 @@ RQ_SHOW_ADMIN_LINK = False
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
 RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
 RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
+GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
+# Secret stores like one line better than PEM's many: `\n` in the text is a line's end.
+GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
 GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
 TOKEN_ENCRYPTION_KEYS = [
     key.strip()
@@ -163,6 +166,13 @@ CONTENT_SECURITY_POLICY = {
 }
 # GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
+SILENCED_SYSTEM_CHECKS = [
+    # HSTS is for this host alone; its neighbours may not be ready for it.
+    "security.W005",
+    "security.W021",
+    # metrics_sync.W005 says the same of SECRET_KEY, and at every start.
+    "security.W009",
+]
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
@@ -264,6 +274,11 @@ UNFOLD = {
                         "title": "API tokens",
                         "icon": "api",
                         "link": reverse_lazy("admin:metrics_sync_apitoken_changelist"),
+                    },
+                    {
+                        "title": "Audit log",
+                        "icon": "history",
+                        "link": reverse_lazy("admin:metrics_sync_auditentry_changelist"),
                     },
                 ],
             },

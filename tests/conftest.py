@@ -9,6 +9,8 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings as django_settings
 from django.db import connection
 from pytest_django import Settings
@@ -62,6 +64,24 @@ def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     with SandboxServer() as server:
         settings.GITHUB_API_URL = server.url
         yield server
+
+
+@pytest.fixture(scope="session")
+def app_keys() -> tuple[str, str]:
+    """The private and the public key of a GitHub App, in PEM form."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+@pytest.fixture
+def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -> SandboxServer:
+    """The pretend GitHub, which knows us as an App with the id 29310."""
+    settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY = "29310", app_keys[0]
+    sandbox.world.add_app("29310", app_keys[1])
+    return sandbox
 
 
 @pytest.fixture

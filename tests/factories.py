@@ -120,6 +120,15 @@ class WebhookDeliveryFactory(DjangoModelFactory):
     event = "pull_request"
 
 
+class AuditEntryFactory(DjangoModelFactory):
+    class Meta:
+        model = models.AuditEntry
+
+    actor = "user mona (id 1)"
+    subject = "integration acme (1)"
+    change = "deleted"
+
+
 class CommitFactory(DjangoModelFactory):
     class Meta:
         model = models.Commit

@@ -10,6 +10,8 @@ os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("TOKEN_ENCRYPTION_KEYS", Fernet.generate_key().decode())
 os.environ["GITHUB_WEBHOOK_SECRET"] = "shared-webhook-secret"
 os.environ.pop("GITHUB_TOKEN", None)
+os.environ.pop("GITHUB_APP_ID", None)
+os.environ.pop("GITHUB_APP_PRIVATE_KEY", None)
 
 from project.settings import *  # noqa: F403  (settings are names)
 

@@ -19,12 +19,25 @@ from rq import Queue
 from metrics_sync import models
 from metrics_sync.admin.labels import UNKNOWN
 from metrics_sync.admin.pull_requests import find_web_root
-from metrics_sync.models import GitHubIntegration, IntegrationCredential, PullRequest, Team
+from metrics_sync.models import (
+    GitHubIntegration,
+    IntegrationCredential,
+    PullRequest,
+    Team,
+    TrackedRepository,
+)
 from metrics_sync.queueing import BULK, MERGES
 from tests import factories
 
 OURS = [model for model in admin.site._registry if model._meta.app_label == "metrics_sync"]
 PAGES = ["change", "history", "delete"]
+#: What happened is never deleted.
+PAGES_OF_OURS = [
+    (model, page)
+    for model in OURS
+    for page in PAGES
+    if (model, page) != (models.AuditEntry, "delete")
+]
 
 
 def url_of(model: type[Model], page: str, *args: Any) -> str:
@@ -58,6 +71,7 @@ def make_rows(word: str) -> dict[type[Model], Any]:
         factories.PRCommitStatusFactory(context=f"ci/{word}", **mine),
         factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
         factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
+        factories.AuditEntryFactory(team=team, subject=f"integration {word}"),
     ]  # fmt: skip
     return {type(row): row for row in rows}
 
@@ -103,8 +117,7 @@ def test_list_shows_rows(
     assert f"/{rows[model].pk}/change/" in read(admin_client, url_of(model, "changelist"))
 
 
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize(("model", "page"), PAGES_OF_OURS)
 def test_row_has_its_pages(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
 ) -> None:
@@ -143,8 +156,7 @@ def test_member_sees_rows_of_own_teams_only(
     read(member_client, url_of(model, "change", rows[model].pk))
 
 
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize(("model", "page"), PAGES_OF_OURS)
 def test_pages_of_other_teams_are_not_found(
     member_client: Client,
     member: User,
@@ -239,6 +251,7 @@ def test_member_changes_nothing_without_permission(
     [
         PullRequest, models.Commit, models.PRFile, models.PRCheckRun, models.PRComment,
         models.PRReview, models.FetchRun, models.WebhookDelivery, models.TeamMember,
+        models.AuditEntry,
     ],
 )  # fmt: skip
 def test_what_github_said_is_read_only(
@@ -249,8 +262,7 @@ def test_what_github_said_is_read_only(
     assert admin_client.post(url_of(model, "change", rows[model].pk)).status_code == 403
 
 
-@pytest.mark.parametrize("page", ["change", "history", "delete"])
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize(("model", "page"), PAGES_OF_OURS)
 def test_no_page_shows_a_secret(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
 ) -> None:
@@ -262,8 +274,7 @@ def test_no_page_shows_a_secret(
     assert "hook_forge" not in text
 
 
-@pytest.mark.parametrize("page", ["change", "history", "delete"])
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize(("model", "page"), PAGES_OF_OURS)
 def test_secret_that_cannot_be_decrypted_breaks_no_page(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model], page: str
 ) -> None:
@@ -636,3 +647,205 @@ def test_member_revokes_api_tokens_of_own_teams_only(
 
     states = {row.pk: row.state for row in models.ApiToken.objects.all()}
     assert states == {mine.pk: "revoked", foreign.pk: "usable"}
+    assert (f"user {member} (id {member.pk})", "revoked") in read_log()
+
+
+# Who changed what.
+
+
+def read_log() -> list[tuple[str, str]]:
+    entries = models.AuditEntry.objects.exclude(subject__startswith="integration forge")
+    return list(entries.order_by("pk").values_list("actor", "change"))
+
+
+def test_new_token_is_in_the_audit_log_without_the_token(
+    admin_client: Client, admin_user: User, credential: IntegrationCredential
+) -> None:
+    """Who stored it has to answer for it; who reads the log must not be able to use it."""
+    url = url_of(IntegrationCredential, "change", credential.pk)
+
+    admin_client.post(url, {"secret": "ghp_new"})
+
+    actor = f"user {admin_user} (id {admin_user.pk})"
+    assert read_log() == [(actor, "new access token stored")]
+    page = read(admin_client, url_of(models.AuditEntry, "changelist"))
+    assert "new access token stored" in page
+    assert "ghp_" not in page
+
+
+def test_members_are_in_the_audit_log(
+    admin_client: Client, rows: dict[type[Model], Any], member: User
+) -> None:
+    """They see everything that the team has."""
+    data = {"name": "Team forge", "slug": "forge", "members": [member.pk]}
+    second = factories.UserFactory(username="zoe")
+
+    admin_client.post(
+        url_of(Team, "change", rows[Team].pk), {**data, "members": [member.pk, second.pk]}
+    )
+
+    [(_, change)] = read_log()
+    assert change == f"members: {member} → {member}, zoe"
+
+
+def test_new_integration_is_in_the_audit_log_with_its_api_root(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """It says where a token goes."""
+    new = factories.IntegrationCredentialFactory(team=rows[Team])
+    data = {
+        "team": rows[Team].pk,
+        "credential": new.pk,
+        "organization_slug": "new",
+        "api_url": "https://ghe.acme.example/api/v3",
+        "secret": "webhook-secret",
+    }
+
+    admin_client.post(url_of(GitHubIntegration, "add"), data)
+
+    [(_, change)] = read_log()
+    assert change.startswith("made; ")
+    assert "api_url: none → https://ghe.acme.example/api/v3" in change
+    assert "new webhook secret stored" in change
+    assert "webhook-secret" not in change
+
+
+@pytest.mark.parametrize("way", ["button", "action"])
+def test_deletion_is_in_the_audit_log(
+    admin_client: Client, rows: dict[type[Model], Any], way: str
+) -> None:
+    """The row cannot be asked any more."""
+    pk = rows[TrackedRepository].pk
+    if way == "button":
+        admin_client.post(url_of(TrackedRepository, "delete", pk), {"post": "yes"})
+    else:
+        data = {"action": "delete_selected", "_selected_action": [pk], "post": "yes"}
+        admin_client.post(url_of(TrackedRepository, "changelist"), data)
+
+    assert not TrackedRepository.objects.exists()
+    assert [change for _, change in read_log()] == ["deleted"]
+
+
+def test_audit_log_is_deleted_by_nobody(admin_client: Client, rows: dict[type[Model], Any]) -> None:
+    """Least of all by who is in it."""
+    entry = rows[models.AuditEntry]
+
+    assert admin_client.get(url_of(models.AuditEntry, "delete", entry.pk)).status_code == 403
+    rows[Team].delete()
+    entry.refresh_from_db()
+    assert (entry.team, entry.subject) == (None, "integration forge")
+
+
+# Doors through which a token could leave.
+
+
+def test_api_root_of_an_integration_stays(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """Its stored token would be sent to whatever host somebody writes there."""
+    integration = rows[GitHubIntegration]
+    data = {
+        "credential": integration.credential_id,
+        "organization_slug": "b",
+        "api_url": "https://evil.example",
+    }
+
+    response = admin_client.post(url_of(GitHubIntegration, "change", integration.pk), data)
+
+    assert response.status_code == 302
+    assert GitHubIntegration.objects.get().api_url == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_url", "message"),
+    [
+        pytest.param("token", "https://evil.example", "another API root", id="stored token"),
+        pytest.param("app", "https://evil.example", "another API root", id="token of the App"),
+        pytest.param("token", "http://evil.example", "https://", id="in the open"),
+        pytest.param("token", "https://169.254.169.254/", "this machine", id="metadata service"),
+        pytest.param("token", "https://localhost:9200/", "this machine", id="this machine"),
+    ],
+)
+def test_token_is_sent_to_no_other_host_by_a_new_integration(
+    admin_client: Client, rows: dict[type[Model], Any], kind: str, api_url: str, message: str
+) -> None:
+    """Who may make integrations may not read tokens."""
+    IntegrationCredential.objects.update(kind=kind)
+    data = {
+        "team": rows[Team].pk,
+        "credential": rows[IntegrationCredential].pk,
+        "organization_slug": "new",
+        "api_url": api_url,
+        "secret": "webhook-secret",
+    }
+
+    page = admin_client.post(url_of(GitHubIntegration, "add"), data).content.decode()
+
+    assert message in page
+    assert GitHubIntegration.objects.count() == 1
+
+
+def test_installation_is_chosen_by_no_form(
+    admin_client: Client, credential: IntegrationCredential
+) -> None:
+    """Another number would be the repositories of another organisation."""
+    data = {"kind": "app", "installation_id": "6", "account_id": "6", "secret": "ghp_new"}
+
+    admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
+
+    credential.refresh_from_db()
+    assert (credential.kind, credential.installation_id, credential.account_id) == (
+        "token",
+        None,
+        None,
+    )
+
+
+def test_token_of_an_app_is_not_typed_in(
+    admin_client: Client, credential: IntegrationCredential
+) -> None:
+    """It would be overwritten within the hour."""
+    IntegrationCredential.objects.update(kind="app")
+
+    url = url_of(IntegrationCredential, "change", credential.pk)
+    page = admin_client.post(url, {"secret": "ghp_new"}).content.decode()
+
+    assert "renewed by itself" in page
+
+
+@pytest.mark.parametrize(
+    ("values", "is_refused"),
+    [
+        pytest.param({}, False, id="switched off"),
+        pytest.param({"full_name": "forge/secret"}, True, id="another name"),
+        pytest.param({"github_repo_id": "7"}, True, id="another id"),
+    ],
+)
+def test_repository_of_the_app_is_only_switched_off(
+    admin_client: Client, rows: dict[type[Model], Any], values: dict[str, str], is_refused: bool
+) -> None:
+    """Its token reads all of the account, and the team may have been given one repository."""
+    IntegrationCredential.objects.update(kind="app")
+    repository = rows[TrackedRepository]
+    data = {"integration": repository.integration_id, "full_name": repository.full_name}
+
+    url = url_of(TrackedRepository, "change", repository.pk)
+    response = admin_client.post(url, {**data, **values})
+
+    repository.refresh_from_db()
+    assert repository.full_name == "forge/anvil"
+    assert (repository.is_active, response.status_code == 200) == (is_refused, is_refused)
+
+
+def test_repository_is_added_to_no_installation_by_hand(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """See above."""
+    IntegrationCredential.objects.update(kind="app")
+    integration = rows[GitHubIntegration]
+    data = {"team": integration.team_id, "integration": integration.pk, "full_name": "forge/new"}
+
+    page = admin_client.post(url_of(TrackedRepository, "add"), data).content.decode()
+
+    assert "connect --app" in page
+    assert TrackedRepository.objects.count() == 1

@@ -1,17 +1,44 @@
-"""What `manage.py check` says before a wrong setting hurts."""
+"""What every start, and `manage.py check`, says before a wrong setting hurts."""
+
+import os
+import re
+import subprocess
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.checks import run_checks
 from pytest_django import Settings
 
+from tests.conftest import MANAGE, PATIENCE_SECONDS
+
+KEY = Fernet.generate_key().decode()
+STRONG = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
+
+
+@pytest.fixture
+def production(
+    settings: Settings, app_keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Settings with which nothing is wrong."""
+    use_engine(monkeypatch, settings, "postgresql")
+    settings.SECRET_KEY = settings.GITHUB_WEBHOOK_SECRET = STRONG
+    settings.ALLOWED_HOSTS = ["sync.example"]
+    settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY = "1", app_keys[0]
+    return settings
+
+
+def use_engine(monkeypatch: pytest.MonkeyPatch, settings: Settings, name: str) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", f"django.db.backends.{name}")
+
 
 def list_ids() -> list[str]:
     """Return the ids of this app's findings."""
-    return [found.id for found in run_checks() if str(found.id).startswith("metrics_sync.")]
+    return sorted(found.id for found in run_checks() if str(found.id).startswith("metrics_sync."))
 
 
-def test_settings_of_the_tests_are_in_order() -> None:
+@pytest.mark.usefixtures("production")
+def test_good_settings_are_in_order() -> None:
     """Findings that are always there are not read."""
     assert list_ids() == []
 
@@ -21,27 +48,127 @@ def test_settings_of_the_tests_are_in_order() -> None:
     [
         pytest.param([""], id="empty"),
         pytest.param(["no key"], id="no key"),
-        pytest.param([Fernet.generate_key().decode(), "no key"], id="second is no key"),
+        pytest.param([KEY, "no key"], id="second is no key"),
     ],
 )
-def test_key_that_is_none_is_found(settings: Settings, keys: list[str]) -> None:
+def test_key_that_is_none_is_found(production: Settings, keys: list[str]) -> None:
     """The first secret would otherwise be refused in the middle of `connect`."""
-    settings.TOKEN_ENCRYPTION_KEYS = keys
+    production.TOKEN_ENCRYPTION_KEYS = keys
 
     assert list_ids() == ["metrics_sync.E001"]
 
 
 @pytest.mark.parametrize("url", ["", "api.github.com", "ghe.acme.com/api/v3", "ftp://acme.com"])
-def test_api_address_without_a_scheme_is_found(settings: Settings, url: str) -> None:
+def test_api_address_without_a_scheme_is_found(production: Settings, url: str) -> None:
     """Every fetch would fail, with a reason that nobody understands."""
-    settings.GITHUB_API_URL = url
+    production.GITHUB_API_URL = url
 
     assert list_ids() == ["metrics_sync.E002"]
 
 
-@pytest.mark.parametrize("url", ["https://ghe.acme.com/api/v3", "http://127.0.0.1:8080"])
-def test_whole_address_is_in_order(settings: Settings, url: str) -> None:
-    """GitHub Enterprise and the sandbox have addresses of their own."""
-    settings.GITHUB_API_URL = url
+@pytest.mark.parametrize(
+    ("url", "is_debug", "found"),
+    [
+        ("https://ghe.acme.com/api/v3", False, []),
+        ("http://ghe.acme.com/api/v3", False, ["metrics_sync.W001"]),
+        ("https://127.0.0.1:8080", False, ["metrics_sync.W001"]),
+        ("http://127.0.0.1:8080", True, []),
+    ],
+)
+def test_address_to_which_a_token_goes_in_the_open_is_found(
+    production: Settings, url: str, is_debug: bool, found: list[str]
+) -> None:
+    """The sandbox of a development machine is one, and nothing else should be."""
+    production.GITHUB_API_URL, production.DEBUG = url, is_debug
+    production.ALLOWED_HOSTS = ["localhost"]
+
+    assert list_ids() == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        pytest.param({"GITHUB_APP_ID": ""}, "metrics_sync.E003", id="app without id"),
+        pytest.param({"GITHUB_APP_PRIVATE_KEY": ""}, "metrics_sync.E003", id="app without key"),
+        pytest.param({"GITHUB_APP_PRIVATE_KEY": "k"}, "metrics_sync.E004", id="key is none"),
+        pytest.param({"GITHUB_WEBHOOK_SECRET": ""}, "metrics_sync.W002", id="app without secret"),
+        pytest.param({"GITHUB_WEBHOOK_SECRET": "a" * 19}, "metrics_sync.W003", id="short secret"),
+        pytest.param({"DEBUG": True}, "metrics_sync.W004", id="debug in public"),
+        pytest.param({"SECRET_KEY": STRONG[:49]}, "metrics_sync.W005", id="short key"),
+        pytest.param({"SECRET_KEY": "abcd" * 20}, "metrics_sync.W005", id="dull key"),
+        pytest.param({"ALLOWED_HOSTS": ["*"]}, "metrics_sync.W006", id="every host"),
+    ],
+)
+def test_weak_or_missing_setting_is_found(
+    production: Settings, changes: dict[str, Any], found: str
+) -> None:
+    """Each of these goes unnoticed until somebody uses it."""
+    for name, value in changes.items():
+        setattr(production, name, value)
+
+    assert list_ids() == [found]
+
+
+def test_app_may_be_left_out(production: Settings) -> None:
+    """Personal tokens do without."""
+    production.GITHUB_APP_ID = production.GITHUB_APP_PRIVATE_KEY = ""
+    production.GITHUB_WEBHOOK_SECRET = ""
 
     assert list_ids() == []
+
+
+def test_sqlite_is_for_one_machine(production: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of another machine would work on a database of their own."""
+    use_engine(monkeypatch, production, "sqlite3")
+
+    assert list_ids() == ["metrics_sync.W007"]
+
+
+def check_deploy(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run what `release` of a careful deployment runs, with nothing else configured."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return subprocess.run(
+        [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def test_good_production_environment_is_clean(app_keys: tuple[str, str]) -> None:
+    """What the README asks for is all that is needed."""
+    result = check_deploy(
+        SECRET_KEY=STRONG,
+        TOKEN_ENCRYPTION_KEYS=KEY,
+        ALLOWED_HOSTS="sync.example",
+        CSRF_TRUSTED_ORIGINS="https://sync.example",
+        DATABASE_URL="postgres://postgres@127.0.0.1/metrics",
+        REDIS_URL="redis://127.0.0.1/0",
+        SECURE_SSL_REDIRECT="1",
+        GITHUB_WEBHOOK_SECRET=STRONG,
+        GITHUB_APP_ID="29310",
+        GITHUB_APP_PRIVATE_KEY=app_keys[0],
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "no issues" in result.stdout
+
+
+def test_every_fault_of_an_environment_is_named() -> None:
+    """Mending one, starting again and finding the next takes all day."""
+    result = check_deploy(
+        SECRET_KEY="short",
+        TOKEN_ENCRYPTION_KEYS="no key",
+        ALLOWED_HOSTS="*",
+        DATABASE_URL="sqlite:////tmp/metrics-sync-check.sqlite3",
+        GITHUB_API_URL="http://ghe.acme.com/api/v3",
+        GITHUB_WEBHOOK_SECRET="short",
+        GITHUB_APP_ID="29310",
+    )
+
+    named = set(re.findall(r"\((\w+\.[EW]\d+)\)", result.stderr))
+    ours = {f"metrics_sync.{name}" for name in ("E001", "E003", "W001", "W003", "W005", "W006")}
+    assert result.returncode == 1
+    assert ours | {"metrics_sync.W007", "security.W008", "security.W012"} <= named

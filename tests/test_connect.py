@@ -8,8 +8,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
-from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token
+from metrics_sync.models import (
+    AuditEntry,
+    GitHubIntegration,
+    IntegrationCredential,
+    Team,
+    TrackedRepository,
+)
+from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, Token
 
 REPOSITORY = "acme/anvil"
 
@@ -181,3 +187,179 @@ def test_repository_that_was_renamed_stays_one(
     connect(capsys, monkeypatch, repository="acme/hammock")
 
     assert [row.full_name for row in TrackedRepository.objects.all()] == ["acme/hammock"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (r"/pulls$", "pull_requests"),
+        (r"/issues/comments$", "issues"),
+    ],
+)
+def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
+    sandbox: SandboxServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    name: str,
+) -> None:
+    """The first merge would show it otherwise, when nobody looks."""
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=path))
+
+    with pytest.raises(CommandError, match=f"may not read {name}"):
+        connect(capsys, monkeypatch)
+
+    assert Team.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (r"/commits$", "contents: of more than 250 commits"),
+        (r"/check-runs$", "checks: check runs are not read"),
+        (r"/status$", "statuses: "),
+    ],
+)
+def test_token_without_what_is_optional_is_told_what_follows(
+    sandbox: SandboxServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    told: str,
+) -> None:
+    """Nobody has to give away the source code to have metrics."""
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=path))
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+
+    call_command("connect", REPOSITORY, "--team", "platform")
+
+    assert f"The token may not read {told}" in capsys.readouterr().err
+    assert TrackedRepository.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://ghe.acme.com/api/v3", "https://"),
+        ("https://127.0.0.1/api/v3", "this machine"),
+        ("https://169.254.169.254/api/v3", "this machine"),
+        ("https://user@ghe.acme.com/api/v3", "no user"),
+    ],
+)
+def test_token_is_sent_to_no_unsafe_address(
+    sandbox: SandboxServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    message: str,
+) -> None:
+    """It would be somebody else's afterwards."""
+    with pytest.raises(CommandError, match=message) as raised:
+        connect(capsys, monkeypatch, "--api-url", url)
+
+    assert (raised.value.returncode, sandbox.requests) == (2, [])
+
+
+# As a GitHub App.
+
+
+@pytest.fixture
+def installed(app: SandboxServer) -> SandboxServer:
+    """A GitHub where the App is installed on acme."""
+    app.world.add_repository("vault/secret", private=True)
+    app.world.add_installation(5, "acme")
+    return app
+
+
+def connect_app(capsys: pytest.CaptureFixture[str], name: str) -> dict[str, Any]:
+    call_command(
+        "connect", name, "--app", "--team", "platform", "--json", "--base-url", "https://a.b"
+    )
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+@pytest.mark.usefixtures("installed")
+def test_app_connects_all_that_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """No token to store, and none that expires with whoever made it."""
+    printed = connect_app(capsys, "acme")
+
+    assert printed == {
+        "team": "platform",
+        "repository": None,
+        "repositories": ["acme/anvil", "acme/hammer"],
+        "webhook_url": "https://a.b/webhooks/github/",
+        "webhook_secret": None,
+    }
+    integration = GitHubIntegration.objects.get()
+    assert integration.follows_installation
+    assert integration.repositories.count() == 2
+    assert integration.credential.access_token.startswith("ghs_")
+
+
+@pytest.mark.usefixtures("installed")
+def test_app_connects_one_repository_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """The others may be secret to this team."""
+    printed = connect_app(capsys, "acme/anvil")
+
+    assert (printed["repository"], printed["repositories"]) == (REPOSITORY, [REPOSITORY])
+    assert TrackedRepository.objects.get().full_name == REPOSITORY
+    assert not GitHubIntegration.objects.get().follows_installation
+
+
+@pytest.mark.usefixtures("installed")
+def test_app_takes_the_place_of_a_token_and_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving over must not need a new webhook, nor leave an unused token behind."""
+    first = connect(capsys, monkeypatch)
+    connect_app(capsys, "acme")
+    kinds = list(IntegrationCredential.objects.values_list("kind", flat=True))
+    last = connect(capsys, monkeypatch)
+
+    assert (kinds, first) == (["app"], last)
+    credential = IntegrationCredential.objects.get()
+    assert (credential.kind, credential.access_token) == ("token", DEFAULT_TOKEN)
+    assert not GitHubIntegration.objects.get().follows_installation
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("vault", "not installed there", id="account"),
+        pytest.param("vault/secret", "install it on vault", id="repository"),
+    ],
+)
+def test_app_that_is_not_installed_there_says_so(
+    capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    """GitHub only says 404."""
+    with pytest.raises(CommandError, match=message):
+        connect_app(capsys, name)
+
+    assert Team.objects.count() == 0
+
+
+def test_app_that_is_not_set_up_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the first thing that is tried."""
+    with pytest.raises(CommandError, match="GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY"):
+        connect_app(capsys, "acme")
+
+
+@pytest.mark.usefixtures("installed")
+def test_who_connected_what_is_in_the_audit_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no token or secret is, encrypted or not."""
+    monkeypatch.setenv("LOGNAME", "olga")
+    printed = connect(capsys, monkeypatch)
+    connect_app(capsys, "acme")
+
+    entries = list(AuditEntry.objects.values_list("actor", "team__slug", "subject", "change"))
+    text = str(entries)
+    assert {entry[:2] for entry in entries} == {("manage.py connect by olga", "platform")}
+    assert "new access token stored" in text
+    assert "linked to installation 5 on acme" in text
+    assert "uses a GitHub App installation in place of a personal access token" in text
+    assert not any(word in text for word in ("ghp_", "ghs_", printed["webhook_secret"], "gAAAA"))

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from metrics_sync.models import ApiToken, Team
+from metrics_sync.models import ApiToken, AuditEntry, Team
 from tests.factories import TeamFactory
 
 
@@ -57,3 +57,18 @@ def test_team_that_does_not_exist_is_wrong_usage() -> None:
 
     assert raised.value.returncode == 2
     assert not ApiToken.objects.exists()
+
+
+def test_who_made_it_is_in_the_audit_log(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads all that the team has."""
+    monkeypatch.setenv("LOGNAME", "olga")
+
+    call_command("create_api_token", "forge", "charts")
+
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.team, entry.change) == (
+        "manage.py create_api_token by olga",
+        team,
+        "made",
+    )
+    assert "charts" in entry.subject

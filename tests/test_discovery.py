@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from metrics_sync.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
@@ -251,9 +252,10 @@ def test_failed_deliveries_to_the_shared_endpoint_are_sent_again(
 
 
 def test_enterprise_servers_keep_deliveries_longer(
-    sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository, hook: Hook
 ) -> None:
     """They have seven days of them."""
+    settings.DEBUG = True
     repository.integration.api_url = f"{sandbox.url}/api/v3"
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 

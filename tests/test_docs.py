@@ -13,6 +13,7 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
+from metrics_sync.github import NEEDED, OPTIONAL
 from metrics_sync.github.queries import REQUESTS_FOR_ONE, SUITES, THREADS, estimate_points
 from metrics_sync.metrics import METRICS_VERSION, Metrics, measure
 from metrics_sync.models import PullRequest, TrackedRepository
@@ -20,6 +21,7 @@ from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedReposito
 from tests.histories import tell
 
 ROOT: Path = settings.BASE_DIR
+PERMISSIONS = (ROOT / "docs" / "permissions.md").read_text()
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
 CALLS = re.findall(r"^\$ (curl .*)\n((?:.*\n)+?)```", API, re.MULTILINE)
@@ -105,3 +107,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^):#]+)(?:#[\w-]+)?\)", page.read_text())
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_permission_that_is_asked_for_is_explained() -> None:
+    """Who grants one wants to know what for."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .* \| (.*) \|$", PERMISSIONS, re.MULTILINE)
+
+    levels = {name: (level, "refuses" in without) for name, level, without in rows}
+    assert {name: levels[name] for name in NEEDED} == dict.fromkeys(NEEDED, ("read", True))
+    assert {name: levels[name] for name in OPTIONAL} == dict.fromkeys(OPTIONAL, ("read", False))
+    assert set(levels) - set(NEEDED) - set(OPTIONAL) == {"metadata", "repository_hooks"}

@@ -11,8 +11,6 @@ from metrics_sync.models import PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.sandbox.webhooks import (
     build_check_run_event,
-    build_installation_event,
-    build_installation_repositories_event,
     build_issue_comment_event,
     build_pull_request_review_comment_event,
     build_pull_request_review_event,
@@ -190,43 +188,3 @@ def test_deleted_repository_is_tracked_no_more(
 
     repository.refresh_from_db()
     assert (repository.is_active, PullRequest.objects.count()) == (False, 1)
-
-
-@pytest.mark.parametrize(
-    ("actions", "is_revoked"),
-    [
-        pytest.param(["suspend"], True, id="suspended"),
-        pytest.param(["suspend", "unsuspend"], False, id="unsuspended"),
-        pytest.param(["deleted"], True, id="removed"),
-    ],
-)
-def test_installation_that_may_not_ask_is_a_revoked_credential(
-    repository: TrackedRepository, actions: list[str], is_revoked: bool
-) -> None:
-    """One alert, instead of a failure for each pull request."""
-    credential = repository.integration.credential
-    credential.installation_id = 4711
-    credential.save()
-
-    for action in actions:
-        receive("installation", build_installation_event(action, 4711, "octo-labs"))
-
-    credential.refresh_from_db()
-    assert (credential.revoked_at is not None) == is_revoked
-
-
-def test_repository_taken_out_of_an_installation_is_tracked_no_more(
-    repository: TrackedRepository,
-) -> None:
-    """Its token cannot read it any more."""
-    credential = repository.integration.credential
-    credential.installation_id = 4711
-    credential.save()
-    payload = build_installation_repositories_event(
-        4711, "octo-labs", removed=[RECORDING.pull["base"]["repo"]]
-    )
-
-    receive("installation_repositories", payload)
-
-    repository.refresh_from_db()
-    assert not repository.is_active

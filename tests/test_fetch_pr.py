@@ -126,7 +126,8 @@ def test_the_three_likeliest_mistakes_are_one_clear_line(
     environment: dict[str, str], arguments: list[str], changes: dict[str, str], message: str
 ) -> None:
     """A traceback tells an operator nothing."""
-    environment |= {"GITHUB_TOKEN": DEFAULT_TOKEN, **changes}
+    # With DEBUG nothing is said of SQLite and the like.
+    environment |= {"GITHUB_TOKEN": DEFAULT_TOKEN, "DEBUG": "1", **changes}
 
     command = [*MANAGE, "fetch_pr", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

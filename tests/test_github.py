@@ -693,6 +693,21 @@ def test_next_page_on_another_host_is_not_asked_for(sandbox: SandboxServer, fetc
     assert (type(error), seen) == (GitHubError, [])
 
 
+def test_page_that_was_remembered_of_another_host_is_not_asked_for(
+    sandbox: SandboxServer,
+) -> None:
+    """Addresses of pages are in the database, and stay there when the API root changes."""
+
+    async def ask(url: str) -> None:
+        async with GitHub(api_url=sandbox.url, token=DEFAULT_TOKEN) as github:
+            await github.get_again(url, etag='"a"')
+
+    with SandboxServer() as other, pytest.raises(GitHubError, match="another host"):
+        asyncio.run(ask(f"{other.url}/user"))
+
+    assert sandbox.requests == other.requests == []
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -1,9 +1,9 @@
 """The pretend GitHub: a test against it is worth as much as it is like the real one."""
 
-import base64
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -214,25 +216,54 @@ def test_private_repository_is_hidden_from_others(
 
 
 def test_installation_token_sees_the_repositories_of_its_account(
-    sandbox: SandboxServer, client: httpx2.Client
+    app: SandboxServer, client: httpx2.Client, app_keys: tuple[str, str]
 ) -> None:
     """Apps live by these tokens, which last an hour, and ask for them with another of theirs."""
-    sandbox.world.add(make_recording(SHOP, 1, private=True))
-    sandbox.world.add_installation(5, "acme")
-    expired, valid = ({"Authorization": f"Bearer {make_app_token(exp)}"} for exp in (1, 2**40))
+    app.world.add(make_recording(SHOP, 1, private=True))
+    app.world.add_installation(5, "acme")
+    signed = {"Authorization": f"Bearer {sign_claims(app_keys[0])}"}
 
-    refused = client.post("/app/installations/5/access_tokens", headers=expired)
-    issued = client.post("/app/installations/5/access_tokens", headers=valid)
+    issued = client.post("/app/installations/5/access_tokens", headers=signed)
 
-    with open_client(sandbox, issued.json()["token"]) as installation:
+    with open_client(app, issued.json()["token"]) as installation:
         statuses = [installation.get(f"/repos/{name}").status_code for name in (REPOSITORY, SHOP)]
-    assert (refused.status_code, issued.status_code) == (401, 201)
-    assert statuses == [200, 404]
+        listed = installation.get("/installation/repositories").json()["repositories"]
+    assert (issued.status_code, statuses) == (201, [200, 404])
+    assert [one["full_name"] for one in listed] == [REPOSITORY]
 
 
-def make_app_token(expires_at: int) -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": expires_at}).encode()).decode()
-    return f"e30.{claims}.signature"
+def sign_claims(private_key: str, **claims: Any) -> str:
+    now = time.time()
+    claims = {"iss": "29310", "iat": int(now), "exp": int(now) + 300, **claims}
+    return jwt.encode(claims, private_key, algorithm="RS256")
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        pytest.param({"exp": 1}, "'exp'", id="expired"),
+        pytest.param({"exp": 2**40}, "'exp'", id="more than ten minutes"),
+        pytest.param({"iat": 2**40}, "'iat'", id="issued in the future"),
+        pytest.param({"iss": "1"}, "decoded", id="unknown app"),
+        pytest.param(None, "decoded", id="key of somebody else"),
+    ],
+)
+def test_app_token_that_github_refuses_is_refused(
+    app: SandboxServer,
+    client: httpx2.Client,
+    app_keys: tuple[str, str],
+    claims: dict[str, Any] | None,
+    message: str,
+) -> None:
+    """A client that signs wrongly has to notice it here."""
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key: Any = other if claims is None else app_keys[0]
+    app.world.add_installation(5, "acme")
+    headers = {"Authorization": f"Bearer {sign_claims(key, **(claims or {}))}"}
+
+    answer = client.post("/app/installations/5/access_tokens", headers=headers)
+
+    assert (answer.status_code, message in answer.json()["message"]) == (401, True)
 
 
 @pytest.fixture

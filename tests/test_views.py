@@ -331,7 +331,8 @@ SAMPLE: dict[str, Any] = {
     },
     "issue": {"number": 7},
     "check_run": {"head_sha": "a"},
-    "installation": {"id": 8},
+    "installation": {"id": 8, "account": {"id": 9, "login": "acme"}},
+    "repositories_added": [{"id": 2, "full_name": "acme/hammer"}],
     "repositories_removed": [{"id": 1}],
 }
 EVENTS = [

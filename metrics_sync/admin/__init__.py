@@ -1,6 +1,13 @@
 """The admin: what operators and teams see, and the few things they may change."""
 
-from metrics_sync.admin import children, integrations, pull_requests, records, tokens  # noqa: F401
+from metrics_sync.admin import (  # noqa: F401
+    auditing,
+    children,
+    integrations,
+    pull_requests,
+    records,
+    tokens,
+)
 from metrics_sync.admin.dashboard import add_dashboard_context
 from metrics_sync.admin.scoping import may_see_queues
 

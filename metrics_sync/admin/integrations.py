@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from metrics_sync.admin.auditing import Audited
 from metrics_sync.admin.labels import describe_budget, name_credential_state, show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, TeamScoped
 from metrics_sync.models import (
@@ -52,8 +53,9 @@ class CredentialForm(OneTeamForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        is_new_token = self.instance.pk is None and cleaned.get("kind") == "token"
-        if is_new_token and not cleaned.get("secret"):
+        if self.instance.kind == IntegrationCredential.Kind.APP and cleaned.get("secret"):
+            self.add_error("secret", "The token of a GitHub App is renewed by itself.")
+        elif self.instance.pk is None and not cleaned.get("secret"):
             self.add_error("secret", "A personal access token is needed.")
         return cleaned
 
@@ -66,8 +68,38 @@ class IntegrationForm(OneTeamForm):
         # One made up here would be known to nobody: GitHub has to be told the same.
         self.fields["secret"].required = self.instance.pk is None
 
+    def clean(self) -> dict[str, Any]:
+        """Take a stored token to no other host than the one that it was stored for."""
+        cleaned = super().clean()
+        credential, api_url = cleaned.get("credential"), cleaned.get("api_url", "")
+        if self.instance.pk is not None:
+            api_url = self.instance.api_url
+        if credential is None:
+            return cleaned
+        others = credential.integrations.exclude(pk=self.instance.pk).exclude(api_url=api_url)
+        if others.exists() or (api_url and credential.kind == credential.Kind.APP):
+            self.add_error("credential", "Its token is for another API root.")
+        return cleaned
 
-class OwnedAdmin(TeamScoped, ModelAdmin):
+
+class RepositoryForm(OneTeamForm):
+    def clean(self) -> dict[str, Any]:
+        """Leave it to the command and the webhook what is read with the token of the App."""
+        cleaned = super().clean()
+        integration = cleaned.get("integration") or getattr(self.instance, "integration", None)
+        of_app = GitHubIntegration.objects.filter(
+            pk__in=[integration.pk] if integration else [],
+            credential__kind=IntegrationCredential.Kind.APP,
+        )
+        changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
+        if changed and of_app.exists():
+            self.add_error(
+                "full_name", "Repositories of a GitHub App are added by `manage.py connect --app`."
+            )
+        return cleaned
+
+
+class OwnedAdmin(Audited, TeamScoped, ModelAdmin):
     """What a team owns; it stays with that team."""
 
     form = OneTeamForm
@@ -86,7 +118,8 @@ class OwnedAdmin(TeamScoped, ModelAdmin):
 class CredentialAdmin(OwnedAdmin):
     form = CredentialForm
     list_display = ["__str__", "team", "kind", "state", "budget", "wait_until", "expires_at"]
-    readonly_fields = ["state", "budget", "revoked_at", "wait_until"]
+    # An installation is linked by `manage.py connect --app` only: its id opens what it may read.
+    readonly_fields = ["kind", "installation_id", "state", "budget", "revoked_at", "wait_until"]
     fields = [
         "team", "kind", "secret", "installation_id", "expires_at", ("state", "revoked_at"),
         ("budget", "wait_until"),
@@ -116,8 +149,15 @@ class IntegrationAdmin(OwnedAdmin):
     hidden = ("credential__access_token",)
     list_display = ["organization_slug", "team", "credential", "api_url"]
     search_fields = ["organization_slug"]
-    readonly_fields = ["webhook_path"]
-    fields = ["team", "organization_slug", "credential", "api_url", "secret", "webhook_path"]
+    readonly_fields = ["follows_installation", "webhook_path"]
+    fields = [
+        "team", "organization_slug", "credential", "api_url", "secret", "follows_installation",
+        "webhook_path",
+    ]  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Keep the API root as it was made: a stored token would go to the new one."""
+        return [*super().get_readonly_fields(request, obj), *(["api_url"] if obj else [])]
 
     @admin.display(description="webhook path")
     def webhook_path(self, row: GitHubIntegration) -> str:
@@ -133,6 +173,7 @@ class IntegrationAdmin(OwnedAdmin):
 
 @admin.register(TrackedRepository)
 class RepositoryAdmin(OwnedAdmin):
+    form = RepositoryForm
     related = ("team", "integration__team")
     hidden = ("integration__webhook_secret",)
     list_display = ["full_name", "team", "integration", "is_active", "discovered_until"]
@@ -146,7 +187,7 @@ class RepositoryAdmin(OwnedAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(TeamScoped, ModelAdmin):
+class TeamAdmin(Audited, TeamScoped, ModelAdmin):
     related = ()
     list_display = ["name", "slug"]
     search_fields = ["name", "slug"]

@@ -3,10 +3,12 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.auditing import record_by_hand
 from metrics_sync.admin.integrations import OwnedAdmin
 from metrics_sync.admin.labels import show_label
 from metrics_sync.models import ApiToken
@@ -34,7 +36,10 @@ class ApiTokenAdmin(OwnedAdmin, ModelAdmin):
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiToken]) -> None:
-        count = ApiToken.objects.filter(pk__in=rows.values("pk")).revoke()
+        with transaction.atomic():
+            for row in rows.filter(revoked_at=None):
+                record_by_hand(request, row, "revoked")
+            count = ApiToken.objects.filter(pk__in=rows.values("pk")).revoke()
         messages.success(request, f"Revoked: {count}.")
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: Any) -> None:

@@ -1,5 +1,13 @@
 """Speaks to GitHub and translates its errors; the only package that knows ghapi."""
 
+from metrics_sync.github.apps import (
+    InstallationItem,
+    InstallationToken,
+    fetch_installation,
+    fetch_installation_repositories,
+    fetch_installation_token,
+    sign_app_token,
+)
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
@@ -18,14 +26,19 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Points
+from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
 __all__ = [
     "FETCHED",
     "LISTED",
+    "NEEDED",
+    "OPTIONAL",
     "GitHub",
     "GraphQL",
     "HookHealth",
+    "InstallationItem",
+    "InstallationToken",
     "Known",
     "Listed",
     "Points",
@@ -33,6 +46,9 @@ __all__ = [
     "TokenHealth",
     "estimate_points",
     "examine_token",
+    "fetch_installation",
+    "fetch_installation_repositories",
+    "fetch_installation_token",
     "fetch_merges",
     "fetch_numbers",
     "fetch_pull_request",
@@ -40,6 +56,8 @@ __all__ = [
     "fetch_snapshot",
     "fetch_snapshots",
     "list_merged",
+    "list_missing_permissions",
     "prepare_api",
     "redeliver_failed",
+    "sign_app_token",
 ]

@@ -14,6 +14,7 @@ from ghapi.all import APIError, GhApi
 
 from metrics_sync import counting
 from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.snapshot import RateLimit
@@ -92,7 +93,8 @@ class GitHub:
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
     `take_request` is awaited before each request, is told what GitHub said last of the budget,
-    and may raise RateLimitedError instead of letting the request be sent.
+    and may raise RateLimitedError instead of letting the request be sent. `renew` gets a
+    new token, once, when GitHub refuses it.
     Every method raises a GitHubError that says what can be done.
     """
 
@@ -102,6 +104,7 @@ class GitHub:
         api_url: str,
         token: str,
         take_request: Callable[[RateLimit | None], Awaitable[None]] | None = None,
+        renew: Callable[[], Awaitable[str]] | None = None,
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
@@ -113,8 +116,10 @@ class GitHub:
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
-        headers = {**HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._client = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT, verify=_tls_context())
+        auth = TokenAuth(token, renew=renew)
+        self._client = httpx2.AsyncClient(
+            headers=HEADERS, auth=auth, timeout=TIMEOUT, verify=_tls_context()
+        )
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()

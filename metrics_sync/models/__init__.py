@@ -16,12 +16,13 @@ from metrics_sync.models.integrations import (
     TrackedRepository,
 )
 from metrics_sync.models.pull_request import PullRequest
-from metrics_sync.models.records import FetchRun, WebhookDelivery
+from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.teams import Team, TeamMember
 from metrics_sync.models.tokens import ApiToken
 
 __all__ = [
     "ApiToken",
+    "AuditEntry",
     "Commit",
     "FetchRun",
     "GitHubIntegration",

@@ -2,14 +2,17 @@
 
 import secrets
 import uuid
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from metrics_sync.api_roots import find_fault
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import NOTHING_SAID, TokenBudget
 from metrics_sync.models.teams import Team
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 validate_full_name = RegexValidator(
     r"\A[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z", "Write the repository as OWNER/NAME."
 )
+
+
+#: For how long one worker may take to renew the token of an installation before another tries.
+RENEWAL_CLAIM = timedelta(seconds=45)
+
+
+def validate_api_root(url: str) -> None:
+    """Refuse an address that no token may be sent to. Raises ValidationError."""
+    if fault := find_fault(url, is_development=settings.DEBUG):
+        raise ValidationError(f"This is no API root: {fault}.", code="api_root")
 
 
 def make_webhook_secret() -> str:
@@ -41,7 +54,13 @@ class IntegrationCredential(TokenBudget):
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.TOKEN)
     access_token = EncryptedTextField(blank=True)
     installation_id = models.BigIntegerField(null=True, blank=True)
+    account_id = models.BigIntegerField(
+        null=True, blank=True, help_text="GitHub's id of the account that the App is installed on."
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
+    renewing_until = models.DateTimeField(
+        null=True, blank=True, help_text="A worker renews the token, or died at it by then."
+    )
     revoked_at = models.DateTimeField(
         null=True, blank=True, help_text="When GitHub first refused this token."
     )
@@ -56,6 +75,52 @@ class IntegrationCredential(TokenBudget):
         type(self).objects.filter(pk=self.pk).update(**fields)
         for name, value in fields.items():
             setattr(self, name, value)
+
+    def lasts(self, duration: timedelta) -> bool:
+        """Whether an installation's token is good for that long, as far as this object knows."""
+        return self.expires_at is not None and self.expires_at > timezone.now() + duration
+
+    def claim_renewal(self) -> bool:
+        """Reserve the renewal of the token; False when somebody else has it, or had it since.
+
+        One conditional UPDATE, so that of many workers one wins. No transaction stays open while
+        GitHub is asked. The claim of a worker that died ends by itself.
+        """
+        now = timezone.now()
+        free = models.Q(renewing_until=None) | models.Q(renewing_until__lt=now)
+        mine = type(self).objects.filter(free, pk=self.pk, expires_at=self.expires_at)
+        return bool(mine.update(renewing_until=now + RENEWAL_CLAIM))
+
+    def release_renewal(self) -> None:
+        """Let the next worker try to renew the token. One UPDATE, at once."""
+        self._note(renewing_until=None)
+
+    def store_installation_token(self, token: str, *, expires_at: datetime) -> None:
+        """Keep a new token for all workers, unless another installation was linked meanwhile."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.update(access_token=token, expires_at=expires_at)
+        self.access_token, self.expires_at = token, expires_at
+
+    def mark_installation_refused(self) -> None:
+        """Note that GitHub gives no token for the installation, if it is still the one linked."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+    def discard_token(self) -> None:
+        """Note that GitHub refused the token before its time, unless there is a new one already."""
+        mine = type(self).objects.filter(pk=self.pk, expires_at=self.expires_at)
+        mine.update(expires_at=None)
+
+    def link_installation(self, installation_id: int, *, account_id: int) -> None:
+        """Go on as an installation, whose token is asked for when it is needed."""
+        self.store_token("")
+        self._note(
+            kind=self.Kind.APP,
+            installation_id=installation_id,
+            account_id=account_id,
+            expires_at=None,
+            renewing_until=None,
+        )
 
     @transaction.atomic
     def mark_revoked(self, *, token: str | None = None) -> None:
@@ -90,7 +155,13 @@ class GitHubIntegration(models.Model):
     organization_slug = models.CharField(max_length=255)
     api_url = models.URLField(
         blank=True,
+        validators=[validate_api_root],
         help_text="Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.",
+    )
+    follows_installation = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Repositories that the GitHub App is given later are tracked, too.",
     )
     webhook_secret = EncryptedTextField(default=make_webhook_secret)
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)

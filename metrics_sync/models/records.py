@@ -1,4 +1,4 @@
-"""What happened: deliveries that came in, and fetches that were made."""
+"""What happened: deliveries that came in, fetches that were made, and changes of access."""
 
 from typing import Any, Self
 
@@ -108,3 +108,27 @@ class FetchRun(models.Model):
         self.status, self.finished_at = status, timezone.now()
         self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
         self.save()
+
+
+class AuditEntry(models.Model):
+    """One change of who may see what: teams, credentials, integrations; never a secret itself.
+
+    It outlives what it is about, so it names things in words.
+    """
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.CharField(
+        max_length=255, help_text="A user, a command with its user, or a webhook delivery."
+    )
+    team = models.ForeignKey(
+        Team, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    subject = models.CharField(max_length=255)
+    change = models.TextField()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        verbose_name_plural = "audit log"
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.change}"

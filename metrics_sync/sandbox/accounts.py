@@ -1,15 +1,21 @@
 """The operations that are about who asks: the user, the rate limit, a repository, app tokens."""
 
-import base64
-import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+import jwt
 
 from metrics_sync.sandbox import shapes
-from metrics_sync.sandbox.answers import Answer, Document, refuse
+from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
+from metrics_sync.sandbox.shapes import Json
+from metrics_sync.sandbox.webhooks import build_installation
 from metrics_sync.sandbox.world import HOUR, Installation, Token
 
 INTEGRATION = "Resource not accessible by integration"
+UNDECODABLE = "A JSON web token could not be decoded"
+LONGEST_APP_TOKEN = 600
 PERMISSIONS = {
     "checks": "read",
     "contents": "read",
@@ -47,19 +53,52 @@ def get_repository(ask: Ask) -> Answer:
     return Document({**ask.repo.to_json(), "permissions": permissions})
 
 
+@root_routes.get(r"/app/installations/(?P<id>\d+)")
+def get_installation(ask: Ask) -> Answer:
+    return _show_installation(ask, ask.world.installations.get(int(ask.params["id"])))
+
+
+@root_routes.get(r"/(orgs|users)/(?P<account>[^/]+)/installation")
+def get_installation_of_account(ask: Ask) -> Answer:
+    """Find the installation on an account; the sandbox does not ask which kind it is."""
+    account = ask.params["account"].lower()
+    found = (one for one in ask.world.installations.values() if one.account.lower() == account)
+    return _show_installation(ask, next(found, None))
+
+
+@repository_routes.get(r"/installation")
+def get_installation_of_repository(ask: Ask) -> Answer:
+    found = (one for one in ask.world.installations.values() if one.serves(ask.repo.full_name))
+    return _show_installation(ask, next(found, None))
+
+
+def _show_installation(ask: Ask, installation: Installation | None) -> Answer:
+    if not ask.token.app_id:
+        return refuse(401, UNDECODABLE)
+    if installation is None:
+        return refuse(404)
+    body = build_installation(installation.id, installation.account, app_id=ask.token.app_id)
+    body["suspended_at"] = "2026-03-02T12:00:00Z" if installation.is_suspended else None
+    return Document(body)
+
+
 @root_routes.post(r"/app/installations/(?P<id>\d+)/access_tokens")
 def create_installation_token(ask: Ask) -> Answer:
     """Issue a token for an hour; a body may narrow it to some `repositories`, named shortly."""
     installation = ask.world.installations.get(int(ask.params["id"]))
+    if not ask.token.app_id:
+        return refuse(401, UNDECODABLE)
     if installation is None:
         return refuse(404)
-    names = _choose_repositories(ask, installation)
+    if installation.is_suspended:
+        return refuse(403, "This installation has been suspended")
     expires_at = ask.now + HOUR
     token = Token(
         f"ghs_{shapes.make_sha(installation.id, ask.world.take_id())[:36]}",
         login=f"{installation.account}[bot]",
-        repositories=names,
+        repositories=_choose_repositories(ask, installation),
         expires_at=expires_at,
+        installation_id=installation.id,
     )
     ask.world.add_token(token)
     expires = datetime.fromtimestamp(expires_at, tz=UTC)
@@ -72,30 +111,47 @@ def create_installation_token(ask: Ask) -> Answer:
     return Document(body, 201)
 
 
+@root_routes.get(r"/installation/repositories")
+def list_repositories_of_installation(ask: Ask) -> Answer:
+    if ask.token.installation_id is None:
+        return refuse(403, "You must authenticate with an installation access token")
+    every = sorted(ask.world.repositories.values(), key=lambda one: one.id)
+    items = [one.to_json() for one in every if ask.token.sees(one)]
+    return Listing(items, render=_render_repositories)
+
+
+def _render_repositories(items: Sequence[Json], _page: int, total: int) -> Json:
+    return {"total_count": total, "repository_selection": "selected", "repositories": list(items)}
+
+
 def _choose_repositories(ask: Ask, installation: Installation) -> frozenset[str]:
-    owned = {
-        repository.full_name
-        for repository in ask.world.repositories.values()
-        if repository.full_name.lower().startswith(f"{installation.account.lower()}/")
-    }
-    chosen = owned if installation.repositories is None else installation.repositories
+    names = (repository.full_name for repository in ask.world.repositories.values())
+    chosen = {name for name in names if installation.serves(name)}
     wanted = ask.body.get("repositories") if isinstance(ask.body, dict) else None
     if wanted:
         chosen = {name for name in chosen if name.partition("/")[2] in wanted}
     return frozenset(chosen)
 
 
-def check_app_token(value: str, *, now: float) -> Document | None:
-    """Refuse what is no JSON Web Token of an app for now; its signature is not checked."""
-    parts = value.split(".")
-    if len(parts) != 3:
-        return refuse(401, "A JSON web token could not be decoded")
+def read_app_token(
+    value: str, *, apps: Mapping[str, str], now: float
+) -> tuple[Token, Document | None]:
+    """Find which App signed a JSON Web Token with its key, or say what GitHub says else.
+
+    https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
+    """
+    unknown = Token(value)
     try:
-        padded = parts[1] + "=" * (-len(parts[1]) % 4)
-        claims = json.loads(base64.urlsafe_b64decode(padded))
-        expires = float(claims["exp"])
-    except (ValueError, KeyError, TypeError):
-        return refuse(401, "A JSON web token could not be decoded")
-    if expires <= now:
-        return refuse(401, "'Expiration time' claim ('exp') is in the past")
-    return None
+        app_id = str(jwt.decode(value, options={"verify_signature": False})["iss"])
+        options: Any = {"verify_exp": False, "verify_iat": False}
+        claims = jwt.decode(value, apps[app_id], algorithms=["RS256"], options=options)
+        issued_at, expires_at = float(claims["iat"]), float(claims["exp"])
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        return unknown, refuse(401, UNDECODABLE)
+    if issued_at > now:
+        return unknown, refuse(401, "'Issued at' claim ('iat') must be an Integer in the past")
+    if expires_at <= now:
+        return unknown, refuse(401, "'Expiration time' claim ('exp') is in the past")
+    if expires_at > now + LONGEST_APP_TOKEN:
+        return unknown, refuse(401, "'Expiration time' claim ('exp') is too far in the future")
+    return Token(value, app_id=app_id), None

@@ -113,7 +113,7 @@ class Service:
         if not value:
             return self.world.anonymous, None
         if value.count(".") == 2:
-            return Token(value), accounts.check_app_token(value, now=now)
+            return accounts.read_app_token(value, apps=self.world.apps, now=now)
         token = self.world.tokens.get(value)
         if token is None or (token.expires_at is not None and token.expires_at <= now):
             return Token(value), refuse(401)

@@ -165,7 +165,7 @@ def build_installation_event(
     """Build an `installation` event; suspending one names no repositories."""
     payload: Json = {
         "action": action,
-        "installation": _build_installation(installation_id, account),
+        "installation": build_installation(installation_id, account),
         "sender": shapes.user("sandbox-owner"),
     }
     if action not in {"suspend", "unsuspend"}:
@@ -184,7 +184,7 @@ def build_installation_repositories_event(
     return _copy(
         {
             "action": "removed" if removed else "added",
-            "installation": _build_installation(installation_id, account),
+            "installation": build_installation(installation_id, account),
             "repository_selection": "selected",
             "repositories_added": [_shorten(repository) for repository in added],
             "repositories_removed": [_shorten(repository) for repository in removed],
@@ -244,7 +244,8 @@ def _build_issue(recording: Recording) -> Json:
     }
 
 
-def _build_installation(installation_id: int, account: str) -> Json:
+def build_installation(installation_id: int, account: str, *, app_id: int | str = 29_310) -> Json:
+    """Build what GitHub says of an App on an account, in events and when asked."""
     return {
         "id": installation_id,
         "account": shapes.user(account, kind="Organization"),
@@ -252,7 +253,7 @@ def _build_installation(installation_id: int, account: str) -> Json:
         "access_tokens_url": f"{shapes.API}/app/installations/{installation_id}/access_tokens",
         "repositories_url": f"{shapes.API}/installation/repositories",
         "html_url": f"{shapes.WEB}/apps/metrics/installations/{installation_id}",
-        "app_id": 29_310,
+        "app_id": int(app_id),
         "app_slug": "metrics",
         "target_id": shapes.make_id(account, start=1_000),
         "target_type": "Organization",

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,6 +117,9 @@ class Token:
     repositories: frozenset[str] | None = None
     scopes: str = "read:org, repo"
     expires_at: float | None = None
+    #: Whose token it is: an installation's, or (with a signed one) an App's.
+    installation_id: int | None = None
+    app_id: str = ""
 
     @property
     def is_classic(self) -> bool:
@@ -136,6 +139,17 @@ class Installation:
     id: int
     account: str
     repositories: frozenset[str] | None = None
+    is_suspended: bool = False
+
+    @property
+    def account_id(self) -> int:
+        return int(shapes.user(self.account)["id"])
+
+    def serves(self, full_name: str) -> bool:
+        """Whether the App may read a repository."""
+        if self.repositories is None:
+            return full_name.lower().startswith(f"{self.account.lower()}/")
+        return full_name.lower() in {name.lower() for name in self.repositories}
 
 
 @dataclass
@@ -182,6 +196,8 @@ class World:
         self.repositories: dict[int, Repository] = {}
         self.tokens: dict[str, Token] = {}
         self.anonymous = Token(value="", login="", limit_per_window=60)
+        #: The public keys of GitHub Apps, in PEM form, by the App's id.
+        self.apps: dict[str, str] = {}
         self.installations: dict[int, Installation] = {}
         self.hooks: dict[int, Hook] = {}
         self._ids_by_name: dict[str, int] = {}
@@ -311,6 +327,28 @@ class World:
             installation = Installation(installation_id, account, chosen)
             self.installations[installation_id] = installation
         return installation
+
+    def add_app(self, app_id: str, public_key: str) -> None:
+        """Know an App: whoever signs with the key that belongs to this one is it."""
+        with self.lock:
+            self.apps[app_id] = public_key
+
+    def suspend_installation(self, installation_id: int, *, suspended: bool = True) -> None:
+        """Issue no tokens until it is no more; those that were issued are refused."""
+        with self.lock:
+            found = self.installations[installation_id]
+            self.installations[installation_id] = replace(found, is_suspended=suspended)
+            self._revoke_tokens_of(found)
+
+    def remove_installation(self, installation_id: int) -> None:
+        """Forget an installation, and with it the tokens that were issued for it."""
+        with self.lock:
+            self._revoke_tokens_of(self.installations.pop(installation_id))
+
+    def _revoke_tokens_of(self, installation: Installation) -> None:
+        for token in list(self.tokens.values()):
+            if token.installation_id == installation.id:
+                self.revoke_token(token.value)
 
     def add_hook(
         self,

@@ -1,7 +1,9 @@
 """Writes deliveries and snapshots to rows."""
 
+from metrics_sync.store.auditing import record_change
 from metrics_sync.store.deliveries import record_delivery
 from metrics_sync.store.histories import measure_rows
+from metrics_sync.store.installations import track_repositories
 from metrics_sync.store.snapshots import (
     build_receipt,
     count_rows,
@@ -21,9 +23,11 @@ __all__ = [
     "list_rows",
     "measure_rows",
     "recall",
+    "record_change",
     "record_delivery",
     "save_missed_merges",
     "save_number",
     "save_pull_request",
     "save_snapshot",
+    "track_repositories",
 ]

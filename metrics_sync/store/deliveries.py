@@ -2,10 +2,11 @@
 
 import logging
 
+from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 
-from metrics_sync.exceptions import MalformedDeliveryError
+from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallationError
 from metrics_sync.models import GitHubIntegration, WebhookDelivery
 from metrics_sync.store.events import save_event
 from metrics_sync.webhooks import Delivery
@@ -21,6 +22,7 @@ UNREADABLE = (
     OverflowError,
     DataError,
     IntegrityError,
+    ValidationError,
 )
 
 
@@ -60,6 +62,8 @@ def record_delivery(
                 WebhookDelivery.Status.PROCESSED if handled else WebhookDelivery.Status.IGNORED
             )
             row.error = ""
+        except UnlinkedInstallationError as error:
+            row.status, row.error = WebhookDelivery.Status.IGNORED, str(error)
         except UNREADABLE as error:
             row.status = WebhookDelivery.Status.FAILED
             row.error = f"{type(error).__name__}: {error}"

@@ -6,13 +6,14 @@ from django.db.models import QuerySet
 
 from metrics_sync.models import (
     GitHubIntegration,
-    IntegrationCredential,
     PullRequest,
     Team,
     TrackedRepository,
 )
+from metrics_sync.models.integrations import TrackedRepositoryQuerySet
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.store.installations import save_installation, save_installation_repositories
 from metrics_sync.store.snapshots import save_pull_request, save_review
 from metrics_sync.webhooks import Delivery
 
@@ -24,19 +25,35 @@ def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> boo
     """Write what an event tells; False when there is nothing here to be done with it.
 
     `integration` is None for the shared endpoint. Safe to repeat, and in any order. Raises what
-    reading and writing a payload raises that is not what its event says.
+    reading and writing a payload raises that is not what its event says, and
+    UnlinkedInstallationError.
     """
     handler = HANDLERS.get(delivery.event)
     return handler is not None and handler(delivery, integration)
+
+
+def _list_readable(
+    delivery: Delivery, integration: GitHubIntegration | None
+) -> TrackedRepositoryQuerySet:
+    """Return the tracked repositories of the teams that the delivery may reach.
+
+    What a GitHub App is told reaches those that an operator linked to its installation: that
+    somebody tracks a repository of that name does not prove that he may read it.
+    """
+    rows = TrackedRepository.objects.all()
+    if integration is not None:
+        return rows.filter(team=integration.team_id)
+    installation = delivery.payload.get("installation")
+    if installation is None:
+        return rows
+    return rows.filter(integration__credential__installation_id=int(installation["id"]))
 
 
 def _list_repositories(
     delivery: Delivery, integration: GitHubIntegration | None
 ) -> QuerySet[TrackedRepository]:
     """Return the tracked repositories that the delivery may speak of, by GitHub's id or name."""
-    rows = TrackedRepository.objects.all()
-    if integration is not None:
-        rows = rows.filter(team=integration.team_id)
+    rows = _list_readable(delivery, integration)
     of_name = rows.named(delivery.github_repo)
     repository_id = delivery.payload["repository"].get("id")
     return of_name | rows.filter(github_repo_id=repository_id) if repository_id else of_name
@@ -46,7 +63,7 @@ def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> Qu
     """Return the teams whose rows the delivery may write."""
     if integration is not None:
         return Team.objects.filter(pk=integration.team_id)
-    repositories = TrackedRepository.objects.named(delivery.github_repo)
+    repositories = _list_readable(delivery, integration).named(delivery.github_repo)
     return Team.objects.filter(pk__in=repositories.values("team"))
 
 
@@ -113,35 +130,6 @@ def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) 
     return bool(repositories) and delivery.action in {"renamed", "transferred", "deleted"}
 
 
-def _save_installation(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Note that a GitHub App was suspended or removed, or that it may go on."""
-    rows = IntegrationCredential.objects.filter(
-        installation_id=int(delivery.payload["installation"]["id"])
-    )
-    if integration is not None:
-        rows = rows.filter(team=integration.team_id)
-    for credential in rows.defer("access_token"):
-        if delivery.action in {"deleted", "suspend"}:
-            credential.mark_revoked()
-        elif delivery.action == "unsuspend":
-            credential.mark_accepted()
-    return bool(rows) and delivery.action in {"deleted", "suspend", "unsuspend"}
-
-
-def _save_installation_repositories(
-    delivery: Delivery, integration: GitHubIntegration | None
-) -> bool:
-    """Track no more what was taken out of an installation."""
-    ids = [item["id"] for item in delivery.payload["repositories_removed"]]
-    rows = TrackedRepository.objects.filter(
-        github_repo_id__in=ids,
-        integration__credential__installation_id=int(delivery.payload["installation"]["id"]),
-    )
-    if integration is not None:
-        rows = rows.filter(team=integration.team_id)
-    return bool(rows.update(is_active=False))
-
-
 HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "pull_request": _save_pull_request,
     "pull_request_review": _save_review,
@@ -149,6 +137,6 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "issue_comment": _note_issue_comment,
     "check_run": _note_check_run,
     "repository": _save_repository,
-    "installation": _save_installation,
-    "installation_repositories": _save_installation_repositories,
+    "installation": save_installation,
+    "installation_repositories": save_installation_repositories,
 }

@@ -6,9 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 
+from metrics_sync.management.actor import describe_actor
 from metrics_sync.models import ApiToken, Team
+from metrics_sync.store import record_change
 
 NOTES = """
 The token alone goes to stdout, and only now: what is stored is its hash.
@@ -42,7 +45,9 @@ class Command(BaseCommand):
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
         row = ApiToken(team=team, name=options["name"], expires_at=expires_at)
         token = row.draw_token()
-        row.save()
+        with transaction.atomic():
+            row.save()
+            record_change(actor=describe_actor("create_api_token"), subject=row, change="made")
         if options["json"]:
             result = {"team": team.slug, "name": row.name, "token": token}
             self.stdout.write(json.dumps(result))

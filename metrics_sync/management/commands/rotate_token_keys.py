@@ -8,7 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import track
 
-from metrics_sync.keys import list_secrets, rotate
+from metrics_sync.keys import count_secrets, rotate_secrets
+from metrics_sync.management.actor import describe_actor
+from metrics_sync.models import AuditEntry
 
 NOTES = """
 To replace a key without interruption:
@@ -30,11 +32,21 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        secrets = list_secrets()
+        total = count_secrets()
         console = Console(file=cast(IO[str], self.stderr))
-        steps = track(secrets, "Rotating", console=console, disable=not sys.stderr.isatty())
-        unreadable = [secret for secret in steps if not rotate(secret)]
-        self.stdout.write(f"{len(secrets) - len(unreadable)} of {len(secrets)} secrets rotated.")
+        steps = track(
+            rotate_secrets(), "Rotating", total, console=console, disable=not sys.stderr.isatty()
+        )
+        unreadable, count = [], 0
+        for secret in steps:
+            count += 1
+            if not secret.is_readable:
+                unreadable.append(secret)
+        result = f"{count - len(unreadable)} of {count} secrets rotated."
+        AuditEntry.objects.create(
+            actor=describe_actor("rotate_token_keys"), subject="all secrets", change=result
+        )
+        self.stdout.write(result)
         if unreadable:
             raise CommandError(
                 "No key decrypts these; add the key that encrypted them, or store them again: "

@@ -1,0 +1,33 @@
+"""Who asks: a token in every request, and once a new one when GitHub refuses it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import httpx2
+
+
+class TokenAuth(httpx2.Auth):
+    """Puts a token into each request; of a GitHub App's it gets a new one after a 401, once.
+
+    `renew` returns the new token. Requests that were refused together wait for one renewal, and
+    what it raises goes to all of them.
+    """
+
+    def __init__(self, token: str, *, renew: Callable[[], Awaitable[str]] | None = None) -> None:
+        self._token, self._renew = token, renew
+        self._renewal: asyncio.Future[str] | None = None
+        self._renewed: str | None = None
+
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        used = self._token
+        if used:
+            request.headers["Authorization"] = f"Bearer {used}"
+        response = yield request
+        if response.status_code == 401 and self._renew is not None and used != self._renewed:
+            if self._renewal is None:
+                self._renewal = asyncio.ensure_future(self._renew())
+            self._token = self._renewed = await asyncio.shield(self._renewal)
+            request.headers["Authorization"] = f"Bearer {self._token}"
+            yield request

@@ -1,0 +1,163 @@
+"""Writes what the webhook of a GitHub App tells of its installations.
+
+Only the shared endpoint is believed, whose secret is the App's. An installation belongs to no
+team by itself: an operator links its account to a team with `connect --app`, and what is told
+of any other account is ignored.
+"""
+
+from collections.abc import Iterable
+from shlex import quote
+from typing import Any
+
+from django.db.models import QuerySet
+
+from metrics_sync.exceptions import UnlinkedInstallationError
+from metrics_sync.models import GitHubIntegration, IntegrationCredential
+from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.snapshot import RepositoryItem, read_repository
+from metrics_sync.store.auditing import record_change
+from metrics_sync.webhooks import Delivery
+
+
+def save_installation(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Follow an installation that is made, suspended, resumed or removed.
+
+    Raises UnlinkedInstallationError when no team is linked to its account.
+    """
+    if integration is not None:
+        return False
+    installation_id = int(delivery.payload["installation"]["id"])
+    if delivery.action == "created":
+        for linked in _list_linked(delivery):
+            _install_again(linked, installation_id, delivery)
+        return True
+    rows = IntegrationCredential.objects.filter(
+        kind=IntegrationCredential.Kind.APP, installation_id=installation_id
+    )
+    for credential in rows.select_related("team").defer("access_token"):
+        _follow(credential, delivery)
+    return bool(rows) and delivery.action in {"deleted", "suspend", "unsuspend"}
+
+
+def save_installation_repositories(
+    delivery: Delivery, integration: GitHubIntegration | None
+) -> bool:
+    """Track what an installation is given, where a team follows it, and no more what it is not.
+
+    Raises UnlinkedInstallationError when no team is linked to its account.
+    """
+    if integration is not None:
+        return False
+    removed = [item["id"] for item in delivery.payload["repositories_removed"]]
+    installation_id = int(delivery.payload["installation"]["id"])
+    is_handled = False
+    for linked in _list_linked(delivery).filter(credential__installation_id=installation_id):
+        rows = linked.repositories.active().filter(github_repo_id__in=removed)
+        names = list(rows.values_list("full_name", flat=True))
+        rows.update(is_active=False)
+        added = _track_given(linked, delivery.payload["repositories_added"])
+        is_handled |= bool(names or added)
+        _record(linked, delivery, added=added, removed=names)
+    return is_handled
+
+
+def track_repositories(
+    integration: GitHubIntegration, items: Iterable[RepositoryItem]
+) -> list[str]:
+    """Track repositories with an integration; return the names of those that were not tracked.
+
+    Safe to repeat. What the team reads with another integration stays with that.
+    """
+    repositories, added = integration.team.repositories, []
+    # Another GitHub has other repositories under the same ids.
+    of_this_github = repositories.filter(integration__api_url=integration.api_url)
+    for item in items:
+        for renamed in of_this_github.filter(github_repo_id=item.github_repo_id):
+            renamed.rename(item.full_name)
+        known = repositories.named(item.full_name).first()
+        if known is None:
+            integration.repositories.create(
+                team=integration.team,
+                full_name=item.full_name,
+                github_repo_id=item.github_repo_id,
+            )
+            added.append(item.full_name)
+        elif known.integration_id == integration.pk and not known.is_active:
+            known.is_active = True
+            known.save(update_fields=["is_active"])
+            added.append(known.full_name)
+    return added
+
+
+def _list_linked(delivery: Delivery) -> QuerySet[GitHubIntegration]:
+    account = delivery.payload["installation"]["account"]
+    rows = GitHubIntegration.objects.filter(
+        credential__kind=IntegrationCredential.Kind.APP, credential__account_id=int(account["id"])
+    )
+    if not rows.exists():
+        raise UnlinkedInstallationError(
+            f"No team is linked to the GitHub App on {account['login']}. "
+            f"`manage.py connect {quote(account['login'])} --app --team SLUG` links one."
+        )
+    rows = rows.select_related("team", "credential__team")
+    return rows.defer("webhook_secret", "credential__access_token")
+
+
+def _install_again(linked: GitHubIntegration, installation_id: int, delivery: Delivery) -> None:
+    """Go on with a new installation on the account that the team is linked to.
+
+    That it is on that account is asked of GitHub before its first token.
+    """
+    credential = linked.credential
+    if credential.installation_id != installation_id or credential.revoked_at is not None:
+        account_id = int(delivery.payload["installation"]["account"]["id"])
+        credential.link_installation(installation_id, account_id=account_id)
+        _record(linked, delivery, change=f"goes on as installation {installation_id}")
+    added = _track_given(linked, delivery.payload.get("repositories") or [])
+    _record(linked, delivery, added=added)
+
+
+def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
+    match delivery.action:
+        case "suspend" | "deleted":
+            credential.mark_revoked()
+        case "unsuspend":
+            credential.mark_accepted()
+        case _:
+            return
+    for linked in credential.integrations.select_related("team").defer("webhook_secret"):
+        removed = []
+        if delivery.action == "deleted":
+            rows = linked.repositories.active()
+            removed = list(rows.values_list("full_name", flat=True))
+            rows.update(is_active=False)
+        change = f"installation {credential.installation_id}: {delivery.action}"
+        _record(linked, delivery, change=change, removed=removed)
+
+
+def _track_given(linked: GitHubIntegration, values: Iterable[Any]) -> list[str]:
+    """Track what the App is given; where one repository was named, only what was named before."""
+    items = [read_repository(value) for value in values]
+    for item in items:
+        validate_full_name(item.full_name)
+    if not linked.follows_installation:
+        named = set(linked.repositories.values_list("github_repo_id", flat=True))
+        items = [item for item in items if item.github_repo_id in named]
+    return track_repositories(linked, items)
+
+
+def _record(
+    linked: GitHubIntegration,
+    delivery: Delivery,
+    *,
+    change: str = "",
+    added: Iterable[str] = (),
+    removed: Iterable[str] = (),
+) -> None:
+    lists = {"tracked": ", ".join(added), "tracked no more": ", ".join(removed)}
+    changes = [change, *(f"{name}: {names}" for name, names in lists.items() if names)]
+    record_change(
+        actor=f"webhook delivery {delivery.guid}",
+        subject=linked,
+        change="; ".join(filter(None, changes)),
+    )

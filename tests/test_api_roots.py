@@ -1,0 +1,159 @@
+"""Which addresses a token may be sent to, at every door through which one can come in."""
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from httpx2 import URL
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from metrics_sync.access import Access
+from metrics_sync.api_roots import find_fault
+from metrics_sync.discovery import discover_lost
+from metrics_sync.exceptions import UnsafeAddressError
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.models import GitHubIntegration, TrackedRepository
+from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
+from tests.factories import (
+    GitHubIntegrationFactory,
+    PullRequestFactory,
+    TrackedRepositoryFactory,
+)
+
+GOOD = [
+    "https://api.github.com",
+    "https://ghe.acme.com/api/v3",
+    "https://ghe.acme.com:8443/api/v3/",
+    "https://10.1.2.3/api/v3",
+    "https://[fd00::1]/api/v3",
+]
+LOCAL = [
+    "https://localhost/api/v3",
+    "https://LOCALHOST.",
+    "https://git.localhost",
+    "https://127.0.0.1",
+    "https://127.0.0.1.:8443",
+    "https://[::1]",
+    "https://0.0.0.0",
+    "https://169.254.169.254/latest",
+    "https://[fe80::1]",
+    "https://[::ffff:169.254.169.254]",
+    "https://224.0.0.1",
+    # Other ways to write 127.0.0.1, which the system's resolver takes.
+    "https://127.1",
+    "https://2130706433",
+    "https://0x7f000001",
+    "https://0177.0.0.1",
+]
+ODD = [
+    "",
+    "api.github.com",
+    "ftp://ghe.acme.com",
+    "https://",
+    "https://user:password@ghe.acme.com",
+    "https://ghe.acme.com/api/v3?a=b",
+    "https://ghe.acme.com/api/v3#a",
+    "https://ghe.acme.com\\@127.0.0.1",
+    "https://ghe.acme.com /api",
+    "https://ghe.acme.com\n",
+    "https://ghe.acmé.com",
+    "https://ghe.acme.com/%2e%2e",
+    "https://ghe.acme.com:65536",
+]
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_address_of_a_github_is_taken(url: str) -> None:
+    """Enterprise lives in private networks, too."""
+    assert find_fault(url, is_development=False) == ""
+
+
+@pytest.mark.parametrize("url", [*LOCAL, *ODD, "http://ghe.acme.com/api/v3"])
+def test_any_other_address_is_refused(url: str) -> None:
+    """A team could have the service ask its own machine, or the cloud's metadata service."""
+    assert find_fault(url, is_development=False)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "https://localhost/api/v3"])
+def test_development_machine_may_ask_itself(url: str) -> None:
+    """The sandbox is there."""
+    assert find_fault(url, is_development=True) == ""
+
+
+@pytest.mark.parametrize("url", ODD)
+def test_odd_address_is_refused_in_development_too(url: str) -> None:
+    """It would not work anyway."""
+    assert find_fault(url, is_development=True)
+
+
+@hypothesis_settings(deadline=None)
+@given(st.from_regex(r"https://[ -~]{1,30}", fullmatch=True))
+def test_client_asks_the_host_that_was_looked_at(url: str) -> None:
+    """Two readers of one address that disagree are how such rules are got round."""
+    if find_fault(url, is_development=False) == "":
+        rest = url.removeprefix("https://").lower()
+        assert rest.startswith(URL(url).netloc.decode().removesuffix(":443"))
+
+
+# The doors: `connect` and the admin have tests of their own.
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", [*LOCAL, "http://ghe.acme.com/api/v3"])
+def test_integration_with_such_an_address_is_not_valid(url: str) -> None:
+    """Whatever form or script writes one."""
+    integration = GitHubIntegrationFactory.build(api_url=url)
+
+    with pytest.raises(ValidationError, match="no API root"):
+        integration.clean_fields(exclude=["team", "credential"])
+
+
+@pytest.fixture
+def repository(sandbox: SandboxServer, db: None) -> TrackedRepository:
+    """A repository on a GitHub of its own, which is on this machine."""
+    return TrackedRepositoryFactory(
+        full_name="acme/anvil",
+        integration__api_url=f"{sandbox.url}/api/v3",
+        integration__credential__access_token=DEFAULT_TOKEN,
+    )
+
+
+def test_row_with_such_an_address_is_not_asked(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """It may be older than the rule, or written past it."""
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo="acme/anvil")
+
+    result = fetch_pr_complete_data(row.pk)
+    report = discover_lost()
+    with pytest.raises(UnsafeAddressError, match="connect again"):
+        Access.of(repository, is_bulk=False)
+
+    assert sandbox.requests == []
+    assert "nothing is sent to http://127.0.0.1" in result["errors"][0]
+    assert "nothing is sent to http://127.0.0.1" in report["errors"][0]
+
+
+def test_enterprise_server_without_rate_limits_never_waits(
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
+) -> None:
+    """It has no such headers, and unknown is not zero."""
+    settings.DEBUG = True
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
+    recording = sandbox.world.add(make_recording("acme/anvil", 7))
+    values: dict[str, Any] = {"github_pr_id": recording.pull["id"], "github_pr_number": 7}
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo="acme/anvil", **values)
+
+    fetch_pr_complete_data(row.pk)
+
+    row.refresh_from_db()
+    credential = GitHubIntegration.objects.get().credential
+    assert (row.sync_status, {request.status for request in sandbox.requests}) == (
+        "complete",
+        {200},
+    )
+    assert (credential.rate_limit, credential.rate_limit_remaining) == (None, None)
+    assert (credential.find_pause(is_bulk=True), credential.find_pause()) == (None, None)

@@ -1,0 +1,269 @@
+"""What the webhook of a GitHub App changes, and for which teams."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from metrics_sync.exceptions import MalformedDeliveryError
+from metrics_sync.models import (
+    AuditEntry,
+    GitHubIntegration,
+    IntegrationCredential,
+    PullRequest,
+    TrackedRepository,
+    WebhookDelivery,
+)
+from metrics_sync.sandbox import build_pull_request_event, make_recording
+from metrics_sync.sandbox.shapes import repository as build_repository
+from metrics_sync.sandbox.webhooks import (
+    build_installation_event,
+    build_installation_repositories_event,
+)
+from metrics_sync.sandbox.world import Installation
+from metrics_sync.store import record_delivery
+from metrics_sync.webhooks import Delivery
+from tests.factories import TrackedRepositoryFactory
+
+ACCOUNT_ID = Installation(5, "acme").account_id
+ANVIL = build_repository("acme/anvil", repository_id=101)
+HAMMER = build_repository("acme/hammer", repository_id=102)
+
+
+@pytest.fixture
+def anvil(db: None) -> TrackedRepository:
+    """A repository of a team that is linked to the installation on acme, and follows it."""
+    return link("forge")
+
+
+def link(team: str, *, follows: bool = True) -> TrackedRepository:
+    return TrackedRepositoryFactory(
+        full_name="acme/anvil",
+        github_repo_id=101,
+        team__slug=team,
+        integration__follows_installation=follows,
+        integration__credential__kind="app",
+        integration__credential__installation_id=5,
+        integration__credential__account_id=ACCOUNT_ID,
+    )
+
+
+def receive(
+    event: str, payload: dict[str, Any], integration: GitHubIntegration | None = None
+) -> WebhookDelivery:
+    """Record a delivery of the App's own webhook, or of an integration's."""
+    delivery = Delivery(
+        guid=str(uuid4()),
+        event=event,
+        action=payload["action"],
+        github_repo=(payload.get("repository") or {}).get("full_name", ""),
+        payload=payload,
+        text="{}",
+    )
+    return record_delivery(delivery, integration=integration)
+
+
+def give(*added: Any, removed: tuple[Any, ...] = (), installation_id: int = 5) -> WebhookDelivery:
+    payload = build_installation_repositories_event(
+        installation_id, "acme", added=added, removed=removed
+    )
+    return receive("installation_repositories", payload)
+
+
+def install(action: str, *repositories: Any, installation_id: int = 5) -> WebhookDelivery:
+    payload = build_installation_event(action, installation_id, "acme", repositories=repositories)
+    return receive("installation", payload)
+
+
+def list_tracked() -> set[tuple[str, str]]:
+    rows = TrackedRepository.objects.active()
+    return set(rows.values_list("team__slug", "full_name"))
+
+
+def read_credential() -> IntegrationCredential:
+    return IntegrationCredential.objects.get()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("send", [lambda: install("created", ANVIL), lambda: give(ANVIL)])
+def test_installation_that_no_operator_linked_is_ignored_and_says_what_to_do(send: Any) -> None:
+    """Anybody can install a public App; that must not make rows of any team."""
+    row = send()
+
+    assert row.status == WebhookDelivery.Status.IGNORED
+    assert "`manage.py connect acme --app --team SLUG`" in row.error
+    assert not GitHubIntegration.objects.exists()
+
+
+def test_repository_that_is_given_later_is_tracked(anvil: TrackedRepository) -> None:
+    """Nobody has to remember to connect it."""
+    row = give(HAMMER)
+
+    assert row.status == WebhookDelivery.Status.PROCESSED
+    assert list_tracked() == {("forge", "acme/anvil"), ("forge", "acme/hammer")}
+
+
+@pytest.mark.django_db
+def test_team_that_named_one_repository_gets_no_other() -> None:
+    """It was linked to see one, and the others may be secret to it."""
+    link("forge", follows=False)
+
+    row = give(HAMMER)
+
+    assert (row.status, list_tracked()) == ("ignored", {("forge", "acme/anvil")})
+
+
+@pytest.mark.django_db
+def test_repository_that_was_named_comes_back_with_the_app() -> None:
+    """Taking the App off and putting it on again must not lose what the team was given."""
+    link("forge", follows=False)
+
+    install("deleted")
+    gone = list_tracked()
+    install("created", ANVIL, HAMMER, installation_id=6)
+
+    assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
+
+
+def test_repository_that_is_taken_away_is_tracked_no_more(anvil: TrackedRepository) -> None:
+    """Its token cannot read it any more; it comes back when it is given again."""
+    give(removed=(ANVIL,))
+    gone = list_tracked()
+    give(ANVIL)
+
+    assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_what_a_team_reads_by_another_way_stays_so(
+    anvil: TrackedRepository, is_active: bool
+) -> None:
+    """A personal token may be there for what the App may not see."""
+    other = TrackedRepositoryFactory(
+        team=anvil.team,
+        full_name="acme/hammer",
+        is_active=is_active,
+        integration__organization_slug="by token",
+    )
+
+    give(HAMMER)
+    give(removed=(HAMMER,))
+
+    other.refresh_from_db()
+    assert (other.is_active, other.integration != anvil.integration) == (is_active, True)
+
+
+@pytest.mark.parametrize(
+    ("actions", "is_revoked", "tracked"),
+    [
+        pytest.param(["suspend"], True, 1, id="suspended"),
+        pytest.param(["suspend", "unsuspend"], False, 1, id="resumed"),
+        pytest.param(["deleted"], True, 0, id="removed"),
+        pytest.param(["new_permissions_accepted"], False, 1, id="something else"),
+    ],
+)
+def test_installation_that_may_not_ask_is_a_revoked_credential(
+    anvil: TrackedRepository, actions: list[str], is_revoked: bool, tracked: int
+) -> None:
+    """One alert, instead of a failure for each pull request."""
+    for action in actions:
+        install(action)
+
+    assert (read_credential().revoked_at is not None) == is_revoked
+    assert len(list_tracked()) == tracked
+
+
+def test_app_that_is_installed_again_goes_on(anvil: TrackedRepository) -> None:
+    """The account is the same, and so is the team that it is linked to."""
+    install("deleted")
+    install("created", ANVIL, HAMMER, installation_id=6)
+
+    credential = read_credential()
+    assert (credential.installation_id, credential.revoked_at) == (6, None)
+    assert (credential.access_token, credential.expires_at) == ("", None)
+    assert list_tracked() == {("forge", "acme/anvil"), ("forge", "acme/hammer")}
+
+
+def test_news_of_a_former_installation_changes_nothing(anvil: TrackedRepository) -> None:
+    """Events arrive late."""
+    install("created", ANVIL, installation_id=6)
+
+    statuses = [install("deleted").status, give(removed=(ANVIL,)).status]
+
+    assert (statuses, list_tracked()) == (["ignored"] * 2, {("forge", "acme/anvil")})
+
+
+@pytest.mark.parametrize("event", ["created", "suspend", "deleted"])
+def test_webhook_of_an_integration_tells_nothing_of_installations(
+    anvil: TrackedRepository, event: str
+) -> None:
+    """Its secret is a team's, who could put another organisation's installation in."""
+    payload = build_installation_event(event, 6, "acme", repositories=[HAMMER])
+
+    row = receive("installation", payload, anvil.integration)
+
+    credential = read_credential()
+    assert (row.status, credential.installation_id, credential.revoked_at) == ("ignored", 5, None)
+
+
+@pytest.mark.parametrize(
+    ("installation_id", "teams"),
+    [
+        pytest.param(5, ["forge"], id="of the App, linked"),
+        pytest.param(6, [], id="of the App on another account"),
+        pytest.param(None, ["forge", "vault"], id="of no App"),
+    ],
+)
+def test_what_the_app_is_told_reaches_only_linked_teams(
+    anvil: TrackedRepository, installation_id: int | None, teams: list[str]
+) -> None:
+    """Who may add repositories to a team could otherwise add one that he may not read."""
+    TrackedRepositoryFactory(team__slug="vault", full_name="acme/anvil")
+    recording = make_recording("acme/anvil", 7)
+    payload = build_pull_request_event(recording, "closed", installation_id=installation_id)
+
+    receive("pull_request", payload)
+
+    rows = PullRequest.objects.order_by("team__slug").values_list("team__slug", flat=True)
+    assert list(rows) == teams
+
+
+def test_changes_are_in_the_audit_log(anvil: TrackedRepository) -> None:
+    """Nobody was there who could be asked."""
+    row = give(HAMMER)
+    install("deleted")
+
+    removed, added = AuditEntry.objects.all()
+    assert (added.actor, added.team) == (f"webhook delivery {row.guid}", anvil.team)
+    assert added.change == "tracked: acme/hammer"
+    assert removed.change == ("installation 5: deleted; tracked no more: acme/anvil, acme/hammer")
+
+
+def test_repository_that_was_renamed_stays_one(anvil: TrackedRepository) -> None:
+    """The webhook of the rename may have been lost."""
+    give({**ANVIL, "full_name": "acme/hammock"})
+
+    assert list_tracked() == {("forge", "acme/hammock")}
+
+
+def test_repository_of_another_github_with_the_same_id_stays(anvil: TrackedRepository) -> None:
+    """Each GitHub counts for itself."""
+    TrackedRepositoryFactory(
+        team=anvil.team,
+        full_name="inner/tools",
+        github_repo_id=HAMMER["id"],
+        integration__api_url="https://ghe.acme.example/api/v3",
+    )
+
+    give(HAMMER)
+
+    names = {name for _, name in list_tracked()}
+    assert names == {"acme/anvil", "acme/hammer", "inner/tools"}
+
+
+def test_name_that_is_none_is_refused(anvil: TrackedRepository) -> None:
+    """It becomes part of an address."""
+    with pytest.raises(MalformedDeliveryError):
+        give({**HAMMER, "full_name": "acme/../../user"})
+
+    assert list_tracked() == {("forge", "acme/anvil")}
