@@ -1,0 +1,1 @@
+"""What the service costs and how fast it is, each figure beside its floor or a rival."""
