@@ -1,7 +1,7 @@
 """Speaks to GitHub and translates its errors; the only package that knows ghapi."""
 
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import GitHub, prepare_api
+from metrics_sync.github.client import GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
 from metrics_sync.github.fetch import (
     Known,
@@ -30,6 +30,7 @@ __all__ = [
     "fetch_snapshot",
     "fetch_snapshots",
     "list_merged",
+    "load_http",
     "prepare_api",
     "redeliver_failed",
 ]
