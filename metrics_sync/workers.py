@@ -1,11 +1,12 @@
 """The worker process: it builds what is slow to build once, before it forks for each job."""
 
+import gc
 from typing import Any
 
 from django.conf import settings
 from rq import Worker
 
-from metrics_sync.github import prepare_api
+from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 
 #: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
@@ -28,7 +29,11 @@ class FetchWorker(Worker):
         super().__init__(*args, **options)
 
     def work(self, *args: Any, **options: Any) -> bool:
+        load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
+        # A collection in the fork would look at, and so copy, every object that is here now.
+        gc.collect()
+        gc.freeze()
         return super().work(*args, **options)

@@ -1,34 +1,28 @@
 """Run the benchmarks: `python -m tests.benchmarks [NAME]...`."""
 
-import json
 import os
-import platform
 import time
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import django
-import psutil
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
 
-from django.conf import settings  # noqa: E402
-from django.db import connection  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from tests.benchmarks.figures import Figure, draw, write_markdown  # noqa: E402
-from tests.benchmarks.stage import Stage, open_stage  # noqa: E402
+from tests.benchmarks.figures import Figure, draw  # noqa: E402
+from tests.benchmarks.stage import open_stage  # noqa: E402
 
 #: Each a module beside this one, in the order in which they run.
-NAMES = ("arrival",)
+NAMES = ("arrival", "phases")
 
 
 def main() -> None:
     options = _parse_options()
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=130)
     results: dict[str, list[Figure]] = {}
     about = _describe()
     started = time.monotonic()

@@ -26,8 +26,8 @@ from metrics_sync.sandbox import (
     Recording,
     build_pull_request_event,
     make_recording,
+    shapes,
 )
-from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.broker import open_broker
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
@@ -106,14 +106,27 @@ class Stage:
             yield process
 
     @contextmanager
-    def run_worker(self) -> Iterator[psutil.Popen]:
-        """Run one worker as the Procfile does, until the end of the block, and wait till idle."""
-        with self.run(*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"):
-            pass_by = Redis.from_url(self.broker_url)
-            wait_for(lambda: bool(pass_by.scard("rq:workers")), "the worker to start")
-            [key] = pass_by.smembers("rq:workers")
-            wait_for(lambda: pass_by.hget(key, "state") == b"idle", "the worker to be idle")
-            yield
+    def run_worker(self, *, notes: Path | None = None) -> Iterator[psutil.Popen]:
+        """Run one worker as the Procfile does until the end of the block; it is idle at first.
+
+        With a file for its notes it is one that measures itself.
+        """
+        command = [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"]
+        if notes:
+            command += ["--worker-class", "tests.benchmarks.worker.MeasuredWorker"]
+        with self.run(*command, BENCH_NOTES=str(notes or os.devnull)) as process:
+            self.wait_until_idle()
+            yield process
+
+    def wait_until_idle(self) -> None:
+        """Wait until the one worker has nothing to do."""
+        with self.open_redis() as redis:
+            wait_for(
+                lambda: (
+                    [redis.hget(key, "state") for key in redis.smembers("rq:workers")] == [b"idle"]
+                ),
+                "the worker to be idle",
+            )
 
     @contextmanager
     def run_web(self) -> Iterator[str]:
@@ -203,9 +216,7 @@ def _serve_github(folder: Path, recordings: Sequence[Recording], log: IO[str]) -
 def _run(
     command: Sequence[str], environment: dict[str, str], log: IO[str]
 ) -> Iterator[psutil.Popen]:
-    process = psutil.Popen(
-        command, env=environment, stdout=log, stderr=log, cwd=settings.BASE_DIR
-    )
+    process = psutil.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.BASE_DIR)
     try:
         yield process
     finally:
@@ -247,5 +258,7 @@ def wait_for(is_true: Callable[[], bool], what: str, *, pause: float = 0.05) -> 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Waited {PATIENCE_SECONDS} s in vain for {what}; see var/bench.log.")
+            raise TimeoutError(
+                f"Waited {PATIENCE_SECONDS} s in vain for {what}; see var/bench.log."
+            )
         time.sleep(pause)
