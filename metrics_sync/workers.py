@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from rq import Worker
 
 from metrics_sync.github import load_http, prepare_api
@@ -33,7 +34,9 @@ class FetchWorker(Worker):
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
-        # A collection in the fork would look at, and so copy, every object that is here now.
+        # A fork that was killed would leave its transaction open for the next one.
+        connections.close_all()
+        # In a long fetch garbage is collected: that would touch, and so copy, all that is here.
         gc.collect()
         gc.freeze()
         return super().work(*args, **options)

@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from django.db import connections
 from rq.job import Job
 from rq.queue import Queue
 
@@ -31,6 +32,8 @@ class MeasuredWorker(FetchWorker):
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         self.marks["forked"] = time.time()
         self.known_modules = set(sys.modules)
+        opened = connections.all(initialized_only=True)
+        self._note(inherited=sum(each.connection is not None for each in opened))
         for name in ("_run", "_save"):
             setattr(jobs, name, self._mark(name, getattr(jobs, name)))
         jobs._fetch = self._mark_fetch(jobs._fetch)
