@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test bench lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -24,6 +24,9 @@ demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends
 
 test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(REQUIREMENTS)  ## measure the budgets (ARGS=... names some, or --document)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(REQUIREMENTS)  ## check style, types, imports and migrations
 	$(BIN)/ruff check .

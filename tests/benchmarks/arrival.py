@@ -31,7 +31,7 @@ HEADERS = {"Authorization": f"Bearer {DEFAULT_TOKEN}"}
 def measure(stage: Stage) -> list[Figure]:
     """Measure with one idle worker; ours, the bare calls and the loop take turns."""
     figures = []
-    with stage.run_web() as web_url, stage.run_worker():
+    with stage.run_web() as (web_url, _), stage.run_worker():
         for recording in stage.take(2):
             merge(stage, web_url, recording)
         for latency in LATENCIES_MS:

@@ -27,10 +27,8 @@ PHASES = (
 
 def measure(stage: Stage) -> list[Figure]:
     notes = stage.folder / "phases"
-    told: list[dict[str, float]] = []
-    with stage.run_web() as web_url, stage.run_worker(notes=notes):
-        for recording in stage.take(ROUNDS + 3):
-            told.append(_merge(stage, web_url, recording))
+    with stage.run_web() as (web_url, _), stage.run_worker(notes=notes):
+        told = [_merge(stage, web_url, recording) for recording in stage.take(ROUNDS + 3)]
     marks = read_notes(notes, "marks")
     jobs = [told_at | mark for told_at, mark in zip(told, marks, strict=True)][3:]
     figures = [
@@ -43,7 +41,7 @@ def measure(stage: Stage) -> list[Figure]:
         *figures,
         Figure("POST to commit", total, "ms"),
         Figure("modules imported by a job", imported, ""),
-        Figure("CPU of a job", median(read_notes(notes, "horse_cpu_seconds")) * 1000, "ms"),
+        Figure("CPU of a fork", median(read_notes(notes, "horse_cpu_seconds")) * 1000, "ms"),
     ]
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,15 @@ from metrics_sync.sandbox.broker import open_broker
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 REPOSITORY = "bench/load"
 PATIENCE_SECONDS = 60
+#: Pull requests of other sizes, by what the figures call them.
+SIZES: dict[str, dict[str, int]] = {
+    "ordinary": {},
+    "30 files": {"files": 30},
+    "300 files": {"files": 300},
+    "3,000 files": {"files": 3000},
+    "large": {"files": 3000, "issue_comments": 500, "review_comments": 500},
+    "capped": {"files": 3050, "commits": 275, "issue_comments": 500, "review_comments": 500},
+}
 #: How many ordinary pull requests the pretend GitHub has.
 ORDINARY = 400
 
@@ -47,6 +56,7 @@ class Stage:
     folder: Path
     log: IO[str]
     integration: GitHubIntegration
+    sizes: dict[str, Recording]
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, ORDINARY + 1)))
 
     @property
@@ -58,7 +68,8 @@ class Stage:
         return [make_recording(REPOSITORY, next(self.numbers)) for _ in range(amount)]
 
     def add_row(self, recording: Recording) -> PullRequest:
-        """Make the row of a merge as a webhook leaves it, but queue nothing."""
+        """Make the row of a merge as a webhook leaves it, new each time, but queue nothing."""
+        PullRequest.objects.filter(github_pr_id=recording.pull["id"]).delete()
         row = PullRequest(
             team=self.integration.team,
             github_repo=recording.repo,
@@ -84,7 +95,7 @@ class Stage:
         return int(limits["resources"]["core"]["used"])
 
     def ask_github(self, path: str, *, method: str = "GET", body: Any = None) -> bytes:
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310  (our own address)
             f"{self.api_url}{path}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
@@ -93,7 +104,7 @@ class Stage:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return bytes(answer.read())
 
     def open_redis(self) -> "Redis[Any]":
@@ -129,23 +140,23 @@ class Stage:
             )
 
     @contextmanager
-    def run_web(self) -> Iterator[str]:
-        """Run gunicorn as the Procfile does and yield its address."""
+    def run_web(self) -> Iterator[tuple[str, psutil.Popen]]:
+        """Run gunicorn as the Procfile does and yield its address and its process."""
         port = find_port()
         url = f"http://127.0.0.1:{port}"
         bind = ("--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4")
         command = (sys.executable, "-m", "gunicorn", "project.wsgi", *bind)
-        with self.run(*command, "--access-logfile", "-", "--no-control-socket"):
+        with self.run(*command, "--access-logfile", "-", "--no-control-socket") as process:
             wait_for(lambda: answers(f"{url}/readyz"), "gunicorn to answer")
-            yield url
+            yield url, process
 
 
 @contextmanager
-def open_stage(recordings: Iterable[Recording]) -> Iterator[Stage]:
+def open_stage() -> Iterator[Stage]:
     """Start what every benchmark needs, and remove all of it after the block.
 
     Where DATABASE_URL or REDIS_URL are set, an unused database of those servers is taken. The
-    pretend GitHub is a process of its own, which has the ordinary pull requests and the given.
+    pretend GitHub is a process of its own.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="metrics_sync-")))
@@ -154,7 +165,11 @@ def open_stage(recordings: Iterable[Recording]) -> Iterator[Stage]:
         broker_url = stack.enter_context(open_broker(os.environ.get("REDIS_URL", "")))
         database_url = stack.enter_context(open_database(folder, "bench"))
         ordinary = (make_recording(REPOSITORY, number) for number in range(1, ORDINARY + 1))
-        api_url = stack.enter_context(_serve_github(folder, [*ordinary, *recordings], log))
+        sizes = {
+            name: make_recording(REPOSITORY, number, **size)
+            for number, (name, size) in enumerate(SIZES.items(), ORDINARY + 1)
+        }
+        api_url = stack.enter_context(_serve_github(folder, [*ordinary, *sizes.values()], log))
         settings.GITHUB_API_URL = api_url
         for queue in settings.RQ_QUEUES.values():
             queue["URL"] = broker_url
@@ -167,7 +182,7 @@ def open_stage(recordings: Iterable[Recording]) -> Iterator[Stage]:
             "GITHUB_API_URL": api_url,
         }
         integration = _connect()
-        yield Stage(environment, api_url, broker_url, folder, log, integration)
+        yield Stage(environment, api_url, broker_url, folder, log, integration, sizes)
 
 
 def _connect() -> GitHubIntegration:
@@ -184,8 +199,11 @@ def open_database(folder: Path, name: str) -> Iterator[str]:
     is_sqlite = connection.vendor == "sqlite"
     before = str(connection.settings_dict["NAME"])
     made = str(folder / f"{name}.sqlite3") if is_sqlite else f"{before}_{name}"
-    connection.settings_dict["TEST"]["NAME"] = made
+    test_settings = connection.settings_dict["TEST"]
+    usual, test_settings["NAME"] = test_settings["NAME"], made
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    # Whoever makes a test database now must not be given this one.
+    test_settings["NAME"] = usual
     try:
         if is_sqlite:
             yield f"sqlite:///{made}"
@@ -196,7 +214,7 @@ def open_database(folder: Path, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _serve_github(folder: Path, recordings: Sequence[Recording], log: IO[str]) -> Iterator[str]:
+def _serve_github(folder: Path, recordings: Iterable[Recording], log: IO[str]) -> Iterator[str]:
     port = find_port()
     url = f"http://127.0.0.1:{port}"
     world = folder / "world"
@@ -214,7 +232,7 @@ def _serve_github(folder: Path, recordings: Sequence[Recording], log: IO[str]) -
 
 @contextmanager
 def _run(
-    command: Sequence[str], environment: dict[str, str], log: IO[str]
+    command: Iterable[str], environment: dict[str, str], log: IO[str]
 ) -> Iterator[psutil.Popen]:
     process = psutil.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.BASE_DIR)
     try:
@@ -239,6 +257,12 @@ def tell(stage: Stage, recording: Recording) -> dict[str, Any]:
     }
 
 
+def count_cpu_seconds(process: psutil.Process) -> float:
+    """Return what a process and its children have used so far, in seconds."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
+
+
 def find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -247,7 +271,7 @@ def find_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except OSError:
         return False
