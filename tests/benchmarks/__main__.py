@@ -33,6 +33,7 @@ NAMES = (
     "requests",
     "arrival",
     "phases",
+    "transport",
     "storing",
     "throughput",
     "endpoint",
