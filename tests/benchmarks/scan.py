@@ -62,6 +62,7 @@ def _measure(name: str) -> list[Figure]:
             "without indexes", median(floor), at_most=BUDGET_MS,
         ),
         *(Figure(f"of which {reason}", median(times), "ms") for reason, times in bare.items()),
+        Figure("disk of a PR's own row and its indexes", _measure_row() / 1024, "KiB"),
         Figure("tables of a million rows read whole", _count_whole_reads(), "", at_most=0),
     ]  # fmt: skip
 
@@ -99,6 +100,12 @@ def _time(scope: Scope) -> float:
     started = time.perf_counter()
     find_dropped(scope)
     return (time.perf_counter() - started) * 1000
+
+
+def _measure_row() -> float:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_total_relation_size('metrics_sync_pullrequest')")
+        return float(cursor.fetchone()[0]) / ROWS
 
 
 def _count_whole_reads() -> int:

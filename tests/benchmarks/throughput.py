@@ -27,12 +27,13 @@ def measure(stage: Stage) -> list[Figure]:
         ids += [row.sync_job_id for row in rows]
         ids += [queue.enqueue("time.time", result_ttl=3600).id for _ in range(BATCH)]
     with stage.open_redis() as redis:
-        memory = sum(_measure_memory(redis, f"rq:job:{job_id}") for job_id in ids[:BATCH]) / BATCH
+        queued = _measure_memory(redis, ids[:BATCH])
         before = int(redis.info("stats")["total_commands_processed"])
         with stage.run_worker():
             wait_for(lambda: queue.count == 0, "the queue to be empty", pause=0.5)
             stage.wait_until_idle()
             commands = int(redis.info("stats")["total_commands_processed"]) - before
+        done = _measure_memory(redis, ids[:BATCH])
     ended = [_find_end(job) for job in Job.fetch_many(ids, connection=queue.connection)]
     ends = [ended[number] for number in range(BATCH - 1, len(ended), BATCH)]
     # The first batch began before anybody looked, so it serves to warm up.
@@ -41,7 +42,8 @@ def measure(stage: Stage) -> list[Figure]:
     return [
         Figure("jobs a second, one worker", fetches, "/s", "jobs that do nothing", nothing),
         Figure("Redis commands a job", commands / len(ids), ""),
-        Figure("Redis memory of a queued job", memory / 1024, "KiB"),
+        Figure("Redis memory of a queued job", queued / 1024, "KiB"),
+        Figure("Redis memory of a job that is done", done / 1024, "KiB"),
     ]
 
 
@@ -51,5 +53,7 @@ def _find_end(job: Job | None) -> datetime:
     return job.ended_at
 
 
-def _measure_memory(redis: Any, key: str) -> int:
-    return int(redis.memory_usage(key) or 0)
+def _measure_memory(redis: Any, ids: list[str]) -> float:
+    """Return the bytes that Redis holds for each of the jobs: itself and what it returned."""
+    keys = [f"rq:{kind}:{job_id}" for job_id in ids for kind in ("job", "results")]
+    return sum(int(redis.memory_usage(key) or 0) for key in keys) / len(ids)
