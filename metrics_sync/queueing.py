@@ -3,9 +3,11 @@
 import logging
 import random
 from collections.abc import Iterable
+from functools import cache
 from uuid import uuid4
 
 import django_rq
+from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry as RedisRetry
@@ -66,7 +68,15 @@ def enqueue_merge(pull_request: PullRequest) -> None:
 
 
 def _get_queue(name: str) -> Queue:
-    """Return a queue whose connection gives up at once: a webhook's answer must not wait."""
+    return _open_queue(name, settings.RQ_QUEUES[name]["URL"])
+
+
+@cache
+def _open_queue(name: str, url: str) -> Queue:
+    """Return the queue of this process, whose connections stay open and give up at once.
+
+    A webhook's answer must not wait. What Redis has closed is opened again.
+    """
     # At once, whatever the project's COMMIT_MODE: it is called after the commit, and must see a
     # dead Redis to hand the row back.
     queue = django_rq.get_queue(name, commit_mode="auto")
