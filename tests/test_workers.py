@@ -20,14 +20,13 @@ def test_job_finds_everything_loaded_and_shares_no_connection(
     team = TrackedRepositoryFactory(full_name=REPOSITORY, **token).team
     names = {"github_repo": REPOSITORY, "github_pr_id": recording.pull["id"]}
     row = PullRequestFactory(merged=True, team=team, github_pr_number=7, **names)
-    workers.command += ["--worker-class", "tests.benchmarks.worker.MeasuredWorker"]
     with serve_http2(sandbox.url, folder=tmp_path) as front:
         workers.environment |= {
             "BENCH_NOTES": str(tmp_path / "notes"),
             "GITHUB_API_URL": front.url,
             "SSL_CERT_FILE": str(front.certificate),
         }
-        workers.drain()
+        workers.drain("--worker-class", "tests.benchmarks.worker.MeasuredWorker")
 
     row.refresh_from_db()
     assert (row.sync_status, front.versions) == ("complete", {"2"})
