@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from uuid import uuid4
 
 import django_rq
+from django.conf import settings
 from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -112,7 +114,15 @@ def enqueue_merge(pull_request: PullRequest) -> None:
 
 
 def _get_queue(name: str) -> Queue:
-    """Return a queue whose connection gives up at once: a webhook's answer must not wait."""
+    return _open_queue(name, repr(settings.RQ_QUEUES[name]))
+
+
+@cache
+def _open_queue(name: str, _configured: str) -> Queue:
+    """Return the queue of this process, whose connections stay open and give up at once.
+
+    A webhook's answer must not wait. What Redis has closed is opened again.
+    """
     # At once, whatever the project's COMMIT_MODE: it is called after the commit, and must see a
     # dead Redis to hand the row back.
     queue = django_rq.get_queue(name, commit_mode="auto")

@@ -1,13 +1,15 @@
 """The worker process: it builds what is slow to build once, before it forks for each job."""
 
+import gc
 import signal
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from rq import Worker
 from rq.job import Job
 
-from metrics_sync.github import prepare_api
+from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.queueing import save_counts
 from metrics_sync.tracing import trace
@@ -32,9 +34,15 @@ class FetchWorker(Worker):
         super().__init__(*args, **options)
 
     def work(self, *args: Any, **options: Any) -> bool:
+        load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
+        # A fork that was killed would leave its transaction open for the next one.
+        connections.close_all()
+        # In a long fetch garbage is collected: that would touch, and so copy, all that is here.
+        gc.collect()
+        gc.freeze()
         return super().work(*args, **options)
 
     def setup_work_horse_signals(self) -> None:

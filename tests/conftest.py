@@ -111,9 +111,9 @@ class Workers:
         self.environment = environment
         self.started: list[psutil.Popen] = []
 
-    def drain(self) -> None:
+    def drain(self, *options: str) -> None:
         """Work until both queues are empty."""
-        command = [*MANAGE, "rqworker", *self.queues, "--burst"]
+        command = [*MANAGE, "rqworker", *self.queues, "--burst", *options]
         subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE_SECONDS)
 
     def start(self, *queues: str) -> psutil.Popen:

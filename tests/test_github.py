@@ -3,10 +3,12 @@
 import asyncio
 import math
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import (
     GitHub,
     Known,
+    client,
     fetch_merges,
     fetch_numbers,
     fetch_pull_request,
@@ -51,6 +54,7 @@ from metrics_sync.snapshot import (
     Section,
     Snapshot,
 )
+from tests.http2 import Front, serve_http2
 
 REPOSITORY = "acme/anvil"
 NOW = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
@@ -74,6 +78,25 @@ ALL_VERIFIED = dict.fromkeys(Section, VERIFIED)
 
 Ask = Callable[..., Any]
 Fetch = Callable[..., Snapshot]
+Http2 = Callable[[list[str]], Front]
+
+
+@pytest.fixture
+def http2(
+    sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Http2]:
+    """Start TLS with these protocols in front of the sandbox."""
+    with ExitStack() as stack:
+
+        def start(protocols: list[str]) -> Front:
+            serving = serve_http2(sandbox.url, folder=tmp_path, protocols=protocols)
+            front = stack.enter_context(serving)
+            monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
+            client._tls_context.cache_clear()
+            return front
+
+        yield start
+    client._tls_context.cache_clear()
 
 
 @pytest.fixture
@@ -190,6 +213,40 @@ def test_lists_are_followed_to_their_end(
 
     assert read_keys(snapshot) == read_truth(sandbox)
     assert (read_results(snapshot), len(sandbox.requests)) == (ALL_VERIFIED, requests)
+
+
+def test_further_pages_are_asked_for_at_once_and_kept_in_order(ask: Ask, fetch: Fetch) -> None:
+    """Thirty pages of files one after another take thirty times as long as one."""
+    ticks = count(1_800_000_000)
+    recording = make_recording(REPOSITORY, 7, files=901, issue_comments=0, review_comments=0)
+    with SandboxServer(World([recording]), latency_ms=250, clock=ticks.__next__) as server:
+        items = fetch(api_url=server.url).sections[Section.FILES].items or ()
+        seen = [request for request in server.requests if "&page=" in request.query]
+
+    # None of them was answered before the last was asked for.
+    started = sorted(request.started_at for request in seen)
+    assert started == list(range(int(started[0]), int(started[0]) + 9))
+    names = [getattr(item, "filename", "") for item in items]
+    assert names == [file["filename"] for file in recording.files]
+
+
+def test_http2_is_spoken_where_it_is_understood(http2: Http2, fetch: Fetch) -> None:
+    """All requests of a fetch then share one TLS handshake."""
+    front = http2(["h2", "http/1.1"])
+
+    snapshot = fetch(api_url=front.url)
+
+    assert read_results(snapshot) == ALL_VERIFIED
+    assert (front.versions, len(front.connections)) == ({"2"}, 1)
+
+
+def test_tls_without_http2_will_do(http2: Http2, fetch: Fetch) -> None:
+    """A GitHub Enterprise behind an old proxy must not be lost for speed."""
+    front = http2(["http/1.1"])
+
+    snapshot = fetch(api_url=front.url)
+
+    assert (read_results(snapshot), front.versions) == (ALL_VERIFIED, {"1.1"})
 
 
 def test_sections_that_are_empty_by_their_counters_are_not_asked_for(

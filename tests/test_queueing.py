@@ -61,6 +61,22 @@ def test_job_is_tried_three_more_times_after_growing_waits(
     assert all(wait * 0.8 <= given <= wait * 1.2 for given, wait in waits)
 
 
+def test_connection_is_kept_and_opened_again_when_redis_closed_it(redis: Redis) -> None:
+    """A new one for each webhook costs more than the job; a closed one must not cost a merge."""
+
+    def count() -> int:
+        return int(redis.info("stats")["total_connections_received"])
+
+    ping()
+    before = count()
+    ping()
+    kept = count()
+    redis.client_kill_filter(skipme=True)
+    ping()
+
+    assert (kept - before, count() - before) == (0, 1)
+
+
 def test_row_that_somebody_took_in_between_is_left_alone(
     pull_request: PullRequest, redis: Redis
 ) -> None:

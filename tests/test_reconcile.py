@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
 from rq import Queue
@@ -402,3 +404,30 @@ def test_discovered_merges_are_queued_where_bulk_does_not_work(
 
     assert (printed["discovered"], printed["requeued"], printed["errors"]) == (1, 1, [])
     assert Queue(BULK, connection=redis).count == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL for its plan")
+@pytest.mark.parametrize(
+    ("reason", "index"),
+    [
+        (Reason.FAILED, "pull_request_sync"),
+        (Reason.PARTIAL, "pull_request_sync"),
+        (Reason.MISSING, "pull_request_missing"),
+        (Reason.STUCK, "pull_request_sync"),
+        (Reason.INCOMPLETE_CHECKS, "running_check_run"),
+    ],
+)
+@pytest.mark.django_db
+def test_scan_has_an_index_for_each_reason(redis: Redis, reason: Reason, index: str) -> None:
+    """Every five minutes a million rows would be read to find none."""
+    with CaptureQueriesContext(connection) as queries:
+        find_dropped(Scope(only=[reason]))
+    scan = next(query["sql"] for query in queries if "sync_status" in query["sql"])
+
+    with connection.cursor() as cursor:
+        # Of an empty table the planner would rather read the whole.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {scan}")
+        plan = " ".join(line for (line,) in cursor.fetchall())
+
+    assert index in plan

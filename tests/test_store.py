@@ -24,6 +24,7 @@ from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
     GHOST_ID,
     VERIFIED,
+    Account,
     Section,
     SectionResult,
     Snapshot,
@@ -31,6 +32,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
     read_time,
 )
+from metrics_sync.store.accounts import save_accounts
 from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 
@@ -568,7 +570,25 @@ def count_queries(row: PullRequest, *, size: int) -> int:
 
 def test_number_of_queries_does_not_grow_with_the_number_of_items(row: PullRequest) -> None:
     """A pull request with 3,000 files must not take 3,000 round trips."""
+    count_queries(row, size=40)  # writes the accounts, which are only read from then on
+
     assert count_queries(row, size=40) == count_queries(row, size=2)
+
+
+def test_accounts_are_written_only_when_they_are_news() -> None:
+    """A written row is locked until its transaction ends: bots would make workers wait in line."""
+    team, account = TeamFactory(), Account(1, "mona", is_bot=False)
+    save_accounts(team, [account])
+
+    with CaptureQueriesContext(connection) as known:
+        save_accounts(team, [account])
+    renamed = save_accounts(
+        team, [replace(account, login="lisa"), Account(2, "hubot", is_bot=True)]
+    )
+
+    assert [query["sql"][:6] for query in known] == ["SELECT"]
+    assert {row.github_id: row.login for row in renamed.values()} == {1: "lisa", 2: "hubot"}
+    assert team.people.count() == 2
 
 
 def test_receipt_says_of_each_section_what_is_stated_and_what_is_held(

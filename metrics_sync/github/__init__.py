@@ -9,7 +9,7 @@ from metrics_sync.github.apps import (
     sign_app_token,
 )
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import GitHub, prepare_api
+from metrics_sync.github.client import GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed
 from metrics_sync.github.examine import (
     HookHealth,
@@ -57,6 +57,7 @@ __all__ = [
     "fetch_snapshots",
     "list_merged",
     "list_missing_permissions",
+    "load_http",
     "prepare_api",
     "redeliver_failed",
     "sign_app_token",

@@ -8,6 +8,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import anyio
 import httpx2
 import stamina
 from ghapi.all import APIError, GhApi
@@ -25,6 +26,8 @@ CONCURRENT_REQUESTS = 10
 #: How many at once after GitHub complained of too many.
 CAREFUL_REQUESTS = 2
 PER_PAGE = 100
+#: How many pages of one list are asked for at once; they wait for a slot like all requests.
+PAGES_AT_ONCE = 50
 MAX_REDIRECTS = 3
 TIMEOUT = httpx2.Timeout(20, connect=5)
 HEADERS = {"User-Agent": "metrics_sync", "X-GitHub-Api-Version": "2022-11-28"}
@@ -50,6 +53,16 @@ def _tls_context() -> Any:
     return httpx2.create_ssl_context()
 
 
+def load_http() -> None:
+    """Load what httpx2 itself loads only when it connects: a worker calls this before it forks.
+
+    Not to be called while an event loop runs.
+    """
+    import h2.connection  # noqa: F401  (for HTTP/2)
+
+    anyio.run(anyio.sleep, 0)
+
+
 @cache
 def prepare_api(api_url: str) -> GhApi:
     """Build ghapi's client for an API root, once per process.
@@ -73,6 +86,7 @@ class Page(NamedTuple):
     url: str
     body: Any = None
     next_url: str | None = None
+    last_url: str | None = None
     etag: str = ""
     is_unchanged: bool = False
     #: When GitHub answered, by its own clock and as HTTP writes it.
@@ -116,9 +130,13 @@ class GitHub:
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
-        auth = TokenAuth(token, renew=renew)
+        # Over HTTP/2, where it is spoken, all requests share one connection and one handshake.
         self._client = httpx2.AsyncClient(
-            headers=HEADERS, auth=auth, timeout=TIMEOUT, verify=_tls_context()
+            http2=True,
+            headers=HEADERS,
+            auth=TokenAuth(token, renew=renew),
+            timeout=TIMEOUT,
+            verify=_tls_context(),
         )
 
     async def __aenter__(self) -> Self:
@@ -159,12 +177,43 @@ class GitHub:
             yield page
 
     async def pages_from(self, page: Page) -> AsyncIterator[Page]:
-        """Yield a page and those that follow it."""
+        """Yield a page and those that follow it, one after the other."""
         yield page
         while page.next_url:
-            self._check_origin(page.next_url)
-            page = await self.call(self._get_url, page.next_url)
+            page = await self._get_page(page.next_url)
             yield page
+
+    async def all_pages(
+        self, operation: Callable[..., Any], /, *route: Any, **query: Any
+    ) -> list[Page]:
+        """Return the pages of a list in order, all but the first asked for at once."""
+        return await self.all_pages_from(
+            await self.call(operation, *route, per_page=PER_PAGE, **query)
+        )
+
+    async def all_pages_from(self, first: Page) -> list[Page]:
+        """Return a page and all that follow it; those that it knows of are asked for at once."""
+        pages = [first]
+        while urls := self._list_following(pages[-1]):
+            pages += await asyncio.gather(*map(self._get_page, urls))
+        return pages
+
+    def _list_following(self, page: Page) -> list[str]:
+        """Return where the next pages are: several where `Link` numbers them, else one or none."""
+        if page.next_url is None:
+            return []
+        ends = [self._check_origin(url) for url in (page.next_url, page.last_url or page.next_url)]
+        first, last = map(httpx2.URL, ends)
+        numbers = [url.params.get("page", "") for url in (first, last)]
+        if not all(map(str.isdecimal, numbers)):
+            return [page.next_url]
+        low, high = map(int, numbers)
+        pages = range(low, max(low, min(high, low + PAGES_AT_ONCE - 1)) + 1)
+        return [str(first.copy_set_param("page", number)) for number in pages]
+
+    async def _get_page(self, url: str) -> Page:
+        self._check_origin(url)
+        return await self.call(self._get_url, url)
 
     async def _get_url(
         self, url: str, *, raw_: bool, headers_: dict[str, str] | None = None
@@ -261,6 +310,7 @@ def _read_page(response: httpx2.Response) -> Page:
         body=response.json(),
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
+        last_url=response.links.get("last", {}).get("url"),
         etag=response.headers.get("etag", ""),
         date=response.headers.get("date", ""),
         scopes=response.headers.get("x-oauth-scopes", ""),

@@ -334,7 +334,7 @@ async def _list(
 ) -> list[Page]:
     """Return all pages of a list, of which we may have the first already."""
     if first is not None:
-        return [page async for page in github.pages_from(first)]
+        return await github.all_pages_from(first)
     operation = {
         Section.COMMITS: github.api.pulls.list_commits,
         Section.FILES: github.api.pulls.list_files,
@@ -347,8 +347,7 @@ async def _list(
     }[section]
     of_head = section in LISTED_IN
     subject = pull_request.head_sha if of_head else pull_request.github_pr_number
-    pages = github.pages(operation, *pull_request.github_repo.split("/"), subject)
-    return [page async for page in pages]
+    return await github.all_pages(operation, *pull_request.github_repo.split("/"), subject)
 
 
 def _join(section: Section, pages: Sequence[Page]) -> tuple[list[Any], int | None]:

@@ -22,11 +22,9 @@ async def compare_commits(github: GitHub, pull_request: PullRequestItem) -> list
     https://docs.github.com/en/rest/commits/commits#compare-two-commits
     """
     sides = f"{pull_request.base_sha}...{pull_request.head_sha}"
-    pages = github.pages(
-        github.api.repos.compare_commits, *pull_request.github_repo.split("/"), sides
-    )
+    names = pull_request.github_repo.split("/")
     try:
-        return [page async for page in pages]
+        return await github.all_pages(github.api.repos.compare_commits, *names, sides)
     except (GoneError, PermissionMissingError):
         return []
 

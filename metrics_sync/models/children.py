@@ -6,7 +6,7 @@ are plain text: GitHub adds new ones without notice, and a new one must not be l
 
 from django.db import models
 
-from metrics_sync.models.pull_request import PullRequest
+from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES, PullRequest
 from metrics_sync.models.teams import Team, TeamMember
 
 
@@ -92,6 +92,13 @@ class PRCheckRun(PullRequestChild):
             models.UniqueConstraint(
                 fields=["pull_request", "github_check_run_id"],
                 name="unique_check_run_of_pull_request",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["pull_request"],
+                condition=models.Q(status__in=RUNNING_CHECK_STATUSES),
+                name="running_check_run",
             )
         ]
 

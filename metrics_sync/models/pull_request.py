@@ -80,16 +80,15 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         return self.filter(named)
 
     def missing(self) -> Self:
-        """Keep those that nobody has queued, or that nobody can fetch for want of a number."""
+        """Keep merged ones that nobody has queued, or nobody can fetch for want of a number."""
         nameless = models.Q(
             github_pr_number=None,
             sync_status__in=[SyncStatus.COMPLETE, SyncStatus.PARTIAL, SyncStatus.FAILED],
         )
         unqueued = models.Q(sync_status__in=[SyncStatus.IDLE, SyncStatus.PENDING])
-        untracked = models.Q(
-            sync_status=SyncStatus.UNTRACKED, pk__in=type(self)(self.model).tracked()
-        )
-        return self.filter(unqueued | untracked | nameless)
+        waiting = type(self)(self.model).filter(sync_status=SyncStatus.UNTRACKED).tracked()
+        untracked = models.Q(sync_status=SyncStatus.UNTRACKED, pk__in=waiting)
+        return self.merged().filter(unqueued | untracked | nameless)
 
     def note_news(self) -> bool:
         """Have these rows looked at again in a minute; False when there are none.
@@ -243,6 +242,16 @@ class PullRequest(models.Model):
                 models.F("id").desc(),
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
+            ),
+            # What `missing` looks for and little else.
+            models.Index(
+                fields=["merged_at"],
+                condition=models.Q(state="merged")
+                & (
+                    models.Q(sync_status__in=["idle", "pending", "untracked"])
+                    | models.Q(github_pr_number=None)
+                ),
+                name="pull_request_missing",
             ),
         ]
 

@@ -7,13 +7,17 @@ from metrics_sync.snapshot import Account
 
 
 def save_accounts(team: Team, accounts: Iterable[Account | None]) -> dict[int, TeamMember]:
-    """Write the accounts in one query and return their rows by GitHub's id.
+    """Write the accounts that are new or called otherwise now; return all rows by GitHub's id.
 
-    Safe to repeat; a changed login is overwritten. Rows are written in the order of the ids,
-    so that two workers that share accounts cannot wait for each other in a circle.
+    Safe to repeat. What is known already is only read: a row that is written stays locked until
+    the end of the transaction, and a team's pull requests have the same people and bots. Rows
+    are written in the order of the ids, so that two workers that share accounts cannot wait for
+    each other in a circle.
     """
     unique = {account.github_id: account for account in accounts if account is not None}
-    rows = TeamMember.objects.bulk_create(
+    rows = TeamMember.objects.filter(team=team, github_id__in=unique)
+    known = {row.github_id: row for row in rows}
+    written = TeamMember.objects.bulk_create(
         [
             TeamMember(
                 team=team,
@@ -22,9 +26,14 @@ def save_accounts(team: Team, accounts: Iterable[Account | None]) -> dict[int, T
                 is_bot=account.is_bot,
             )
             for _, account in sorted(unique.items())
+            if not _is_same(known.get(account.github_id), account)
         ],
         update_conflicts=True,
         unique_fields=["team", "github_id"],
         update_fields=["login", "is_bot"],
     )
-    return {row.github_id: row for row in rows}
+    return known | {row.github_id: row for row in written}
+
+
+def _is_same(row: TeamMember | None, account: Account) -> bool:
+    return row is not None and (row.login, row.is_bot) == (account.login, account.is_bot)

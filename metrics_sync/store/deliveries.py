@@ -46,7 +46,7 @@ def record_delivery(
             guid=delivery.guid,
             defaults={
                 "integration": integration,
-                "team": integration.team if integration else None,
+                "team_id": integration.team_id if integration else None,
                 "event": delivery.event,
                 "action": delivery.action,
                 "github_repo": delivery.github_repo,

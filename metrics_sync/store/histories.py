@@ -90,14 +90,23 @@ def _read_comments(row: PullRequest, bots: frozenset[str]) -> Sequence[Comment]:
 
 
 def _read_events(row: PullRequest) -> Sequence[Event]:
+    if not _has_rows(row, Section.TIMELINE):
+        return []
     return [Event(*value) for value in row.timeline_events.values_list("event", "created_at")]
 
 
 def _read_checks(row: PullRequest) -> Sequence[Check]:
     """Return check runs and legacy statuses alike; a status has no start."""
     runs = row.check_runs.values_list("status", "conclusion", "started_at", "completed_at")
-    statuses = row.commit_statuses.values_list("state", "updated_at")
+    statuses: Iterable[Any] = ()
+    if _has_rows(row, Section.COMMIT_STATUSES):
+        statuses = row.commit_statuses.values_list("state", "updated_at")
     return [
         *(Check(done if status == COMPLETED else "", *times) for status, done, *times in runs),
         *(Check("" if state == "pending" else state, None, at) for state, at in statuses),
     ]
+
+
+def _has_rows(row: PullRequest, section: Section) -> bool:
+    """Whether the last fetch left rows of a section that only a fetch writes."""
+    return bool(row.receipt[section]["stored"])

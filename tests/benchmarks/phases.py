@@ -1,0 +1,57 @@
+"""Where the time goes between the POST of a merge and the end of its job, GitHub at 0 ms."""
+
+from statistics import median
+
+from django.utils import timezone
+
+from metrics_sync.models import PullRequest
+from metrics_sync.sandbox import Recording, deliver
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.stage import Stage, tell, wait_for
+from tests.benchmarks.worker import read_notes
+
+ROUNDS = 25
+#: What lies between two marks, in the order in which it happens.
+PHASES = (
+    ("webhook: verify, record, write the row, claim", "told", "queued"),
+    ("RQ hands the job to the worker", "queued", "taken"),
+    ("fork", "taken", "forked"),
+    ("horse: RQ's start, database connection, rows", "forked", "_run begins"),
+    ("claim the run, event loop", "_run begins", "_fetch begins"),
+    ("GitHub: 9 requests in 2 round trips, parsing", "_fetch begins", "_fetch ends"),
+    ("note the budget", "_fetch ends", "_save begins"),
+    ("write rows, count, measure, commit", "_save begins", "_save ends"),
+    ("RQ's end", "_save ends", "done"),
+)
+
+
+def measure(stage: Stage) -> list[Figure]:
+    notes = stage.folder / "phases"
+    with stage.run_web() as (web_url, _), stage.run_worker(notes=notes):
+        told = [_merge(stage, web_url, recording) for recording in stage.take(ROUNDS + 3)]
+    marks = read_notes(notes, "marks")
+    jobs = [told_at | mark for told_at, mark in zip(told, marks, strict=True)][3:]
+    figures = [
+        Figure(phase, median(job[end] - job[begin] for job in jobs) * 1000, "ms")
+        for phase, begin, end in PHASES
+    ]
+    total = median(job["_save ends"] - job["told"] for job in jobs) * 1000
+    imported = max(len(names) for names in read_notes(notes, "imported"))
+    return [
+        *figures,
+        Figure("POST to commit", total, "ms"),
+        Figure("modules imported by a job", imported, ""),
+        Figure("CPU of a fork", median(read_notes(notes, "horse_cpu_seconds")) * 1000, "ms"),
+    ]
+
+
+def _merge(stage: Stage, web_url: str, recording: Recording) -> dict[str, float]:
+    """Let one merge happen from its POST to the end of its job."""
+    told_at = timezone.now()
+    deliver(web_url + stage.integration.get_webhook_path(), **tell(stage, recording))
+    rows = PullRequest.objects.filter(github_pr_id=recording.pull["id"])
+    wait_for(rows.filter(sync_status="complete").exists, f"{recording.number} to be complete")
+    queued_at = rows.values_list("queued_at", flat=True).get()
+    assert queued_at is not None
+    stage.wait_until_idle()
+    return {"told": told_at.timestamp(), "queued": queued_at.timestamp()}

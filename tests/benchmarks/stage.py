@@ -1,0 +1,288 @@
+"""What the benchmarks run on: a database, a Redis, a GitHub, and the Procfile's processes."""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+import psutil
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from redis import Redis
+
+from metrics_sync.models import GitHubIntegration, PullRequest
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Recording,
+    build_pull_request_event,
+    make_recording,
+    shapes,
+)
+from metrics_sync.sandbox.broker import open_broker
+
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+REPOSITORY = "bench/load"
+PATIENCE_SECONDS = 60
+#: Pull requests of other sizes, by what the figures call them.
+SIZES: dict[str, dict[str, int]] = {
+    "ordinary": {},
+    "30 files": {"files": 30},
+    "300 files": {"files": 300},
+    "3,000 files": {"files": 3000},
+    "large": {"files": 3000, "issue_comments": 500, "review_comments": 500},
+    "capped": {"files": 3050, "commits": 275, "issue_comments": 500, "review_comments": 500},
+}
+#: How many ordinary pull requests the pretend GitHub has.
+ORDINARY = 400
+
+
+@dataclass(slots=True)
+class Stage:
+    """What runs, and how to reach it."""
+
+    environment: dict[str, str]
+    api_url: str
+    broker_url: str
+    folder: Path
+    log: IO[str]
+    integration: GitHubIntegration
+    sizes: dict[str, Recording]
+    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, ORDINARY + 1)))
+
+    @property
+    def is_postgresql(self) -> bool:
+        return connection.vendor == "postgresql"
+
+    def take(self, amount: int) -> list[Recording]:
+        """Return ordinary pull requests that no benchmark has had."""
+        return [make_recording(REPOSITORY, next(self.numbers)) for _ in range(amount)]
+
+    def add_row(self, recording: Recording) -> PullRequest:
+        """Make the row of a merge as a webhook leaves it, new each time, but queue nothing."""
+        PullRequest.objects.filter(github_pr_id=recording.pull["id"]).delete()
+        row = PullRequest(
+            team=self.integration.team,
+            github_repo=recording.repo,
+            github_pr_id=recording.pull["id"],
+            github_pr_number=recording.number,
+            state=PullRequest.State.MERGED,
+            sync_status=PullRequest.SyncStatus.PENDING,
+            merged_at=recording.pull["merged_at"],
+        )
+        PullRequest.objects.bulk_create([row])
+        return PullRequest.objects.get(pk=row.pk)
+
+    def set_latency(self, milliseconds: float) -> None:
+        """Let every answer of GitHub take so much longer from now on."""
+        self.ask_github("/_sandbox/faults", method="DELETE")
+        if milliseconds:
+            fault = {"kind": "slow", "seconds": milliseconds / 1000}
+            self.ask_github("/_sandbox/faults", method="POST", body=fault)
+
+    def count_points(self) -> int:
+        """Return how many requests GitHub has counted against the token."""
+        limits = json.loads(self.ask_github("/rate_limit"))
+        return int(limits["resources"]["core"]["used"])
+
+    def ask_github(self, path: str, *, method: str = "GET", body: Any = None) -> bytes:
+        request = urllib.request.Request(  # noqa: S310  (our own address)
+            f"{self.api_url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={
+                "Authorization": f"Bearer {DEFAULT_TOKEN}",
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
+            return bytes(answer.read())
+
+    def open_redis(self) -> "Redis[Any]":
+        return Redis.from_url(self.broker_url)
+
+    @contextmanager
+    def run(self, *command: str, **environment: str) -> Iterator[psutil.Popen]:
+        """Run a process until the end of the block, then end it and its children."""
+        with _run(command, {**self.environment, **environment}, self.log) as process:
+            yield process
+
+    @contextmanager
+    def run_worker(self, *, notes: Path | None = None) -> Iterator[psutil.Popen]:
+        """Run one worker as the Procfile does until the end of the block; it is idle at first.
+
+        With a file for its notes it is one that measures itself.
+        """
+        command = [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"]
+        if notes:
+            command += ["--worker-class", "tests.benchmarks.worker.MeasuredWorker"]
+        with self.run(*command, BENCH_NOTES=str(notes or os.devnull)) as process:
+            self.wait_until_idle()
+            yield process
+
+    def wait_until_idle(self) -> None:
+        """Wait until the one worker has nothing to do."""
+        with self.open_redis() as redis:
+            wait_for(
+                lambda: (
+                    [redis.hget(key, "state") for key in redis.smembers("rq:workers")] == [b"idle"]
+                ),
+                "the worker to be idle",
+            )
+
+    @contextmanager
+    def run_web(self) -> Iterator[tuple[str, psutil.Popen]]:
+        """Run gunicorn as the Procfile does and yield its address and its process."""
+        port = find_port()
+        url = f"http://127.0.0.1:{port}"
+        bind = ("--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4")
+        command = (sys.executable, "-m", "gunicorn", "project.wsgi", *bind)
+        with self.run(*command, "--access-logfile", "-", "--no-control-socket") as process:
+            wait_for(lambda: answers(f"{url}/readyz"), "gunicorn to answer")
+            yield url, process
+
+
+@contextmanager
+def open_stage() -> Iterator[Stage]:
+    """Start what every benchmark needs, and remove all of it after the block.
+
+    Where DATABASE_URL or REDIS_URL are set, an unused database of those servers is taken. The
+    pretend GitHub is a process of its own.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="metrics_sync-")))
+        settings.VAR_DIR.mkdir(exist_ok=True)
+        log = stack.enter_context((settings.VAR_DIR / "bench.log").open("w"))
+        broker_url = stack.enter_context(open_broker(os.environ.get("REDIS_URL", "")))
+        database_url = stack.enter_context(open_database(folder, "bench"))
+        ordinary = (make_recording(REPOSITORY, number) for number in range(1, ORDINARY + 1))
+        sizes = {
+            name: make_recording(REPOSITORY, number, **size)
+            for number, (name, size) in enumerate(SIZES.items(), ORDINARY + 1)
+        }
+        api_url = stack.enter_context(_serve_github(folder, [*ordinary, *sizes.values()], log))
+        settings.GITHUB_API_URL = api_url
+        for queue in settings.RQ_QUEUES.values():
+            queue["URL"] = broker_url
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "DATABASE_URL": database_url,
+            "REDIS_URL": broker_url,
+            "GITHUB_API_URL": api_url,
+        }
+        integration = _connect()
+        yield Stage(environment, api_url, broker_url, folder, log, integration, sizes)
+
+
+def _connect() -> GitHubIntegration:
+    os.environ["GITHUB_TOKEN"] = DEFAULT_TOKEN
+    with Path(os.devnull).open("w") as nowhere:
+        call_command("connect", REPOSITORY, team="bench", stdout=nowhere)
+    del os.environ["GITHUB_TOKEN"]
+    return GitHubIntegration.objects.get()
+
+
+@contextmanager
+def open_database(folder: Path, name: str) -> Iterator[str]:
+    """Make an empty migrated database beside the configured one, and yield its URL."""
+    is_sqlite = connection.vendor == "sqlite"
+    before = str(connection.settings_dict["NAME"])
+    made = str(folder / f"{name}.sqlite3") if is_sqlite else f"{before}_{name}"
+    test_settings = connection.settings_dict["TEST"]
+    usual, test_settings["NAME"] = test_settings["NAME"], made
+    connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+    # Whoever makes a test database now must not be given this one.
+    test_settings["NAME"] = usual
+    try:
+        if is_sqlite:
+            yield f"sqlite:///{made}"
+        else:
+            yield urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{quote(made)}").geturl()
+    finally:
+        connection.creation.destroy_test_db(before, verbosity=0)
+
+
+@contextmanager
+def _serve_github(folder: Path, recordings: Iterable[Recording], log: IO[str]) -> Iterator[str]:
+    port = find_port()
+    url = f"http://127.0.0.1:{port}"
+    world = folder / "world"
+    world.mkdir()
+    for recording in recordings:
+        # PyGithub follows the addresses in what it gets.
+        text = json.dumps(recording.to_json()).replace(shapes.API, url)
+        (world / f"{recording.number}.json").write_text(text)
+    command = [sys.executable, "-m", "metrics_sync.sandbox", "--load", str(world)]
+    command += ["--port", str(port), "--limit", "1000000"]
+    with _run(command, dict(os.environ), log):
+        wait_for(lambda: answers(f"{url}/_sandbox/"), "the pretend GitHub to answer")
+        yield url
+
+
+@contextmanager
+def _run(
+    command: Iterable[str], environment: dict[str, str], log: IO[str]
+) -> Iterator[psutil.Popen]:
+    process = psutil.Popen(command, env=environment, stdout=log, stderr=log, cwd=settings.BASE_DIR)
+    try:
+        yield process
+    finally:
+        family = [process, *process.children(recursive=True)] if process.is_running() else []
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=5)
+        for survivor in alive:
+            with suppress(psutil.NoSuchProcess):
+                survivor.kill()
+        psutil.wait_procs(alive, timeout=5)
+
+
+def tell(stage: Stage, recording: Recording) -> dict[str, Any]:
+    """Return what posts the merge of a pull request, for `sandbox.deliver`."""
+    return {
+        "event": "pull_request",
+        "payload": build_pull_request_event(recording, "closed"),
+        "secret": stage.integration.webhook_secret,
+    }
+
+
+def count_cpu_seconds(process: psutil.Process) -> float:
+    """Return what a process and its children have used so far, in seconds."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
+
+
+def find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def wait_for(is_true: Callable[[], bool], what: str, *, pause: float = 0.05) -> None:
+    """Look again and again until it is true. Raises TimeoutError after a minute."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"Waited {PATIENCE_SECONDS} s in vain for {what}; see var/bench.log."
+            )
+        time.sleep(pause)

@@ -1,0 +1,107 @@
+"""Queries, time and memory for pull requests of every size."""
+
+import asyncio
+from collections import defaultdict
+from statistics import median
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from metrics_sync import store
+from metrics_sync.access import Access
+from metrics_sync.github import Known, fetch_snapshot
+from metrics_sync.models import PullRequest
+from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.snapshot import Snapshot
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.stage import SIZES, Stage, wait_for
+from tests.benchmarks.worker import read_notes
+
+ROUNDS = 5
+QUERIES = 25
+MEMORY_MB = 150
+#: Three sizes, of which the first two tell what linear growth makes of the third.
+GROWING = {30: "30 files", 300: "300 files", 3000: "3,000 files"}
+
+
+def measure(stage: Stage) -> list[Figure]:
+    figures = [_count_queries(stage, name) for name in SIZES if name not in GROWING.values()]
+    seconds, memory = _run(stage)
+    figures += [
+        Figure(
+            f"work-horse's memory, {name} PR", median(memory[name]), "MB",
+            "ordinary PR", median(memory["ordinary"]), at_most=MEMORY_MB,
+        )
+        for name in ("ordinary", "large", "capped")
+    ]  # fmt: skip
+    times = {name: median(values) * 1000 for name, values in seconds.items()}
+    tenfold = 10 * times["300 files"]
+    figures += [
+        Figure("job's time, 300 files", times["300 files"], "ms", "30 files", times["30 files"]),
+        Figure(
+            "job's time, 3,000 files", times["3,000 files"], "ms",
+            "ten times 300 files", tenfold, at_most=tenfold,
+        ),
+    ]  # fmt: skip
+    line = _extend({files: median(memory[name]) for files, name in GROWING.items()})
+    figures.append(
+        Figure(
+            "work-horse's memory, 3,000 files", median(memory["3,000 files"]), "MB",
+            "by the line through 30 and 300", line, at_most=line,
+        )
+    )  # fmt: skip
+    return figures
+
+
+def _extend(values: dict[int, float]) -> float:
+    """Return what the line through the first two values says of 3,000 files."""
+    slope = (values[300] - values[30]) / 270
+    return values[300] + slope * 2700
+
+
+def _count_queries(stage: Stage, name: str) -> Figure:
+    """Count the queries that write a snapshot, count and measure its rows."""
+    row = stage.add_row(stage.sizes[name])
+    token = stage.integration.credential.access_token
+    snapshot = asyncio.run(_fetch(Access(stage.api_url, token), row))
+    with CaptureQueriesContext(connection) as queries:
+        names = store.save_snapshot(row, snapshot)
+        row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
+        store.measure_rows(row)
+        row.save(update_fields=[*names, "receipt"])
+    # SQLite takes a thousand parameters at most, so that long lists are split there.
+    budget = QUERIES if stage.is_postgresql or name == "ordinary" else None
+    return Figure(f"queries to store, {name} PR", len(queries), "", at_most=budget)
+
+
+async def _fetch(access: Access, row: PullRequest) -> Snapshot:
+    async with access.open() as github:
+        return await fetch_snapshot(
+            github,
+            row.github_repo,
+            row.github_pr_number or 0,
+            merged_at=row.merged_at,
+            known=Known(),
+            now=timezone.now(),
+        )
+
+
+def _run(stage: Stage) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Let a worker fetch every size in turn; return the seconds and megabytes of each horse."""
+    notes = stage.folder / "storing"
+    names = []
+    with stage.run_worker(notes=notes):
+        for name in list(SIZES) * ROUNDS:
+            row = stage.add_row(stage.sizes[name])
+            enqueue_fetch(row, queue_name=MERGES)
+            rows = PullRequest.objects.filter(pk=row.pk, sync_status="complete")
+            wait_for(rows.exists, f"{name} to be complete")
+            stage.wait_until_idle()
+            names.append(name)
+    seconds, memory = defaultdict(list), defaultdict(list)
+    for name, marks in zip(names, read_notes(notes, "marks"), strict=True):
+        seconds[name].append(marks["_save ends"] - marks["taken"])
+    for name, megabytes in zip(names, read_notes(notes, "max_rss_mb"), strict=True):
+        memory[name].append(megabytes)
+    return seconds, memory

@@ -1,0 +1,59 @@
+"""Jobs per second of one worker with no latency at GitHub, beside jobs that do nothing."""
+
+from datetime import datetime
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import django_rq
+from rq.job import Job
+
+from metrics_sync.queueing import MERGES, enqueue_fetch
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.stage import Stage, wait_for
+
+ROUNDS = 4
+BATCH = 20
+
+
+def measure(stage: Stage) -> list[Figure]:
+    """Let one worker take batches of both in turns, all queued before it starts."""
+    queue = django_rq.get_queue(MERGES)
+    ids: list[str] = []
+    for _ in range(ROUNDS):
+        rows = [stage.add_row(recording) for recording in stage.take(BATCH)]
+        for row in rows:
+            enqueue_fetch(row, queue_name=MERGES)
+        ids += [row.sync_job_id for row in rows]
+        ids += [queue.enqueue("time.time", result_ttl=3600).id for _ in range(BATCH)]
+    with stage.open_redis() as redis:
+        queued = _measure_memory(redis, ids[:BATCH])
+        before = int(redis.info("stats")["total_commands_processed"])
+        with stage.run_worker():
+            wait_for(lambda: queue.count == 0, "the queue to be empty", pause=0.5)
+            stage.wait_until_idle()
+            commands = int(redis.info("stats")["total_commands_processed"]) - before
+        done = _measure_memory(redis, ids[:BATCH])
+    ended = [_find_end(job) for job in Job.fetch_many(ids, connection=queue.connection)]
+    ends = [ended[number] for number in range(BATCH - 1, len(ended), BATCH)]
+    # The first batch began before anybody looked, so it serves to warm up.
+    seconds = [(end - begin).total_seconds() for begin, end in pairwise(ends)]
+    nothing, fetches = (BATCH / median(seconds[start::2]) for start in (0, 1))
+    return [
+        Figure("jobs a second, one worker", fetches, "/s", "jobs that do nothing", nothing),
+        Figure("Redis commands a job", commands / len(ids), ""),
+        Figure("Redis memory of a queued job", queued / 1024, "KiB"),
+        Figure("Redis memory of a job that is done", done / 1024, "KiB"),
+    ]
+
+
+def _find_end(job: Job | None) -> datetime:
+    assert job is not None
+    assert job.ended_at is not None
+    return job.ended_at
+
+
+def _measure_memory(redis: Any, ids: list[str]) -> float:
+    """Return the bytes that Redis holds for each of the jobs: itself and what it returned."""
+    keys = [f"rq:{kind}:{job_id}" for job_id in ids for kind in ("job", "results")]
+    return sum(int(redis.memory_usage(key) or 0) for key in keys) / len(ids)

@@ -1,0 +1,86 @@
+"""The worker of the benchmarks: the real one, which also notes the time and what its horse took."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+from rq.job import Job
+from rq.queue import Queue
+
+from metrics_sync import jobs
+from metrics_sync.workers import FetchWorker
+
+#: Where a line of JSON goes for each job.
+NOTES = Path(os.environ.get("BENCH_NOTES", os.devnull))
+
+
+class MeasuredWorker(FetchWorker):
+    """Notes when a job is taken, forked, begun, asked, saved and done, by the wall clock."""
+
+    marks: dict[str, float]
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        self.marks = {"taken": time.time()}
+        super().execute_job(job, queue)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        self.marks["forked"] = time.time()
+        self.known_modules = set(sys.modules)
+        opened = connections.all(initialized_only=True)
+        self._note(inherited=sum(each.connection is not None for each in opened))
+        for name in ("_run", "_save"):
+            setattr(jobs, name, self._mark(name, getattr(jobs, name)))
+        jobs._fetch = self._mark_fetch(jobs._fetch)
+        super().main_work_horse(job, queue)
+
+    def perform_job(self, *args: Any) -> bool:
+        done = super().perform_job(*args)
+        self.marks["done"] = time.time()
+        imported = sorted(set(sys.modules) - self.known_modules)
+        self._note(marks=self.marks, imported=imported, cpu_seconds=time.process_time())
+        return done
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        pid, status, usage = super().wait_for_horse()
+        if usage is not None:
+            cpu_seconds = usage.ru_utime + usage.ru_stime
+            self._note(max_rss_mb=usage.ru_maxrss / 1024, horse_cpu_seconds=cpu_seconds)
+        return pid, status, usage
+
+    def _mark(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def marked(*args: Any, **options: Any) -> Any:
+            self.marks[f"{name} begins"] = time.time()
+            try:
+                return function(*args, **options)
+            finally:
+                self.marks[f"{name} ends"] = time.time()
+
+        return marked
+
+    def _mark_fetch(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def marked(*args: Any, **options: Any) -> Any:
+            self.marks["_fetch begins"] = time.time()
+            try:
+                return await function(*args, **options)
+            finally:
+                self.marks["_fetch ends"] = time.time()
+
+        return marked
+
+    def _note(self, **values: Any) -> None:
+        with NOTES.open("a") as notes:
+            notes.write(json.dumps(values) + "\n")
+
+
+def read_notes(path: Path, kind: str) -> list[Any]:
+    """Return all that was noted under a name, oldest first."""
+    notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [note[kind] for note in notes if kind in note]

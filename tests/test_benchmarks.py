@@ -1,0 +1,38 @@
+"""How the benchmarks judge what they measure."""
+
+import pytest
+
+from tests.benchmarks.figures import Figure, find_percentile, write_markdown
+
+
+@pytest.mark.parametrize(
+    ("measured", "budget", "is_met"),
+    [
+        (50, {"at_most": 50}, True),
+        (51, {"at_most": 50}, False),
+        (99, {"at_least": 100}, False),
+        (100, {"at_least": 100}, True),
+        (7, {}, None),
+        (None, {"at_most": 50}, None),
+    ],
+)
+def test_budget_is_judged(
+    measured: float | None, budget: dict[str, float], is_met: bool | None
+) -> None:
+    """A missed budget that reads as met would never be looked at again."""
+    assert Figure("p99", measured, "ms", **budget).is_met is is_met
+
+
+def test_figure_stands_beside_its_floor() -> None:
+    """A figure alone says nothing about another machine."""
+    figure = Figure("fetch", 120, "ms", "bare calls", 100, at_most=300)
+
+    [*_, row] = write_markdown([figure]).splitlines()
+
+    assert row == "| fetch | 120 ms | 100 ms bare calls | 1.20 | ≤ 300 ms | yes |"
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1, 100)])
+def test_percentile_is_a_value_that_was_measured(share: float, value: int) -> None:
+    """The hundredth request of a hundred is the one that people complain about."""
+    assert find_percentile([float(n) for n in range(100, 0, -1)], share) == value
