@@ -196,7 +196,8 @@ class Backfill:
                 self._bear(error)
 
     def _heed(self) -> None:
-        """Heed what GitHub told others who ask with the same token."""
+        """Heed what GitHub told others who ask with the same token, and have one that lasts."""
+        self._access = Access.of(self.repository, is_bulk=True)
         credential = self._access.credential
         if credential is None:
             return

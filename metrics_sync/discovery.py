@@ -17,11 +17,17 @@ from metrics_sync.exceptions import (
     MetricsSyncError,
     PermissionMissingError,
 )
-from metrics_sync.github import GitHub, fetch_merges, redeliver_failed
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.github import (
+    GitHub,
+    fetch_merges,
+    redeliver_failed,
+    redeliver_failed_of_app,
+)
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
+from metrics_sync.tokens import ask_as_app
 
 logger = logging.getLogger(__name__)
 
@@ -96,13 +102,19 @@ def recover(
     """Have GitHub send again what our webhooks did not take, yielding each repository, how many,
     and an error or "".
 
-    Goes back as far as GitHub does. Safe to repeat: what was taken since is not asked for.
-    A token that may not read webhooks, or is refused, recovers nothing, which is no error here:
-    `discover` finds the merges all the same, and says what is wrong with a token.
+    Goes back as far as GitHub does; the webhook of a GitHub App, which serves all of its
+    repositories, is asked once, for the first of them. Safe to repeat: what was taken since is
+    not asked for. A token that may not read webhooks, or is refused, recovers nothing, which is
+    no error here: `discover` finds the merges all the same, and says what is wrong with a token.
     """
-    shared = reverse("metrics_sync:webhook")
+    shared, is_app_asked = reverse("metrics_sync:webhook"), False
     for repository in repositories:
         integration = repository.integration
+        if integration.credential.kind == IntegrationCredential.Kind.APP:
+            count, error = (0, "") if is_app_asked else _recover_app()
+            is_app_asked = True
+            yield repository, count, error
+            continue
         kept = ENTERPRISE_DELIVERIES_KEPT if integration.api_url else DELIVERIES_KEPT
         question = partial(
             redeliver_failed,
@@ -116,6 +128,14 @@ def recover(
             yield repository, 0, ""
         except MetricsSyncError as error:
             yield repository, 0, str(error)
+
+
+def _recover_app() -> tuple[int, str]:
+    since = timezone.now() - DELIVERIES_KEPT
+    try:
+        return ask_as_app(partial(redeliver_failed_of_app, since=since)), ""
+    except MetricsSyncError as error:
+        return 0, str(error)
 
 
 async def _list_merges(

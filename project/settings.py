@@ -289,5 +289,11 @@ UNFOLD = {
 if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
     start_reports(
         dsn=SENTRY_DSN,
-        secrets=[SECRET_KEY, GITHUB_WEBHOOK_SECRET, METRICS_TOKEN, *TOKEN_ENCRYPTION_KEYS],
+        secrets=[
+            SECRET_KEY,
+            GITHUB_WEBHOOK_SECRET,
+            GITHUB_APP_PRIVATE_KEY,
+            METRICS_TOKEN,
+            *TOKEN_ENCRYPTION_KEYS,
+        ],
     )

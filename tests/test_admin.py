@@ -201,9 +201,9 @@ def test_choices_of_a_form_are_of_own_teams(
     member_client: Client, member: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
     """Whoever may write chooses among what they may see."""
-    allow(member, "add_githubintegration", "add_trackedrepository", "add_integrationcredential")
+    allow(member, "add_githubintegration", "add_integrationcredential")
 
-    for model in (GitHubIntegration, models.TrackedRepository, IntegrationCredential):
+    for model in (GitHubIntegration, IntegrationCredential):
         page = read(member_client, url_of(model, "add"))
         assert "Team forge" in page
         assert "vault" not in page
@@ -849,3 +849,19 @@ def test_repository_is_added_to_no_installation_by_hand(
 
     assert "connect --app" in page
     assert TrackedRepository.objects.count() == 1
+
+
+def test_members_cannot_have_their_team_track_what_they_like(
+    member_client: Client, member: User, rows: dict[type[Model], Any]
+) -> None:
+    """The shared webhook tells every team that tracks a repository of its pull requests."""
+    allow(member, "add_trackedrepository", "change_trackedrepository")
+    repository = rows[TrackedRepository]
+    url = url_of(TrackedRepository, "change", repository.pk)
+
+    added = member_client.get(url_of(TrackedRepository, "add")).status_code
+    member_client.post(url, {"full_name": "vault/secrets", "is_active": ""})
+
+    name = repository.full_name
+    repository.refresh_from_db()
+    assert (added, repository.full_name, repository.is_active) == (403, name, False)

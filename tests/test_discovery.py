@@ -281,3 +281,20 @@ def test_refused_token_recovers_nothing_and_is_said_elsewhere(
     sandbox.world.revoke_token(DEFAULT_TOKEN)
 
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
+
+
+def test_failed_deliveries_of_the_app_are_sent_again_once(
+    app: SandboxServer, repository: TrackedRepository
+) -> None:
+    """It has one webhook for all of its repositories."""
+    credential = repository.integration.credential
+    credential.link_installation(5, account_id=app.world.add_installation(5, "acme").account_id)
+    other = TrackedRepositoryFactory(
+        full_name="acme/hammer", team=repository.team, integration=repository.integration
+    )
+    hook = app.world.add_hook("http://127.0.0.1:1/webhooks/github/", secret="x", full_name=None)
+    send(app, hook, "one", "two")
+
+    found = [count for _, count, _ in recover([repository, other])]
+
+    assert (found, count_tries(app)) == ([2, 0], 2)

@@ -185,6 +185,17 @@ class RepositoryAdmin(OwnedAdmin):
         "discovered_until",
     ]  # fmt: skip
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Leave it to `connect`, which shows that the team may read what it tracks.
+
+        A team that tracks a repository is told of it by the shared webhook.
+        """
+        return request.user.is_superuser
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        fixed = [] if request.user.is_superuser else ["integration", "full_name", "github_repo_id"]
+        return [*super().get_readonly_fields(request, obj), *fixed]
+
 
 @admin.register(Team)
 class TeamAdmin(Audited, TeamScoped, ModelAdmin):

@@ -10,7 +10,7 @@ from metrics_sync.github.apps import (
 )
 from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import GitHub, load_http, prepare_api
-from metrics_sync.github.deliveries import redeliver_failed
+from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
     RepositoryHealth,
@@ -60,5 +60,6 @@ __all__ = [
     "load_http",
     "prepare_api",
     "redeliver_failed",
+    "redeliver_failed_of_app",
     "sign_app_token",
 ]

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.client import GitHub
+from metrics_sync.github.client import GitHub, Page
 from metrics_sync.snapshot import read_time
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
@@ -20,14 +20,29 @@ async def redeliver_failed(
     Raises GitHubError; a token that may not read webhooks gets GoneError.
     https://docs.github.com/en/rest/repos/webhooks
     """
-    route = full_name.split("/")
+    repos, route = github.api.repos, full_name.split("/")
     asked = 0
     try:
         async for hook_id in _list_hooks(github, route, paths=paths):
-            for delivery_id in await _list_failed(github, route, hook_id, since=since):
-                operation = github.api.repos.redeliver_webhook_delivery
-                await github.call(operation, *route, hook_id, delivery_id)
+            listed = github.pages(repos.list_webhook_deliveries, *route, hook_id)
+            for delivery_id in await _list_failed(listed, since=since):
+                await github.call(repos.redeliver_webhook_delivery, *route, hook_id, delivery_id)
                 asked += 1
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a list of deliveries") from error
+    return asked
+
+
+async def redeliver_failed_of_app(app: GitHub, *, since: datetime) -> int:
+    """The same for the one webhook of a GitHub App; `app` asks with what `sign_app_token` made.
+
+    https://docs.github.com/en/rest/apps/webhooks
+    """
+    apps, asked = app.api.apps, 0
+    try:
+        for delivery_id in await _list_failed(app.pages(apps.list_webhook_deliveries), since=since):
+            await app.call(apps.redeliver_webhook_delivery, delivery_id)
+            asked += 1
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of deliveries") from error
     return asked
@@ -42,13 +57,10 @@ async def _list_hooks(
                 yield hook["id"]
 
 
-async def _list_failed(
-    github: GitHub, route: list[str], hook_id: int, *, since: datetime
-) -> list[int]:
+async def _list_failed(pages: AsyncIterator[Page], *, since: datetime) -> list[int]:
     """Return the newest failed try of each event that no try brought, oldest event first."""
     failed: dict[str, Any] = {}
     arrived = set()
-    pages = github.pages(github.api.repos.list_webhook_deliveries, *route, hook_id)
     async for page in pages:
         recent = [
             item for item in page.items if (read_time(item["delivered_at"]) or since) >= since

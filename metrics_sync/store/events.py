@@ -10,7 +10,6 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
-from metrics_sync.models.integrations import TrackedRepositoryQuerySet
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import read_pull_request, read_review
 from metrics_sync.store.installations import save_installation, save_installation_repositories
@@ -32,38 +31,27 @@ def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> boo
     return handler is not None and handler(delivery, integration)
 
 
-def _list_readable(
-    delivery: Delivery, integration: GitHubIntegration | None
-) -> TrackedRepositoryQuerySet:
-    """Return the tracked repositories of the teams that the delivery may reach.
-
-    What a GitHub App is told reaches those that an operator linked to its installation: that
-    somebody tracks a repository of that name does not prove that he may read it.
-    """
-    rows = TrackedRepository.objects.all()
-    if integration is not None:
-        return rows.filter(team=integration.team_id)
-    installation = delivery.payload.get("installation")
-    if installation is None:
-        return rows
-    return rows.filter(integration__credential__installation_id=int(installation["id"]))
-
-
 def _list_repositories(
     delivery: Delivery, integration: GitHubIntegration | None
 ) -> QuerySet[TrackedRepository]:
     """Return the tracked repositories that the delivery may speak of, by GitHub's id or name."""
-    rows = _list_readable(delivery, integration)
+    rows = TrackedRepository.objects.all()
+    if integration is not None:
+        rows = rows.filter(team=integration.team_id)
     of_name = rows.named(delivery.github_repo)
     repository_id = delivery.payload["repository"].get("id")
     return of_name | rows.filter(github_repo_id=repository_id) if repository_id else of_name
 
 
 def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> QuerySet[Team]:
-    """Return the teams whose rows the delivery may write."""
+    """Return the teams whose rows the delivery may write.
+
+    At the shared endpoint these are all that track the repository: who connected it has shown
+    that the team's token reads it, and members cannot add one by hand.
+    """
     if integration is not None:
         return Team.objects.filter(pk=integration.team_id)
-    repositories = _list_readable(delivery, integration).named(delivery.github_repo)
+    repositories = TrackedRepository.objects.named(delivery.github_repo)
     return Team.objects.filter(pk__in=repositories.values("team"))
 
 
