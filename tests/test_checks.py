@@ -166,6 +166,7 @@ def test_every_fault_of_an_environment_is_named() -> None:
         GITHUB_API_URL="http://ghe.acme.com/api/v3",
         GITHUB_WEBHOOK_SECRET="short",
         GITHUB_APP_ID="29310",
+        SECURE_COOKIES="0",
     )
 
     named = set(re.findall(r"\((\w+\.[EW]\d+)\)", result.stderr))
