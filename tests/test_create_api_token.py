@@ -72,3 +72,21 @@ def test_who_made_it_is_in_the_audit_log(team: Team, monkeypatch: pytest.MonkeyP
         "made",
     )
     assert "charts" in entry.subject
+
+
+@pytest.mark.usefixtures("team")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["charts", "--days", "0"], "whole number of days"),
+        (["charts", "--days", "99999999999"], "whole number of days"),
+        ([""], "cannot be blank"),
+        (["x" * 300], "at most 200"),
+    ],
+)
+def test_wrong_usage_makes_no_token(arguments: list[str], message: str) -> None:
+    """A token that is expired already, or that nobody can name, is none."""
+    with pytest.raises(CommandError, match=message):
+        call_command("create_api_token", "forge", *arguments)
+
+    assert not ApiToken.objects.exists()

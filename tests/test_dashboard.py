@@ -1,6 +1,8 @@
 """The dashboard: numbers from known rows, and what the first page makes of them."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,9 +14,15 @@ from django.utils import timezone
 
 from metrics_sync.admin.labels import UNKNOWN
 from metrics_sync.dashboard import News, Selection, Spread, Summary, read_news, summarise
-from metrics_sync.models import PullRequest, Team, TrackedRepository
+from metrics_sync.models import (
+    IntegrationCredential,
+    PullRequest,
+    Team,
+    TrackedRepository,
+)
 from tests.factories import (
     MERGED_AT,
+    GitHubIntegrationFactory,
     IntegrationCredentialFactory,
     PullRequestFactory,
     TeamFactory,
@@ -215,12 +223,17 @@ def test_without_merges_all_is_unknown(db: None) -> None:
 def test_number_of_queries_is_constant(admin_client: Client, team: Team) -> None:
     """The page is opened more often than any other."""
     make_merge(team, seconds=1, merged_at=timezone.now())
+    TrackedRepositoryFactory(team=team)
     read_page(admin_client)
     with CaptureQueriesContext(connection) as few:
         read_page(admin_client)
     for seconds in range(30):
         repository = TrackedRepositoryFactory()
         make_merge(repository.team, seconds=seconds, merged_at=timezone.now())
+    little = {"rate_limit": 5000, "rate_limit_remaining": 600}
+    IntegrationCredential.objects.update(
+        **little, rate_limit_resets_at=timezone.now() + timedelta(hours=1)
+    )
 
     with CaptureQueriesContext(connection) as many:
         read_page(admin_client)
@@ -323,3 +336,31 @@ def test_user_without_team_is_told_so(client: Client, team: Team) -> None:
     client.force_login(UserFactory())
 
     assert "You are in no team yet" in read_page(client)
+
+
+def test_organisation_with_a_thousand_repositories_has_a_dashboard(team: Team) -> None:
+    """Each was connected within the period; the query must not grow with them."""
+    integration = GitHubIntegrationFactory(team=team)
+    TrackedRepository.objects.bulk_create(
+        TrackedRepository(team=team, integration=integration, full_name=f"acme/r{n}")
+        for n in range(1100)
+    )
+    make_merge(team, seconds=1, merged_at=timezone.now())
+
+    summary = summarise(Selection(Team.objects.all(), timezone.now()))
+
+    assert summary.has_repositories
+
+
+def test_status_leads_to_the_rows_that_it_counts(admin_client: Client, team: Team) -> None:
+    """One pending merge must not lead to a list of another repository's."""
+    make_merge(team, github_repo="acme/anvil", merged_at=timezone.now())
+    make_merge(team, github_repo="acme/hammer", merged_at=timezone.now())
+    make_merge(team, github_repo="acme/anvil", merged_at=timezone.now() - timedelta(weeks=30))
+    TrackedRepositoryFactory(team=team, full_name="Acme/Anvil")
+
+    page = read_page(admin_client, f"?team={team.slug}&repository=Acme%2FAnvil&weeks=4")
+    [url] = re.findall(r'href="([^"]+sync_status__exact=pending[^"]*)"', page)
+    rows = admin_client.get(unescape(url)).context["cl"].result_list
+
+    assert [row.github_repo for row in rows] == ["acme/anvil"]

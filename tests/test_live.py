@@ -243,3 +243,16 @@ def test_list_asks_again_for_rows_that_are_under_way(
     assert f'hx-select-oob="#live-list,#status-{row.pk}"' in page
     assert f"#status-{done.pk}" not in page
     assert "data-live" not in later
+
+
+def test_reconcile_lists_no_repository_while_somebody_waits(
+    member: Client, repository: TrackedRepository, redis: Redis
+) -> None:
+    """The numbers of a large repository take minutes to find."""
+    row = make_merge(repository)
+    PullRequest.objects.update(github_pr_number=None)
+
+    page = member.post(reverse("metrics_sync:dashboard-reconcile"), follow=True)
+
+    row.refresh_from_db()
+    assert ("without a number" in page.content.decode(), row.sync_status) == (True, "failed")

@@ -24,6 +24,7 @@ from tests.factories import (
     CommitFactory,
     PRCheckRunFactory,
     PRCommentFactory,
+    PRCommitStatusFactory,
     PRReviewFactory,
     PRTimelineEventFactory,
     PullRequestFactory,
@@ -118,6 +119,18 @@ def test_marks_of_two_kinds_do_not_cover_each_other(hours: float) -> None:
     assert marks[-1].x <= WIDTH - RIGHT
 
 
+def test_many_marks_of_two_kinds_stay_in_the_picture() -> None:
+    """A matrix of checks that pass and fail in turns has more marks than there is room for."""
+    shapes = ["passed", "failed"] * 150
+    events = [make_event(n / 30, shape) for n, shape in enumerate(shapes)]
+
+    marks = gather_marks(AXIS, events)
+
+    assert all(LEFT <= mark.x <= WIDTH - RIGHT for mark in marks)
+    assert sum(len(mark.events) for mark in marks) == len(events)
+    assert "several" in {mark.shape for mark in marks}
+
+
 @pytest.mark.parametrize(
     ("turns", "is_draft", "drafts"),
     [
@@ -156,9 +169,12 @@ def test_draft_phases_follow_from_the_turns(
         (
             PRReviewFactory,
             {"state": "dismissed", "submitted_state": "changes_requested"},
-            "changes_requested",
-            "requested changes",
+            "dismissed",
+            "requested changes (dismissed since)",
         ),
+        (PRReviewFactory, {"state": "dismissed"}, "dismissed", "reviewed (dismissed since)"),
+        (PRCommitStatusFactory, {"state": "success"}, "passed", "finished ci/anvil: success"),
+        (PRCommitStatusFactory, {"state": "error"}, "failed", "finished ci/anvil: error"),
         (PRCommentFactory, {"comment_type": "review"}, "comment", "commented on the diff"),
         (PRCheckRunFactory, {"conclusion": "success"}, "passed", "finished tests: success"),
         (PRCheckRunFactory, {"conclusion": "timed_out"}, "failed", "finished tests: timed_out"),
@@ -186,6 +202,7 @@ TIMES: dict[Any, str] = {
     PRReviewFactory: "submitted_at",
     PRCommentFactory: "created_at",
     PRCheckRunFactory: "completed_at",
+    PRCommitStatusFactory: "updated_at",
     PRTimelineEventFactory: "created_at",
 }
 
@@ -220,7 +237,7 @@ def test_queries_do_not_grow_with_the_history(row: PullRequest) -> None:
     with CaptureQueriesContext(connection) as queries:
         draw_timeline(row)
 
-    assert len(queries) == 5
+    assert len(queries) == 6
 
 
 def test_pull_request_without_a_known_beginning_has_no_picture(db: None) -> None:

@@ -56,10 +56,10 @@ COLUMNS: dict[type[Any], list[Any]] = {
     PRFile: ["filename", "status", "additions", "deletions"],
     PRCheckRun: ["name", "app_slug", conclusion, "started_at", "completed_at"],
     PRComment: ["author_login", "comment_type", text, "path", "created_at"],
-    PRCommitStatus: ["context", state, "updated_at"],
     PRReview: ["reviewer_login", state, "submitted_state", text, "submitted_at"],
-    PRTimelineEvent: ["event", "actor_login", "subject_login", "dismissed_state", "created_at"],
     FetchRun: ["started_at", status, "finished_at", "requests_made", errors],
+    PRTimelineEvent: ["event", "actor_login", "subject_login", "dismissed_state", "created_at"],
+    PRCommitStatus: ["context", state, "updated_at"],
 }
 SEARCHED = {
     Commit: ["github_sha", "message", "author_login"],

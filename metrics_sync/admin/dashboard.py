@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -29,7 +30,7 @@ from metrics_sync.models import IntegrationCredential, PullRequest
 #: The share of merges that are to be complete within five minutes.
 PROMISE = 0.99
 
-CLASSES = ("5 s", "15 s", "60 s", "5 min", "1 h", "longer")
+CLASSES = ("≤ 5 s", "≤ 15 s", "≤ 60 s", "≤ 5 min", "≤ 1 h", "longer")
 
 
 def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def build_news(request: HttpRequest, selection: Selection, news: News) -> dict[s
     return {
         "news": news,
         "selection": selection,
-        "statuses": _build_statuses(news),
+        "statuses": _build_statuses(request, selection, news),
         "incomplete": _show_incomplete(news.incomplete),
         "latest": _show_latest(news.latest),
         "live_url": f"{reverse('metrics_sync:dashboard-live')}?{query.urlencode()}",
@@ -69,13 +70,18 @@ def build_news(request: HttpRequest, selection: Selection, news: News) -> dict[s
     }
 
 
-def _build_statuses(news: News) -> list[dict[str, Any]]:
+def _build_statuses(request: HttpRequest, selection: Selection, news: News) -> list[dict[str, Any]]:
     url = reverse("admin:metrics_sync_pullrequest_changelist")
+    selected = {"state__exact": "merged", "merged_at__gte": selection.since.isoformat()}
+    if selection.repository:
+        selected["repository"] = selection.repository
+    if request.GET.get("team") and (team := selection.teams.first()):
+        selected["team__id__exact"] = str(team.pk)
     return [
         {
             "text": f"{count} {status}",
             "colour": COLOURS.get(status),
-            "url": f"{url}?state__exact=merged&sync_status__exact={status}",
+            "url": f"{url}?{urlencode({**selected, 'sync_status__exact': status})}",
         }
         for status, count in sorted(news.statuses.items())
     ]
@@ -183,10 +189,11 @@ def _show_known(value: Any) -> Any:
 
 def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
     return show_table(
-        ["token", "state", "requests left"],
+        ["token", "for", "state", "requests left"],
         [
             [
                 _link("integrationcredential", row),
+                ", ".join(one.organization_slug for one in row.integrations.all()) or UNKNOWN,
                 show_label(name_credential_state(row)),
                 describe_budget(row),
             ]

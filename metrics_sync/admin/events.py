@@ -43,12 +43,19 @@ def list_events(row: PullRequest) -> Iterator[Event]:
     reviews = row.reviews.values_list("submitted_at", "state", "submitted_state", "reviewer_login")
     for at, now, then, who in reviews:
         if at is not None:
-            state = then or now
-            shape = state if state in REVIEWS else "commented"
-            yield Event(at, "reviews", shape, REVIEWS.get(state, f"reviewed: {state}"), who)
+            shape = now if now in REVIEWS else "commented"
+            text = REVIEWS.get(then or now, f"reviewed: {now}")
+            if now == "dismissed" and then:
+                text = f"{text} (dismissed since)"
+            yield Event(at, "reviews", shape, text, who)
     for at, kind, who in row.comments.values_list("created_at", "comment_type", "author_login"):
         where = "on the diff" if kind == "review" else "in the conversation"
         yield Event(at, "comments", "comment", f"commented {where}", who)
+    yield from _list_checks(row)
+
+
+def _list_checks(row: PullRequest) -> Iterator[Event]:
+    """Yield what ended: check runs, and the statuses of CI that has none."""
     checks = row.check_runs.values_list(
         "completed_at", "started_at", "name", "conclusion", "app_slug"
     )
@@ -57,6 +64,10 @@ def list_events(row: PullRequest) -> Iterator[Event]:
             shape = "passed" if conclusion in PASSED else "failed"
             text = f"finished {name}: {conclusion or UNKNOWN}"
             yield Event(at, "checks", shape, text, app or "CI", since)
+    for at, context, state in row.commit_statuses.values_list("updated_at", "context", "state"):
+        if state != "pending":
+            shape = "passed" if state in PASSED else "failed"
+            yield Event(at, "checks", shape, f"finished {context}: {state}", "CI")
 
 
 def _list_milestones(row: PullRequest) -> Iterator[Event]:

@@ -1,7 +1,7 @@
 """How states, receipts and budgets look on a page."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -47,7 +47,7 @@ def show_label(word: str) -> SafeString:
 
 def show_moment(moment: datetime | None) -> str:
     """Return a time in UTC, short enough for a table."""
-    return date(timezone.localtime(moment), "Y-m-d H:i") if moment else UNKNOWN
+    return date(moment.astimezone(UTC), "Y-m-d H:i") if moment else UNKNOWN
 
 
 def show_on_one_line(moment: datetime | None) -> SafeString:
@@ -132,7 +132,9 @@ def name_credential_state(credential: IntegrationCredential) -> str:
     # The short-lived token of a GitHub App is renewed when it is needed.
     if credential.kind == credential.Kind.TOKEN and (credential.expires_at or now) < now:
         return "expired"
-    return "waiting" if credential.find_pause() else "usable"
+    # What others have set aside for a moment is not asked for: lists have many credentials.
+    waits = (credential.wait_until or now) > now or credential.left == 0
+    return "waiting" if waits else "usable"
 
 
 def describe_budget(credential: IntegrationCredential) -> str:

@@ -85,6 +85,11 @@ def _reconcile(selection: Selection, report: Report) -> None:
             since=selection.since,
             only=[Reason.FAILED, Reason.PARTIAL],
         )
-        findings = choose(find_dropped(scope), report, limit=RECONCILED_AT_ONCE - report.requeued)
+        dropped = find_dropped(scope)
+        # To find a number takes a listing of the repository, for which nobody waits at a page.
+        named = [row for row in dropped if row.pull_request.github_pr_number is not None]
+        if len(named) < len(dropped):
+            report.skipped["without a number, which the clock finds"] += len(dropped) - len(named)
+        findings = choose(named, report, limit=RECONCILED_AT_ONCE - report.requeued)
         for _ in requeue(findings, report):
             pass

@@ -92,7 +92,8 @@ class RepositoryFilter(DropdownFilter):
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[PullRequest]
     ) -> QuerySet[PullRequest]:
-        return queryset.filter(github_repo=self.value()) if self.value() else queryset
+        rows = PullRequest.objects.in_repositories([self.value() or ""])
+        return queryset.filter(pk__in=rows) if self.value() else queryset
 
 
 @admin.register(PullRequest)

@@ -41,19 +41,21 @@ LEGEND = {
     "comment": "comment",
     "passed": "check passed",
     "failed": "check failed",
+    "several": "of several kinds",
 }
 
 
 @dataclass(slots=True)
 class Mark:
-    """One or more events of one shape, at a place of the picture."""
+    """One or more events at a place of the picture."""
 
     x: float
     events: list[Event]
 
     @property
     def shape(self) -> str:
-        return self.events[0].shape
+        shapes = {event.shape for event in self.events}
+        return shapes.pop() if len(shapes) == 1 else "several"
 
     @property
     def title(self) -> str:
@@ -91,7 +93,7 @@ class Axis:
 
 
 def draw_timeline(row: PullRequest) -> SafeString:
-    """Return the picture and its table, from five queries; empty without a date of opening."""
+    """Return the picture and its table, from six queries; empty without a date of opening."""
     if row.pr_created_at is None:
         return SafeString()
     events = sorted(list_events(row), key=lambda event: event.at)
@@ -132,19 +134,30 @@ def make_axis(opened_at: datetime, ended_at: datetime | None, events: Sequence[E
 
 
 def gather_marks(axis: Axis, events: Iterable[Event]) -> list[Mark]:
-    """Place the events of one lane, in order; what would lie on top of another makes way."""
+    """Place the events of one lane, in order; what would lie on top of another makes way.
+
+    Where that is more than the lane has room for, kinds share a mark.
+    """
+    events = list(events)
+    marks = _gather(axis, events, mixes=False)
+    limit = float(WIDTH - RIGHT + APART)
+    if sum(mark.reach - mark.x for mark in marks) > limit - LEFT:
+        marks = _gather(axis, events, mixes=True)
+    for mark in reversed(marks):
+        mark.x -= max(mark.reach - limit, 0)
+        limit = mark.x
+    return marks
+
+
+def _gather(axis: Axis, events: Iterable[Event], *, mixes: bool) -> list[Mark]:
     marks: list[Mark] = []
     for event in events:
         x = axis.place(event.at)
         last = marks[-1] if marks else None
-        if last and last.shape == event.shape and x < last.reach:
+        if last and x < last.reach and (mixes or last.shape == event.shape):
             last.events.append(event)
         else:
             marks.append(Mark(max(x, last.reach) if last else x, [event]))
-    limit = float(WIDTH - RIGHT + APART)
-    for mark in reversed(marks):
-        mark.x -= max(mark.reach - limit, 0)
-        limit = mark.x
     return marks
 
 

@@ -58,7 +58,8 @@ def list_pull_requests(
     request: HttpRequest, filters: Query[Filters], limit: Limit = 50, cursor: Cursor = ""
 ) -> Any:
     """List merged pull requests, the newest merge first."""
-    rows = PullRequest.objects.merged().filter(team=get_team(request))
+    # One that was written by hand may be merged at no moment, and has no place in the order.
+    rows = PullRequest.objects.merged().filter(team=get_team(request)).exclude(merged_at=None)
     rows = filters.apply(rows).defer("receipt", "etags", "provenance")
     return take_page(
         request,

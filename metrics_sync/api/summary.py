@@ -14,6 +14,7 @@ from metrics_sync.api.schemas import Seconds, Share
 from metrics_sync.api.tokens import get_team
 from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, summarise
 from metrics_sync.dashboard import Spread as Measured
+from metrics_sync.dashboard.summary import CLASSES
 from metrics_sync.models import Team
 from metrics_sync.models.pull_request import SyncStatus
 
@@ -35,6 +36,28 @@ class Week(Schema):
     metrics: dict[str, Spread]
 
 
+class TimeClass(Schema):
+    """How many merges were complete within that time, and not within the one before."""
+
+    up_to_seconds: float | None = Field(description="Null: longer than any of the others.")
+    count: int
+
+
+class SlowReview(Schema):
+    github_repo: str
+    github_pr_number: int | None
+    review_wait_hours: float
+
+
+class Budget(Schema):
+    """What GitHub said last of a token's requests an hour; null is unknown."""
+
+    organizations: list[str]
+    limit: int | None
+    remaining: int | None
+    resets_at: datetime | None
+
+
 class Summary(Schema):
     """What is known of the merges of the last weeks, of which the last is still running.
 
@@ -49,8 +72,11 @@ class Summary(Schema):
     share_within_five_minutes: Share
     median_seconds: Seconds
     p90_seconds: Seconds
+    times_to_complete: list[TimeClass]
     metrics: dict[str, Spread]
     weeks: list[Week]
+    slowest_reviews: list[SlowReview]
+    budgets: list[Budget]
 
 
 @router.get("", response={200: Summary, 401: schemas.Error, 422: schemas.Error})
@@ -70,10 +96,31 @@ def read_summary(
         share_within_five_minutes=summary.share_within_five_minutes,
         median_seconds=_count_seconds(summary.time_to_complete.median),
         p90_seconds=_count_seconds(summary.time_to_complete.p90),
+        times_to_complete=[
+            TimeClass(up_to_seconds=_count_seconds(end), count=count)
+            for end, count in zip([*CLASSES, None], summary.classes, strict=True)
+        ],
         metrics=_show(summary.metrics),
         weeks=[
             Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
             for week in summary.weeks
+        ],
+        slowest_reviews=[
+            SlowReview(
+                github_repo=row.github_repo,
+                github_pr_number=row.github_pr_number,
+                review_wait_hours=float(row.review_wait_hours or 0),
+            )
+            for row in summary.slowest
+        ],
+        budgets=[
+            Budget(
+                organizations=[one.organization_slug for one in credential.integrations.all()],
+                limit=credential.rate_limit,
+                remaining=credential.left,
+                resets_at=credential.rate_limit_resets_at,
+            )
+            for credential in summary.credentials
         ],
     )
 

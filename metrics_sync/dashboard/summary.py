@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -10,16 +10,24 @@ from django.db.models import (
     Aggregate,
     Count,
     DurationField,
+    Exists,
     ExpressionWrapper,
     F,
     FloatField,
+    OuterRef,
+    Prefetch,
     Q,
 )
 from django.db.models.functions import Cast, TruncWeek
 
 from metrics_sync.dashboard.percentiles import Percentile
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models import (
+    GitHubIntegration,
+    IntegrationCredential,
+    PullRequest,
+    TrackedRepository,
+)
 from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
 
 #: What trends are drawn of.
@@ -83,7 +91,10 @@ def summarise(selection: Selection) -> Summary:
         **_count_kept(selection.now), **_count_classes(), **_spread("took", TOOK)
     )
     reviewed = selection.merges.exclude(review_wait_hours=None)
-    credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
+    integrations = GitHubIntegration.objects.defer("webhook_secret")
+    credentials = IntegrationCredential.objects.filter(team__in=selection.teams).prefetch_related(
+        Prefetch("integrations", integrations)
+    )
     repositories = TrackedRepository.objects.active().filter(team__in=selection.teams)
     return Summary(
         share_within_minute=_divide(totals["within_60"], totals["due_60"]),
@@ -102,14 +113,12 @@ def summarise(selection: Selection) -> Summary:
 
 def _exclude_history(selection: Selection) -> PullRequestQuerySet:
     """Leave out merges from before their repository was connected."""
-    late = TrackedRepository.objects.filter(
-        team__in=selection.teams, connected_at__gt=selection.since
+    connected_later = TrackedRepository.objects.filter(
+        team=OuterRef("team"),
+        full_name__iexact=OuterRef("github_repo"),
+        connected_at__gt=OuterRef("merged_at"),
     )
-    history = Q(pk__in=[])
-    for team_id, full_name, moment in late.values_list("team", "full_name", "connected_at"):
-        # In this order: what is cheap to compare leaves little that is not.
-        history |= Q(merged_at__lt=moment) & Q(team=team_id) & Q(github_repo__iexact=full_name)
-    return selection.merges.order_by().exclude(history)
+    return selection.merges.order_by().filter(~Exists(connected_later))
 
 
 TOOK = ExpressionWrapper(F("completed_at") - F("merged_at"), output_field=DurationField())
@@ -159,7 +168,9 @@ def _divide(part: int, whole: int) -> float | None:
 
 
 def _read_weeks(selection: Selection) -> list[Week]:
-    rows = selection.merges.order_by().annotate(week=TruncWeek("merged_at")).values("week")
+    rows = (
+        selection.merges.order_by().annotate(week=TruncWeek("merged_at", tzinfo=UTC)).values("week")
+    )
     found = {
         row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **_spread_metrics())
     }
