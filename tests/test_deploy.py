@@ -1,8 +1,11 @@
 """The examples of docs/deploy, as far as they can be tried without a machine to deploy to."""
 
+import os
 import re
 import shlex
 import shutil
+import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +121,51 @@ def test_web_server_takes_its_options(source: str) -> None:
     result = run(code, "--check-config", *options, ALLOWED_HOSTS="x")
 
     assert result.returncode == 0, result.stderr
+
+
+def run_script(name: str, *arguments: str | Path, **environment: str) -> Any:
+    return subprocess.run(
+        [DEPLOY / name, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_copy_of_the_database_is_for_who_made_it_only(tmp_path: Path) -> None:
+    """It holds every title and comment of every team."""
+    sqlite3.connect(tmp_path / "db").close()
+
+    done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("rest", ["", "-wal", "-shm"])
+def test_restore_refuses_what_is_left_of_the_lost_database(tmp_path: Path, rest: str) -> None:
+    """SQLite would write an old -wal into the copy."""
+    (tmp_path / "copy").touch()
+    (tmp_path / f"db{rest}").touch()
+
+    done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert done.returncode == 1
+    assert f"db{rest} exists" in done.stderr
+
+
+@pytest.mark.parametrize(("script", "program"), [("backup", "pg_dump"), ("restore", "pg_restore")])
+def test_password_of_the_database_is_no_argument(tmp_path: Path, script: str, program: str) -> None:
+    """Every user of the machine sees the arguments of every process."""
+    (tmp_path / program).write_text('#!/bin/sh\necho "$PGPASSWORD $*"\n')
+    (tmp_path / program).chmod(0o700)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    url = "postgres://me:p%40ss@127.0.0.1:5432/name"
+
+    done = run_script(f"{script}.sh", tmp_path / "copy", PATH=path, DATABASE_URL=url)
+
+    password, _, arguments = done.stdout.partition(" ")
+    assert (password, "p%40ss" in arguments) == ("p@ss", False)
+    assert "postgres://me@127.0.0.1:5432/name" in arguments

@@ -185,6 +185,11 @@ class GitHubIntegration(models.Model):
     def get_webhook_path(self) -> str:
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
 
+    def list_webhook_paths(self) -> tuple[str, ...]:
+        """Return the paths at which its deliveries are taken; the shared one knows one GitHub."""
+        shared = () if self.api_url else (reverse("metrics_sync:webhook"),)
+        return (self.get_webhook_path(), *shared)
+
 
 class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
     def active(self) -> Self:
