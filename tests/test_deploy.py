@@ -26,6 +26,16 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 #: What the database's own image is told, and nobody else.
 OF_THE_DATABASE = {"POSTGRES_USER", "POSTGRES_PASSWORD"}
+#: What compose passes on to no process, and why.
+NOT_OF_COMPOSE = {
+    "DEBUG": "the example is for production",
+    "SECURE_COOKIES": "0 is for trying it out without TLS",
+    "SECURE_HSTS_SECONDS": "its default is right there",
+    "GITHUB_TOKEN": "an operator gives it to one command",
+    "PORT": "the command names it",
+    "WEB_CONCURRENCY": "the command names it",
+    "WORKERS": "the command names it",
+}
 
 
 def read_procfile() -> dict[str, list[str]]:
@@ -46,10 +56,25 @@ def test_compose_names_no_variable_that_is_not_documented() -> None:
     assert given | list_variables(COMPOSE) <= read_environment() | OF_THE_DATABASE
 
 
+def fill(match: "re.Match[str]") -> str:
+    return match[2] if match[1] == "-" else "x"
+
+
+def test_compose_passes_on_every_variable() -> None:
+    """One that stands in `.env` and gets nowhere is looked for long."""
+    given = set(COMPOSE["services"]["web"]["environment"])
+
+    assert given | set(NOT_OF_COMPOSE) == read_environment()
+    assert not given & set(NOT_OF_COMPOSE)
+
+
 def test_compose_gives_what_production_needs() -> None:
     """The example is what is copied."""
     environment = COMPOSE["services"]["web"]["environment"]
-    filled = {name: re.sub(r"\$\{.*?\}", "x", value) for name, value in environment.items()}
+    filled = {
+        name: re.sub(r"\$\{[A-Z_]+:([-?])(.*?)\}", fill, value)
+        for name, value in environment.items()
+    }
     values = {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": "", **filled, "SENTRY_DSN": ""}
 
     result = run("from project import settings", **values)
@@ -108,6 +133,23 @@ def test_unit_runs_what_the_procfile_names(path: Path) -> None:
     wanted = read_procfile()[name]
     assert shlex.split(line)[: len(wanted)] == wanted
     assert {path.stem for path in UNITS} == {f"metrics-sync-{name}" for name in read_procfile()}
+
+
+@pytest.mark.parametrize("path", UNITS, ids=[path.stem for path in UNITS])
+def test_unit_comes_up_with_a_database_that_comes_late(path: Path) -> None:
+    """After a reboot nobody is there to start what gave up."""
+    text = path.read_text()
+
+    assert not re.search(r"^(Requires|Requisite|BindsTo|PartOf)=", text, re.MULTILINE)
+    assert re.search(r"^Restart=(always|on-failure)$", text, re.MULTILINE)
+    assert re.search(r"^After=.*\bpostgresql.service\b", text, re.MULTILINE)
+
+
+def test_web_server_reloads_without_closing_its_port() -> None:
+    """A delivery that finds it closed is lost until somebody looks."""
+    text = (DEPLOY / "metrics-sync-web.service").read_text()
+
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
 
 
 @pytest.mark.parametrize("source", ["Containerfile", "metrics-sync-web.service"])
