@@ -116,7 +116,7 @@ async def _converse(github: GitHub, question: Callable[[GitHub], Awaitable[Answe
 
 def _check_installation(credential: IntegrationCredential, *, api_url: str) -> None:
     """Refuse what GitHub would refuse, and what would take a token to another GitHub."""
-    if api_url != settings.GITHUB_API_URL.rstrip("/"):
+    if api_url != settings.GITHUB_API_URL:
         raise UnsafeAddressError(
             f"the GitHub App belongs to {settings.GITHUB_API_URL}; an integration of {api_url} "
             "needs a personal access token"

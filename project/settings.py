@@ -170,6 +170,8 @@ SILENCED_SYSTEM_CHECKS = [
     # HSTS is for this host alone; its neighbours may not be ready for it.
     "security.W005",
     "security.W021",
+    # TLS ends at a proxy, which redirects itself; SECURE_SSL_REDIRECT is for one that does not.
+    "security.W008",
     # metrics_sync.W005 says the same of SECRET_KEY, and at every start.
     "security.W009",
 ]

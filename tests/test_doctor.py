@@ -364,7 +364,7 @@ def test_rows_that_wait_for_hours_are_named(integration: GitHubIntegration, redi
         PullRequest.objects.filter(pk=row.pk)
         for row in PullRequestFactory.create_batch(2, merged=True)
     )
-    pending.update(merged_at=now)
+    pending.update(sync_status=SyncStatus.PENDING, merged_at=now)
     queued.update(sync_status=SyncStatus.QUEUED, queued_at=now)
     assert not any("more than 2 hours" in text for text in examine_here())
 
