@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
@@ -297,5 +297,7 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
             GITHUB_APP_PRIVATE_KEY,
             METRICS_TOKEN,
             *TOKEN_ENCRYPTION_KEYS,
+            DATABASES["default"].get("PASSWORD") or "",
+            urlsplit(REDIS_URL).password or "",
         ],
     )

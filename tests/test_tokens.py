@@ -321,3 +321,17 @@ def test_failed_early_renewal_leaves_the_old_token_in_use(
     app.faults.add(fault)
 
     assert find(credential) == old
+
+
+def test_worker_that_was_too_slow_frees_no_claim_of_another(
+    credential: IntegrationCredential,
+) -> None:
+    """A third would renew beside the second."""
+    slow, other = IntegrationCredential.objects.get(), IntegrationCredential.objects.get()
+    assert slow.claim_renewal()
+    IntegrationCredential.objects.update(renewing_until=timezone.now() - MINUTE)
+    assert other.claim_renewal()
+
+    slow.release_renewal()
+
+    assert not credential.claim_renewal()
