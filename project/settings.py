@@ -174,6 +174,8 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W008",
     # metrics_sync.W005 says the same of SECRET_KEY, and at every start.
     "security.W009",
+    # And metrics_sync.W009 of ALLOWED_HOSTS.
+    "security.W020",
 ]
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")

@@ -390,9 +390,19 @@ def test_many_failed_rows_are_a_reason_to_look(redis: Redis) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
     """`check` only warns of it, and nobody reads what the start of a process prints."""
+    settings.SILENCED_SYSTEM_CHECKS = []
     settings.GITHUB_WEBHOOK_SECRET = "short"
 
     assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> None:
+    """Somebody has looked at it already, and has a reason."""
+    settings.GITHUB_WEBHOOK_SECRET = "short"
+    settings.SILENCED_SYSTEM_CHECKS = ["metrics_sync.W003"]
+
+    assert not any(text.startswith("GITHUB_WEBHOOK_SECRET has") for text in examine_here())
 
 
 @pytest.mark.django_db(transaction=True)

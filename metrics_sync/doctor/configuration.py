@@ -9,7 +9,8 @@ from metrics_sync.doctor.findings import Finding
 def check_settings() -> list[Finding]:
     """Repeat the errors and warnings of `manage.py check`, in production of `check --deploy`."""
     found = checks.run_checks(include_deployment_checks=not settings.DEBUG)
-    wrong = [message for message in found if message.level >= checks.WARNING]
+    loud = [message for message in found if message.level >= checks.WARNING]
+    wrong = [message for message in loud if not message.is_silenced()]
     advice = "Correct it in the environment; README.md lists every variable."
     return [Finding("settings", message.msg, message.hint or advice) for message in wrong] or [
         Finding("settings", "no errors and no warnings")
