@@ -32,7 +32,7 @@ def find_fault(url: str, *, is_development: bool) -> str:
         return "it must start with https://, as the token is sent there"
     host = match["host"].lower().strip("[]").rstrip(".")
     if host in {"localhost", *_METADATA} or host.endswith(".localhost") or _is_local(host):
-        return "it must not be an address of this machine or of its network link"
+        return "it must not be an address of this machine, its network link or its metadata service"
     return ""
 
 
