@@ -10,6 +10,11 @@ _ROOT = re.compile(
 )
 
 
+#: Where clouds tell their machines secrets, beside the link-local addresses.
+#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+_METADATA = {"fd00:ec2::254", "100.100.100.200", "metadata.google.internal"}
+
+
 def find_fault(url: str, *, is_development: bool) -> str:
     """Say why an address cannot be an API root; empty when it can.
 
@@ -26,8 +31,8 @@ def find_fault(url: str, *, is_development: bool) -> str:
     if match["scheme"].lower() != "https":
         return "it must start with https://, as the token is sent there"
     host = match["host"].lower().strip("[]").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost") or _is_local(host):
-        return "it must not be an address of this machine or of its network link"
+    if host in {"localhost", *_METADATA} or host.endswith(".localhost") or _is_local(host):
+        return "it must not be an address of this machine, its network link or its metadata service"
     return ""
 
 
@@ -40,11 +45,14 @@ def _is_local(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]) is not None
-    mapped = getattr(address, "ipv4_mapped", None) or address
+    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    mapped = inner or address
     return (
-        mapped.is_loopback
+        str(mapped) in _METADATA
+        or mapped.is_loopback
         or mapped.is_link_local
         or mapped.is_unspecified
         or mapped.is_multicast
         or mapped.is_reserved
+        or getattr(mapped, "is_site_local", False)
     )

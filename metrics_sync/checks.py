@@ -19,7 +19,7 @@ from metrics_sync.github import sign_app_token
 #: Where DEBUG may answer: this machine and nobody else.
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost"}
 #: 32 hexadecimal digits, or what `make_webhook_secret` makes, are longer.
-SHORTEST_WEBHOOK_SECRET = 20
+SHORTEST_WEBHOOK_SECRET = SHORTEST_METRICS_TOKEN = 20
 SHORTEST_SECRET_KEY = 50
 
 
@@ -80,6 +80,12 @@ def _find_weak() -> Iterator[CheckMessage]:
             hint="Who guesses it can forge merges. Make one with: openssl rand -hex 32",
             id="metrics_sync.W003",
         )
+    if 0 < len(settings.METRICS_TOKEN) < SHORTEST_METRICS_TOKEN:
+        yield Warning(
+            f"METRICS_TOKEN has less than {SHORTEST_METRICS_TOKEN} characters.",
+            hint="Who guesses it sees which teams there are. Make one with: openssl rand -hex 32",
+            id="metrics_sync.W008",
+        )
     if settings.DEBUG:
         if hosts := sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS):
             yield Warning(
@@ -94,6 +100,12 @@ def _find_weak() -> Iterator[CheckMessage]:
             f"SECRET_KEY is weak: it has less than {SHORTEST_SECRET_KEY} random characters.",
             hint="Who guesses it can sign in as anybody. Make one with: openssl rand -hex 32",
             id="metrics_sync.W005",
+        )
+    if not settings.ALLOWED_HOSTS:
+        yield Warning(
+            "ALLOWED_HOSTS is empty, so every request is answered 400.",
+            hint="Name the hosts under which the service is reached.",
+            id="metrics_sync.W009",
         )
     if "*" in settings.ALLOWED_HOSTS:
         yield Warning(

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync import counting, store
@@ -107,7 +106,7 @@ def recover(
     not asked for. A token that may not read webhooks, or is refused, recovers nothing, which is
     no error here: `discover` finds the merges all the same, and says what is wrong with a token.
     """
-    shared, is_app_asked = reverse("metrics_sync:webhook"), False
+    is_app_asked = False
     for repository in repositories:
         integration = repository.integration
         if integration.credential.kind == IntegrationCredential.Kind.APP:
@@ -119,7 +118,7 @@ def recover(
         question = partial(
             redeliver_failed,
             full_name=repository.full_name,
-            paths=(integration.get_webhook_path(), shared),
+            paths=integration.list_webhook_paths(),
             since=timezone.now() - kept,
         )
         try:

@@ -30,10 +30,13 @@ PLACE = ("URL", "HOST", "PORT", "DB", "UNIX_SOCKET_PATH", "SENTINELS", "USE_REDI
 
 
 def apply_defaults() -> None:
-    """Give the project's settings a value for each of DEFAULTS that they do not name."""
+    """Give the project's settings what they lack of DEFAULTS, and the form that is compared."""
     for name, value in DEFAULTS.items():
         if not hasattr(settings, name):
             setattr(settings, name, value)
+    # As people write them, and as everything here compares and joins them.
+    settings.GITHUB_API_URL = settings.GITHUB_API_URL.rstrip("/")
+    settings.GITHUB_APP_ID = str(settings.GITHUB_APP_ID or "")
 
 
 @register()

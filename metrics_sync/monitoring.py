@@ -170,7 +170,7 @@ def _counters(counts: Mapping[Series, float]) -> Iterator[Metric]:
         histogram = HistogramMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
         sums = dict(_select(counts, f"{name}_sum", labels))
         for values, buckets in _cumulate(_select(counts, name, [*labels, "le"])).items():
-            histogram.add_metric(values, buckets, sums[values])
+            histogram.add_metric(values, buckets, sums.get(values, 0))
         yield histogram
 
 
@@ -179,7 +179,7 @@ def _select(
 ) -> Iterator[tuple[tuple[str, ...], float]]:
     for (counted, pairs), amount in counts.items():
         if counted == name:
-            yield tuple(dict(pairs)[label] for label in labels), amount
+            yield tuple(dict(pairs).get(label, "") for label in labels), amount
 
 
 def _cumulate(

@@ -106,7 +106,8 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
 
 def enqueue_merge(pull_request: PullRequest) -> None:
     """Queue a pull request that has just merged; with Redis down it stays `pending`."""
-    counting.count("merges", source="webhook")
+    source = "webhook" if "delivery_id" in get_trace() else "other"
+    counting.count("merges", source=source)
     try:
         enqueue_fetch(pull_request, queue_name=MERGES)
     except QueueUnavailableError as error:

@@ -15,6 +15,7 @@ from metrics_sync.exceptions import (
     AppUnavailableError,
     CredentialRejectedError,
     DecryptionError,
+    RateLimitedError,
     RetrySoonError,
     UnsafeAddressError,
 )
@@ -45,7 +46,8 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
 
     A personal token is returned as it is stored. An installation's is renewed when it is about
     to expire, by one worker at a time: the others go on with the old one while it lasts, else
-    wait for the new one, three quarters of a minute at most. Raises DecryptionError; for
+    wait for the new one, three quarters of a minute at most. A renewal that fails for now matters
+    only when the old one is used up. Raises DecryptionError; for
     installations CredentialRejectedError, AppUnavailableError and what else GitHub says.
     """
     if credential.kind != credential.Kind.APP:
@@ -54,7 +56,12 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
     gives_up_at = time.monotonic() + RENEWAL_CLAIM.total_seconds()
     while True:
         if not credential.lasts(RENEW_BEFORE) and credential.claim_renewal():
-            return _renew(credential)
+            try:
+                return _renew(credential)
+            except (RetrySoonError, RateLimitedError):
+                # The next one tries again; meanwhile the old one is as good as it was.
+                if not credential.lasts(LEAST):
+                    raise
         if credential.lasts(LEAST):
             break
         if time.monotonic() > gives_up_at:

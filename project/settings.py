@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
@@ -170,8 +170,12 @@ SILENCED_SYSTEM_CHECKS = [
     # HSTS is for this host alone; its neighbours may not be ready for it.
     "security.W005",
     "security.W021",
+    # TLS ends at a proxy, which redirects itself; SECURE_SSL_REDIRECT is for one that does not.
+    "security.W008",
     # metrics_sync.W005 says the same of SECRET_KEY, and at every start.
     "security.W009",
+    # And metrics_sync.W009 of ALLOWED_HOSTS.
+    "security.W020",
 ]
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
@@ -295,5 +299,7 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
             GITHUB_APP_PRIVATE_KEY,
             METRICS_TOKEN,
             *TOKEN_ENCRYPTION_KEYS,
+            DATABASES["default"].get("PASSWORD") or "",
+            urlsplit(REDIS_URL).password or "",
         ],
     )

@@ -42,6 +42,14 @@ LOCAL = [
     "https://[fe80::1]",
     "https://[::ffff:169.254.169.254]",
     "https://224.0.0.1",
+    "https://[fec0::1]",
+    # The same inside an address of IPv6.
+    "https://[2002:7f00:1::]",
+    # Metadata services of clouds.
+    "https://[fd00:ec2::254]",
+    "https://[fd00:ec2:0::254]",
+    "https://100.100.100.200",
+    "https://metadata.google.internal",
     # Other ways to write 127.0.0.1, which the system's resolver takes.
     "https://127.1",
     "https://2130706433",

@@ -97,6 +97,8 @@ def test_address_to_which_a_token_goes_in_the_open_is_found(
         pytest.param({"SECRET_KEY": STRONG[:49]}, "metrics_sync.W005", id="short key"),
         pytest.param({"SECRET_KEY": "abcd" * 20}, "metrics_sync.W005", id="dull key"),
         pytest.param({"ALLOWED_HOSTS": ["*"]}, "metrics_sync.W006", id="every host"),
+        pytest.param({"ALLOWED_HOSTS": []}, "metrics_sync.W009", id="no host"),
+        pytest.param({"METRICS_TOKEN": "a" * 19}, "metrics_sync.W008", id="short metrics token"),
     ],
 )
 def test_weak_or_missing_setting_is_found(
@@ -146,7 +148,6 @@ def test_good_production_environment_is_clean(app_keys: tuple[str, str]) -> None
         CSRF_TRUSTED_ORIGINS="https://sync.example",
         DATABASE_URL="postgres://postgres@127.0.0.1/metrics",
         REDIS_URL="redis://127.0.0.1/0",
-        SECURE_SSL_REDIRECT="1",
         GITHUB_WEBHOOK_SECRET=STRONG,
         GITHUB_APP_ID="29310",
         GITHUB_APP_PRIVATE_KEY=app_keys[0],
@@ -166,10 +167,12 @@ def test_every_fault_of_an_environment_is_named() -> None:
         GITHUB_API_URL="http://ghe.acme.com/api/v3",
         GITHUB_WEBHOOK_SECRET="short",
         GITHUB_APP_ID="29310",
+        METRICS_TOKEN="x",
         SECURE_COOKIES="0",
     )
 
     named = set(re.findall(r"\((\w+\.[EW]\d+)\)", result.stderr))
     ours = {f"metrics_sync.{name}" for name in ("E001", "E003", "W001", "W003", "W005", "W006")}
     assert result.returncode == 1
-    assert ours | {"metrics_sync.W007", "security.W008", "security.W012"} <= named
+    ours |= {"metrics_sync.W007", "metrics_sync.W008"}
+    assert ours | {"security.W012", "security.W016"} <= named

@@ -1,8 +1,11 @@
 """The examples of docs/deploy, as far as they can be tried without a machine to deploy to."""
 
+import os
 import re
 import shlex
 import shutil
+import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +26,16 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 #: What the database's own image is told, and nobody else.
 OF_THE_DATABASE = {"POSTGRES_USER", "POSTGRES_PASSWORD"}
+#: What compose passes on to no process, and why.
+NOT_OF_COMPOSE = {
+    "DEBUG": "the example is for production",
+    "SECURE_COOKIES": "0 is for trying it out without TLS",
+    "SECURE_HSTS_SECONDS": "its default is right there",
+    "GITHUB_TOKEN": "an operator gives it to one command",
+    "PORT": "the command names it",
+    "WEB_CONCURRENCY": "the command names it",
+    "WORKERS": "the command names it",
+}
 
 
 def read_procfile() -> dict[str, list[str]]:
@@ -43,10 +56,25 @@ def test_compose_names_no_variable_that_is_not_documented() -> None:
     assert given | list_variables(COMPOSE) <= read_environment() | OF_THE_DATABASE
 
 
+def fill(match: "re.Match[str]") -> str:
+    return match[2] if match[1] == "-" else "x"
+
+
+def test_compose_passes_on_every_variable() -> None:
+    """One that stands in `.env` and gets nowhere is looked for long."""
+    given = set(COMPOSE["services"]["web"]["environment"])
+
+    assert given | set(NOT_OF_COMPOSE) == read_environment()
+    assert not given & set(NOT_OF_COMPOSE)
+
+
 def test_compose_gives_what_production_needs() -> None:
     """The example is what is copied."""
     environment = COMPOSE["services"]["web"]["environment"]
-    filled = {name: re.sub(r"\$\{.*?\}", "x", value) for name, value in environment.items()}
+    filled = {
+        name: re.sub(r"\$\{[A-Z_]+:([-?])(.*?)\}", fill, value)
+        for name, value in environment.items()
+    }
     values = {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": "", **filled, "SENTRY_DSN": ""}
 
     result = run("from project import settings", **values)
@@ -107,6 +135,23 @@ def test_unit_runs_what_the_procfile_names(path: Path) -> None:
     assert {path.stem for path in UNITS} == {f"metrics-sync-{name}" for name in read_procfile()}
 
 
+@pytest.mark.parametrize("path", UNITS, ids=[path.stem for path in UNITS])
+def test_unit_comes_up_with_a_database_that_comes_late(path: Path) -> None:
+    """After a reboot nobody is there to start what gave up."""
+    text = path.read_text()
+
+    assert not re.search(r"^(Requires|Requisite|BindsTo|PartOf)=", text, re.MULTILINE)
+    assert re.search(r"^Restart=(always|on-failure)$", text, re.MULTILINE)
+    assert re.search(r"^After=.*\bpostgresql.service\b", text, re.MULTILINE)
+
+
+def test_web_server_reloads_without_closing_its_port() -> None:
+    """A delivery that finds it closed is lost until somebody looks."""
+    text = (DEPLOY / "metrics-sync-web.service").read_text()
+
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
+
+
 @pytest.mark.parametrize("source", ["Containerfile", "metrics-sync-web.service"])
 def test_web_server_takes_its_options(source: str) -> None:
     """gunicorn renames options between versions."""
@@ -118,3 +163,51 @@ def test_web_server_takes_its_options(source: str) -> None:
     result = run(code, "--check-config", *options, ALLOWED_HOSTS="x")
 
     assert result.returncode == 0, result.stderr
+
+
+def run_script(name: str, *arguments: str | Path, **environment: str) -> Any:
+    return subprocess.run(
+        [DEPLOY / name, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_copy_of_the_database_is_for_who_made_it_only(tmp_path: Path) -> None:
+    """It holds every title and comment of every team."""
+    sqlite3.connect(tmp_path / "db").close()
+
+    done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("rest", ["", "-wal", "-shm"])
+def test_restore_refuses_what_is_left_of_the_lost_database(tmp_path: Path, rest: str) -> None:
+    """SQLite would write an old -wal into the copy."""
+    (tmp_path / "copy").touch()
+    (tmp_path / f"db{rest}").touch()
+
+    done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert done.returncode == 1
+    assert f"db{rest} exists" in done.stderr
+
+
+@pytest.mark.parametrize(("script", "program"), [("backup", "pg_dump"), ("restore", "pg_restore")])
+def test_password_of_the_database_is_no_argument(tmp_path: Path, script: str, program: str) -> None:
+    """Every user of the machine sees the arguments of every process."""
+    (tmp_path / program).write_text('#!/bin/sh\necho "$PGPASSWORD $*"\n')
+    (tmp_path / program).chmod(0o700)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    url = "postgres://me:p%40ss@127.0.0.1:5432/name"
+
+    done = run_script(f"{script}.sh", tmp_path / "copy", PATH=path, DATABASE_URL=url)
+
+    password, _, arguments = done.stdout.partition(" ")
+    assert (password, "p%40ss" in arguments) == ("p@ss", False)
+    assert "postgres://me@127.0.0.1:5432/name" in arguments

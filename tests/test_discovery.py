@@ -251,6 +251,20 @@ def test_failed_deliveries_to_the_shared_endpoint_are_sent_again(
     assert [count for _, count, _ in recover([repository])] == [1]
 
 
+def test_shared_endpoint_takes_nothing_of_another_github(
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
+) -> None:
+    """What comes there would be ignored, each hour again."""
+    settings.DEBUG = True
+    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    shared = sandbox.world.add_hook(
+        "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
+    )
+    send(sandbox, shared, "one")
+
+    assert [count for _, count, _ in recover([repository])] == [0]
+
+
 def test_enterprise_servers_keep_deliveries_longer(
     sandbox: SandboxServer, settings: Settings, repository: TrackedRepository, hook: Hook
 ) -> None:

@@ -1,7 +1,9 @@
 """What `manage.py doctor` says of a healthy installation, and of broken ones."""
 
 import json
+import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
@@ -22,6 +25,7 @@ from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
 from metrics_sync.models import (
     GitHubIntegration,
+    IntegrationCredential,
     PullRequest,
     WebhookDelivery,
 )
@@ -44,7 +48,7 @@ from tests.factories import (
 )
 
 REPOSITORY = "acme/anvil"
-WELL = {"SECRET_KEY": "s" * 49 + "Ab", "DEBUG": "0"}
+WELL = {"SECRET_KEY": "s" * 49 + "Ab", "DEBUG": "1"}
 
 
 class Doctor:
@@ -149,7 +153,7 @@ def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
 
     assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
     assert wrong["no clock runs"] == "Start `clock` of the Procfile, once."
-    assert any(text.startswith("no worker brings back jobs") for text in wrong)
+    assert len([text for text in wrong if text.startswith("no worker brings back jobs")]) == 2
 
 
 @pytest.mark.django_db(transaction=True)
@@ -237,6 +241,65 @@ def test_token_with_too_much_power_is_named(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_token_that_has_deliveries_sent_again_has_not_too_much(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """It is what our own page on permissions advises."""
+    sandbox.world.add_token(Token("ghp_hooks", scopes="repo, admin:repo_hook"))
+    integration.credential.store_token("ghp_hooks")
+
+    assert not any("more than it needs" in text for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_shared_webhook_is_a_webhook(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """Some installations have one for all teams."""
+    sandbox.world.hooks.clear()
+    WebhookDelivery.objects.all().delete()
+    url = "https://sync.example/webhooks/github/"
+    hook = sandbox.world.add_hook(url, secret="x", full_name=REPOSITORY)
+
+    found = [finding.text for finding in examine()]
+    hook.url = "https://organisation.example/"
+    WebhookDeliveryFactory(github_repo=REPOSITORY)
+    later = [finding.text for finding in examine()]
+
+    assert f"{REPOSITORY}: the webhook is active" in found
+    assert f"{REPOSITORY}: deliveries come from another webhook" in later
+    assert f"{integration}: the last delivery came 0 s ago" in later
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"kind": "app", "installation_id": 5, "account_id": 1}, "Correct GITHUB_APP_ID"),
+        ({"kind": "app", "revoked_at": MERGED_AT}, "Install the App again"),
+    ],
+    ids=["app of no id", "app removed"],
+)
+def test_advice_fits_the_app(
+    integration: GitHubIntegration, redis: Redis, changes: dict[str, Any], advice: str
+) -> None:
+    """A new token would be of no use."""
+    IntegrationCredential.objects.update(**changes)
+
+    assert any(said.startswith(advice) for said in examine_here().values())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_address_that_no_token_is_sent_to_is_named(
+    integration: GitHubIntegration, redis: Redis
+) -> None:
+    """Whether this machine reaches it does not matter."""
+    GitHubIntegration.objects.update(api_url="https://127.0.0.1/api/v3")
+
+    assert any(said.startswith("`connect` again, with") for said in examine_here().values())
+
+
+@pytest.mark.django_db(transaction=True)
 def test_server_without_rate_limits_is_well(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
@@ -294,6 +357,55 @@ def test_rows_and_deliveries_that_went_wrong_are_counted(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_rows_that_wait_for_hours_are_named(integration: GitHubIntegration, redis: Redis) -> None:
+    """Each of them is a merge that nobody counts."""
+    now = timezone.now()
+    pending, queued = (
+        PullRequest.objects.filter(pk=row.pk)
+        for row in PullRequestFactory.create_batch(2, merged=True)
+    )
+    pending.update(sync_status=SyncStatus.PENDING, merged_at=now)
+    queued.update(sync_status=SyncStatus.QUEUED, queued_at=now)
+    assert not any("more than 2 hours" in text for text in examine_here())
+
+    pending.update(merged_at=now - timedelta(hours=3))
+    queued.update(queued_at=now - timedelta(hours=3))
+
+    assert "pending or queued for more than 2 hours: 2" in examine_here()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_failed_rows_are_a_reason_to_look(redis: Redis) -> None:
+    """A few are GitHub's bad day; many are a token without a permission."""
+    PullRequestFactory.create_batch(50, merged=True)
+    PullRequest.objects.update(sync_status=SyncStatus.PARTIAL)
+    assert not any("failed or partial" in text for text in examine_here())
+
+    PullRequestFactory(merged=True)
+    PullRequest.objects.update(sync_status=SyncStatus.PARTIAL)
+
+    assert "failed or partial: 51; the rows say why" in examine_here()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
+    """`check` only warns of it, and nobody reads what the start of a process prints."""
+    settings.SILENCED_SYSTEM_CHECKS = []
+    settings.GITHUB_WEBHOOK_SECRET = "short"
+
+    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> None:
+    """Somebody has looked at it already, and has a reason."""
+    settings.GITHUB_WEBHOOK_SECRET = "short"
+    settings.SILENCED_SYSTEM_CHECKS = ["metrics_sync.W003"]
+
+    assert not any(text.startswith("GITHUB_WEBHOOK_SECRET has") for text in examine_here())
+
+
+@pytest.mark.django_db(transaction=True)
 def test_wrong_setting_is_reported(settings: Settings, redis: Redis) -> None:
     """Who runs the doctor has not run `check`."""
     settings.GITHUB_API_URL = "api.github.com"
@@ -330,6 +442,43 @@ def test_check_that_hangs_is_given_up() -> None:
         ("database", "no answer within 0.2 s", False),
         ("redis", "answers", True),
     ]
+
+
+HANG = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+import django
+django.setup()
+from django.core.management import call_command
+from metrics_sync.doctor import examine
+from metrics_sync.management.commands import doctor
+
+def hang():
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(time.sleep, [300]))
+
+doctor.examine = partial(examine, {"tokens": hang}, patience_seconds=0.2)
+call_command("doctor", "--json")
+"""
+
+
+def test_command_ends_although_a_check_hangs() -> None:
+    """Python waits at its end for the threads of pools, such as those that look up names."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", **WELL}
+
+    done = subprocess.run(
+        [sys.executable, "-c", HANG],
+        cwd=django_settings.BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "no answer within 0.2 s" in done.stdout
 
 
 @pytest.mark.parametrize(("seconds", "is_ok"), [(0, True), (-30, True), (31, False), (-31, False)])

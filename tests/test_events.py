@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from metrics_sync.models import PullRequest, TrackedRepository, WebhookDelivery
+from metrics_sync.models import AuditEntry, PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.sandbox.webhooks import (
     build_check_run_event,
@@ -188,3 +188,22 @@ def test_deleted_repository_is_tracked_no_more(
 
     repository.refresh_from_db()
     assert (repository.is_active, PullRequest.objects.count()) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "change"),
+    [
+        ("renamed", "octo-labs/store", "renamed: from octo-labs/shop to octo-labs/store"),
+        ("deleted", REPOSITORY, "tracked no more: octo-labs/shop is deleted at GitHub"),
+    ],
+)
+def test_what_becomes_of_a_repository_is_in_the_audit_log(
+    repository: TrackedRepository, action: str, name: str, change: str
+) -> None:
+    """What the team has of it changes, and nobody of us did it."""
+    payload = build_repository_event(action, {**RECORDING.pull["base"]["repo"], "full_name": name})
+    receive("repository", payload)
+
+    entry = AuditEntry.objects.get()
+    assert (entry.change, entry.team) == (change, repository.team)
+    assert entry.actor == f"webhook delivery {WebhookDelivery.objects.get().guid}"

@@ -251,3 +251,13 @@ def test_every_setting_is_in_the_page() -> None:
     documented = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
 
     assert documented == set(DEFAULTS) | {"METRICS_SYNC_QUEUE", "METRICS_SYNC_BULK_QUEUE"}
+
+
+def test_settings_may_be_written_as_people_do(settings: Settings) -> None:
+    """A slash too many would make the App's own GitHub another one, and an id is a number."""
+    settings.GITHUB_API_URL, settings.GITHUB_APP_ID = "https://ghe.acme.com/api/v3/", 29310
+
+    apply_defaults()
+
+    assert settings.GITHUB_API_URL == "https://ghe.acme.com/api/v3"
+    assert settings.GITHUB_APP_ID == "29310"

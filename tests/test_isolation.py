@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     Recording,
     SandboxServer,
@@ -16,6 +16,9 @@ from metrics_sync.sandbox import (
     make_recording,
     sign,
 )
+from metrics_sync.sandbox.webhooks import build_repository_event
+from metrics_sync.store import record_delivery
+from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -145,3 +148,22 @@ def test_reconcile_of_one_team_leaves_the_other_alone(
     row.refresh_from_db()
     other.refresh_from_db()
     assert (row.sync_status, other.sync_status) == ("queued", "pending")
+
+
+@pytest.mark.parametrize("event", ["closed", "deleted"])
+def test_shared_webhook_writes_no_row_of_a_team_on_another_github(
+    theirs: TrackedRepository, recording: Recording, event: str
+) -> None:
+    """GitHub Enterprise has other repositories under the same names and ids."""
+    repository = recording.pull["base"]["repo"]
+    GitHubIntegration.objects.update(api_url="https://ghe.acme.example/api/v3")
+    TrackedRepository.objects.update(github_repo_id=repository["id"])
+    payload, name = build_pull_request_event(recording, "closed"), "pull_request"
+    if event == "deleted":
+        payload, name = build_repository_event("deleted", repository), "repository"
+
+    delivery = Delivery("guid", name, event, REPOSITORY, payload, "{}")
+    status = record_delivery(delivery, integration=None).status
+
+    theirs.refresh_from_db()
+    assert (status, PullRequest.objects.count(), theirs.is_active) == ("ignored", 0, True)

@@ -268,3 +268,19 @@ def test_dashboard_is_one_that_grafana_can_read() -> None:
     places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
     assert len(set(places)) == len(places) >= 6
     assert all(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("merges", {}), ("seconds_to_complete", {"queue": "pr-data", "le": "1"})],
+    ids=["label missing", "sum missing"],
+)
+def test_odd_counter_does_not_hide_the_others(
+    redis: Redis, name: str, labels: dict[str, str]
+) -> None:
+    """An older version may have left it in Redis, and it would stay there."""
+    counting.count(name, **labels)
+    counting.count("reconcile_findings", reason="stuck")
+    queueing.save_counts()
+
+    assert Scrape().get("reconcile_findings_total", reason="stuck") == 1

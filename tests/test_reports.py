@@ -15,6 +15,7 @@ TOKENS = ["ghp_" + "a1" * 18, "github_pat_" + "b2" * 30, "ghs_" + "c3" * 18]
 SECRET = "the-webhook-secret"
 KEY = "ZGVkZGVkZGVkZGVkZGVkZGVkZGVkZGVkZGVkZGVkZGU="
 PASSWORD = "database-password"
+REDIS_PASSWORD = "redis-password"
 PAYLOAD = '{"title": "a secret plan", "repository": {"full_name": "acme/anvil"}}'
 
 BREAK = f"""
@@ -22,7 +23,7 @@ import logging, django, sentry_sdk
 django.setup()
 from django.test import Client
 try:
-    raise RuntimeError("refused {" ".join(TOKENS)} with {SECRET}")
+    raise RuntimeError("refused {" ".join(TOKENS)} with {SECRET}, {PASSWORD}, {REDIS_PASSWORD}")
 except RuntimeError:
     logging.getLogger("metrics_sync").exception("Cannot decrypt with %s", "{KEY}")
 headers = {{
@@ -83,7 +84,7 @@ def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
         GITHUB_WEBHOOK_SECRET=SECRET,
         TOKEN_ENCRYPTION_KEYS=KEY,
         DATABASE_URL=f"postgres://nobody:{PASSWORD}@127.0.0.1:1/nothing",
-        REDIS_URL="redis://127.0.0.1:1/0",
+        REDIS_URL=f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0",
         ALLOWED_HOSTS="testserver",
     )
 
@@ -92,7 +93,16 @@ def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
     assert "RuntimeError" in text
     assert "A delivery could not be taken" in text
     assert HIDDEN in text
-    secrets = [*TOKENS, SECRET, KEY, PASSWORD, "secret plan", "of-somebody", "of-an-administrator"]
+    secrets = [
+        *TOKENS,
+        SECRET,
+        KEY,
+        PASSWORD,
+        REDIS_PASSWORD,
+        "secret plan",
+        "of-somebody",
+        "of-an-administrator",
+    ]
     assert [secret for secret in [*secrets, "sha256="] if secret in text] == []
 
 
@@ -102,6 +112,7 @@ def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
         ("Bearer abc.def", f"Bearer {HIDDEN}"),
         ("redis://:pass@cache:6379/0", f"redis://{HIDDEN}@cache:6379/0"),
         ("eyJhbGciOi.eyJpc3Mi.c2ln is refused", f"{HIDDEN} is refused"),
+        ("msync_a-b_c is refused", f"{HIDDEN} is refused"),
         ("gAAAAABnTokenLike== is refused", f"{HIDDEN} is refused"),
         ("ghost_writer and sha256 and a@b", "ghost_writer and sha256 and a@b"),
     ],

@@ -10,8 +10,10 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from redis import Redis
 from rq import Queue
 
+from metrics_sync import counting
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES
+from metrics_sync.tracing import trace
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 
@@ -37,6 +39,19 @@ def count_queued(
 
 
 Count = Callable[[Callable[[], Any]], int]
+
+
+@pytest.mark.parametrize(("delivery_id", "source"), [("guid", "webhook"), ("", "other")])
+def test_merge_is_counted_by_who_told_it(
+    repository: TrackedRepository, count_queued: Count, delivery_id: str, source: str
+) -> None:
+    """Whether webhooks still come is seen in this number."""
+    counting.take()
+
+    with trace(delivery_id=delivery_id):
+        count_queued(lambda: PullRequestFactory(merged=True, team=repository.team))
+
+    assert counting.take() == {("merges", (("source", source),)): 1}
 
 
 def merge(row: PullRequest) -> None:

@@ -303,3 +303,35 @@ def test_token_of_the_app_follows_no_redirect_to_another_host(
         seen = other.requests
 
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(FaultKind.STATUS, path=TOKENS, status=502), id="bad gateway"),
+        pytest.param(Fault(FaultKind.SECONDARY_LIMIT, path=TOKENS), id="too fast"),
+    ],
+)
+def test_failed_early_renewal_leaves_the_old_token_in_use(
+    app: SandboxServer, credential: IntegrationCredential, fault: Fault
+) -> None:
+    """It is good for minutes yet, and a merge must not wait for GitHub's bad one to end."""
+    old = find(credential)
+    IntegrationCredential.objects.update(expires_at=timezone.now() + 4 * MINUTE)
+    app.faults.add(fault)
+
+    assert find(credential) == old
+
+
+def test_worker_that_was_too_slow_frees_no_claim_of_another(
+    credential: IntegrationCredential,
+) -> None:
+    """A third would renew beside the second."""
+    slow, other = IntegrationCredential.objects.get(), IntegrationCredential.objects.get()
+    assert slow.claim_renewal()
+    IntegrationCredential.objects.update(renewing_until=timezone.now() - MINUTE)
+    assert other.claim_renewal()
+
+    slow.release_renewal()
+
+    assert not credential.claim_renewal()

@@ -3,8 +3,10 @@
 # runs. Keep the file apart from TOKEN_ENCRYPTION_KEYS: who has both has every token.
 #   backup.sh FILE
 set -eu
+umask 077
 case "$DATABASE_URL" in
   postgres*)
+    . "$(dirname "$0")/postgres.sh"
     pg_dump --format=custom --no-owner --file="$1" "$DATABASE_URL"
     ;;
   sqlite:///*)

@@ -37,7 +37,7 @@ class Database:
     def __init__(self, configured: str, folder: Path) -> None:
         self.file = folder / "rehearsal.sqlite3"
         self.server = "" if configured.startswith("sqlite") else configured
-        self.name = f"{urlsplit(configured).path.strip('/')}_rehearsal"
+        self.name = f"rehearsal_{secrets.token_hex(6)}"
         self.url = f"sqlite:///{self.file}"
         if self.server:
             self.url = urlsplit(configured)._replace(path=f"/{self.name}").geturl()
@@ -52,6 +52,16 @@ class Database:
             self._execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
         for path in self.file.parent.glob(f"{self.file.name}*"):
             path.unlink()
+
+    def lose(self) -> None:
+        """Lose it; of SQLite the -wal with the last writes stays behind, as after a crash."""
+        rest = self.file.with_name(f"{self.file.name}-wal")
+        writes = b"" if self.server else rest.read_bytes()
+        # The last connection takes that file with it when it closes.
+        connections.close_all()
+        self.create()
+        if not self.server:
+            rest.write_bytes(writes)
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self.server, autocommit=True) as connection:
@@ -125,6 +135,12 @@ class Service:
 
     def manage(self, *arguments: str, text: str = "") -> str:
         return self.run([*MANAGE, *arguments], text=text)
+
+    def expect_refusal(self, command: list[str]) -> None:
+        done = subprocess.run(command, env=self.environment, capture_output=True, check=False)
+        if not done.returncode:
+            sys.exit(f"{' '.join(command)} did not refuse what is left of the lost database.")
+        say(done.stderr.decode().strip())
 
     def run(self, command: list[str], *, text: str = "") -> str:
         done = subprocess.run(
@@ -258,12 +274,14 @@ def rehearse(rehearsal: Rehearsal, folder: Path) -> None:
         rehearsal.wait_for_complete(27)
         say("9 more merge, and all 27 are complete.")
         service.kill()
-    connections.close_all()
-    database.create()
+    database.lose()
     rehearsal.merge(5, is_told=False)
     rehearsal.comment()
     say("Database and Redis are lost; 5 more merge, and 1 is commented, while nobody listens.")
     with open_redis(service):
+        if not database.server:
+            service.expect_refusal([str(HERE / "restore.sh"), copy])
+            database.drop()
         service.run([str(HERE / "restore.sh"), copy])
         service.manage("migrate", "--noinput")
         say(f"Restored: {PullRequest.objects.count()} of {rehearsal.number} are known.")

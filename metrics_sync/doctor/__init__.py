@@ -15,7 +15,7 @@ from metrics_sync.doctor.processes import check_processes, check_queues, check_r
 from metrics_sync.doctor.webhooks import check_deliveries
 from metrics_sync.exceptions import QueueUnavailableError
 
-__all__ = ["CHECKS", "Finding", "examine"]
+__all__ = ["CHECKS", "Finding", "examine", "is_at_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ CHECKS: Mapping[str, Callable[[], Sequence[Finding]]] = {
 }
 #: The groups of what they find, in the order in which they are shown.
 GROUPS = [*CHECKS, "clock"]
+#: How the names of the threads begin, of which one that hangs goes on.
+THREADS = "doctor-"
 #: How long all of it may take.
 PATIENCE_SECONDS = 30
 
@@ -48,7 +50,9 @@ def examine(
     """
     found: dict[str, Sequence[Finding]] = {}
     threads = [
-        threading.Thread(target=_run, args=(name, check, found), daemon=True)
+        threading.Thread(
+            target=_run, args=(name, check, found), name=f"{THREADS}{name}", daemon=True
+        )
         for name, check in checks.items()
     ]
     deadline = time.monotonic() + patience_seconds
@@ -60,6 +64,11 @@ def examine(
     late = {name: [Finding(name, silence, "See what it waits for.")] for name in checks}
     findings = [finding for said in {**late, **found}.values() for finding in said]
     return sorted(findings, key=lambda finding: GROUPS.index(finding.group))
+
+
+def is_at_work() -> bool:
+    """Whether a check still hangs that was given up."""
+    return any(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 
 def _run(

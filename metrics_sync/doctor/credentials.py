@@ -11,15 +11,17 @@ from django.utils import timezone
 from metrics_sync.access import Access
 from metrics_sync.doctor.database import judge_clock
 from metrics_sync.doctor.findings import Finding
-from metrics_sync.doctor.webhooks import judge_hooks
+from metrics_sync.doctor.webhooks import has_deliveries, judge_hooks
 from metrics_sync.exceptions import (
+    AppUnavailableError,
     CredentialRejectedError,
     DecryptionError,
     MetricsSyncError,
     RateLimitedError,
+    UnsafeAddressError,
 )
 from metrics_sync.github import RepositoryHealth, TokenHealth, examine_token
-from metrics_sync.models import IntegrationCredential, TrackedRepository, WebhookDelivery
+from metrics_sync.models import IntegrationCredential, TrackedRepository
 
 #: How many repositories of a token are looked at.
 MOST_REPOSITORIES = 20
@@ -28,7 +30,9 @@ AT_ONCE = 32
 
 #: Scopes of a classic token that reading needs; with more it can do harm.
 #: https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
-ENOUGH = {"repo", "public_repo", "repo:status", "read:org", "read:repo_hook", "read:user"}
+ENOUGH = {"repo", "public_repo", "repo:status", "read:org", "read:user"}
+#: Scopes that have lost deliveries sent again.
+ENOUGH |= {"read:repo_hook", "write:repo_hook", "admin:repo_hook"}
 
 
 def check_credentials() -> list[Finding]:
@@ -58,25 +62,29 @@ def _check(
     credential: IntegrationCredential, repositories: list[TrackedRepository]
 ) -> Iterator[Finding]:
     looked_at = repositories[:MOST_REPOSITORIES]
-    paths = {row.full_name: row.integration.get_webhook_path() for row in looked_at}
+    rows = {row.full_name: row for row in looked_at}
+    paths = {name: row.integration.list_webhook_paths() for name, row in rows.items()}
     name = f"{credential} ({credential.pk})"
     try:
         health = Access.of(looked_at[0], is_bulk=False).ask(partial(examine_token, paths=paths))
     except MetricsSyncError as error:
-        yield Finding("tokens", f"{name}: {error}", _advise(error))
+        yield Finding("tokens", f"{name}: {error}", _advise(error, credential))
         return
     yield from judge_token(name, health)
     yield from judge_repositories(name, health.repositories, of=len(repositories))
     for repository in health.repositories:
-        came = WebhookDelivery.objects.filter(github_repo__iexact=repository.full_name)
-        has_deliveries = came.filter(team=credential.team).exists()
         if not repository.troubles or repository.hooks is not None:
-            yield from judge_hooks(
-                repository.full_name, repository.hooks, has_deliveries=has_deliveries
-            )
+            came = has_deliveries(rows[repository.full_name])
+            yield from judge_hooks(repository.full_name, repository.hooks, has_deliveries=came)
 
 
-def _advise(error: MetricsSyncError) -> str:
+def _advise(error: MetricsSyncError, credential: IntegrationCredential) -> str:
+    if isinstance(error, AppUnavailableError):
+        return "Correct GITHUB_APP_ID, GITHUB_APP_PRIVATE_KEY, or the clock of this machine."
+    if isinstance(error, UnsafeAddressError):
+        return "`connect` again, with another --api-url or with a token of that GitHub."
+    if isinstance(error, CredentialRejectedError) and credential.kind == credential.Kind.APP:
+        return "Install the App again, or resume it, then `manage.py connect OWNER --app`."
     if isinstance(error, CredentialRejectedError):
         return "Store a new token with `manage.py connect`."
     if isinstance(error, DecryptionError):

@@ -12,6 +12,10 @@ from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 
 #: Clocks further apart than this make sense of no time limit: GitHub's and ours are compared.
 MOST_SKEW = timedelta(seconds=30)
+#: So many rows may have failed without anybody having to look.
+FEW = 50
+#: GitHub's rate limits have nobody wait for longer than an hour.
+LONG = timedelta(hours=2)
 #: Counting ends here.
 MANY = 10_000
 
@@ -57,7 +61,12 @@ def check_rows() -> list[Finding]:
     rows = PullRequest.objects.order_by()
     silent = rows.silent_since(timezone.now() - 2 * STUCK_AFTER)[:MANY].count()
     failed = rows.filter(sync_status__in=[SyncStatus.FAILED, SyncStatus.PARTIAL])[:MANY].count()
-    findings = [Finding("rows", f"failed or partial: {_count(failed)}; the rows say why")]
+    advice = "See the reasons in /admin/; most often it is a token." if failed > FEW else ""
+    findings = [Finding("rows", f"failed or partial: {_count(failed)}; the rows say why", advice)]
+    if waiting := rows.waiting_since(timezone.now() - LONG)[:MANY].count():
+        text = f"pending or queued for more than 2 hours: {_count(waiting)}"
+        advice = "See whether clock, workers and tokens are well; the rows say what they wait for."
+        findings.append(Finding("rows", text, advice))
     if silent:
         text = f"running without a sign of life for 20 minutes: {_count(silent)}"
         findings.append(Finding("rows", text, "Run `manage.py reconcile`, and see to the clock."))

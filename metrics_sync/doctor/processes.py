@@ -25,7 +25,7 @@ def check_redis() -> list[Finding]:
 def check_processes() -> list[Finding]:
     """Look for workers, for the one of them that brings back waiting jobs, and for the clock."""
     states = [queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK)]
-    return [*map(judge_workers, states), judge_scheduler(states[0]), _check_clocks()]
+    return [*map(judge_workers, states), *map(judge_scheduler, states), _check_clocks()]
 
 
 def judge_workers(state: QueueState) -> Finding:
@@ -38,10 +38,10 @@ def judge_workers(state: QueueState) -> Finding:
 def judge_scheduler(state: QueueState) -> Finding:
     """Say whether retries and parked jobs come back; pure."""
     if state.has_scheduler:
-        return Finding("processes", "a worker brings back jobs that wait for a time")
+        return Finding("processes", f"a worker brings back jobs of {state.name} that wait")
     return Finding(
         "processes",
-        "no worker brings back jobs that wait for a time (retries, rate limits)",
+        f"no worker brings back jobs of {state.name} that wait (retries, rate limits)",
         "Start `worker` of the Procfile; a worker started otherwise needs --with-scheduler.",
     )
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from django.db.models import Q
 from django.utils import timezone
 
 from metrics_sync.doctor.findings import Finding, describe
 from metrics_sync.github import HookHealth
-from metrics_sync.models import GitHubIntegration, WebhookDelivery
+from metrics_sync.models import GitHubIntegration, TrackedRepository, WebhookDelivery
 
 #: The events that a webhook needs; `*` stands for all.
 EVENTS = {
@@ -24,15 +25,29 @@ MANY = 1000
 
 def check_deliveries() -> list[Finding]:
     """Look at what came last, and at what could not be read within a day."""
-    return [*map(_check_last, GitHubIntegration.objects.defer("webhook_secret")), _check_failures()]
+    integrations = GitHubIntegration.objects.select_related("team").defer("webhook_secret")
+    return [*map(_check_last, integrations), _check_failures()]
+
+
+def has_deliveries(repository: TrackedRepository) -> bool:
+    """Whether a delivery about a repository came, to its team or where all teams are told."""
+    came = WebhookDelivery.objects.filter(github_repo__iexact=repository.full_name)
+    ours = Q(team=repository.team_id)
+    if not repository.integration.api_url:
+        ours |= Q(endpoint=WebhookDelivery.SHARED_ENDPOINT)
+    return came.filter(ours).exists()
 
 
 def _check_last(integration: GitHubIntegration) -> Finding:
-    rows = WebhookDelivery.objects.defer("payload").filter(endpoint=str(integration.uuid))
-    last = rows.order_by("-received_at").first()
+    ours = Q(endpoint=str(integration.uuid))
+    if not integration.api_url:
+        names = integration.repositories.values("full_name")
+        ours |= Q(endpoint=WebhookDelivery.SHARED_ENDPOINT, github_repo__in=names)
+    received = WebhookDelivery.objects.filter(ours).order_by("-received_at")
+    last = received.values_list("received_at", flat=True).first()
     if last is None:
         return Finding("webhooks", f"{integration}: no delivery yet")
-    ago = describe(timezone.now() - last.received_at)
+    ago = describe(timezone.now() - last)
     return Finding("webhooks", f"{integration}: the last delivery came {ago} ago")
 
 

@@ -57,8 +57,8 @@ class TokenHealth:
     repositories: Sequence[RepositoryHealth]
 
 
-async def examine_token(github: GitHub, *, paths: Mapping[str, str]) -> TokenHealth:
-    """Examine a token with each repository; `paths` maps names to how our webhook's address ends.
+async def examine_token(github: GitHub, *, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
+    """Examine a token with each repository; `paths` maps names to how our webhooks' addresses end.
 
     Asks two or three things for each repository, and for the first one what a fetch would ask.
     Raises GitHubError when the token can do nothing, or GitHub is silent for 20 seconds.
@@ -70,12 +70,12 @@ async def examine_token(github: GitHub, *, paths: Mapping[str, str]) -> TokenHea
         raise RetrySoonError(f"no answer within {PATIENCE_SECONDS:g} s") from error
 
 
-async def _examine(github: GitHub, paths: Mapping[str, str]) -> TokenHealth:
+async def _examine(github: GitHub, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
     answered = await _ask_budget(github)
     examined = await asyncio.gather(
         *(
-            _examine_repository(github, full_name, path=path, tries_fetching=number == 0)
-            for number, (full_name, path) in enumerate(paths.items())
+            _examine_repository(github, full_name, paths=ours, tries_fetching=number == 0)
+            for number, (full_name, ours) in enumerate(paths.items())
         )
     )
     scopes = [scope.strip() for scope in answered.scopes.split(",") if scope.strip()]
@@ -98,7 +98,7 @@ def _read_date(text: str) -> datetime | None:
 
 
 async def _examine_repository(
-    github: GitHub, full_name: str, *, path: str, tries_fetching: bool
+    github: GitHub, full_name: str, *, paths: tuple[str, ...], tries_fetching: bool
 ) -> RepositoryHealth:
     route = full_name.split("/")
     try:
@@ -106,7 +106,7 @@ async def _examine_repository(
         troubles = await _try_fetching(github, route) if tries_fetching else []
     except GitHubError as error:
         return RepositoryHealth(full_name, [str(error)], None)
-    return RepositoryHealth(full_name, troubles, await _find_hooks(github, route, path=path))
+    return RepositoryHealth(full_name, troubles, await _find_hooks(github, route, paths=paths))
 
 
 async def _try_fetching(github: GitHub, route: list[str]) -> list[str]:
@@ -134,13 +134,13 @@ async def _ask_one(github: GitHub, operation: Callable[..., Any], *route: Any) -
 
 
 async def _find_hooks(
-    github: GitHub, route: list[str], *, path: str
+    github: GitHub, route: list[str], *, paths: tuple[str, ...]
 ) -> Sequence[HookHealth] | None:
     hooks = []
     try:
         async for page in github.pages(github.api.repos.list_webhooks, *route):
             for hook in page.items:
-                if (hook["config"].get("url") or "").endswith(path):
+                if (hook["config"].get("url") or "").endswith(paths):
                     last_status = await _read_last_status(github, route, hook["id"])
                     hooks.append(_read_hook(hook, last_status))
     except (GoneError, PermissionMissingError):

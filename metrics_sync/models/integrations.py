@@ -89,11 +89,17 @@ class IntegrationCredential(TokenBudget):
         now = timezone.now()
         free = models.Q(renewing_until=None) | models.Q(renewing_until__lt=now)
         mine = type(self).objects.filter(free, pk=self.pk, expires_at=self.expires_at)
-        return bool(mine.update(renewing_until=now + RENEWAL_CLAIM))
+        until = now + RENEWAL_CLAIM
+        if not mine.update(renewing_until=until):
+            return False
+        self.renewing_until = until
+        return True
 
     def release_renewal(self) -> None:
-        """Let the next worker try to renew the token. One UPDATE, at once."""
-        self._note(renewing_until=None)
+        """Let the next worker try to renew the token. One UPDATE, for our own claim only."""
+        mine = type(self).objects.filter(pk=self.pk, renewing_until=self.renewing_until)
+        mine.update(renewing_until=None)
+        self.renewing_until = None
 
     def store_installation_token(self, token: str, *, expires_at: datetime) -> None:
         """Keep a new token for all workers, unless another installation was linked meanwhile."""
@@ -184,6 +190,11 @@ class GitHubIntegration(models.Model):
 
     def get_webhook_path(self) -> str:
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
+
+    def list_webhook_paths(self) -> tuple[str, ...]:
+        """Return the paths at which its deliveries are taken; the shared one knows one GitHub."""
+        shared = () if self.api_url else (reverse("metrics_sync:webhook"),)
+        return (self.get_webhook_path(), *shared)
 
 
 class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):

@@ -117,6 +117,12 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             .filter(models.Q(alive_at__lt=moment) | models.Q(alive_at=None))
         )
 
+    def waiting_since(self, moment: datetime) -> Self:
+        """Keep pending rows that merged before `moment`, and rows that were queued before it."""
+        pending = models.Q(sync_status=SyncStatus.PENDING, merged_at__lt=moment)
+        queued = models.Q(sync_status=SyncStatus.QUEUED, queued_at__lt=moment)
+        return self.filter(pending | queued)
+
     def queued_before(self, moment: datetime) -> Self:
         return self.filter(sync_status=SyncStatus.QUEUED).filter(
             models.Q(queued_at__lt=moment) | models.Q(queued_at=None)

@@ -12,6 +12,7 @@ from metrics_sync.models import (
 )
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.store.auditing import record_change
 from metrics_sync.store.installations import save_installation, save_installation_repositories
 from metrics_sync.store.snapshots import save_pull_request, save_review
 from metrics_sync.webhooks import Delivery
@@ -35,7 +36,10 @@ def _list_repositories(
     delivery: Delivery, integration: GitHubIntegration | None
 ) -> QuerySet[TrackedRepository]:
     """Return the tracked repositories that the delivery may speak of, by GitHub's id or name."""
-    rows = TrackedRepository.objects.all()
+    # Another GitHub has other repositories under the same names and ids.
+    rows = TrackedRepository.objects.filter(
+        integration__api_url=integration.api_url if integration else ""
+    )
     if integration is not None:
         rows = rows.filter(team=integration.team_id)
     of_name = rows.named(delivery.github_repo)
@@ -46,12 +50,13 @@ def _list_repositories(
 def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> QuerySet[Team]:
     """Return the teams whose rows the delivery may write.
 
-    At the shared endpoint these are all that track the repository: who connected it has shown
-    that the team's token reads it, and members cannot add one by hand.
+    At the shared endpoint these are all that track the repository at GITHUB_API_URL: who connected
+    it has shown that the team's token reads it, and members cannot add one by hand.
     """
     if integration is not None:
         return Team.objects.filter(pk=integration.team_id)
-    repositories = TrackedRepository.objects.named(delivery.github_repo)
+    repositories = TrackedRepository.objects.filter(integration__api_url="")
+    repositories = repositories.named(delivery.github_repo)
     return Team.objects.filter(pk__in=repositories.values("team"))
 
 
@@ -112,10 +117,16 @@ def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) 
     repositories = list(_list_repositories(delivery, integration))
     for repository in repositories:
         if delivery.action in {"renamed", "transferred"}:
+            change = f"{delivery.action}: from {repository} to {delivery.github_repo}"
             repository.rename(delivery.github_repo)
         elif delivery.action == "deleted":
+            change = f"tracked no more: {repository} is deleted at GitHub"
             repository.deactivate()
-    return bool(repositories) and delivery.action in {"renamed", "transferred", "deleted"}
+        else:
+            return False
+        actor = f"webhook delivery {delivery.guid}"
+        record_change(actor=actor, subject=repository, change=change)
+    return bool(repositories)
 
 
 HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
