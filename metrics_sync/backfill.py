@@ -16,6 +16,7 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     BudgetSpentError,
+    CredentialRejectedError,
     GitHubError,
     GoneError,
     QueueUnavailableError,
@@ -87,6 +88,8 @@ class Backfill:
         self.missing: list[Wanted] = []
         self._access = Access.of(repository, is_bulk=True)
         self._wait = wait
+        #: A refused token of an App is renewed once, until something came with the new one.
+        self._may_renew = True
 
     @property
     def estimated_points(self) -> int:
@@ -197,15 +200,14 @@ class Backfill:
 
     def _heed(self) -> None:
         """Heed what GitHub told others who ask with the same token, and have one that lasts."""
-        self._access = Access.of(self.repository, is_bulk=True)
-        credential = self._access.credential
-        if credential is None:
-            return
+        credential = self.repository.integration.credential
         credential.refresh_from_db(fields=["revoked_at", "wait_until"])
-        self._access.check_token()
         if credential.wait_until and credential.wait_until > timezone.now():
             until = credential.wait_until
             self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+        # After the wait: a token of an App may have ended by then.
+        self._access = Access.of(self.repository, is_bulk=True)
+        self._access.check_token()
 
     def _converse(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         """Have a conversation with GitHub; without the database, as a thread has it, too."""
@@ -216,6 +218,10 @@ class Backfill:
 
         Not of points that are used up: what they ask REST for is counted apart.
         """
+        if isinstance(error, CredentialRejectedError) and self._may_renew:
+            self._may_renew = False
+            if self._access.renew():
+                return
         if isinstance(error, SecondaryLimitError) or not isinstance(error, RateLimitedError):
             self._access.note([error])
         if self._wait is None or not isinstance(error, RateLimitedError):
@@ -223,6 +229,7 @@ class Backfill:
         self._wait(error.until)
 
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
+        self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
         store.save_missed_merges(self.repository.team, listed)
         rows = self._load_rows(batch)
@@ -243,7 +250,7 @@ class Backfill:
             tally.complete += 1
         elif _is_at_work(row):
             tally.busy += 1
-        elif not isinstance(result, Snapshot):
+        elif not isinstance(result, Snapshot) or not _is_of(row, result):
             self._enqueue(row)
         elif not save_fetched(row, result):
             tally.busy += 1
@@ -271,6 +278,11 @@ async def _converse(
     github = GitHub(api_url=access.api_url, token=access.token)
     async with github:
         return await question(GraphQL(github, access.api_url, points))
+
+
+def _is_of(row: PullRequest, snapshot: Snapshot) -> bool:
+    """Whether it is that pull request; REST says so of a number that was given again."""
+    return snapshot.pull_request.github_pr_id == row.github_pr_id
 
 
 def _is_at_work(row: PullRequest) -> bool:

@@ -101,6 +101,18 @@ def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
             id="points used up",
         ),
         pytest.param(
+            {"errors": [{"type": "RATE_LIMIT", "message": "API rate limit already exceeded"}]},
+            RateLimitedError,
+            RESET,
+            id="points used up, by its other name",
+        ),
+        pytest.param(
+            {"errors": [{"message": "Resource limits for this query exceeded."}]},
+            RetrySoonError,
+            None,
+            id="beyond the resource limits",
+        ),
+        pytest.param(
             {"errors": [{"message": "You have exceeded a secondary rate limit."}]},
             SecondaryLimitError,
             NOW + timedelta(minutes=1),

@@ -5,9 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.exceptions import (
+    GitHubError,
+    RateLimitedError,
+    RetrySoonError,
+    SecondaryLimitError,
+)
 from metrics_sync.github.graphql import GraphQL
-from metrics_sync.github.queries import FETCHED, LISTING, build_fetch, count_points
+from metrics_sync.github.queries import FETCHED, LISTED, LISTING, build_fetch, count_points
 from metrics_sync.github.translation import (
     UNREADABLE,
     OnlyInRestError,
@@ -45,7 +50,9 @@ async def list_merged(
         page, known_as = repository["pullRequests"], repository["nameWithOwner"]
         full_name = full_name if known_as.lower() == full_name.lower() else known_as
         nodes, more = page["nodes"], page["pageInfo"]
-        items = [read_listed(node, github_repo=full_name) for node in nodes if node]
+        if more["hasNextPage"] and len(nodes) < LISTED:
+            raise RetrySoonError("GitHub's list of pull requests has gaps")
+        items = [read_listed(node, github_repo=full_name) for node in nodes]
         is_last = not more["hasNextPage"] or any(_changed_before(since, item) for item in items)
         return Listed(
             full_name,
@@ -75,8 +82,8 @@ async def fetch_snapshots(
         for batch in _cut(missing, size):
             try:
                 found |= await _fetch_batch(graphql, full_name, batch)
-            except RateLimitedError:
-                if size == FETCHED:
+            except RateLimitedError as error:
+                if size == FETCHED or isinstance(error, SecondaryLimitError):
                     raise
                 return found
             except RetrySoonError as error:

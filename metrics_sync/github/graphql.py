@@ -26,7 +26,7 @@ from metrics_sync.snapshot import Json, RateLimit, read_text
 HEADERS = {"X-Github-Next-Global-ID": "1"}
 
 #: What GitHub says when a query was too much for it, or it just failed.
-BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")
+BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond", "resource limits")
 
 
 def find_endpoint(api_url: str) -> str:
@@ -111,6 +111,7 @@ class GraphQL:
         data = body.get("data") or {}
         self.points.note((data.get("rateLimit") or {}).get("cost", 0), stated)
         if repository := data.get("repository"):
+            mark_refused(data, body.get("errors"))
             return dict(repository)
         raise read_refusal(body, stated, now=datetime.now(UTC))
 
@@ -121,13 +122,24 @@ class GraphQL:
         )
 
 
+def mark_refused(data: Any, errors: Any) -> None:
+    """Put something unreadable where an error left a null, so that it is not taken for nothing."""
+    for error in errors if isinstance(errors, list) else ():
+        node = data
+        for step in error.get("path") or ():
+            if node[step] is None:
+                node[step] = {"refused": error.get("message")}
+                break
+            node = node[step]
+
+
 def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitHubError:
     """Translate an answer with errors in place of what was asked for; its status is 200."""
     errors = body.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else {}
     kind, message = str(error.get("type", "")), read_text(str(error.get("message", "")))[:300]
     said, lower = f"GraphQL: {message or 'an answer without data'}", message.lower()
-    if kind == "RATE_LIMITED":
+    if kind in {"RATE_LIMITED", "RATE_LIMIT"}:
         until = stated.resets_at if stated else now + timedelta(hours=1)
         return RateLimitedError(said, until=max(until, now))
     if "secondary rate limit" in lower:

@@ -199,13 +199,15 @@ class _Lists:
         ]
 
     def _translate_check_run(self, run: Json, *, app: Json | None) -> Json:
+        if app is None:
+            raise OnlyInRestError("GraphQL does not name an app")
         run_id = self._ids.read(run["id"])
         if run["databaseId"] not in (None, run_id):
             raise OnlyInRestError("a check run has two ids")
         return {
             "id": run_id,
             "name": run["name"],
-            "app": app,
+            "app": {"slug": app["slug"]},
             "status": run["status"],
             "conclusion": run["conclusion"],
             "started_at": run["startedAt"],
