@@ -106,10 +106,10 @@ class Backfill:
     def look(self, *, since: datetime) -> Iterator[int]:
         """List what merged since then and find what is missing, yielding how many were found.
 
-        The latest changes come first. Only reads, but for a new name of the repository. Raises
-        GitHubError.
+        The latest changes come first. Only reads, but for a new name of the repository. A list
+        that ends before its total is among the errors. Raises GitHubError.
         """
-        cursor = None
+        cursor, listed, total = None, 0, 0
         while True:
             page = self._ask(
                 partial(
@@ -121,10 +121,14 @@ class Backfill:
             )
             self._follow(page.full_name)
             self._sort_out(page.items)
+            # Merges that came meanwhile are on pages that were read.
+            listed, total = listed + page.length, total or page.total
             yield self.tally.found
             cursor = page.cursor
             if cursor is None:
-                return
+                break
+        if page.is_end and listed < total:
+            self.tally.errors.append(f"GitHub lists {listed} of {total} merges; run this again")
 
     def _follow(self, full_name: str) -> None:
         """Follow the repository to its new name; GraphQL answers under the old one, too."""

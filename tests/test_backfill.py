@@ -481,6 +481,45 @@ def test_list_with_gaps_is_not_believed(
         run(repository)
 
 
+def test_list_that_ends_before_its_total_is_said(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is there is fetched; but nobody may take it for everything."""
+    fill(sandbox, 1, 2, 3)
+
+    def cut(body: dict[str, Any]) -> None:
+        if page := body["data"]["repository"].get("pullRequests"):
+            page["nodes"].pop()
+
+    change_answers(cut)
+
+    with pytest.raises(SystemExit, match="1"):
+        backfill(capsys)
+
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["fetched"], printed["errors"]) == (
+        2,
+        ["GitHub lists 2 of 3 merges; run this again"],
+    )
+
+
+def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """One heavy hundred must not be where every backfill ends."""
+    fill(sandbox, *range(1, 31))
+    heavy = Fault(FaultKind.STATUS, path="/graphql", status=502, times=4)
+    sandbox.faults.add(heavy)
+
+    found = list(Backfill(repository).look(since=LONG_AGO))
+
+    # A hundred and fifty failed, each asked twice; twenty-five did, and then a hundred.
+    assert (heavy.inflicted, found) == (4, [25, 30])
+
+
 def test_number_of_another_pull_request_is_not_taken(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:

@@ -35,7 +35,7 @@ def ask(
     async def converse() -> Json:
         async with GitHub(api_url=api_url, token=token) as github:
             graphql = GraphQL(github, api_url, points)
-            return await graphql.ask(LISTING, cost=1, owner="acme", name=name, after=None)
+            return await graphql.ask(LISTING, cost=1, owner="acme", name=name, first=100)
 
     return asyncio.run(converse()), points
 

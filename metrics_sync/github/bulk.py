@@ -12,7 +12,14 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.graphql import GraphQL
-from metrics_sync.github.queries import FETCHED, LISTED, LISTING, build_fetch, count_points
+from metrics_sync.github.queries import (
+    FETCHED,
+    LEAST_LISTED,
+    LISTED,
+    LISTING,
+    build_fetch,
+    count_points,
+)
 from metrics_sync.github.translation import (
     UNREADABLE,
     OnlyInRestError,
@@ -29,12 +36,16 @@ SIZES = (FETCHED, 5, 1)
 class Listed:
     """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
 
-    `full_name` is the new name of a renamed repository.
+    `full_name` is the new name of a renamed repository. Of `length` pull requests on the page
+    `items` are those that were asked for; `is_end` says that GitHub has no others.
     """
 
     full_name: str
     items: Sequence[PullRequestItem]
     cursor: str | None
+    length: int
+    total: int
+    is_end: bool
 
 
 async def list_merged(
@@ -42,22 +53,41 @@ async def list_merged(
 ) -> Listed:
     """List merged pull requests that were merged since then, the latest change first.
 
-    One point for each hundred that changed since then. Raises GitHubError.
+    One point for each hundred that changed since then, more where GitHub gives fewer at a time.
+    Raises GitHubError.
     """
+    size = LISTED
+    while True:
+        try:
+            return await _list_page(graphql, full_name, since=since, size=size, cursor=cursor)
+        except RetrySoonError:
+            size //= 2
+            if size < LEAST_LISTED:
+                raise
+
+
+async def _list_page(
+    graphql: GraphQL, full_name: str, *, since: datetime, size: int, cursor: str | None
+) -> Listed:
     owner, name = full_name.split("/")
-    repository = await graphql.ask(LISTING, cost=1, owner=owner, name=name, after=cursor)
+    variables = {"owner": owner, "name": name, "first": size, "after": cursor}
+    repository = await graphql.ask(LISTING, cost=1, **variables)
     try:
         page, known_as = repository["pullRequests"], repository["nameWithOwner"]
         full_name = full_name if known_as.lower() == full_name.lower() else known_as
         nodes, more = page["nodes"], page["pageInfo"]
-        if more["hasNextPage"] and len(nodes) < LISTED:
+        if more["hasNextPage"] and len(nodes) < size:
             raise RetrySoonError("GitHub's list of pull requests has gaps")
         items = [read_listed(node, github_repo=full_name) for node in nodes]
-        is_last = not more["hasNextPage"] or any(_changed_before(since, item) for item in items)
+        is_end = not more["hasNextPage"]
+        is_last = is_end or any(_changed_before(since, item) for item in items)
         return Listed(
             full_name,
             [item for item in items if item.merged_at and item.merged_at >= since],
             None if is_last else more["endCursor"],
+            length=len(nodes),
+            total=page["totalCount"],
+            is_end=is_end,
         )
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
