@@ -461,6 +461,39 @@ def test_app_that_is_not_told_is_left_to_rest(
     assert run(repository).tally.queued == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "sizes"),
+    [
+        pytest.param({"path": ["repository", "p6"]}, [7, 1], id="and which"),
+        pytest.param({"path": ["repository", "p6", "files"]}, [7, 1], id="and of which"),
+        pytest.param({}, [7, 5, 2], id="and not which"),
+    ],
+)
+def test_part_that_was_too_heavy_is_asked_for_again(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    path: dict[str, Any],
+    sizes: list[int],
+) -> None:
+    """A smaller query may do, at a fraction of REST's requests."""
+    fill(sandbox, *range(1, 8))
+    asked = []
+
+    def give_up(body: dict[str, Any]) -> None:
+        pulls = body["data"]["repository"]
+        if "p0" in pulls:
+            asked.append(len(pulls) - 1)
+        if "p6" in pulls:
+            pulls["p6"] = None
+            body["errors"] = [{"type": "RESOURCE_LIMITS_EXCEEDED", "message": "no", **path}]
+
+    change_answers(give_up)
+
+    assert run(repository).tally.fetched == 7
+    assert asked == sizes
+
+
 @pytest.mark.parametrize("nodes", [pytest.param([None], id="null"), pytest.param([], id="short")])
 def test_list_with_gaps_is_not_believed(
     sandbox: SandboxServer,

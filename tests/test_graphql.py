@@ -107,7 +107,7 @@ def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
             id="points used up, by its other name",
         ),
         pytest.param(
-            {"errors": [{"message": "Resource limits for this query exceeded."}]},
+            {"errors": [{"type": "RESOURCE_LIMITS_EXCEEDED", "message": "Too much."}]},
             RetrySoonError,
             None,
             id="beyond the resource limits",

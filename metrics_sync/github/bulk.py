@@ -154,6 +154,8 @@ async def _fetch_batch(
 def _read(node: Json | None, full_name: str, *, moved_to: str) -> Snapshot | GitHubError:
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
+    if isinstance(refusal := node.get("refused"), RetrySoonError):
+        return refusal
     try:
         return replace(read_snapshot(node, github_repo=full_name), moved_to=moved_to)
     except RetrySoonError as error:

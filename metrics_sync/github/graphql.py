@@ -26,7 +26,11 @@ from metrics_sync.snapshot import Json, RateLimit, read_text
 HEADERS = {"X-Github-Next-Global-ID": "1"}
 
 #: What GitHub says when a query was too much for it, or it just failed.
-BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond", "resource limits")
+BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")
+
+#: Its type for a query of which it gave up a part, or the whole.
+#: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+TOO_HEAVY = "RESOURCE_LIMITS_EXCEEDED"
 
 
 def find_endpoint(api_url: str) -> str:
@@ -123,12 +127,22 @@ class GraphQL:
 
 
 def mark_refused(data: Any, errors: Any) -> None:
-    """Put something unreadable where an error left a null, so that it is not taken for nothing."""
+    """Put something unreadable where an error left a null, so that it is not taken for nothing.
+
+    What GitHub broke down over has the RetrySoonError in place of all that was asked of that pull
+    request, or list. Raises the GitHubError that does not say what it is about.
+    """
     for error in errors if isinstance(errors, list) else ():
-        node = data
-        for step in error.get("path") or ():
+        node, path = data, error.get("path")
+        refusal = read_refusal({"errors": [error]}, None, now=datetime.now(UTC))
+        if not path or len(path) < 2:
+            raise refusal
+        if isinstance(refusal, RetrySoonError):
+            data["repository"][path[1]] = {"refused": refusal}
+            continue
+        for step in path:
             if node[step] is None:
-                node[step] = {"refused": error.get("message")}
+                node[step] = {"refused": refusal}
                 break
             node = node[step]
 
@@ -148,6 +162,6 @@ def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitH
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
         return PermissionMissingError(said)
-    if not message or any(words in lower for words in BREAKDOWNS):
+    if not message or any(words in lower for words in BREAKDOWNS) or kind == TOO_HEAVY:
         return RetrySoonError(said)
     return GitHubError(said)
