@@ -279,6 +279,57 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
     assert row.fetch_runs.count() == 1
 
 
+def test_list_that_rest_has_proven_stays_proven(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GraphQL never brings so many files; asking REST again for them would bring nothing new."""
+    fill(sandbox, 1, files=120)
+    pull = sandbox.world.recording(REPOSITORY, 1).pull
+    row = PullRequestFactory(
+        team=repository.team, github_repo=REPOSITORY, github_pr_id=pull["id"], github_pr_number=1
+    )
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/issues/1/comments", status=500))
+    fetch_pr_complete_data(row.pk)
+    sandbox.faults.clear()
+
+    printed = backfill(capsys)
+
+    row.refresh_from_db()
+    assert (printed["fetched"], printed["queued"], row.sync_status) == (1, 0, "complete")
+    assert row.receipt["files"] == {"stated": 120, "stored": 120, "result": "verified"}
+
+
+def test_timeline_that_is_short_is_all_that_is_left_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """GitHub counts events that it does not show, whatever the size of the query."""
+    fill(sandbox, 1, 2)
+
+    def shorten(body: dict[str, Any]) -> None:
+        for name, pull in body["data"]["repository"].items():
+            if name in {"p0", "p1"} and pull["number"] == 2:
+                pull["timelineItems"]["totalCount"] += 1
+
+    change_answers(shorten)
+
+    assert (run(repository).tally.fetched, list_statuses()) == (1, ["complete", "queued"])
+    receipt = PullRequest.objects.get(github_pr_number=2).receipt
+    assert [name for name, entry in receipt.items() if entry["result"] != "verified"] == [
+        "timeline"
+    ]
+
+
+def test_requests_of_runs_are_those_of_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A query that brought 25 pull requests would be in the sum 25 times."""
+    fill(sandbox, 1, 2)
+
+    backfill(capsys)
+
+    assert list(FetchRun.objects.values_list("requests_made", flat=True)) == [0, 0]
+
+
 def test_renamed_repository_is_followed(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -146,17 +146,25 @@ async def _fetch_batch(
     if moved_to.lower() == full_name.lower():
         moved_to = ""
     return {
-        n: _read(repository.get(f"p{index}"), full_name, moved_to=moved_to)
+        n: _read(
+            repository.get(f"p{index}"),
+            full_name,
+            moved_to=moved_to,
+            is_alone=len(numbers) == 1,
+        )
         for index, n in enumerate(numbers)
     }
 
 
-def _read(node: Json | None, full_name: str, *, moved_to: str) -> Snapshot | GitHubError:
+def _read(
+    node: Json | None, full_name: str, *, moved_to: str, is_alone: bool
+) -> Snapshot | GitHubError:
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
     if isinstance(refusal := node.get("refused"), RetrySoonError):
         return refusal
     try:
-        return replace(read_snapshot(node, github_repo=full_name), moved_to=moved_to)
+        snapshot = read_snapshot(node, github_repo=full_name, is_alone=is_alone)
     except RetrySoonError as error:
         return error
+    return replace(snapshot, moved_to=moved_to)
