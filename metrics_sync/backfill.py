@@ -168,6 +168,9 @@ class Backfill:
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[tuple[list[Wanted], Future[Results]]] = deque()
             for batch in batches:
+                if ahead and self._find_wait():
+                    # What has come must not be lost, or grow old, over a wait of an hour.
+                    yield self._await(pool, *ahead.popleft())
                 ahead.append((batch, self._submit(pool, batch)))
                 if len(ahead) > 1:
                     yield self._await(pool, *ahead.popleft())
@@ -202,12 +205,16 @@ class Backfill:
             except GitHubError as error:
                 self._bear(error)
 
-    def _heed(self) -> None:
-        """Heed what GitHub told others who ask with the same token, and have one that lasts."""
+    def _find_wait(self) -> datetime | None:
+        """Return until when GitHub wants others who ask with the same token to wait, if it does."""
         credential = self.repository.integration.credential
         credential.refresh_from_db(fields=["revoked_at", "wait_until"])
-        if credential.wait_until and credential.wait_until > timezone.now():
-            until = credential.wait_until
+        until = credential.wait_until
+        return until if until is not None and until > timezone.now() else None
+
+    def _heed(self) -> None:
+        """Heed what GitHub told others who ask with the same token, and have one that lasts."""
+        if until := self._find_wait():
             self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
         # After the wait: a token of an App may have ended by then.
         self._access = Access.of(self.repository, is_bulk=True)

@@ -392,6 +392,28 @@ def test_wait_that_github_told_others_is_heeded(
     assert waits == [until]
 
 
+def test_what_has_come_is_stored_before_a_wait(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Killed during an hour's wait, it would have to be fetched again."""
+    fill(sandbox, *range(1, 52))
+    stored = []
+
+    def wait(until: datetime) -> None:
+        stored.append(FetchRun.objects.count())
+        IntegrationCredential.objects.update(wait_until=None)
+
+    backfill = Backfill(repository, wait=wait)
+    list(backfill.look(since=LONG_AGO))
+    steps = backfill.fetch()
+    next(steps)
+    until = timezone.now() + timedelta(minutes=58)
+    IntegrationCredential.objects.update(wait_until=until)
+
+    assert list(steps) == [25, 1]
+    assert stored == [50]
+
+
 def test_refused_token_is_noted_and_ends_the_command(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
