@@ -155,6 +155,19 @@ def test_refusal_says_what_can_be_done(
     assert getattr(error, "until", None) == until
 
 
+def test_pause_that_github_names_is_heeded(acme: SandboxServer) -> None:
+    """Whoever asks again too soon is made to wait longer."""
+    body = {"errors": [{"message": "You have exceeded a secondary rate limit."}]}
+    headers = {"Retry-After": "300"}
+    acme.faults.add(Fault(FaultKind.WRONG_TYPE, path="/graphql", body=body, headers=headers))
+    earliest = datetime.now(UTC) + timedelta(seconds=299)
+
+    with pytest.raises(SecondaryLimitError) as raised:
+        ask(acme)
+
+    assert raised.value.until > earliest
+
+
 @pytest.mark.parametrize(
     ("limit", "remaining", "is_allowed"),
     [

@@ -93,6 +93,8 @@ class Page(NamedTuple):
     date: str = ""
     #: What a classic token may do; empty for others, which do not say.
     scopes: str = ""
+    #: For how many seconds GitHub wants us to wait, where it says so in an answer with 200.
+    retry_after: str = ""
 
     @property
     def items(self) -> list[Any]:
@@ -329,4 +331,5 @@ def _read_page(response: httpx2.Response) -> Page:
         etag=response.headers.get("etag", ""),
         date=response.headers.get("date", ""),
         scopes=response.headers.get("x-oauth-scopes", ""),
+        retry_after=response.headers.get("retry-after", "").strip(),
     )

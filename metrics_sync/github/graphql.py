@@ -18,7 +18,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.client import GitHub, prepare_api
-from metrics_sync.github.errors import UNKNOWN_PAUSE
+from metrics_sync.github.errors import read_pause
 from metrics_sync.snapshot import Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
@@ -117,7 +117,7 @@ class GraphQL:
         if repository := data.get("repository"):
             mark_refused(data, body.get("errors"))
             return dict(repository)
-        raise read_refusal(body, stated, now=datetime.now(UTC))
+        raise read_refusal(body, stated, now=datetime.now(UTC), retry_after=page.retry_after)
 
     async def _post(self, *, query: str, variables: Mapping[str, Any], raw_: bool) -> Any:
         body = {"query": query, "variables": variables}
@@ -147,7 +147,9 @@ def mark_refused(data: Any, errors: Any) -> None:
             node = node[step]
 
 
-def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitHubError:
+def read_refusal(
+    body: Json, stated: RateLimit | None, *, now: datetime, retry_after: str = ""
+) -> GitHubError:
     """Translate an answer with errors in place of what was asked for; its status is 200."""
     errors = body.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else {}
@@ -157,7 +159,7 @@ def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitH
         until = stated.resets_at if stated else now + timedelta(hours=1)
         return RateLimitedError(said, until=max(until, now))
     if "secondary rate limit" in lower:
-        return SecondaryLimitError(said, until=now + UNKNOWN_PAUSE)
+        return SecondaryLimitError(said, until=now + read_pause(retry_after))
     if kind == "NOT_FOUND":
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
