@@ -25,7 +25,7 @@ from metrics_sync.github import GitHub
 from metrics_sync.models import IntegrationCredential, RequestLease, TrackedRepository
 from metrics_sync.models.integrations import validate_api_root
 from metrics_sync.snapshot import RateLimit
-from metrics_sync.tokens import find_token, make_renewal
+from metrics_sync.tokens import find_token, make_renewal, replace_token
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,13 @@ class Access:
         finally:
             if lease is not None:
                 lease.end(github.rate_limit)
+
+    def renew(self) -> bool:
+        """Get an App's installation another token than the refused one; False for other tokens."""
+        if self.credential is None or self.credential.kind != self.credential.Kind.APP:
+            return False
+        replace_token(self.credential, api_url=self.api_url)
+        return True
 
     def note(self, errors: Iterable[Exception]) -> None:
         """Let every worker know what GitHub refused; writes the credential at once."""

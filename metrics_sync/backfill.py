@@ -16,6 +16,7 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
     BudgetSpentError,
+    CredentialRejectedError,
     GitHubError,
     GoneError,
     QueueUnavailableError,
@@ -87,6 +88,8 @@ class Backfill:
         self.missing: list[Wanted] = []
         self._access = Access.of(repository, is_bulk=True)
         self._wait = wait
+        #: A refused token of an App is renewed once, until something came with the new one.
+        self._may_renew = True
 
     @property
     def estimated_points(self) -> int:
@@ -103,10 +106,10 @@ class Backfill:
     def look(self, *, since: datetime) -> Iterator[int]:
         """List what merged since then and find what is missing, yielding how many were found.
 
-        The latest changes come first. Only reads, but for a new name of the repository. Raises
-        GitHubError.
+        The latest changes come first. Only reads, but for a new name of the repository. A list
+        that ends before its total is among the errors. Raises GitHubError.
         """
-        cursor = None
+        cursor, listed, total = None, 0, 0
         while True:
             page = self._ask(
                 partial(
@@ -118,10 +121,14 @@ class Backfill:
             )
             self._follow(page.full_name)
             self._sort_out(page.items)
+            # Merges that came meanwhile are on pages that were read.
+            listed, total = listed + page.length, total or page.total
             yield self.tally.found
             cursor = page.cursor
             if cursor is None:
-                return
+                break
+        if page.is_end and listed < total:
+            self.tally.errors.append(f"GitHub lists {listed} of {total} merges; run this again")
 
     def _follow(self, full_name: str) -> None:
         """Follow the repository to its new name; GraphQL answers under the old one, too."""
@@ -161,6 +168,9 @@ class Backfill:
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[tuple[list[Wanted], Future[Results]]] = deque()
             for batch in batches:
+                if ahead and self._find_wait():
+                    # What has come must not be lost, or grow old, over a wait of an hour.
+                    yield self._await(pool, *ahead.popleft())
                 ahead.append((batch, self._submit(pool, batch)))
                 if len(ahead) > 1:
                     yield self._await(pool, *ahead.popleft())
@@ -195,17 +205,20 @@ class Backfill:
             except GitHubError as error:
                 self._bear(error)
 
+    def _find_wait(self) -> datetime | None:
+        """Return until when GitHub wants others who ask with the same token to wait, if it does."""
+        credential = self.repository.integration.credential
+        credential.refresh_from_db(fields=["revoked_at", "wait_until"])
+        until = credential.wait_until
+        return until if until is not None and until > timezone.now() else None
+
     def _heed(self) -> None:
         """Heed what GitHub told others who ask with the same token, and have one that lasts."""
-        self._access = Access.of(self.repository, is_bulk=True)
-        credential = self._access.credential
-        if credential is None:
-            return
-        credential.refresh_from_db(fields=["revoked_at", "wait_until"])
-        self._access.check_token()
-        if credential.wait_until and credential.wait_until > timezone.now():
-            until = credential.wait_until
+        if until := self._find_wait():
             self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+        # After the wait: a token of an App may have ended by then.
+        self._access = Access.of(self.repository, is_bulk=True)
+        self._access.check_token()
 
     def _converse(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         """Have a conversation with GitHub; without the database, as a thread has it, too."""
@@ -216,6 +229,10 @@ class Backfill:
 
         Not of points that are used up: what they ask REST for is counted apart.
         """
+        if isinstance(error, CredentialRejectedError) and self._may_renew:
+            self._may_renew = False
+            if self._access.renew():
+                return
         if isinstance(error, SecondaryLimitError) or not isinstance(error, RateLimitedError):
             self._access.note([error])
         if self._wait is None or not isinstance(error, RateLimitedError):
@@ -223,6 +240,7 @@ class Backfill:
         self._wait(error.until)
 
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
+        self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
         store.save_missed_merges(self.repository.team, listed)
         rows = self._load_rows(batch)
@@ -243,7 +261,7 @@ class Backfill:
             tally.complete += 1
         elif _is_at_work(row):
             tally.busy += 1
-        elif not isinstance(result, Snapshot):
+        elif not isinstance(result, Snapshot) or not _is_of(row, result):
             self._enqueue(row)
         elif not save_fetched(row, result):
             tally.busy += 1
@@ -271,6 +289,11 @@ async def _converse(
     github = GitHub(api_url=access.api_url, token=access.token)
     async with github:
         return await question(GraphQL(github, access.api_url, points))
+
+
+def _is_of(row: PullRequest, snapshot: Snapshot) -> bool:
+    """Whether it is that pull request; REST says so of a number that was given again."""
+    return snapshot.pull_request.github_pr_id == row.github_pr_id
 
 
 def _is_at_work(row: PullRequest) -> bool:

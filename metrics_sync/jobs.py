@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -34,7 +34,15 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
-from metrics_sync.snapshot import CAPPED, SUPPLEMENTARY, Section, Snapshot, is_known
+from metrics_sync.snapshot import (
+    CAPPED,
+    COUNTERS,
+    SUPPLEMENTARY,
+    Section,
+    Snapshot,
+    is_held,
+    is_known,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -169,15 +177,28 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot) -> bool:
 
     The row must still be as this object has it, so that nothing newer is overwritten. All of it
     is one transaction: killed, it leaves the row as it was. What cannot be written stands on the
-    row, as with a fetch of its own.
+    row, as with a fetch of its own. Its run has no requests: those are REST's. A list that did
+    not come keeps what an earlier fetch has proven of it.
     """
+    proven = {s for s in snapshot.errors if _is_proven(pull_request, s, snapshot)}
+    came = {s: result for s, result in snapshot.sections.items() if s not in proven}
+    snapshot = replace(snapshot, sections=came)
     errors = {section.value: error for section, error in snapshot.errors.items()}
     try:
-        return _save_at_once(pull_request, Outcome(snapshot, errors, requests_made=1))
+        return _save_at_once(pull_request, Outcome(snapshot, errors))
     except Exception as error:
         logger.exception("What was fetched of %s could not be stored", pull_request)
         pull_request.refresh_from_db()
-        return _save_at_once(pull_request, Outcome(errors={"fetch": error}, requests_made=1))
+        return _save_at_once(pull_request, Outcome(errors={"fetch": error}))
+
+
+def _is_proven(pull_request: PullRequest, section: Section, snapshot: Snapshot) -> bool:
+    """Whether an earlier fetch has proven a list, and nothing was added to it since."""
+    entry = pull_request.receipt.get(section)
+    if entry is None or not is_held(entry):
+        return False
+    stated = snapshot.pull_request.stated.get(section)
+    return section not in COUNTERS or stated == entry["stated"]
 
 
 @transaction.atomic

@@ -68,6 +68,8 @@ class Report:
     found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Reason), 0))
     requeued: int = 0
     discovered: int = 0
+    #: Complete now, fetched in bulk.
+    fetched: int = 0
     redelivered: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)

@@ -1,9 +1,13 @@
 """`manage.py backfill`: whole repositories, many pull requests with each request."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import getitem
 from typing import Any
 
+import httpx2
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -12,6 +16,8 @@ from rq import Queue
 
 from metrics_sync import store
 from metrics_sync.backfill import Backfill
+from metrics_sync.exceptions import GitHubError
+from metrics_sync.github import GraphQL
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management.commands.backfill import Command
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
@@ -26,17 +32,38 @@ from metrics_sync.sandbox import (
 )
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 from tests.test_flow import read_rows, read_truth
+from tests.test_tokens import HOUR, count_renewals, install
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 #: What GitHub says of pull requests that it cannot give.
 NOTHING = {"data": {"repository": {"nameWithOwner": REPOSITORY, "p0": None}}}
 
+#: Changes the JSON of an answer that came over HTTP.
+Change = Callable[[dict[str, Any]], None]
+
 
 @pytest.fixture
 def repository(sandbox: SandboxServer, redis: Redis, db: None) -> TrackedRepository:
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     return TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+
+
+@pytest.fixture
+def change_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
+    """Have all further answers of GraphQL changed before they are read."""
+    real = GraphQL._post
+
+    def use(change: Change) -> None:
+        async def post(self: GraphQL, **options: Any) -> httpx2.Response:
+            answer: httpx2.Response = await real(self, **options)
+            body = answer.json()
+            change(body)
+            return httpx2.Response(200, json=body, request=answer.request)
+
+        monkeypatch.setattr(GraphQL, "_post", post)
+
+    return use
 
 
 def fill(sandbox: SandboxServer, *numbers: int, **sizes: int) -> None:
@@ -49,6 +76,13 @@ def backfill(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
     call_command("backfill", REPOSITORY, "--since", "2026-01-01", "--json", *arguments)
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
     return printed
+
+
+def run(repository: TrackedRepository) -> Backfill:
+    backfill = Backfill(repository)
+    list(backfill.look(since=LONG_AGO))
+    list(backfill.fetch())
+    return backfill
 
 
 def list_queries(sandbox: SandboxServer) -> list[int]:
@@ -247,6 +281,57 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
     assert row.fetch_runs.count() == 1
 
 
+def test_list_that_rest_has_proven_stays_proven(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GraphQL never brings so many files; asking REST again for them would bring nothing new."""
+    fill(sandbox, 1, files=120)
+    pull = sandbox.world.recording(REPOSITORY, 1).pull
+    row = PullRequestFactory(
+        team=repository.team, github_repo=REPOSITORY, github_pr_id=pull["id"], github_pr_number=1
+    )
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/issues/1/comments", status=500))
+    fetch_pr_complete_data(row.pk)
+    sandbox.faults.clear()
+
+    printed = backfill(capsys)
+
+    row.refresh_from_db()
+    assert (printed["fetched"], printed["queued"], row.sync_status) == (1, 0, "complete")
+    assert row.receipt["files"] == {"stated": 120, "stored": 120, "result": "verified"}
+
+
+def test_timeline_that_is_short_is_all_that_is_left_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """GitHub counts events that it does not show, whatever the size of the query."""
+    fill(sandbox, 1, 2)
+
+    def shorten(body: dict[str, Any]) -> None:
+        for name, pull in body["data"]["repository"].items():
+            if name in {"p0", "p1"} and pull["number"] == 2:
+                pull["timelineItems"]["totalCount"] += 1
+
+    change_answers(shorten)
+
+    assert (run(repository).tally.fetched, list_statuses()) == (1, ["complete", "queued"])
+    receipt = PullRequest.objects.get(github_pr_number=2).receipt
+    assert [name for name, entry in receipt.items() if entry["result"] != "verified"] == [
+        "timeline"
+    ]
+
+
+def test_requests_of_runs_are_those_of_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A query that brought 25 pull requests would be in the sum 25 times."""
+    fill(sandbox, 1, 2)
+
+    backfill(capsys)
+
+    assert list(FetchRun.objects.values_list("requests_made", flat=True)) == [0, 0]
+
+
 def test_renamed_repository_is_followed(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +392,28 @@ def test_wait_that_github_told_others_is_heeded(
 
     assert list(backfill.fetch()) == [1]
     assert waits == [until]
+
+
+def test_what_has_come_is_stored_before_a_wait(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Killed during an hour's wait, it would have to be fetched again."""
+    fill(sandbox, *range(1, 52))
+    stored = []
+
+    def wait(until: datetime) -> None:
+        stored.append(FetchRun.objects.count())
+        IntegrationCredential.objects.update(wait_until=None)
+
+    backfill = Backfill(repository, wait=wait)
+    list(backfill.look(since=LONG_AGO))
+    steps = backfill.fetch()
+    next(steps)
+    until = timezone.now() + timedelta(minutes=58)
+    IntegrationCredential.objects.update(wait_until=until)
+
+    assert list(steps) == [25, 1]
+    assert stored == [50]
 
 
 def test_refused_token_is_noted_and_ends_the_command(
@@ -393,3 +500,206 @@ def test_people_read_what_was_done(
     assert "2 pull requests of acme/anvil merged since 2026-01-01 00:00 UTC; 0 were" in printed
     assert "Fetched 2, queued 0 for REST" in printed
     assert "Used 2 points; 4998 of 5000 are left" in printed
+
+
+def test_statuses_that_the_token_may_not_read_are_left_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """A null with an error beside it does not say that there are none."""
+    fill(sandbox, 1, statuses=2)
+
+    def forbid(body: dict[str, Any]) -> None:
+        if pull := body["data"]["repository"].get("p0"):
+            pull["head"]["nodes"][0]["commit"]["status"] = None
+            path = ["repository", "p0", "head", "nodes", 0, "commit", "status"]
+            body["errors"] = [{"type": "FORBIDDEN", "message": "not accessible", "path": path}]
+
+    change_answers(forbid)
+
+    assert run(repository).tally.queued == 1
+    assert PullRequest.objects.get().receipt["commit_statuses"]["result"] != "verified"
+
+
+def test_app_that_is_not_told_is_left_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """A check run belongs to an app in REST, always."""
+    fill(sandbox, 1)
+
+    def hide(body: dict[str, Any]) -> None:
+        if pull := body["data"]["repository"].get("p0"):
+            for suite in pull["head"]["nodes"][0]["commit"]["checkSuites"]["nodes"]:
+                suite["app"] = None
+
+    change_answers(hide)
+
+    assert run(repository).tally.queued == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "sizes"),
+    [
+        pytest.param(["repository", "p6"], [7, 1], id="pull request"),
+        pytest.param(["repository", "p6", "files"], [7, 1], id="list"),
+        pytest.param(None, [7, 5, 2], id="it does not say which"),
+    ],
+)
+def test_part_that_was_too_heavy_is_asked_for_again(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    path: list[str] | None,
+    sizes: list[int],
+) -> None:
+    """A smaller query may do, at a fraction of REST's requests."""
+    fill(sandbox, *range(1, 8))
+    asked = []
+
+    def give_up(body: dict[str, Any]) -> None:
+        pulls = body["data"]["repository"]
+        if "p0" in pulls:
+            asked.append(len(pulls) - 1)
+        if "p6" in pulls:
+            *names, last = path or ["repository", "p6"]
+            reduce(getitem, names, body["data"])[last] = None
+            body["errors"] = [{"type": "RESOURCE_LIMITS_EXCEEDED", "message": "no", "path": path}]
+
+    change_answers(give_up)
+
+    assert run(repository).tally.fetched == 7
+    assert asked == sizes
+
+
+@pytest.mark.parametrize("nodes", [pytest.param([None], id="null"), pytest.param([], id="short")])
+def test_list_with_gaps_is_not_believed(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    nodes: list[None],
+) -> None:
+    """Nobody would look for what it left out."""
+    fill(sandbox, 1, 2)
+
+    def cut(body: dict[str, Any]) -> None:
+        page = body["data"]["repository"]["pullRequests"]
+        page["nodes"], page["pageInfo"]["hasNextPage"] = nodes, not nodes
+
+    change_answers(cut)
+
+    with pytest.raises(GitHubError, match="list of pull requests"):
+        run(repository)
+
+
+def test_list_that_ends_before_its_total_is_said(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is there is fetched; but nobody may take it for everything."""
+    fill(sandbox, 1, 2, 3)
+
+    def cut(body: dict[str, Any]) -> None:
+        if page := body["data"]["repository"].get("pullRequests"):
+            page["nodes"].pop()
+
+    change_answers(cut)
+
+    with pytest.raises(SystemExit, match="1"):
+        backfill(capsys)
+
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["fetched"], printed["errors"]) == (
+        2,
+        ["GitHub lists 2 of 3 merges; run this again"],
+    )
+
+
+def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """One heavy hundred must not be where every backfill ends."""
+    fill(sandbox, *range(1, 31))
+    heavy = Fault(FaultKind.STATUS, path="/graphql", status=502, times=4)
+    sandbox.faults.add(heavy)
+
+    found = list(Backfill(repository).look(since=LONG_AGO))
+
+    # A hundred and fifty failed, each asked twice; twenty-five did, and then a hundred.
+    assert (heavy.inflicted, found) == (4, [25, 30])
+
+
+def test_number_of_another_pull_request_is_not_taken(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """GitHub gives numbers again; REST says so on the row."""
+    fill(sandbox, 1)
+    row = PullRequestFactory(
+        team=repository.team, github_repo=REPOSITORY, github_pr_id=4242, github_pr_number=1
+    )
+    PullRequest.objects.update(state="merged", sync_status="pending")
+    row.refresh_from_db()
+    backfill = Backfill(repository)
+    backfill.take([row])
+
+    list(backfill.fetch())
+
+    row.refresh_from_db()
+    assert (backfill.tally.queued, row.sync_status, row.commits.count()) == (1, "queued", 0)
+
+
+def test_secondary_limit_of_a_smaller_query_is_waited_for(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """The whole batch is asked for again, rather than left to REST with the same token."""
+    fill(sandbox, *range(1, 8))
+    backfill = Backfill(repository, wait=Command()._wait)
+    list(backfill.look(since=LONG_AGO))
+    sandbox.faults.add(Fault(FaultKind.EMPTY_LISTS, path="/graphql", times=1))
+    limit = Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=1, times=1)
+    change_answers(lambda _: limit.inflicted or sandbox.faults.add(limit))
+
+    assert list(backfill.fetch()) == [7]
+
+    repository.integration.credential.refresh_from_db()
+    assert list_queries(sandbox) == [200, 200, 403, 200]
+    assert (backfill.tally.fetched, repository.integration.credential.is_careful) == (7, True)
+
+
+def track_of_app(app: SandboxServer, **values: Any) -> TrackedRepository:
+    credential = install(app, **values)
+    fill(app, 1, 2)
+    return TrackedRepositoryFactory(
+        full_name=REPOSITORY,
+        team=credential.team,
+        integration__team=credential.team,
+        integration__credential=credential,
+    )
+
+
+def test_refused_token_of_an_app_is_renewed(app: SandboxServer, redis: Redis, db: None) -> None:
+    """Else one backfill ends the fetches of all merges."""
+    repository = track_of_app(app, access_token="ghs_gone", expires_at=timezone.now() + HOUR)
+
+    assert run(repository).tally.fetched == 2
+    assert IntegrationCredential.objects.get().revoked_at is None
+    assert count_renewals(app) == 1
+
+
+def test_token_of_an_app_that_ends_during_a_wait_is_renewed(
+    app: SandboxServer, redis: Redis, db: None
+) -> None:
+    """Such a token lasts an hour, and so may a wait."""
+
+    def wait(until: datetime) -> None:
+        ended = timezone.now() - timedelta(minutes=1)
+        IntegrationCredential.objects.update(wait_until=None, expires_at=ended)
+        for value in [value for value in app.world.tokens if value.startswith("ghs_")]:
+            app.world.revoke_token(value)
+
+    backfill = Backfill(track_of_app(app), wait=wait)
+    list(backfill.look(since=LONG_AGO))
+    IntegrationCredential.objects.update(wait_until=timezone.now() + timedelta(minutes=58))
+
+    assert list(backfill.fetch()) == [2]
+    assert IntegrationCredential.objects.get().revoked_at is None

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.benchmarks.figures import Figure, find_percentile, write_markdown
+from tests.benchmarks.storing import extend
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,8 @@ def test_figure_stands_beside_its_floor() -> None:
 def test_percentile_is_a_value_that_was_measured(share: float, value: int) -> None:
     """The hundredth request of a hundred is the one that people complain about."""
     assert find_percentile([float(n) for n in range(100, 0, -1)], share) == value
+
+
+def test_line_goes_through_sizes_that_differ_by_more_than_noise() -> None:
+    """A slope of noise, ten times as far out, met its budget or not by chance."""
+    assert extend({300: 91, 1000: 98}) == 118

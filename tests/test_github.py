@@ -230,6 +230,37 @@ def test_further_pages_are_asked_for_at_once_and_kept_in_order(ask: Ask, fetch: 
     assert names == [file["filename"] for file in recording.files]
 
 
+async def list_comments(github: GitHub) -> list[Any]:
+    pages = await github.all_pages(github.api.issues.list_comments, *REPOSITORY.split("/"), 7)
+    return [page.body for page in pages]
+
+
+def test_pages_that_wait_are_given_up_with_one_that_fails(sandbox: SandboxServer, ask: Ask) -> None:
+    """They would go on asking, and taking from the budget, for nobody."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=401))
+    inflict(sandbox, FaultKind.STATUS, "[&]page=2", status=404)
+    inflict(sandbox, FaultKind.SLOW, "[&]page=[345]", seconds=0.5)
+
+    async def count_left(github: GitHub) -> int:
+        with pytest.raises(GoneError):
+            await list_comments(github)
+        return len(asyncio.all_tasks() - {asyncio.current_task()})
+
+    assert ask(count_left) == 0
+
+
+def test_cursors_are_followed_one_by_one(sandbox: SandboxServer, ask: Ask) -> None:
+    """A number beside a cursor leads nowhere else: the same page would come several times."""
+    address = f"{sandbox.url}/repos/{REPOSITORY}/issues/7/comments?after="
+    for found, after, number in (("per_page", "one", 2), ("after=one", "two", 3)):
+        last = f'<{address}last&page=3>; rel="last"'
+        link = f'<{address}{after}&page={number}>; rel="next", {last}'
+        inflict(sandbox, FaultKind.WRONG_TYPE, found, body=[found], headers={"Link": link})
+    inflict(sandbox, FaultKind.WRONG_TYPE, "after=two", body=["after=two"])
+
+    assert ask(list_comments) == [["per_page"], ["after=one"], ["after=two"]]
+
+
 def test_http2_is_spoken_where_it_is_understood(http2: Http2, fetch: Fetch) -> None:
     """All requests of a fetch then share one TLS handshake."""
     front = http2(["h2", "http/1.1"])

@@ -35,7 +35,7 @@ def ask(
     async def converse() -> Json:
         async with GitHub(api_url=api_url, token=token) as github:
             graphql = GraphQL(github, api_url, points)
-            return await graphql.ask(LISTING, cost=1, owner="acme", name=name, after=None)
+            return await graphql.ask(LISTING, cost=1, owner="acme", name=name, first=100)
 
     return asyncio.run(converse()), points
 
@@ -101,6 +101,18 @@ def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
             id="points used up",
         ),
         pytest.param(
+            {"errors": [{"type": "RATE_LIMIT", "message": "API rate limit already exceeded"}]},
+            RateLimitedError,
+            RESET,
+            id="points used up, by its other name",
+        ),
+        pytest.param(
+            {"errors": [{"type": "RESOURCE_LIMITS_EXCEEDED", "message": "Too much."}]},
+            RetrySoonError,
+            None,
+            id="beyond the resource limits",
+        ),
+        pytest.param(
             {"errors": [{"message": "You have exceeded a secondary rate limit."}]},
             SecondaryLimitError,
             NOW + timedelta(minutes=1),
@@ -141,6 +153,19 @@ def test_refusal_says_what_can_be_done(
 
     assert type(error) is kind
     assert getattr(error, "until", None) == until
+
+
+def test_pause_that_github_names_is_heeded(acme: SandboxServer) -> None:
+    """Whoever asks again too soon is made to wait longer."""
+    body = {"errors": [{"message": "You have exceeded a secondary rate limit."}]}
+    headers = {"Retry-After": "300"}
+    acme.faults.add(Fault(FaultKind.WRONG_TYPE, path="/graphql", body=body, headers=headers))
+    earliest = datetime.now(UTC) + timedelta(seconds=299)
+
+    with pytest.raises(SecondaryLimitError) as raised:
+        ask(acme)
+
+    assert raised.value.until > earliest
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_lists_of_each_pull_request_cost_what_is_said() -> None:
 
 def test_hundred_listed_cost_one_point() -> None:
     """A restart lists everything again, so it has to be cheap."""
-    counted = count_cost(parse(LISTING), read_schema(), {})
+    counted = count_cost(parse(LISTING), read_schema(), {"first": LISTED})
 
     assert (counted.points, counted.nodes) == (1, LISTED)
 

@@ -382,9 +382,50 @@ def test_discovered_merges_are_fetched_at_once_in_bulk(
 
     printed = run(capsys, "--discover", "--since", "2026-01-01")
 
-    assert (printed["discovered"], printed["requeued"], printed["found"]["missing"]) == (10, 0, 0)
+    assert (printed["discovered"], printed["fetched"], printed["requeued"]) == (10, 10, 0)
+    assert printed["found"]["missing"] == 0
     assert PullRequest.objects.filter(sync_status="complete").count() == 10
     assert [request.path for request in sandbox.requests].count("/graphql") == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "points", "said"),
+    [
+        pytest.param([], 11, "Would fetch 30 of GitHub's at once, about 11 points", id="in bulk"),
+        pytest.param(["--limit", "5"], 0, "Would queue 0", id="one by one"),
+    ],
+)
+def test_dry_run_says_what_discovery_would_take_of_the_points(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    redis: Redis,
+    capsys: pytest.CaptureFixture[str],
+    limit: list[str],
+    points: int,
+    said: str,
+) -> None:
+    """They are another budget than the requests, and may be short."""
+    for number in range(1, 31):
+        sandbox.world.add(make_recording(REPOSITORY, number))
+    arguments = ["--discover", "--since", "2026-01-01", "--dry-run", *limit]
+
+    printed = run(capsys, *arguments)
+    call_command("reconcile", *arguments)
+
+    assert (printed["discovered"], printed["estimated_points"]) == (30, points)
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("redis")
+def test_people_read_how_many_of_the_discovered_were_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Queued 0, alone, reads as if nothing had been done."""
+    sandbox.world.add(make_recording(REPOSITORY, 1))
+
+    call_command("reconcile", "--discover", "--since", "2026-01-01")
+
+    assert "Discovered 1 that no webhook told; fetched 1." in capsys.readouterr().out
 
 
 def test_discovered_merges_are_queued_where_bulk_does_not_work(

@@ -5,9 +5,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.exceptions import (
+    GitHubError,
+    RateLimitedError,
+    RetrySoonError,
+    SecondaryLimitError,
+)
 from metrics_sync.github.graphql import GraphQL
-from metrics_sync.github.queries import FETCHED, LISTING, build_fetch, count_points
+from metrics_sync.github.queries import (
+    FETCHED,
+    LEAST_LISTED,
+    LISTED,
+    LISTING,
+    build_fetch,
+    count_points,
+)
 from metrics_sync.github.translation import (
     UNREADABLE,
     OnlyInRestError,
@@ -24,12 +36,16 @@ SIZES = (FETCHED, 5, 1)
 class Listed:
     """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
 
-    `full_name` is the new name of a renamed repository.
+    `full_name` is the new name of a renamed repository. Of `length` pull requests on the page
+    `items` are those that were asked for; `is_end` says that GitHub has no others.
     """
 
     full_name: str
     items: Sequence[PullRequestItem]
     cursor: str | None
+    length: int
+    total: int
+    is_end: bool
 
 
 async def list_merged(
@@ -37,20 +53,41 @@ async def list_merged(
 ) -> Listed:
     """List merged pull requests that were merged since then, the latest change first.
 
-    One point for each hundred that changed since then. Raises GitHubError.
+    One point for each hundred that changed since then, more where GitHub gives fewer at a time.
+    Raises GitHubError.
     """
+    size = LISTED
+    while True:
+        try:
+            return await _list_page(graphql, full_name, since=since, size=size, cursor=cursor)
+        except RetrySoonError:
+            size //= 2
+            if size < LEAST_LISTED:
+                raise
+
+
+async def _list_page(
+    graphql: GraphQL, full_name: str, *, since: datetime, size: int, cursor: str | None
+) -> Listed:
     owner, name = full_name.split("/")
-    repository = await graphql.ask(LISTING, cost=1, owner=owner, name=name, after=cursor)
+    variables = {"owner": owner, "name": name, "first": size, "after": cursor}
+    repository = await graphql.ask(LISTING, cost=1, **variables)
     try:
         page, known_as = repository["pullRequests"], repository["nameWithOwner"]
         full_name = full_name if known_as.lower() == full_name.lower() else known_as
         nodes, more = page["nodes"], page["pageInfo"]
-        items = [read_listed(node, github_repo=full_name) for node in nodes if node]
-        is_last = not more["hasNextPage"] or any(_changed_before(since, item) for item in items)
+        if more["hasNextPage"] and len(nodes) < size:
+            raise RetrySoonError("GitHub's list of pull requests has gaps")
+        items = [read_listed(node, github_repo=full_name) for node in nodes]
+        is_end = not more["hasNextPage"]
+        is_last = is_end or any(_changed_before(since, item) for item in items)
         return Listed(
             full_name,
             [item for item in items if item.merged_at and item.merged_at >= since],
             None if is_last else more["endCursor"],
+            length=len(nodes),
+            total=page["totalCount"],
+            is_end=is_end,
         )
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
@@ -75,8 +112,8 @@ async def fetch_snapshots(
         for batch in _cut(missing, size):
             try:
                 found |= await _fetch_batch(graphql, full_name, batch)
-            except RateLimitedError:
-                if size == FETCHED:
+            except RateLimitedError as error:
+                if size == FETCHED or isinstance(error, SecondaryLimitError):
                     raise
                 return found
             except RetrySoonError as error:
@@ -109,15 +146,25 @@ async def _fetch_batch(
     if moved_to.lower() == full_name.lower():
         moved_to = ""
     return {
-        n: _read(repository.get(f"p{index}"), full_name, moved_to=moved_to)
+        n: _read(
+            repository.get(f"p{index}"),
+            full_name,
+            moved_to=moved_to,
+            is_alone=len(numbers) == 1,
+        )
         for index, n in enumerate(numbers)
     }
 
 
-def _read(node: Json | None, full_name: str, *, moved_to: str) -> Snapshot | GitHubError:
+def _read(
+    node: Json | None, full_name: str, *, moved_to: str, is_alone: bool
+) -> Snapshot | GitHubError:
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
+    if isinstance(refusal := node.get("refused"), RetrySoonError):
+        return refusal
     try:
-        return replace(read_snapshot(node, github_repo=full_name), moved_to=moved_to)
+        snapshot = read_snapshot(node, github_repo=full_name, is_alone=is_alone)
     except RetrySoonError as error:
         return error
+    return replace(snapshot, moved_to=moved_to)

@@ -93,6 +93,8 @@ class Page(NamedTuple):
     date: str = ""
     #: What a classic token may do; empty for others, which do not say.
     scopes: str = ""
+    #: For how many seconds GitHub wants us to wait, where it says so in an answer with 200.
+    retry_after: str = ""
 
     @property
     def items(self) -> list[Any]:
@@ -195,17 +197,32 @@ class GitHub:
         """Return a page and all that follow it; those that it knows of are asked for at once."""
         pages = [first]
         while urls := self._list_following(pages[-1]):
-            pages += await asyncio.gather(*map(self._get_page, urls))
+            pages += await self._get_pages(urls)
         return pages
 
+    async def _get_pages(self, urls: list[str]) -> list[Page]:
+        """Get pages at once; when one fails, the others are given up with it."""
+        tasks = [asyncio.create_task(self._get_page(url)) for url in urls]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
     def _list_following(self, page: Page) -> list[str]:
-        """Return where the next pages are: several where `Link` numbers them, else one or none."""
+        """Return where the next pages are: several where `Link` numbers them, else one or none.
+
+        A cursor leads to one page only, whatever number stands beside it.
+        """
         if page.next_url is None:
             return []
         ends = [self._check_origin(url) for url in (page.next_url, page.last_url or page.next_url)]
         first, last = map(httpx2.URL, ends)
         numbers = [url.params.get("page", "") for url in (first, last)]
-        if not all(map(str.isdecimal, numbers)):
+        paths = {url.copy_remove_param("page") for url in (first, last)}
+        if len(paths) > 1 or not all(map(str.isdecimal, numbers)):
             return [page.next_url]
         low, high = map(int, numbers)
         pages = range(low, max(low, min(high, low + PAGES_AT_ONCE - 1)) + 1)
@@ -314,4 +331,5 @@ def _read_page(response: httpx2.Response) -> Page:
         etag=response.headers.get("etag", ""),
         date=response.headers.get("date", ""),
         scopes=response.headers.get("x-oauth-scopes", ""),
+        retry_after=response.headers.get("retry-after", "").strip(),
     )

@@ -61,15 +61,20 @@ def read_rate_limit(response: httpx2.Response) -> RateLimit | None:
         return None
 
 
+def read_pause(retry_after: str) -> timedelta:
+    """Read for how long GitHub wants us to wait, of the header of that name."""
+    # Anything but seconds of a day or so is not GitHub's, and means nothing.
+    seconds = int(retry_after) if re.fullmatch("[0-9]{1,5}", retry_after) else 0
+    return timedelta(seconds=seconds) or UNKNOWN_PAUSE
+
+
 def _read_forbidden(
     response: httpx2.Response, *, said: str, message: str, now: datetime
 ) -> GitHubError:
     headers = response.headers
     if retry_after := headers.get("retry-after", "").strip():
-        # Anything but seconds of a day or so is not GitHub's, and means nothing.
-        seconds = int(retry_after) if re.fullmatch("[0-9]{1,5}", retry_after) else 0
-        pause = timedelta(seconds=seconds) or UNKNOWN_PAUSE
-        return SecondaryLimitError(f"secondary rate limit ({said})", until=now + pause)
+        until = now + read_pause(retry_after)
+        return SecondaryLimitError(f"secondary rate limit ({said})", until=until)
     rate_limit = read_rate_limit(response)
     if rate_limit is not None and rate_limit.remaining == 0:
         # A reset in the past means that our clock is ahead of GitHub's, by we know not how much.

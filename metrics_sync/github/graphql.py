@@ -18,7 +18,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.client import GitHub, prepare_api
-from metrics_sync.github.errors import UNKNOWN_PAUSE
+from metrics_sync.github.errors import read_pause
 from metrics_sync.snapshot import Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
@@ -27,6 +27,10 @@ HEADERS = {"X-Github-Next-Global-ID": "1"}
 
 #: What GitHub says when a query was too much for it, or it just failed.
 BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")
+
+#: Its type for a query of which it gave up a part, or the whole.
+#: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+TOO_HEAVY = "RESOURCE_LIMITS_EXCEEDED"
 
 
 def find_endpoint(api_url: str) -> str:
@@ -111,8 +115,9 @@ class GraphQL:
         data = body.get("data") or {}
         self.points.note((data.get("rateLimit") or {}).get("cost", 0), stated)
         if repository := data.get("repository"):
+            mark_refused(data, body.get("errors"))
             return dict(repository)
-        raise read_refusal(body, stated, now=datetime.now(UTC))
+        raise read_refusal(body, stated, now=datetime.now(UTC), retry_after=page.retry_after)
 
     async def _post(self, *, query: str, variables: Mapping[str, Any], raw_: bool) -> Any:
         body = {"query": query, "variables": variables}
@@ -121,21 +126,44 @@ class GraphQL:
         )
 
 
-def read_refusal(body: Json, stated: RateLimit | None, *, now: datetime) -> GitHubError:
+def mark_refused(data: Any, errors: Any) -> None:
+    """Put something unreadable where an error left a null, so that it is not taken for nothing.
+
+    What GitHub broke down over has the RetrySoonError in place of all that was asked of that pull
+    request, or list. Raises the GitHubError that does not say what it is about.
+    """
+    for error in errors if isinstance(errors, list) else ():
+        node, path = data, error.get("path")
+        refusal = read_refusal({"errors": [error]}, None, now=datetime.now(UTC))
+        if not path or len(path) < 2:
+            raise refusal
+        if isinstance(refusal, RetrySoonError):
+            data["repository"][path[1]] = {"refused": refusal}
+            continue
+        for step in path:
+            if node[step] is None:
+                node[step] = {"refused": refusal}
+                break
+            node = node[step]
+
+
+def read_refusal(
+    body: Json, stated: RateLimit | None, *, now: datetime, retry_after: str = ""
+) -> GitHubError:
     """Translate an answer with errors in place of what was asked for; its status is 200."""
     errors = body.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else {}
     kind, message = str(error.get("type", "")), read_text(str(error.get("message", "")))[:300]
     said, lower = f"GraphQL: {message or 'an answer without data'}", message.lower()
-    if kind == "RATE_LIMITED":
+    if kind in {"RATE_LIMITED", "RATE_LIMIT"}:
         until = stated.resets_at if stated else now + timedelta(hours=1)
         return RateLimitedError(said, until=max(until, now))
     if "secondary rate limit" in lower:
-        return SecondaryLimitError(said, until=now + UNKNOWN_PAUSE)
+        return SecondaryLimitError(said, until=now + read_pause(retry_after))
     if kind == "NOT_FOUND":
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
         return PermissionMissingError(said)
-    if not message or any(words in lower for words in BREAKDOWNS):
+    if not message or any(words in lower for words in BREAKDOWNS) or kind == TOO_HEAVY:
         return RetrySoonError(said)
     return GitHubError(said)

@@ -2,8 +2,10 @@
 
 from functools import cache
 
-#: How many pull requests a query of the list has, and how many one that brings all of them has.
+#: How many pull requests a query of the list has (when that is too heavy, half of it, and so on
+#: down to the least), and how many one that brings all of them has.
 LISTED = 100
+LEAST_LISTED = 12
 FETCHED = 25
 
 #: How long the lists of a pull request may be. Each list costs a request inside GitHub, and so
@@ -100,14 +102,15 @@ fragment lists on PullRequest {{
 """
 
 LISTING = f"""
-query($owner: String!, $name: String!, $after: String) {{
+query($owner: String!, $name: String!, $first: Int!, $after: String) {{
   rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
     nameWithOwner
     pullRequests(
-      first: {LISTED}, after: $after, states: [MERGED],
+      first: $first, after: $after, states: [MERGED],
       orderBy: {{field: UPDATED_AT, direction: DESC}}
     ) {{
+      totalCount
       pageInfo {{ hasNextPage endCursor }}
       nodes {{ ...pull }}
     }}

@@ -36,6 +36,7 @@ NAMES = (
     "transport",
     "storing",
     "throughput",
+    "backfill",
     "endpoint",
     "profile",
     "scan",

@@ -38,6 +38,7 @@ SIZES: dict[str, dict[str, int]] = {
     "ordinary": {},
     "30 files": {"files": 30},
     "300 files": {"files": 300},
+    "1,000 files": {"files": 1000},
     "3,000 files": {"files": 3000},
     "large": {"files": 3000, "issue_comments": 500, "review_comments": 500},
     "capped": {"files": 3050, "commits": 275, "issue_comments": 500, "review_comments": 500},

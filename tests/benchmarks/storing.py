@@ -1,7 +1,7 @@
 """Queries, time and memory for pull requests of every size."""
 
-import asyncio
 from collections import defaultdict
+from functools import partial
 from statistics import median
 
 from django.db import connection
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from metrics_sync import store
 from metrics_sync.access import Access
-from metrics_sync.github import Known, fetch_snapshot
+from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import PullRequest
 from metrics_sync.queueing import MERGES, enqueue_fetch
 from metrics_sync.snapshot import Snapshot
@@ -22,18 +22,22 @@ ROUNDS = 5
 QUERIES = 25
 MEMORY_MB = 150
 #: Three sizes, of which the first two tell what linear growth makes of the third.
-GROWING = {30: "30 files", 300: "300 files", 3000: "3,000 files"}
+GROWING = {300: "300 files", 1000: "1,000 files", 3000: "3,000 files"}
+#: By how much the memory of a fork differs from that of the next.
+TOLERANCE = 1.05
+#: Those that the figures speak of by themselves.
+KINDS = ("ordinary", "large", "capped")
 
 
 def measure(stage: Stage) -> list[Figure]:
-    figures = [_count_queries(stage, name) for name in SIZES if name not in GROWING.values()]
+    figures = [_count_queries(stage, name) for name in KINDS]
     seconds, memory = _run(stage)
     figures += [
         Figure(
             f"work-horse's memory, {name} PR", median(memory[name]), "MB",
             "ordinary PR", median(memory["ordinary"]), at_most=MEMORY_MB,
         )
-        for name in ("ordinary", "large", "capped")
+        for name in KINDS
     ]  # fmt: skip
     times = {name: median(values) * 1000 for name, values in seconds.items()}
     tenfold = 10 * times["300 files"]
@@ -44,27 +48,30 @@ def measure(stage: Stage) -> list[Figure]:
             "ten times 300 files", tenfold, at_most=tenfold,
         ),
     ]  # fmt: skip
-    line = _extend({files: median(memory[name]) for files, name in GROWING.items()})
+    line = extend({files: median(memory[name]) for files, name in GROWING.items()})
     figures.append(
         Figure(
             "work-horse's memory, 3,000 files", median(memory["3,000 files"]), "MB",
-            "by the line through 30 and 300", line, at_most=line,
+            "by the line through 300 and 1,000", line, at_most=line * TOLERANCE,
         )
     )  # fmt: skip
     return figures
 
 
-def _extend(values: dict[int, float]) -> float:
-    """Return what the line through the first two values says of 3,000 files."""
-    slope = (values[300] - values[30]) / 270
-    return values[300] + slope * 2700
+def extend(values: dict[int, float]) -> float:
+    """Return what the line through 300 and 1,000 files says of 3,000.
+
+    Between fewer files the memory differs by no more than from one fork to the next.
+    """
+    slope = (values[1000] - values[300]) / 700
+    return values[1000] + slope * 2000
 
 
 def _count_queries(stage: Stage, name: str) -> Figure:
     """Count the queries that write a snapshot, count and measure its rows."""
     row = stage.add_row(stage.sizes[name])
     token = stage.integration.credential.access_token
-    snapshot = asyncio.run(_fetch(Access(stage.api_url, token), row))
+    snapshot = Access(stage.api_url, token).ask(partial(_fetch, row))
     with CaptureQueriesContext(connection) as queries:
         names = store.save_snapshot(row, snapshot)
         row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
@@ -75,16 +82,15 @@ def _count_queries(stage: Stage, name: str) -> Figure:
     return Figure(f"queries to store, {name} PR", len(queries), "", at_most=budget)
 
 
-async def _fetch(access: Access, row: PullRequest) -> Snapshot:
-    async with access.open() as github:
-        return await fetch_snapshot(
-            github,
-            row.github_repo,
-            row.github_pr_number or 0,
-            merged_at=row.merged_at,
-            known=Known(),
-            now=timezone.now(),
-        )
+async def _fetch(row: PullRequest, github: GitHub) -> Snapshot:
+    return await fetch_snapshot(
+        github,
+        row.github_repo,
+        row.github_pr_number or 0,
+        merged_at=row.merged_at,
+        known=Known(),
+        now=timezone.now(),
+    )
 
 
 def _run(stage: Stage) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

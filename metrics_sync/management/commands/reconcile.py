@@ -15,6 +15,7 @@ from rich.table import Table
 from metrics_sync.backfill import Backfill
 from metrics_sync.discovery import discover, recover
 from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.github import estimate_points
 from metrics_sync.management.options import parse_since
 from metrics_sync.models import Team, TrackedRepository
 from metrics_sync.reconcile import (
@@ -147,12 +148,16 @@ class Command(BaseCommand):
         here = replace(scope, team=repository.team.slug, repositories=names, only=only)
         try:
             backfill = Backfill(repository)
+        except MetricsSyncError as error:
+            self.stderr.write(f"{repository}: not fetched in bulk: {error}")
+            return
+        try:
             backfill.take(finding.pull_request for finding in find_dropped(here))
             for _ in backfill.fetch():
                 pass
         except MetricsSyncError as error:
-            self.stderr.write(f"{repository}: not fetched in bulk: {error}")
-            return
+            self.stderr.write(f"{repository}: not all fetched in bulk: {error}")
+        report.fetched += backfill.tally.fetched
         report.requeued += backfill.tally.queued
         report.errors += backfill.tally.errors
 
@@ -174,17 +179,28 @@ class Command(BaseCommand):
             table.add_row(reason, str(count))
         console.print(table)
         if options["discover"]:
-            console.print(f"Discovered {report.discovered} that no webhook told.")
+            done = f"; fetched {report.fetched}" if report.fetched else ""
+            console.print(f"Discovered {report.discovered} that no webhook told{done}.")
             console.print(f"GitHub sends {report.redelivered} failed deliveries again.")
         if options["dry_run"]:
             cost = REQUESTS_FOR_ONE * len(chosen)
             console.print(f"Would queue {len(chosen)}, about {cost} requests to GitHub.")
+            if points := _estimate_points(report, options):
+                text = (
+                    f"Would fetch {report.discovered} of GitHub's at once, about {points} points."
+                )
+                console.print(text)
         else:
             console.print(f"{'Fetched' if options['inline'] else 'Queued'} {report.requeued}.")
         for reason, count in report.skipped.items():
             console.print(f"Left alone {count}: {reason}.", markup=False)
         for error in report.errors:
             self.stderr.write(self.style.ERROR(error))
+
+
+def _estimate_points(report: Report, options: dict[str, Any]) -> int:
+    """Say what it costs to fetch in bulk what was discovered; with a limit nothing is."""
+    return 0 if options["limit"] else estimate_points(report.discovered)
 
 
 def _describe(report: Report, chosen: list[Finding], options: dict[str, Any]) -> dict[str, Any]:
@@ -196,8 +212,10 @@ def _describe(report: Report, chosen: list[Finding], options: dict[str, Any]) ->
         "errors": report.errors,
     }
     if options["discover"]:
+        result["fetched"] = report.fetched
         result["redelivered"] = report.redelivered
     if options["dry_run"]:
+        result["estimated_points"] = _estimate_points(report, options)
         result["would_requeue"] = len(chosen)
         result["estimated_requests"] = REQUESTS_FOR_ONE * len(chosen)
     return result

@@ -1,0 +1,48 @@
+"""What a pull request costs in bulk, and how many a second there are, beside REST."""
+
+import time
+from datetime import UTC, datetime
+
+from metrics_sync.backfill import Backfill
+from metrics_sync.jobs import fetch_pr_complete_data
+from metrics_sync.models import TrackedRepository
+from metrics_sync.reconcile import REQUESTS_FOR_ONE
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.stage import Stage
+
+BULK, ONE_BY_ONE = 100, 20
+POINTS = 0.5
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def measure(stage: Stage) -> list[Figure]:
+    """Fetch a hundred in bulk, for which all of the repository is listed, and twenty by REST."""
+    backfill = Backfill(TrackedRepository.objects.get())
+    numbers = {recording.number for recording in stage.take(BULK)}
+    started = time.perf_counter()
+    list(backfill.look(since=LONG_AGO))
+    backfill.missing = [wanted for wanted in backfill.missing if wanted.number in numbers]
+    list(backfill.fetch())
+    in_bulk = BULK / (time.perf_counter() - started)
+    assert backfill.tally.fetched == BULK, backfill.tally
+    points = backfill.points.used / BULK
+    return [
+        Figure(
+            "points, ordinary PR in bulk", points, "",
+            "requests of REST", REQUESTS_FOR_ONE, at_most=POINTS,
+        ),
+        Figure(
+            "PRs a second in bulk", in_bulk, "/s",
+            "one by one with REST, no queue", _fetch_one_by_one(stage),
+        ),
+    ]  # fmt: skip
+
+
+def _fetch_one_by_one(stage: Stage) -> float:
+    rows = [stage.add_row(recording) for recording in stage.take(ONE_BY_ONE)]
+    started = time.perf_counter()
+    for row in rows:
+        result = fetch_pr_complete_data(row.pk)
+        assert isinstance(result, dict), result
+        assert not result["errors"], result
+    return ONE_BY_ONE / (time.perf_counter() - started)
