@@ -1,5 +1,7 @@
 """The filters of the dashboard: team, repository and period, kept in the address."""
 
+from typing import cast
+
 from django import forms
 from django.http import HttpRequest
 from django.utils import timezone
@@ -35,8 +37,7 @@ class SelectionForm(forms.Form):
         self._offer("repository", "all repositories", [(name, name) for name in names])
 
     def _offer(self, name: str, everything: str, choices: list[tuple[str, str]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)  # noqa: S101  (declared above)
+        field = cast(forms.ChoiceField, self.fields[name])
         field.choices = [("", everything), *choices]
 
     def select(self) -> Selection:
