@@ -127,10 +127,11 @@ class Service:
 
     def kill(self) -> None:
         """End everything at once, as a power cut does."""
+        family = [child for process in self.processes for child in process.children(recursive=True)]
+        # Parents first: gunicorn would start another child, which keeps the port for a moment.
         for process in self.processes:
-            for member in [*process.children(recursive=True), process]:
-                kill(member)
-        psutil.wait_procs(self.processes)
+            kill(process)
+        psutil.wait_procs([*self.processes, *family])
         self.processes.clear()
 
     def manage(self, *arguments: str, text: str = "") -> str:
