@@ -90,7 +90,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
             pull_request.pk,
             job_id=job_id,
             description=f"fetch {pull_request}",
-            meta={"trace": {**get_trace(), "pull_request_id": str(pull_request.pk)}},
+            meta={"trace": _build_job_trace(pull_request)},
             retry=Retry(max=len(RETRY_AFTER_SECONDS), interval=_spread(RETRY_AFTER_SECONDS)),
         )
     except RedisError as error:
@@ -102,6 +102,16 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
     with trace(job_id=job_id, pull_request_id=str(pull_request.pk)):
         logger.info("Queued %s on %s", pull_request, queue_name)
     return True
+
+
+def _build_job_trace(pull_request: PullRequest) -> dict[str, str]:
+    """Name what the job works on and the delivery that caused it.
+
+    Nothing else of this process is handed on: inside a job of the clock it has a `job_id` of its
+    own, which is not the new job's.
+    """
+    delivery_id = get_trace().get("delivery_id", "")
+    return {"delivery_id": delivery_id, "pull_request_id": str(pull_request.pk)}
 
 
 def enqueue_merge(pull_request: PullRequest) -> None:

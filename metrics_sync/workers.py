@@ -56,7 +56,15 @@ class FetchWorker(Worker):
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         """Run a job in the process that was forked for it, and save what that has counted."""
         try:
-            with trace(job_id=job.id, **job.meta.get("trace", {})):
+            # Nothing here may raise: RQ records only the errors of its own `perform_job`.
+            with trace(**_read_trace(job)):
                 return super().perform_job(job, *args, **options)
         finally:
             save_counts()
+
+
+def _read_trace(job: Job) -> dict[str, str]:
+    """Return the ids for the job's log lines; jobs of other versions may carry anything."""
+    carried = job.meta.get("trace")
+    ids = carried.items() if isinstance(carried, dict) else ()
+    return {**{str(name): str(value) for name, value in ids}, "job_id": job.id}

@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings as django_settings
 
 from metrics_sync.models import GitHubIntegration
+from metrics_sync.queueing import BULK, enqueue_fetch
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -25,7 +26,7 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.tracing import TraceFilter, get_trace, trace
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
-from tests.factories import TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 
 def make_record() -> logging.LogRecord:
@@ -126,3 +127,22 @@ def test_delivery_is_followed_from_the_webhook_to_complete(
     assert "complete" in fetched["message"]
     ids = ("job_id", "pull_request_id")
     assert [fetched[name] for name in ids] == [of_web[0][name] for name in ids]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_job_queued_inside_a_job_runs_under_its_own_id(
+    workers: Workers, sandbox: SandboxServer
+) -> None:
+    """The clock's job has a `job_id`; handed on, it ended each fetch before RQ had begun it."""
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    team = TrackedRepositoryFactory(full_name="acme/anvil", **token).team
+    recording = sandbox.world.add(make_recording("acme/anvil", 7))
+    ids = {"github_repo": "acme/anvil", "github_pr_id": recording.pull["id"]}
+    row = PullRequestFactory(merged=True, team=team, github_pr_number=7, **ids)
+    with trace(job_id="of the clock"):
+        assert enqueue_fetch(row, queue_name=BULK)
+
+    workers.drain()
+
+    row.refresh_from_db()
+    assert row.sync_status == "complete"
