@@ -16,7 +16,6 @@ import pytest
 from django.conf import settings as django_settings
 
 from metrics_sync.models import GitHubIntegration
-from metrics_sync.queueing import BULK, enqueue_fetch
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -138,9 +137,8 @@ def test_job_queued_inside_a_job_runs_under_its_own_id(
     team = TrackedRepositoryFactory(full_name="acme/anvil", **token).team
     recording = sandbox.world.add(make_recording("acme/anvil", 7))
     ids = {"github_repo": "acme/anvil", "github_pr_id": recording.pull["id"]}
-    row = PullRequestFactory(merged=True, team=team, github_pr_number=7, **ids)
     with trace(job_id="of the clock"):
-        assert enqueue_fetch(row, queue_name=BULK)
+        row = PullRequestFactory(merged=True, team=team, github_pr_number=7, **ids)
 
     workers.drain()
 
