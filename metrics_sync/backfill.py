@@ -37,6 +37,7 @@ from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.queueing import BULK, enqueue_fetch
 from metrics_sync.snapshot import PullRequestItem, Snapshot
+from metrics_sync.verifying import verify
 
 Answer = TypeVar("Answer")
 Results = dict[int, Snapshot | GitHubError]
@@ -106,9 +107,11 @@ class Backfill:
     def look(self, *, since: datetime) -> Iterator[int]:
         """List what merged since then and find what is missing, yielding how many were found.
 
-        The latest changes come first. Only reads, but for a new name of the repository. A list
-        that ends before its total is among the errors. Raises GitHubError.
+        The latest changes come first. Only reads, but for what GitHub says of the repository. A
+        list that ends before its total is among the errors. Raises GitHubError.
         """
+        # The name may be another repository's by now.
+        verify(self.repository)
         cursor, listed, total = None, 0, 0
         while True:
             page = self._ask(
@@ -242,7 +245,7 @@ class Backfill:
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
         self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
-        store.save_missed_merges(self.repository.team, listed)
+        store.save_missed_merges(self.repository.team, listed, repository=self.repository)
         rows = self._load_rows(batch)
         for wanted in batch:
             if row := rows.get(wanted.github_pr_id):

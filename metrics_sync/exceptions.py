@@ -43,6 +43,10 @@ class RetrySoonError(GitHubError):
     """A passing fault (5xx, timeout, reset, unreadable body, lists that do not add up)."""
 
 
+class NameReusedError(RetrySoonError):
+    """The name is another repository's now: GitHub is asked for the right one's, then again."""
+
+
 class RateLimitedError(GitHubError):
     """GitHub asks us to wait; nothing may be sent for this token before `until`."""
 

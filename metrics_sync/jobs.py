@@ -26,7 +26,9 @@ from metrics_sync.announcing import announce, pull_request_completed, pull_reque
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
+    GoneError,
     MetricsSyncError,
+    NameReusedError,
     NumberReusedError,
     RateLimitedError,
     RetrySoonError,
@@ -100,7 +102,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants its token to wait, the job returns an RQ Retry for that moment, which uses up none of
     its retries and holds no worker.
     """
-    pull_request = PullRequest.objects.select_related("team").filter(pk=pr_id).first()
+    rows = PullRequest.objects.select_related("team", "repository")
+    pull_request = rows.filter(pk=pr_id).first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     repositories = TrackedRepository.objects.matching(pull_request)
@@ -255,10 +258,16 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
         pull_request.etags,
         store.recall(pull_request),
         pull_request.github_pr_id,
+        pull_request.repository.github_repo_id if pull_request.repository else None,
     )
     with access.open() as github:
         outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
     access.note(outcome.errors.values())
+    if pull_request.repository is not None:
+        met = outcome.errors.get("pull_request")
+        if isinstance(met, GoneError | NameReusedError):
+            actor = f"the fetch of {pull_request}"
+            store.doubt(pull_request.repository, reason=str(met), actor=actor)
     return outcome
 
 

@@ -26,6 +26,7 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.tracing import get_trace, trace
+from metrics_sync.verifying import verify_due
 
 __all__ = [
     "BULK",
@@ -34,6 +35,7 @@ __all__ = [
     "count_clocks",
     "enqueue_fetch",
     "enqueue_merge",
+    "enqueue_verification",
     "find_live_jobs",
     "inspect_queue",
     "ping",
@@ -122,6 +124,14 @@ def enqueue_merge(pull_request: PullRequest) -> None:
         enqueue_fetch(pull_request, queue_name=MERGES)
     except QueueUnavailableError as error:
         logger.warning("%s", error)
+
+
+def enqueue_verification() -> None:
+    """Have GitHub asked about doubted repositories now; with Redis down the clock does it."""
+    try:
+        _get_queue(BULK).enqueue(verify_due, description="ask GitHub about repositories")
+    except RedisError as error:
+        logger.warning("Redis does not answer (%s); the clock asks about repositories", error)
 
 
 def _get_queue(name: str) -> Queue:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from metrics_sync.exceptions import GitHubError
+from metrics_sync.names import RepositoryName
 
 #: The account that GitHub shows in place of every deleted one; it is nobody in particular.
 GHOST_ID = 10137
@@ -174,6 +175,8 @@ class PullRequestItem:
     stated: Mapping[Section, int]
     #: How the repository is named in the payload: a renamed one has its new name there.
     base_repo: str = ""
+    #: GitHub's id of that repository; None where the answer does not say.
+    base_repo_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class RepositoryItem:
     """A repository as GitHub names it today."""
 
     github_repo_id: int
-    full_name: str
+    full_name: RepositoryName
     is_private: bool = field(default=False)
 
 
@@ -284,7 +287,7 @@ def read_login(value: Json | None) -> str:
 def read_repository(value: Json) -> RepositoryItem:
     return RepositoryItem(
         github_repo_id=value["id"],
-        full_name=value["full_name"],
+        full_name=RepositoryName(value["full_name"]),
         is_private=bool(value.get("private")),
     )
 
@@ -441,6 +444,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """
     merged_at = read_time(value.get("merged_at"))
     head, base = value.get("head") or {}, value.get("base") or {}
+    repo = base.get("repo") or {}
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -466,5 +470,6 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
             for section, counter in COUNTERS.items()
             if isinstance(value.get(counter), int)
         },
-        base_repo=read_text((base.get("repo") or {}).get("full_name")),
+        base_repo=RepositoryName(repo["full_name"]) if repo.get("full_name") else "",
+        base_repo_id=repo.get("id"),
     )

@@ -1,5 +1,6 @@
 """What each webhook event changes, beside the merge itself."""
 
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -59,7 +60,7 @@ def receive(
         action=payload["action"],
         github_repo=(payload.get("repository") or {}).get("full_name", ""),
         payload=payload,
-        text="{}",
+        text=json.dumps(payload),
     )
     integration = repository.integration if repository else None
     return record_delivery(delivery, integration=integration).status

@@ -1,5 +1,6 @@
 """What the webhook of a GitHub App changes, and for which teams."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -58,7 +59,7 @@ def receive(
         action=payload["action"],
         github_repo=(payload.get("repository") or {}).get("full_name", ""),
         payload=payload,
-        text="{}",
+        text=json.dumps(payload),
     )
     return record_delivery(delivery, integration=integration)
 
