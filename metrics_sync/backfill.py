@@ -19,6 +19,7 @@ from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
     GoneError,
+    NameReusedError,
     QueueUnavailableError,
     RateLimitedError,
     SecondaryLimitError,
@@ -27,6 +28,7 @@ from metrics_sync.github import (
     FETCHED,
     GitHub,
     GraphQL,
+    Listed,
     Points,
     estimate_points,
     fetch_snapshots,
@@ -37,7 +39,6 @@ from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.queueing import BULK, enqueue_fetch
 from metrics_sync.snapshot import PullRequestItem, Snapshot
-from metrics_sync.verifying import verify
 
 Answer = TypeVar("Answer")
 Results = dict[int, Snapshot | GitHubError]
@@ -110,8 +111,6 @@ class Backfill:
         The latest changes come first. Only reads, but for what GitHub says of the repository. A
         list that ends before its total is among the errors. Raises GitHubError.
         """
-        # The name may be another repository's by now.
-        verify(self.repository)
         cursor, listed, total = None, 0, 0
         while True:
             page = self._ask(
@@ -122,7 +121,7 @@ class Backfill:
                     cursor=cursor,
                 )
             )
-            self._follow(page.full_name)
+            self._follow(page)
             self._sort_out(page.items)
             # Merges that came meanwhile are on pages that were read.
             listed, total = listed + page.length, total or page.total
@@ -133,8 +132,16 @@ class Backfill:
         if page.is_end and listed < total:
             self.tally.errors.append(f"GitHub lists {listed} of {total} merges; run this again")
 
-    def _follow(self, full_name: str) -> None:
-        """Follow the repository to its new name; GraphQL answers under the old one, too."""
+    def _follow(self, page: Listed) -> None:
+        """Follow the repository to its new name; GraphQL answers under the old one, too.
+
+        Raises NameReusedError when the name is another repository's now.
+        """
+        full_name = page.full_name
+        if not store.is_own(self.repository, [page.github_repo_id]):
+            reason = f"{full_name} is another repository now"
+            store.doubt(self.repository, reason=reason, actor="the backfill")
+            raise NameReusedError(f"{reason}; GitHub is asked for ours")
         if full_name != self.repository.full_name:
             self.repository.rename(full_name)
         if not self.repository.is_active:

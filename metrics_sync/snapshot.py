@@ -284,6 +284,14 @@ def read_login(value: Json | None) -> str:
     return read_text((value or {}).get("login"))
 
 
+def _read_name(value: object) -> str:
+    """Return the name of a repository, or nothing in place of what must not become an address."""
+    try:
+        return RepositoryName(value)
+    except ValueError:
+        return ""
+
+
 def read_repository(value: Json) -> RepositoryItem:
     return RepositoryItem(
         github_repo_id=value["id"],
@@ -470,6 +478,6 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
             for section, counter in COUNTERS.items()
             if isinstance(value.get(counter), int)
         },
-        base_repo=RepositoryName(repo["full_name"]) if repo.get("full_name") else "",
+        base_repo=_read_name(repo.get("full_name")),
         base_repo_id=repo.get("id"),
     )

@@ -36,11 +36,12 @@ SIZES = (FETCHED, 5, 1)
 class Listed:
     """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
 
-    `full_name` is the new name of a renamed repository. Of `length` pull requests on the page
+    `full_name` is the new name of a renamed repository, `github_repo_id` tells which it is. Of `length` pull requests on the page
     `items` are those that were asked for; `is_end` says that GitHub has no others.
     """
 
     full_name: str
+    github_repo_id: int | None
     items: Sequence[PullRequestItem]
     cursor: str | None
     length: int
@@ -83,6 +84,7 @@ async def _list_page(
         is_last = is_end or any(_changed_before(since, item) for item in items)
         return Listed(
             full_name,
+            repository.get("databaseId"),
             [item for item in items if item.merged_at and item.merged_at >= since],
             None if is_last else more["endCursor"],
             length=len(nodes),

@@ -105,7 +105,7 @@ LISTING = f"""
 query($owner: String!, $name: String!, $first: Int!, $after: String) {{
   rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
-    nameWithOwner
+    nameWithOwner databaseId
     pullRequests(
       first: $first, after: $after, states: [MERGED],
       orderBy: {{field: UPDATED_AT, direction: DESC}}

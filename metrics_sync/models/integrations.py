@@ -216,7 +216,7 @@ class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
 
     def matching(self, pull_request: "PullRequest") -> Self:
         """Keep the one that a pull request belongs to, if it is active."""
-        return self.active().filter(pk=pull_request.repository_id)
+        return self.active().filter(pull_requests=pull_request.pk)
 
     def note_shown(self, github_repo_ids: Iterable[int]) -> None:
         """Note that GitHub has just shown these to their own token. One UPDATE."""
