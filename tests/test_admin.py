@@ -437,7 +437,7 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
         pytest.param({"sync_status": "queued"}, "already queued or running: 1", id="queued"),
         pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
         pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
-        pytest.param({"github_repo": "forge/old"}, "does not track", id="untracked"),
+        pytest.param({"repository": None}, "does not track", id="untracked"),
     ],
 )
 def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
@@ -827,7 +827,11 @@ def test_repository_of_the_app_is_only_switched_off(
     """Its token reads all of the account, and the team may have been given one repository."""
     IntegrationCredential.objects.update(kind="app")
     repository = rows[TrackedRepository]
-    data = {"integration": repository.integration_id, "full_name": repository.full_name}
+    data = {
+        "integration": repository.integration_id,
+        "full_name": repository.full_name,
+        "github_repo_id": repository.github_repo_id,
+    }
 
     url = url_of(TrackedRepository, "change", repository.pk)
     response = admin_client.post(url, {**data, **values})
