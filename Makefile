@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo screenshots test night bench lint audit rehearse format lock clean
+.PHONY: help install demo screenshots test night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -30,6 +30,9 @@ test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
 
 night: $(REQUIREMENTS)  ## break everything for a quarter of an hour, on PostgreSQL
 	$(BIN)/python -m pytest tests/night.py -s $(ARGS)
+
+contract: $(REQUIREMENTS)  ## hold what we use of GitHub against its newest descriptions (needs npm)
+	$(BIN)/python -m pytest tests/contract/newest.py -s $(ARGS)
 
 bench: $(REQUIREMENTS)  ## measure the budgets (ARGS=... names some, or --document)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
