@@ -31,13 +31,16 @@ __all__ = [
     "BULK",
     "MERGES",
     "QueueState",
+    "SilentEnds",
     "count_clocks",
     "enqueue_fetch",
     "enqueue_merge",
     "find_live_jobs",
     "inspect_queue",
+    "note_silent_end",
     "ping",
     "read_counts",
+    "read_silent_ends",
     "save_counts",
 ]
 
@@ -57,6 +60,22 @@ SILENT_AFTER = timedelta(minutes=3)
 #: not answer.
 COUNTS_KEY = "metrics_sync:counts"
 PAUSE_SECONDS = 10
+
+
+#: Where Redis keeps the jobs that ended without a word, by the moment of it, and how many at most.
+SILENT_ENDS_KEY = "metrics_sync:silent_ends"
+MOST_SILENT_ENDS = 1000
+DAY_SECONDS = 86_400
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SilentEnds:
+    """Jobs whose process ended before it could say why; counted up to MOST_SILENT_ENDS."""
+
+    count_last_day: int = 0
+    last_reason: str = ""
+    last_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +256,37 @@ def read_counts() -> dict[counting.Series, float]:
 def _read_series(text: bytes | str) -> counting.Series:
     name, labels = json.loads(text)
     return name, tuple((label, value) for label, value in labels)
+
+
+def note_silent_end(job: Job, reason: str) -> None:
+    """Count a job that ended without a word, and keep the reason for a day; never raises."""
+    counting.count("jobs_ended_silently", queue=job.origin)
+    now = time.time()
+    ended = json.dumps({"job": job.id, "at": now, "reason": reason[:LONGEST_REASON]})
+    try:
+        with _get_queue(MERGES).connection.pipeline(transaction=True) as pipeline:
+            pipeline.zadd(SILENT_ENDS_KEY, {ended: now})
+            pipeline.zremrangebyscore(SILENT_ENDS_KEY, 0, now - DAY_SECONDS)
+            pipeline.zremrangebyrank(SILENT_ENDS_KEY, 0, -MOST_SILENT_ENDS - 1)
+            pipeline.execute()
+    except RedisError as error:
+        logger.warning("The end of job %s could not be noted (%s)", job.id, error)
+
+
+def read_silent_ends() -> SilentEnds:
+    """Return how many jobs ended without a word in the last day, and the last one's reason.
+
+    Raises QueueUnavailableError.
+    """
+    since = time.time() - DAY_SECONDS
+    try:
+        with _get_queue(MERGES).connection.pipeline(transaction=True) as pipeline:
+            pipeline.zcount(SILENT_ENDS_KEY, since, "+inf")
+            pipeline.zrange(SILENT_ENDS_KEY, 0, 0, desc=True)
+            count, newest = pipeline.execute()
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    if not count:
+        return SilentEnds()
+    last = json.loads(newest[0])
+    return SilentEnds(count, last["reason"], datetime.fromtimestamp(last["at"], UTC))
