@@ -4,7 +4,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,17 +15,19 @@ import django_rq
 from django.conf import settings
 from django.utils import timezone
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry, Worker
 from rq.cron import CronScheduler
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.scheduler import RQScheduler
+from rq.utils import as_text
 
 from metrics_sync import counting
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.tracing import get_trace, trace
 
 __all__ = [
@@ -35,7 +38,9 @@ __all__ = [
     "count_clocks",
     "enqueue_fetch",
     "enqueue_merge",
-    "find_live_jobs",
+    "find_abandoned",
+    "find_room",
+    "hold_round",
     "inspect_queue",
     "note_silent_end",
     "ping",
@@ -46,8 +51,12 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: What RQ calls a job that will still run, or does.
-LIVE = {JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED}
+#: How long a job may wait on the queue of merges; after that the bulk queue has the row.
+LONGEST_WAIT = timedelta(hours=1)
+#: How many jobs the clock lets wait on the bulk queue for each worker there.
+WAITING_FOR_EACH_WORKER = 200
+#: How late a scheduler may be, in seconds: another worker takes over from one that is gone.
+LATEST_SCHEDULE = 600
 
 RETRY_AFTER_SECONDS = (60, 120, 240)
 JITTER = 0.2
@@ -90,14 +99,15 @@ class QueueState:
     has_scheduler: bool
 
 
-def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
+def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: bool = False) -> bool:
     """Claim a pull request and put its job on a queue; False when somebody else has it.
 
     Call it after the commit that wrote the row. The claim is one conditional UPDATE, so of a
     signal and two reconciles one wins. With Redis down the claim is given back, the row stays
-    `pending` for reconcile, and QueueUnavailableError is raised.
+    `pending` for reconcile, and QueueUnavailableError is raised. `is_tracked` says that the
+    caller has looked whether its repository is tracked.
     """
-    if not TrackedRepository.objects.matching(pull_request).exists():
+    if not is_tracked and not TrackedRepository.objects.matching(pull_request).exists():
         pull_request.mark_untracked()
         return False
     job_id = str(uuid4())
@@ -165,15 +175,126 @@ def _spread(seconds: tuple[int, ...]) -> list[int]:
     return [round(wait * random.uniform(1 - JITTER, 1 + JITTER)) for wait in seconds]
 
 
-def find_live_jobs(job_ids: Iterable[str]) -> set[str]:
-    """Return those of the jobs that Redis still holds and will still run, or is running.
+def find_abandoned(rows: Collection[PullRequest]) -> list[PullRequest]:
+    """Return those of the queued and running rows whose job will not come, or is gone.
 
-    Raises QueueUnavailableError when Redis cannot be asked: then nobody knows.
+    A queued row waits for a job that a list of Redis holds, whatever the job's own hash says:
+    when a worker dies between taking a job and beginning it, the hash stays as it was. A running
+    row is let go after STUCK_AFTER without a sign of life, and at once when RQ knows its job and
+    nobody works on it. Changes no row. Raises QueueUnavailableError: then nobody knows.
     """
-    ids = [job_id for job_id in job_ids if job_id]
+    jobs = _read_jobs(row.sync_job_id for row in rows if row.sync_status == SyncStatus.RUNNING)
+    now = timezone.now()
+    return [row for row in rows if _is_abandoned(row, jobs, now)]
+
+
+def _is_abandoned(row: PullRequest, jobs: "_Jobs", now: datetime) -> bool:
+    job_id = row.sync_job_id
+    if row.sync_status == SyncStatus.RUNNING:
+        alive_at = row.heartbeat_at or row.fetch_started_at
+        is_gone = job_id in jobs.known and job_id not in jobs.started
+        return is_gone or alive_at is None or alive_at < now - STUCK_AFTER
+    queued_at = row.queued_at
+    if row.sync_status != SyncStatus.QUEUED or (queued_at and queued_at > now - STUCK_AFTER):
+        return False
+    if job_id in jobs.scheduled or job_id in jobs.bulk:
+        return False
+    is_late = queued_at is None or queued_at < now - LONGEST_WAIT
+    return is_late or job_id not in jobs.merges | jobs.started
+
+
+@dataclass(frozen=True, slots=True)
+class _Jobs:
+    """Which jobs Redis holds at one moment, and where."""
+
+    merges: frozenset[str]
+    bulk: frozenset[str]
+    #: Their time has not come, or not for long: otherwise no scheduler runs.
+    scheduled: frozenset[str]
+    #: Those that a worker has, and has given a sign of life for.
+    started: frozenset[str]
+    #: Of the jobs asked for, those that Redis has anything of at all.
+    known: frozenset[str]
+
+
+def _read_jobs(asked: Iterable[str]) -> _Jobs:
+    ids = [job_id for job_id in asked if job_id]
+    now = time.time()
     try:
-        jobs = Job.fetch_many(ids, connection=_get_queue(MERGES).connection) if ids else []
-        return {job.id for job in jobs if job and job.get_status(refresh=False) in LIVE}
+        queues = [_get_queue(MERGES), _get_queue(BULK)]
+        # One transaction, so that no job is missed on its way from one list to the next.
+        with queues[0].connection.pipeline(transaction=True) as pipeline:
+            for queue in queues:
+                scheduled, started = queue.scheduled_job_registry, queue.started_job_registry
+                pipeline.lrange(queue.key, 0, -1)
+                pipeline.lrange(queue.intermediate_queue_key, 0, -1)
+                pipeline.zrangebyscore(scheduled.key, now - LATEST_SCHEDULE, "+inf")
+                pipeline.zrangebyscore(started.key, now, "+inf")
+            for job_id in ids:
+                pipeline.exists(Job.key_for(job_id))
+            replies = pipeline.execute()
+        lists = [frozenset(map(as_text, reply)) for reply in replies[:8]]
+        begun = frozenset(entry.rpartition(":")[0] for entry in lists[3] | lists[7])
+        taken = [
+            _drop_stranded(queue, job_ids - begun)
+            for queue, job_ids in zip(queues, (lists[1], lists[5]), strict=True)
+        ]
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    known = frozenset(job_id for job_id, exists in zip(ids, replies[8:], strict=True) if exists)
+    return _Jobs(lists[0], lists[4], lists[2] | lists[6], begun.union(*taken), known)
+
+
+def _drop_stranded(queue: Queue, job_ids: Collection[str]) -> set[str]:
+    """Leave out jobs that a worker took more than a minute ago and did not begin.
+
+    RQ's own marks say when one was first seen so; what is new is marked.
+    """
+    marks = queue.intermediate_queue
+    return {
+        job_id
+        for job_id in job_ids
+        if marks.set_first_seen(job_id) or not marks.should_be_cleaned_up(job_id)
+    }
+
+
+@contextmanager
+def hold_round(name: str, *, lasts: timedelta) -> Iterator[Callable[[], bool] | None]:
+    """Let one process at a time do what is named; None when another one does it.
+
+    Yields a function that says whether to go on, to be called more often than every `lasts`:
+    a holder that died holds nothing for longer. Raises QueueUnavailableError.
+    """
+    lock = _get_queue(MERGES).connection.lock(
+        f"metrics_sync:round:{name}", timeout=lasts.total_seconds(), blocking=False
+    )
+
+    def go_on() -> bool:
+        try:
+            return bool(lock.reacquire())
+        except (LockError, RedisError):
+            return False
+
+    try:
+        is_mine = lock.acquire()
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    try:
+        yield go_on if is_mine else None
+    finally:
+        if is_mine:
+            with suppress(LockError, RedisError):
+                lock.release()
+
+
+def find_room() -> int:
+    """Return how many jobs the clock may add to the bulk queue. Raises QueueUnavailableError.
+
+    The clock's own jobs, and what people ask for, wait there too: for a few minutes at most.
+    """
+    try:
+        queue = _get_queue(BULK)
+        return max(0, WAITING_FOR_EACH_WORKER * max(1, Worker.count(queue=queue)) - queue.count)
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 

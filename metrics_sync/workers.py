@@ -25,6 +25,9 @@ LOOK_AROUND_SECONDS = 30
 #: RQ wakes an idle worker 15 s before its time to live ends.
 TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
 
+#: How often a worker says that its job is alive; RQ believes it for a minute longer.
+SIGN_OF_LIFE_SECONDS = 10
+
 #: How RQ ends the process of a job whose error it could not record.
 UNRECORDED_ERROR = 1
 
@@ -39,6 +42,7 @@ class FetchWorker(Worker):
     def __init__(self, *args: Any, **options: Any) -> None:
         options["worker_ttl"] = TIME_TO_LIVE_SECONDS
         options["maintenance_interval"] = LOOK_AROUND_SECONDS
+        options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
         super().__init__(*args, **options)
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 

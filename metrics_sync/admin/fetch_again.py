@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import enqueue_fetch
+from metrics_sync.queueing import enqueue_fetch, find_abandoned
 
 QUEUED = "Queued to be fetched again"
 UNDER_WAY = "Left alone, already queued or running"
@@ -43,8 +43,8 @@ def _find_refusal(pull_request: PullRequest) -> str:
     status = PullRequest.SyncStatus
     if pull_request.state != PullRequest.State.MERGED:
         return "Not merged, so there is nothing to fetch yet"
-    # One that is stuck there is taken over by reconcile, which asks Redis for its job.
-    if pull_request.sync_status in (status.QUEUED, status.RUNNING):
+    is_under_way = pull_request.sync_status in (status.QUEUED, status.RUNNING)
+    if is_under_way and not find_abandoned([pull_request]):
         return UNDER_WAY
     if pull_request.github_pr_number is None:
         return "Without a number, which reconcile finds"
