@@ -3,12 +3,14 @@
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 from uuid import uuid4
 
 import django_rq
@@ -22,6 +24,7 @@ from rq.cron import CronScheduler
 from rq.job import Job
 from rq.scheduler import RQScheduler
 from rq.utils import as_text
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from metrics_sync import counting
 from metrics_sync.exceptions import QueueUnavailableError
@@ -38,8 +41,10 @@ __all__ = [
     "count_clocks",
     "enqueue_fetch",
     "enqueue_merge",
+    "feed_merges",
     "find_abandoned",
     "find_room",
+    "find_team_of_job",
     "hold_round",
     "inspect_queue",
     "note_silent_end",
@@ -110,7 +115,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
     if not is_tracked and not TrackedRepository.objects.matching(pull_request).exists():
         pull_request.mark_untracked()
         return False
-    job_id = str(uuid4())
+    job_id = _make_job_id(pull_request.team_id)
     if not pull_request.claim(job_id=job_id):
         return False
     try:
@@ -119,8 +124,12 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
             pull_request.pk,
             job_id=job_id,
             description=f"fetch {pull_request}",
-            meta={"trace": _build_job_trace(pull_request)},
-            retry=Retry(max=len(RETRY_AFTER_SECONDS), interval=_spread(RETRY_AFTER_SECONDS)),
+            meta={"trace": _build_job_trace(pull_request), "is_merge": queue_name == MERGES},
+            retry=Retry(
+                max=len(RETRY_AFTER_SECONDS),
+                interval=_spread(RETRY_AFTER_SECONDS),
+                enqueue_at_front=queue_name == MERGES,
+            ),
         )
     except RedisError as error:
         pull_request.release_claim(job_id=job_id)
@@ -144,13 +153,89 @@ def _build_job_trace(pull_request: PullRequest) -> dict[str, str]:
 
 
 def enqueue_merge(pull_request: PullRequest) -> None:
-    """Queue a pull request that has just merged; with Redis down it stays `pending`."""
+    """Queue a pull request that has just merged, unless its team has its share of the workers.
+
+    Then it stays `pending`, and `feed_merges` queues it in its turn; so it does with Redis down,
+    until the clock finds it.
+    """
     source = "webhook" if "delivery_id" in get_trace() else "other"
     counting.count("merges", source=source)
     try:
-        enqueue_fetch(pull_request, queue_name=MERGES)
+        slots = _read_merge_slots(pull_request.team_id)
+        if slots.free and not slots.waiting:
+            enqueue_fetch(pull_request, queue_name=MERGES)
+        else:
+            _get_queue(MERGES).connection.rpush(
+                _get_turns_key(pull_request.team_id), pull_request.pk
+            )
+            feed_merges(pull_request.team_id)
     except QueueUnavailableError as error:
         logger.warning("%s", error)
+    except RedisError as error:
+        logger.warning("Redis does not answer (%s): %s stays pending", error, pull_request)
+
+
+def feed_merges(team_id: int) -> None:
+    """Queue the merges of a team that wait for their turn, as far as its share goes.
+
+    Whoever ends a job of the team's calls it. Of a merge that is lost here the row stays
+    `pending`, which the clock finds. Raises QueueUnavailableError.
+    """
+    while _read_merge_slots(team_id).free:
+        try:
+            pk: Any = _get_queue(MERGES).connection.lpop(_get_turns_key(team_id))
+        except RedisError as error:
+            raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+        if pk is None:
+            return
+        waiting = PullRequest.objects.merged().filter(sync_status=SyncStatus.PENDING)
+        if row := waiting.filter(pk=int(pk)).first():
+            enqueue_fetch(row, queue_name=MERGES)
+
+
+@dataclass(frozen=True, slots=True)
+class _MergeSlots:
+    """How many more jobs a team may have on the queue of merges, and how many wait for it."""
+
+    free: int
+    waiting: int
+
+
+def _read_merge_slots(team_id: int) -> _MergeSlots:
+    """Look at a team's share: all workers of the queue but one, which is left for the others."""
+    try:
+        queue = _get_queue(MERGES)
+        with queue.connection.pipeline(transaction=True) as pipeline:
+            pipeline.lrange(queue.key, 0, -1)
+            pipeline.lrange(queue.intermediate_queue_key, 0, -1)
+            pipeline.zrangebyscore(queue.started_job_registry.key, time.time(), "+inf")
+            pipeline.scard(WORKERS_BY_QUEUE_KEY % queue.name)
+            pipeline.llen(_get_turns_key(team_id))
+            listed, taken, begun, workers, waiting = pipeline.execute()
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    ids = {as_text(entry).partition(":")[0] for entry in (*listed, *taken, *begun)}
+    in_flight = sum(job_id.startswith(_make_job_prefix(team_id)) for job_id in ids)
+    return _MergeSlots(max(0, max(1, workers - 1) - in_flight), waiting)
+
+
+def _make_job_id(team_id: int) -> str:
+    """Name the team, so that its jobs can be told from Redis's lists alone."""
+    return f"{_make_job_prefix(team_id)}{uuid4()}"
+
+
+def _make_job_prefix(team_id: int) -> str:
+    return f"team-{team_id}-"
+
+
+def find_team_of_job(job_id: str) -> int | None:
+    """Return the id of the team whose pull request a job fetches; None for other jobs."""
+    found = re.match(r"team-(\d+)-", job_id)
+    return int(found[1]) if found else None
+
+
+def _get_turns_key(team_id: int) -> str:
+    return f"metrics_sync:turns:{team_id}"
 
 
 def _get_queue(name: str) -> Queue:

@@ -8,13 +8,20 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from rq import Worker
+from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
-from metrics_sync.queueing import note_silent_end, save_counts
+from metrics_sync.queueing import (
+    BULK,
+    MERGES,
+    feed_merges,
+    find_team_of_job,
+    note_silent_end,
+    save_counts,
+)
 from metrics_sync.tracing import trace
 
 logger = logging.getLogger(__name__)
@@ -80,7 +87,16 @@ class FetchWorker(Worker):
             note_silent_end(job, f"{type(error).__name__}: {error}")
             raise
         finally:
+            _feed(job)
             save_counts()
+
+    def handle_job_failure(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that failed tried again on the bulk queue; see `_choose_return`."""
+        super().handle_job_failure(job, _choose_return(queue), *args, **options)
+
+    def handle_job_retry(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that waited for a rate limit done on the bulk queue."""
+        super().handle_job_retry(job, _choose_return(queue), *args, **options)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """Count a job whose process was ended from outside; errors were counted in there."""
@@ -89,6 +105,27 @@ class FetchWorker(Worker):
         if code != UNRECORDED_ERROR:
             note_silent_end(job, _describe_end(code))
             save_counts()
+
+
+def _choose_return(queue: Queue) -> Queue:
+    """Return the queue on which a job is done once more.
+
+    Hundreds of merges that failed together return together, and would hold the merges of other
+    teams: they go to the front of the bulk queue.
+    """
+    return Queue(BULK, connection=queue.connection) if queue.name == MERGES else queue
+
+
+def _feed(job: Job) -> None:
+    """Let the next merge of the same team have its turn; never raises."""
+    team_id = find_team_of_job(job.id)
+    if job.origin != MERGES or team_id is None:
+        return
+    try:
+        feed_merges(team_id)
+    except Exception:
+        # The row stays pending, and the clock finds it.
+        logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
 
 
 def _describe_end(code: int) -> str:
