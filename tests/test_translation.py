@@ -113,7 +113,7 @@ def take_both(
 
 def run(repository: TrackedRepository) -> None:
     backfill = Backfill(repository)
-    assert list(backfill.look(since=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert list(backfill.find_missing(since=datetime(2020, 1, 1, tzinfo=UTC)))
     assert list(backfill.fetch())
 
 
