@@ -28,9 +28,10 @@ from metrics_sync.github.queries import (
     find_lists,
 )
 from metrics_sync.github.translation import (
-    LONGEST,
     OnlyInRestError,
+    check_counts,
     find_connection,
+    find_next_page,
     read_listed,
     read_snapshot,
 )
@@ -160,11 +161,10 @@ async def _fetch_batch(
     try:
         moved_to = str(repository["nameWithOwner"])
         nodes = {n: repository.get(f"p{index}") for index, n in enumerate(numbers)}
-        await _add_pages(graphql, nodes, owner=owner, name=name)
-        return {
-            n: _read(node, full_name, moved_to=moved_to, is_alone=len(numbers) == 1)
-            for n, node in nodes.items()
-        }
+        doubts = {n: _find_doubt(node, is_alone=len(numbers) == 1) for n, node in nodes.items()}
+        sound = {n: node for n, node in nodes.items() if doubts[n] is None}
+        await _add_pages(graphql, sound, owner=owner, name=name)
+        return {n: doubts[n] or _read(node, full_name, moved_to) for n, node in nodes.items()}
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not of pull requests") from error
 
@@ -208,20 +208,18 @@ async def _add_pages(graphql: GraphQL, nodes: Mapping[int, Any], *, owner: str, 
         ]
 
 
-def _list_next(number: int, node: Any) -> Iterator[NextPage]:
-    """Name the next page of each list that goes on and is not too long."""
-    for section in LISTS if isinstance(node, dict) else ():
-        yield from _name_next(number, section, node)
+def _list_next(number: int, node: Json) -> Iterator[NextPage]:
+    """Name the next page of each list that goes on."""
+    for section in LISTS:
+        if section is not Section.COMMIT_STATUSES:
+            yield from _name_next(number, section, node)
 
 
 def _name_next(number: int, section: Section, node: Json) -> Iterator[NextPage]:
-    if section is Section.COMMIT_STATUSES:
-        return
     with suppress(OnlyInRestError, *UNREADABLE):
-        connection = find_connection(section, node)
-        info = connection["pageInfo"]
-        if info["hasNextPage"] and connection["totalCount"] <= LONGEST[section]:
-            yield NextPage(number, section, str(info["endCursor"]))
+        if following := find_next_page(section, node):
+            cursor, left = following
+            yield NextPage(number, section, cursor, LISTS[section].choose_next(left))
 
 
 def _add_page(page: NextPage, node: Json, more: Any) -> Iterator[NextPage]:
@@ -234,14 +232,25 @@ def _add_page(page: NextPage, node: Json, more: Any) -> Iterator[NextPage]:
             yield from _name_next(page.number, page.section, node)
 
 
-def _read(node: Any, full_name: str, *, moved_to: str, is_alone: bool) -> Snapshot | GitHubError:
+def _find_doubt(node: Any, *, is_alone: bool) -> GitHubError | None:
+    """Say why a pull request is to be asked for again, or from REST; None if it is not."""
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
     if isinstance(node, Refused):
         is_passing = isinstance(node.error, RetrySoonError)
         return node.error if is_passing else OnlyInRestError(str(node.error))
     try:
-        snapshot = read_snapshot(node, github_repo=full_name, is_alone=is_alone)
+        check_counts(node, is_alone=is_alone)
+    except RetrySoonError as error:
+        return error
+    except UNREADABLE as error:
+        return OnlyInRestError(f"not as GraphQL writes it ({error!r})")
+    return None
+
+
+def _read(node: Json, full_name: str, moved_to: str) -> Snapshot | GitHubError:
+    try:
+        snapshot = read_snapshot(node, github_repo=full_name)
     except RetrySoonError as error:
         return error
     return replace(snapshot, moved_to="" if moved_to.lower() == full_name.lower() else moved_to)

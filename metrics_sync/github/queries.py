@@ -20,6 +20,10 @@ FETCHED = 25
 PAGE = 100
 INNER_FIRST, INNER_NEXT = 7, 50
 
+#: How many items of a list are asked for, page by page; REST lists no more commits than these.
+LONGEST = 1000
+LONGEST_COMMITS = 250
+
 PULL_REQUEST = """
 fragment pull on PullRequest {
   id fullDatabaseId number title state isDraft createdAt updatedAt closedAt mergedAt
@@ -52,18 +56,20 @@ class ListQuery:
     #: Requests inside GitHub besides the list's own and its items'.
     around: int = 0
 
-    def write(self, *, after: str | None = None) -> str:
+    @property
+    def first(self) -> int:
+        return INNER_FIRST if self.has_inner else PAGE
+
+    def choose_next(self, left: int) -> int:
+        """Say how many of the items that are left the next page has."""
+        return min(left, INNER_NEXT if self.has_inner else PAGE)
+
+    def write(self, count: int, *, after: str = "") -> str:
         cursor = f", after: {json.dumps(after)}" if after else ""
-        return self.text.replace("@page", f"first: {self._count(after)}{cursor}")
+        return self.text.replace("@page", f"first: {count}{cursor}")
 
-    def count_requests(self, *, after: str | None = None) -> int:
-        inner = self._count(after) if self.has_inner else 0
-        return self.around + ("@page" in self.text) + inner
-
-    def _count(self, after: str | None) -> int:
-        if not self.has_inner:
-            return PAGE
-        return INNER_NEXT if after else INNER_FIRST
+    def count_requests(self, count: int) -> int:
+        return self.around + ("@page" in self.text) + (count if self.has_inner else 0)
 
 
 #: The lists, each under the name of its section: what goes wrong with one is its own affair.
@@ -175,6 +181,7 @@ class NextPage:
     number: int
     section: Section
     after: str
+    count: int
 
 
 @cache
@@ -187,7 +194,7 @@ def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str
     spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
     parts = (f"p{n}: pullRequest(number: $n{n}) {{ {spreads} }}" for n in range(count))
     fragments = (
-        f"fragment {section} on PullRequest {{\n  {section}: {LISTS[section].write()}\n}}\n"
+        f"fragment {section} on PullRequest {{\n  {section}: {LISTS[section].write(LISTS[section].first)}\n}}\n"
         for section in sections
     )
     variables = "".join(f", $n{n}: Int!" for n in range(count))
@@ -198,7 +205,7 @@ def build_next(pages: Sequence[NextPage]) -> str:
     """Return the query for further pages of lists, `p0` and on, each in a pull request's place."""
     parts = (
         f"p{n}: pullRequest(number: {page.number}) "
-        f"{{ {page.section}: {LISTS[page.section].write(after=page.after)} }}"
+        f"{{ {page.section}: {LISTS[page.section].write(page.count, after=page.after)} }}"
         for n, page in enumerate(pages)
     )
     return _write_query("", parts)
@@ -238,12 +245,12 @@ def count_points(count: int) -> int:
 
     https://docs.github.com/en/graphql/overview/rate-limits-and-node-limits-for-the-graphql-api
     """
-    return _to_points(count * sum(one.count_requests() for one in LISTS.values()))
+    return _to_points(count * sum(one.count_requests(one.first) for one in LISTS.values()))
 
 
 def count_next_points(pages: Sequence[NextPage]) -> int:
     """Say what a query for further pages costs."""
-    return _to_points(sum(LISTS[page.section].count_requests(after=page.after) for page in pages))
+    return _to_points(sum(LISTS[page.section].count_requests(page.count) for page in pages))
 
 
 def _to_points(requests: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
 from metrics_sync.github.graphql import UNREADABLE, Refused
-from metrics_sync.github.queries import LISTS, PAGE
+from metrics_sync.github.queries import LISTS, LONGEST, LONGEST_COMMITS, PAGE
 from metrics_sync.snapshot import (
     COUNTERS,
     VERIFIED,
@@ -30,8 +30,8 @@ from metrics_sync.snapshot import (
 #: Sections whose length REST states nowhere: their receipt has no number.
 UNCOUNTED = {Section.REVIEWS, Section.TIMELINE}
 
-#: How many items of a list are read page by page; REST lists no more commits than these.
-LONGEST = dict.fromkeys(LISTS, 1000) | {Section.COMMITS: 250}
+#: Of so many changed files GitHub lists no more.
+MOST_FILES = 3000
 
 #: The list that each item of a list has.
 INNER = {Section.REVIEW_COMMENTS: "comments", Section.CHECK_RUNS: "checkRuns"}
@@ -76,13 +76,22 @@ def read_listed(node: Json, *, github_repo: str) -> PullRequestItem:
     return read_pull_request(_translate_pull_request(node, author), github_repo=github_repo)
 
 
-def read_snapshot(node: Json, *, github_repo: str, is_alone: bool = False) -> Snapshot:
+def check_counts(node: Json, *, is_alone: bool = False) -> None:
+    """Raise DisagreementError when a list is not as long as it, or the pull request, says.
+
+    A list that GitHub did not give is no disagreement, nor is one that goes on behind its page.
+    Nor is a timeline when the query asked for nothing else: then it was not too heavy, and GitHub
+    counts events that it does not show.
+    """
+    for section in LISTS:
+        if not (is_alone and section is Section.TIMELINE):
+            _check(section, node)
+
+
+def read_snapshot(node: Json, *, github_repo: str) -> Snapshot:
     """Read a pull request with its lists; those that are left to REST have an OnlyInRestError.
 
-    A timeline that is not as long as it says is among these when the query asked for nothing
-    else: then it was not too heavy, and GitHub counts events that it does not show.
-    Raises OnlyInRestError when that is the pull request itself, and DisagreementError when what
-    came is not all of it.
+    Raises OnlyInRestError when that is the pull request itself.
     """
     for name, value in node.items():
         if isinstance(value, Refused) and name not in LISTS:
@@ -90,9 +99,6 @@ def read_snapshot(node: Json, *, github_repo: str, is_alone: bool = False) -> Sn
     try:
         _translate_account(node["author"])
         pull_request = read_listed(node, github_repo=github_repo)
-        for section in LISTS:
-            if not (is_alone and section is Section.TIMELINE):
-                _check(section, node)
     except UNREADABLE as error:
         raise OnlyInRestError(f"not as GraphQL writes it ({error!r})") from error
     sections = {section: _read_section(section, node) for section in Section}
@@ -127,6 +133,21 @@ def find_connection(section: Section, node: Json) -> Any:
     if value is None:
         raise OnlyInRestError("GraphQL does not give the list")
     return value
+
+
+def find_next_page(section: Section, node: Json) -> tuple[str, int] | None:
+    """Return the cursor of a list's next page and how many items are left; None if it needs none.
+
+    None, too, if the list is too long, or is REST's in any case.
+    """
+    connection = find_connection(section, node)
+    info, nodes, total = connection["pageInfo"], connection["nodes"], connection["totalCount"]
+    longest = LONGEST_COMMITS if section is Section.COMMITS else LONGEST
+    if not info["hasNextPage"] or not len(nodes) < total <= longest:
+        return None
+    if section is Section.FILES and any(item["changeType"] not in CHANGES for item in nodes):
+        return None
+    return str(info["endCursor"]), total - len(nodes)
 
 
 def find_items(section: Section, node: Json) -> list[Any]:
@@ -188,10 +209,6 @@ def _state(section: Section, node: Json) -> int | None:
 
 
 def _check(section: Section, node: Json) -> None:
-    """Raise DisagreementError when a list is not as long as it, or the pull request, says.
-
-    A list that GitHub did not give is no disagreement, nor is one that goes on behind its page.
-    """
     if section in (Section.CHECK_RUNS, Section.COMMIT_STATUSES):
         _check_head(node.get(section))
     if section is Section.COMMIT_STATUSES:
@@ -215,10 +232,13 @@ def _check_head(given: Any) -> None:
 
 
 def _check_total(section: Section, total: int, node: Json) -> None:
-    """A merged pull request has commits; of its files it states the number itself."""
+    """A merged pull request has commits; of its files it states the number itself.
+
+    https://docs.github.com/en/rest/pulls/pulls#list-pull-requests-files (3,000 are listed)
+    """
     if section is Section.COMMITS and total == 0:
         raise DisagreementError("GraphQL lists no commits")
-    if section is Section.FILES and total != node["changedFiles"]:
+    if section is Section.FILES and total != node["changedFiles"] <= MOST_FILES:
         raise DisagreementError("GraphQL states two numbers of changed files")
 
 
