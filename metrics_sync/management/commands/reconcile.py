@@ -157,6 +157,8 @@ class Command(BaseCommand):
                 pass
         except MetricsSyncError as error:
             self.stderr.write(f"{repository}: not all fetched in bulk: {error}")
+        for note in backfill.notes:
+            self.stderr.write(f"{repository}: {note}")
         report.fetched += backfill.tally.fetched
         report.requeued += backfill.tally.queued
         report.errors += backfill.tally.errors
