@@ -31,7 +31,9 @@ def prune() -> dict[str, int]:
     with_payload = WebhookDelivery.objects.exclude(payload="")
     emptied = _go_through(with_payload.filter(received_at__lt=before), _empty)
     dropped = 0
-    for endpoint in WebhookDelivery.objects.order_by().values_list("endpoint", flat=True).distinct():
+    for endpoint in (
+        WebhookDelivery.objects.order_by().values_list("endpoint", flat=True).distinct()
+    ):
         emptied += _go_through(_select_over(with_payload, endpoint, PAYLOADS_KEPT), _empty)
         rows = WebhookDelivery.objects.all()
         dropped += _go_through(_select_over(rows, endpoint, DELIVERIES_KEPT), _delete)

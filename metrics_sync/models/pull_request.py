@@ -22,7 +22,8 @@ RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pend
 NEWS_PAUSE = timedelta(minutes=1)
 
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
-STUCK_AFTER = timedelta(minutes=10)
+#: A fetch gives one every 30 seconds.
+STUCK_AFTER = timedelta(minutes=2)
 
 #: How long nobody looks again for the number of a row; that takes a listing of the repository.
 UNLISTED_PAUSE = timedelta(days=1)
@@ -64,8 +65,10 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
     def merged(self) -> Self:
         return self.filter(state=PullRequest.State.MERGED)
 
-    def tracked(self) -> Self:
-        return self.filter(repository__is_active=True)
+    def tracked(self, **which: Any) -> Self:
+        """Keep those whose repository is tracked, if wanted by one that is `which`."""
+        of_repository = {f"repository__{name}": value for name, value in which.items()}
+        return self.filter(repository__is_active=True, **of_repository)
 
     def in_repositories(self, full_names: Iterable[str]) -> Self:
         """Keep those of the repositories of these names; GitHub's names ignore case."""

@@ -77,7 +77,9 @@ def track_repositories(
     for item in items:
         for renamed in of_this_github.filter(github_repo_id=item.github_repo_id):
             renamed.rename(item.full_name)
-        known = repositories.named(item.full_name).first()
+        # One of that name with another id is another repository.
+        same = of_this_github.filter(github_repo_id=item.github_repo_id)
+        known = (same | of_this_github.named(item.full_name).filter(github_repo_id=None)).first()
         if known is None:
             integration.repositories.create(
                 team=integration.team,
