@@ -541,7 +541,8 @@ def spoil(value: Any) -> Any:
 @pytest.mark.usefixtures("repository")
 def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -> None:
     """One pasted NUL in a comment must not cost the whole pull request."""
-    record({**spoil(make_event(recording)), "repository": {"full_name": REPOSITORY}})
+    event = make_event(recording)
+    record({**spoil(event), "repository": event["repository"]})
     row = PullRequest.objects.get()
     for section in Section:
         setattr(recording, NAMES.get(section, section), spoil(find(recording, section)))
