@@ -16,7 +16,7 @@ from rq import Queue
 
 from metrics_sync import store
 from metrics_sync.backfill import Backfill
-from metrics_sync.exceptions import GitHubError
+from metrics_sync.exceptions import GitHubError, NameReusedError
 from metrics_sync.github import GraphQL
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management.commands.backfill import Command
@@ -344,6 +344,22 @@ def test_renamed_repository_is_followed(
     repository.refresh_from_db()
     assert (printed["fetched"], repository.full_name) == (1, "acme/hammer")
     assert PullRequest.objects.get().github_repo == "acme/hammer"
+
+
+def test_merges_of_a_repository_that_took_the_name_are_not_taken(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """GraphQL says by its id which repository it is that has the name."""
+    fill(sandbox, 1)
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    sandbox.world.add(make_recording(REPOSITORY, 2, repository_id=99))
+
+    with pytest.raises(NameReusedError):
+        list(Backfill(repository).find_missing(since=LONG_AGO))
+
+    repository.refresh_from_db()
+    assert (PullRequest.objects.count(), repository.doubted_at is not None) == (0, True)
 
 
 def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
