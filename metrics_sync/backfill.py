@@ -215,7 +215,7 @@ class Backfill:
     def _heed(self) -> None:
         """Heed what GitHub told others who ask with the same token, and have one that lasts."""
         if until := self._find_wait():
-            self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+            self._bear(BudgetSpentError(f"waits until {until:%Y-%m-%d %H:%M} UTC", until=until))
         # After the wait: a token of an App may have ended by then.
         self._access = Access.of(self.repository, is_bulk=True)
         self._access.check_token()

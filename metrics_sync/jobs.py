@@ -53,6 +53,12 @@ BULK: str = getattr(settings, "METRICS_SYNC_BULK_QUEUE", "pr-data-bulk")
 #: How often a long fetch says that it is alive.
 HEARTBEAT_SECONDS = 30
 
+#: A job that waits for a rate limit looks after an hour whether it still must: what was said may
+#: hold no more. It asks GitHub nothing for that. So that jobs do not come at once, each is spread
+#: by a twentieth of its wait, and by this at most.
+LONGEST_PARKED_SECONDS = 3600
+MOST_SPREAD_SECONDS = 120
+
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(days=1)
@@ -225,12 +231,13 @@ def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
 
 
 def _park(until: datetime) -> Retry:
-    """Have RQ run this job again at that moment, a little spread out.
+    """Have RQ run this job again at that moment, a little spread out, or in an hour if it is later.
 
     A Retry that a job returns is counted apart from those left to it for errors.
     """
-    seconds = (until - timezone.now()).total_seconds() * random.uniform(1, 1.05)
-    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
+    seconds = min((until - timezone.now()).total_seconds(), LONGEST_PARKED_SECONDS)
+    spread = random.uniform(0, min(seconds * 0.05, MOST_SPREAD_SECONDS))
+    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds + spread)))
 
 
 def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id: str) -> Outcome:

@@ -31,6 +31,7 @@ __all__ = [
     "BULK",
     "MERGES",
     "QueueState",
+    "bring_forward",
     "count_clocks",
     "enqueue_fetch",
     "enqueue_merge",
@@ -155,6 +156,20 @@ def find_live_jobs(job_ids: Iterable[str]) -> set[str]:
     try:
         jobs = Job.fetch_many(ids, connection=_get_queue(MERGES).connection) if ids else []
         return {job.id for job in jobs if job and job.get_status(refresh=False) in LIVE}
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def bring_forward(job_ids: Iterable[str]) -> int:
+    """Have those of the jobs that wait for a time run now; return how many did wait.
+
+    Raises QueueUnavailableError.
+    """
+    now = {job_id: time.time() for job_id in job_ids if job_id}
+    try:
+        queues = [_get_queue(name) for name in (MERGES, BULK)] if now else []
+        keys = [(queue.connection, queue.scheduled_job_registry.key) for queue in queues]
+        return sum(int(redis.zadd(key, now, xx=True, lt=True, ch=True) or 0) for redis, key in keys)
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 
