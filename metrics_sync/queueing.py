@@ -165,7 +165,7 @@ def bring_forward(job_ids: Iterable[str]) -> int:
 
     Raises QueueUnavailableError.
     """
-    now = {job_id: time.time() for job_id in job_ids if job_id}
+    now = {job_id: int(time.time()) for job_id in job_ids if job_id}
     try:
         queues = [_get_queue(name) for name in (MERGES, BULK)] if now else []
         keys = [(queue.connection, queue.scheduled_job_registry.key) for queue in queues]

@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from metrics_sync.jobs import Outcome, _save, fetch_pr_complete_data, save_fetched
+from metrics_sync.jobs import Outcome, _park, _save, fetch_pr_complete_data, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
@@ -365,6 +365,45 @@ def test_rate_limit_parks_the_job_without_using_a_retry(
     assert pull_request.sync_status == "queued"
     [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
     assert 295 < due - timezone.now().timestamp() < 320
+
+
+def test_parked_job_wakes_within_the_hour(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+) -> None:
+    """What it waits for may be over sooner, and nobody would tell it."""
+    credential.wait_until = timezone.now() + timedelta(days=365)
+    credential.save()
+
+    run_queue(redis, pull_request)
+
+    [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
+    assert due - timezone.now().timestamp() <= 3600 + 120
+    assert sandbox.requests == []
+
+
+def test_spread_of_a_parked_job_is_minutes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of many would come when the next window is half over."""
+    monkeypatch.setattr("metrics_sync.jobs.random.uniform", lambda low, high: high)
+
+    retry = _park(timezone.now() + timedelta(hours=1))
+
+    assert retry.intervals == [3720]
+
+
+def test_good_token_that_is_refused_once_costs_the_team_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """All its merges waited until an operator stored a new token."""
+    break_section(sandbox, status=401, times=1)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.revoked_at) == ("complete", None)
 
 
 def test_others_of_a_limited_token_send_nothing(
