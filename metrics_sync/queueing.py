@@ -33,6 +33,7 @@ __all__ = [
     "QueueState",
     "bring_forward",
     "count_clocks",
+    "count_workers",
     "enqueue_fetch",
     "enqueue_merge",
     "find_live_jobs",
@@ -196,6 +197,15 @@ def inspect_queue(name: str) -> QueueState:
             workers=sum(_is_recent(worker.last_heartbeat) for worker in workers),
             has_scheduler=bool(queue.connection.exists(lock)),
         )
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def count_workers() -> int:
+    """Return how many workers run, on whatever queue. Raises QueueUnavailableError."""
+    try:
+        workers = Worker.all(connection=_get_queue(MERGES).connection)
+        return sum(_is_recent(worker.last_heartbeat) for worker in workers)
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 

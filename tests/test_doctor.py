@@ -20,7 +20,7 @@ from redis import Redis
 from metrics_sync import queueing
 from metrics_sync.doctor import Finding, examine
 from metrics_sync.doctor.database import judge_clock
-from metrics_sync.doctor.processes import judge_queue
+from metrics_sync.doctor.processes import judge_concurrency, judge_queue
 from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
 from metrics_sync.models import (
@@ -562,3 +562,15 @@ def test_text_of_a_finding_is_shown_as_it_is(
 
     assert exit_.value.code == 1
     assert "GITHUB_API_URL is '[/]api'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("workers", "is_ok"),
+    [pytest.param(10, True, id="as many as may be"), pytest.param(11, False, id="one more")],
+)
+def test_workers_together_ask_no_more_at_once_than_github_takes(workers: int, is_ok: bool) -> None:
+    """GitHub counts what is under way for a user or an installation, whatever process asks."""
+    finding = judge_concurrency(workers)
+
+    assert finding.is_ok == is_ok
+    assert f"{workers} workers" in finding.text

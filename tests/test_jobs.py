@@ -21,6 +21,7 @@ from metrics_sync.sandbox import (
     FaultKind,
     Recording,
     SandboxServer,
+    Token,
     make_recording,
 )
 from metrics_sync.snapshot import RateLimit, Snapshot, read_pull_request
@@ -391,6 +392,60 @@ def test_spread_of_a_parked_job_is_minutes_at_most(monkeypatch: pytest.MonkeyPat
     retry = _park(timezone.now() + timedelta(hours=1))
 
     assert retry.intervals == [3720]
+
+
+ABSURD = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(403, {**ABSURD, "X-RateLimit-Reset": "4102444800"}, id="year 2100"),
+        pytest.param(403, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, id="date of 2100"),
+        pytest.param(
+            502,
+            {
+                "X-RateLimit-Limit": "9" * 12,
+                "X-RateLimit-Remaining": "-1",
+                "X-RateLimit-Reset": "1",
+            },
+            id="no numbers of a column",
+        ),
+    ],
+)
+def test_nothing_that_github_states_stops_a_token_for_longer_than_two_hours(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    """A proxy's header parked every merge of a team until the year 2100."""
+    break_section(sandbox, status=status, headers=headers, times=1)
+
+    run_queue(redis, pull_request)
+
+    credential.refresh_from_db()
+    longest = timezone.now() + timedelta(hours=2)
+    assert all(
+        until is None or until <= longest
+        for until in [credential.wait_until, credential.rate_limit_resets_at]
+    )
+    assert pull_request.sync_status in {"queued", "complete"}
+
+
+def test_server_without_limits_is_read_whole(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """GitHub Enterprise has them switched off unless somebody switched them on."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.rate_limit) == ("complete", None)
 
 
 def test_good_token_that_is_refused_once_costs_the_team_nothing(

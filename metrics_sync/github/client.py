@@ -27,7 +27,8 @@ from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.snapshot import RateLimit
 
-#: GitHub allows 100 at once; a fetch has seven things to ask for.
+#: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
+#: whatever processes: doctor multiplies this by the workers.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 CONCURRENT_REQUESTS = 10
 #: How many at once after GitHub complained of too many.
