@@ -323,6 +323,24 @@ def test_token_is_replaced_when_one_is_given(
     assert "ghp_" not in LogEntry.objects.get().change_message
 
 
+def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
+    admin_client: Client,
+    credential: IntegrationCredential,
+    redis: Redis,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """It matters not whether it was stored here or with `connect`."""
+    PullRequest.objects.filter(team=credential.team).update(sync_status="queued", sync_job_id="job")
+    later = timezone.now().timestamp() + 3000
+    redis.zadd(f"rq:scheduled:{MERGES}", {"job": later})
+    data = {"kind": "token", "secret": "ghp_new"}
+
+    with django_capture_on_commit_callbacks(execute=True):
+        admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
+
+    assert redis.zscore(f"rq:scheduled:{MERGES}", "job") < later
+
+
 @pytest.mark.parametrize(
     ("secret", "stored"),
     [pytest.param("", "hook_forge", id="left empty"), pytest.param("new", "new", id="a new one")],
