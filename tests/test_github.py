@@ -45,7 +45,6 @@ from metrics_sync.sandbox import (
 from metrics_sync.snapshot import (
     CAPPED,
     COUNTERS,
-    KEYS,
     OUTDATED,
     TIMELINE_EVENTS,
     UNAVAILABLE,
@@ -53,6 +52,7 @@ from metrics_sync.snapshot import (
     RateLimit,
     Section,
     Snapshot,
+    get_key,
 )
 from tests.http2 import Front, serve_http2
 
@@ -139,20 +139,23 @@ def inflict(sandbox: SandboxServer, kind: FaultKind, path: str = ITSELF, **optio
 def read_keys(snapshot: Snapshot) -> dict[str, set[Any]]:
     """Return what GitHub calls the items of each section."""
     return {
-        section: {getattr(item, KEYS[section]) for item in result.items or ()}
+        section: {get_key(section, item) for item in result.items or ()}
         for section, result in snapshot.sections.items()
     }
 
 
 def read_truth(sandbox: SandboxServer) -> dict[str, set[Any]]:
     recording = sandbox.world.recording(REPOSITORY, 7)
-    names = {Section.COMMITS: "sha", Section.FILES: "filename"}
+    names = {Section.COMMITS: ["sha"], Section.FILES: ["filename", "status"]}
     truth = {
-        section: {item[names.get(section, "id")] for item in getattr(recording, section)}
+        section: {
+            tuple(item[name] for name in names.get(section, ["id"]))
+            for item in getattr(recording, section)
+        }
         for section in Section
     }
     kept = [item for item in recording.timeline if item["event"] in TIMELINE_EVENTS]
-    return {**truth, Section.TIMELINE: {item["id"] for item in kept}}
+    return {**truth, Section.TIMELINE: {(item["id"],) for item in kept}}
 
 
 def read_results(snapshot: Snapshot) -> dict[Section, str]:

@@ -161,7 +161,10 @@ class Service:
         body, status = document.encode(), document.status
         headers = {"Content-Type": document.content_type, "Server": "github.com"}
         if status == 200:
-            headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()}"'
+            # As GitHub's, it belongs to the token that asked.
+            headers |= {"Vary": "Accept, Authorization, Cookie, X-GitHub-OTP"}
+            digest = hashlib.sha256(ask.token.value.encode() + body).hexdigest()
+            headers["ETag"] = f'W/"{digest}"'
             if headers["ETag"] in request.headers.get("If-None-Match", ""):
                 status, body = 304, b""
         if ask.budget is not None:
