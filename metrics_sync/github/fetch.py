@@ -188,7 +188,7 @@ async def fetch_snapshot(
         pull_request, etags = await _fetch_itself(
             github, full_name, number, known=known, just_merged=just_merged
         )
-    fetch = partial(_fetch_sections, github, give_up_at=give_up_at)
+    fetch = partial(_fetch_sections, github, give_up_at=give_up_at, just_merged=just_merged)
     results = await fetch(pull_request, _choose(known, pull_request), known)
     agreed = known.etags.get(AGREED, ())
     results, agreed = corroborate(results, pull_request, agreed=agreed)
@@ -203,12 +203,7 @@ async def fetch_snapshot(
         except GitHubError as error:
             results |= {s: replace(results[s], error=error) for s in disagreeing if s in results}
     results = {
-        section: settle(
-            section,
-            _allow_missing(section, result, just_merged=just_merged),
-            known.receipt.get(section),
-            now=now,
-        )
+        section: settle(section, result, known.receipt.get(section), now=now)
         for section, result in results.items()
     }
     kept: dict[str, Validators] = {**known.etags, ITSELF: etags, AGREED: agreed}
@@ -328,11 +323,15 @@ async def _fetch_sections(
     known: Known,
     *,
     give_up_at: float,
+    just_merged: bool,
 ) -> dict[Section, SectionResult]:
     results = await asyncio.gather(
         *(_fetch_section(github, pull_request, s, known, give_up_at=give_up_at) for s in sections)
     )
-    return dict(zip(sections, results, strict=True))
+    return {
+        section: _allow_missing(section, result, just_merged=just_merged)
+        for section, result in zip(sections, results, strict=True)
+    }
 
 
 async def _fetch_section(

@@ -10,6 +10,7 @@ from typing import Any
 
 from metrics_sync.exceptions import DisagreementError
 from metrics_sync.snapshot import (
+    OUTDATED,
     UNAVAILABLE,
     Json,
     PullRequestItem,
@@ -103,7 +104,7 @@ def corroborate(
         results[Section.REVIEWS] = replace(reviews, stated=stated, result="", error=error)
         return results, ()
     if timeline is not None and timeline.error is not None:
-        return results, ()
+        return _leave_open(results), ()
     if named is None:
         is_unavailable = timeline is not None and timeline.result == UNAVAILABLE
         if reviews is not None:
@@ -116,10 +117,19 @@ def corroborate(
         text = f"GitHub lists {len(known.ids)} reviews and {len(silent)} are not in its timeline"
         short = timeline or SectionResult(items=None)
         results[Section.TIMELINE] = replace(short, result="", error=DisagreementError(text))
-        return results, ()
+        return _leave_open(results), ()
     if reviews is not None:
         results[Section.REVIEWS] = replace(reviews, witness="timeline")
     return results, _note_agreed(known, named)
+
+
+def _leave_open(results: dict[Section, SectionResult]) -> dict[Section, SectionResult]:
+    """Have reviews asked for again, for which a timeline that failed cannot vouch."""
+    reviews = results.get(Section.REVIEWS)
+    if reviews is None or reviews.error is not None:
+        return results
+    open_ = replace(reviews, result=OUTDATED, reason="the timeline that vouches for it failed")
+    return {**results, Section.REVIEWS: open_}
 
 
 def _check_timeline(result: SectionResult, pull_request: PullRequestItem) -> SectionResult:
