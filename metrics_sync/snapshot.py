@@ -16,8 +16,10 @@ from metrics_sync.exceptions import GitHubError
 #: The first year that a pull request's times can be of.
 FIRST_YEAR = 1970
 
-#: The account that GitHub shows in place of every deleted one; it is nobody in particular.
+#: The account that GitHub shows in place of every deleted one, where it does not say null; it is
+#: nobody in particular.
 GHOST_ID = 10137
+GHOST = "ghost"
 
 Json = Mapping[str, Any]
 
@@ -214,6 +216,10 @@ UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
 
+#: Witnesses: a counter of the pull request, and the total that a list states of itself.
+COUNTER = "counter"
+TOTAL = "total"
+
 
 def is_held(entry: Json | None) -> bool:
     """Whether an entry of a receipt says that its section need not be asked for."""
@@ -309,7 +315,8 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    return read_text((value or {}).get("login"))
+    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
+    return read_text(value.get("login")) if value else GHOST
 
 
 def read_repository(value: Json) -> RepositoryItem:
@@ -326,7 +333,8 @@ def read_commit(value: Json) -> CommitItem:
         github_sha=value["sha"],
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
-        author_login=read_login(value.get("author")),
+        # Null here says that nobody has the address.
+        author_login=read_login(value["author"]) if value.get("author") else "",
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
@@ -364,7 +372,8 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         author_login=read_login(value.get("user")),
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
-        line=value.get("line"),
+        # A comment on a whole file is on none of its lines, though GitHub may say the first.
+        line=None if value.get("subject_type") == "file" else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
         updated_at=read_time(value.get("updated_at")) or created_at,

@@ -27,7 +27,9 @@ from metrics_sync.github.settling import settle
 from metrics_sync.github.witnesses import VOUCHING, corroborate, read_names
 from metrics_sync.snapshot import (
     CAPPED,
+    COUNTER,
     OPTIONAL,
+    TOTAL,
     UNAVAILABLE,
     VERIFIED,
     Item,
@@ -66,10 +68,6 @@ AGREED = "agreed"
 
 #: How long one fetch may take in all: less than its job, which must still store what came.
 FETCH_SECONDS = 480
-
-#: Witnesses: a counter of the pull request, and the total that a list states of itself.
-COUNTER = "counter"
-TOTAL = "total"
 
 #: The addresses of pages and the ETags that they came with.
 Validators = Sequence[Sequence[str]]
@@ -252,6 +250,30 @@ async def _until(give_up_at: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise RetrySoonError(f"the fetch took longer than {FETCH_SECONDS} s") from error
+
+
+async def fetch_missing(
+    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any]
+) -> Snapshot:
+    """Fetch the lists that a snapshot came without, unless the receipt holds them already.
+
+    The pull request itself is not asked for again. Each section fails alone, with its error in
+    its result.
+    """
+    pull_request = snapshot.pull_request
+    wanted = [
+        section
+        for section in snapshot.errors
+        if _is_wanted(receipt.get(section), pull_request.stated.get(section))
+    ]
+    give_up_at = asyncio.get_running_loop().time() + FETCH_SECONDS
+    came = await _fetch_sections(
+        github, pull_request, wanted, Known(), give_up_at=give_up_at, just_merged=False
+    )
+    sections = {**snapshot.sections, **came}
+    if Section.TIMELINE in came:
+        sections, _ = corroborate(sections, pull_request, agreed=())
+    return replace(snapshot, sections=sections)
 
 
 async def _fetch_itself(

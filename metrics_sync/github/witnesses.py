@@ -107,7 +107,7 @@ def corroborate(
         return _leave_open(results), ()
     if named is None:
         is_unavailable = timeline is not None and timeline.result == UNAVAILABLE
-        if reviews is not None:
+        if reviews is not None and not reviews.witness:
             results[Section.REVIEWS] = replace(
                 reviews, reason=reviews.reason or "the timeline is not there to vouch for it"
             )
@@ -126,7 +126,7 @@ def corroborate(
 def _leave_open(results: dict[Section, SectionResult]) -> dict[Section, SectionResult]:
     """Have reviews asked for again, for which a timeline that failed cannot vouch."""
     reviews = results.get(Section.REVIEWS)
-    if reviews is None or reviews.error is not None:
+    if reviews is None or reviews.error is not None or reviews.witness:
         return results
     open_ = replace(reviews, result=OUTDATED, reason="the timeline that vouches for it failed")
     return {**results, Section.REVIEWS: open_}
