@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError
+from metrics_sync.exceptions import MetricsSyncError
 
 #: The account that GitHub shows in place of every deleted one; it is nobody in particular.
 GHOST_ID = 10137
@@ -187,7 +187,7 @@ class SectionResult:
     items: tuple[Item, ...] | None = ()
     stated: int | None = None
     result: str = ""
-    error: GitHubError | None = None
+    error: MetricsSyncError | None = None
     etags: Sequence[Sequence[str]] = ()
     reason: str = ""
 
@@ -211,6 +211,11 @@ def is_known(entry: Json | None) -> bool:
     return entry is not None and entry["result"] in (VERIFIED, CAPPED, OUTDATED)
 
 
+#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
+#: Without them, what is stored of it is no longer as a fetch read it.
+ITSELF = "pull_request"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that one fetch of a pull request brought.
@@ -224,7 +229,7 @@ class Snapshot:
     moved_to: str = ""
 
     @property
-    def errors(self) -> dict[Section, GitHubError]:
+    def errors(self) -> dict[Section, MetricsSyncError]:
         return {
             section: result.error
             for section, result in self.sections.items()

@@ -35,6 +35,7 @@ def fetch_again(
 def _queue(pull_request: PullRequest, *, queue_name: str) -> str:
     if refusal := _find_refusal(pull_request):
         return refusal
+    pull_request.forget_pages()
     return QUEUED if enqueue_fetch(pull_request, queue_name=queue_name) else UNDER_WAY
 
 

@@ -17,6 +17,7 @@ from metrics_sync.github.client import PER_PAGE, GitHub, Page
 from metrics_sync.github.mending import compare_commits, lines_add_up, recount_lines
 from metrics_sync.snapshot import (
     CAPPED,
+    ITSELF,
     SUPPLEMENTARY,
     UNAVAILABLE,
     VERIFIED,
@@ -46,9 +47,6 @@ REPLICATION_LAG = timedelta(minutes=5)
 UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-
-#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
-ITSELF = "pull_request"
 
 #: The addresses of pages and the ETags that they came with.
 Validators = Sequence[Sequence[str]]
