@@ -5,6 +5,7 @@ or an empty object, missing keys, null texts, states in either case. Field names
 the models.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -253,6 +254,25 @@ class RepositoryItem:
     github_repo_id: int
     full_name: str
     is_private: bool = field(default=False)
+
+
+#: How JSON writes what PostgreSQL has in no text: NUL, and half of a pair, escaped or not.
+ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")
+
+
+def clean_json(value: Any, *, source: bytes) -> Any:
+    """Return what was read from JSON with every text in it as `read_text` has it."""
+    return _clean(value) if ODD.search(source) else value
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return read_text(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {read_text(key): _clean(item) for key, item in value.items()}
+    return value
 
 
 def read_text(value: str | None) -> str:

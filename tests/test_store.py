@@ -466,7 +466,7 @@ def test_stacked_pull_requests_each_keep_their_own_rows(
 ) -> None:
     """They contain each other's commits; what one loses the other still has."""
     other = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
-    save(other, make_snapshot(recording))
+    store.save_snapshot(other, make_snapshot(recording))
     del recording.commits[0]
 
     save(row, make_snapshot(recording))
