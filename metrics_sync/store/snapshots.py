@@ -88,11 +88,11 @@ def save_pull_request(
             team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
         )
     is_news = created or _is_news(row, item)
+    if is_news and row.github_pr_number != item.github_pr_number:
+        _free_numbers(team, [item])
     people = [item.author] if is_news else []
     accounts = save_accounts(team, people if review is None else [*people, review.reviewer])
     if is_news:
-        if row.github_pr_number != item.github_pr_number:
-            _free_numbers(team, [item])
         apply_pull_request(row, item, accounts=accounts)
         row.outdate(ITSELF)
     if review is not None:
