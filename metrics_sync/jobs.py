@@ -87,9 +87,6 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
         pull_request.mark_parked(job_id=job.id, until=wait_until)
         return _park(wait_until)
     outcome, result = _run(pull_request, find_access, job=job)
-    if outcome.snapshot is not None:
-        api_url = repository.integration.api_url
-        PullRequest.objects.release_passing(api_url=api_url)
     if outcome.wait_until:
         return _park(outcome.wait_until)
     if outcome.passing:
@@ -140,6 +137,8 @@ def _run(
         logger.exception("The fetch of %s broke off", pull_request)
         _save(pull_request, run, Outcome(errors={"fetch": error}), job=job)
         raise
+    if outcome.snapshot is not None:
+        PullRequest.objects.release_passing(pull_request)
     if not was_complete:
         _count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(run, outcome)

@@ -106,25 +106,27 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         self.filter(waiting).update(refetch_at=soon)
         return self.exists()
 
-    def release_passing(self, *, api_url: str) -> int:
+    def release_passing(self, answered: "PullRequest") -> int:
         """Let the clock try again at once what failed because GitHub did not answer.
 
-        Returns how many rows. `api_url` is that of the integrations whose GitHub has just
-        answered. As a rule there is no such row, and one look into a small index says so. Each
-        failure is released once. Rows that somebody else has locked are left to the next answer,
-        so that nobody waits in a circle.
+        Returns how many rows: those that are asked for where `answered` has just been had. As a
+        rule there is no such row, and one look into a small index says so. Each failure is
+        released once. Rows that somebody else has locked are left to the next answer, so that
+        nobody waits in a circle.
         """
-        answered = TrackedRepository.objects.active().filter(
+        asked_there = TrackedRepository.objects.active().filter(
             team=models.OuterRef("team"),
             full_name__iexact=models.OuterRef("github_repo"),
-            integration__api_url=api_url,
+            integration__api_url__in=TrackedRepository.objects.matching(answered).values(
+                "integration__api_url"
+            ),
         )
         now = timezone.now()
         rows = self.filter(fault_may_pass=True, retry_at__gt=now, failures__lte=MOST_RELEASES)
         if not rows.exists():
             return 0
         with transaction.atomic():
-            locked = rows.filter(models.Exists(answered)).select_for_update(
+            locked = rows.filter(models.Exists(asked_there)).select_for_update(
                 skip_locked=True, of=("self",), no_key=True
             )
             pks = list(locked.order_by("retry_at").values_list("pk", flat=True)[:RELEASED_AT_ONCE])
