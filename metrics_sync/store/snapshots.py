@@ -96,7 +96,7 @@ def save_pull_request(
         apply_pull_request(row, item, accounts=accounts)
         row.outdate(ITSELF)
     if review is not None:
-        _save_review(row, review, accounts)
+        _save_reviews(row, (review,), accounts, is_whole=False)
         row.outdate(Section.REVIEWS)
     if is_news or review is not None:
         row.save()
@@ -259,11 +259,14 @@ def _save_list(
 ) -> None:
     if result.items is None:
         return
-    # Without a receipt no fetch has written rows; reviews also come by webhook.
-    may_have_rows = section in row.receipt or section is Section.REVIEWS
-    if result.error is None and may_have_rows:
+    is_whole = result.error is None
+    if section is Section.REVIEWS:
+        _save_reviews(row, result.items, accounts, is_whole=is_whole)
+        return
+    # Without a receipt no fetch has written rows.
+    if is_whole and section in row.receipt:
         _delete_unlisted(row, section, result.items)
-    _save_section(row, section, result.items, accounts)
+    _save_section(row, section, _list_values(section, result.items, accounts))
 
 
 def _try_list(row: PullRequest, section: Section, result: SectionResult) -> SectionResult:
@@ -349,26 +352,24 @@ def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]
     rows.exclude(**{f"{COLUMNS[section]}__in": listed}).delete()
 
 
-def _save_section(
-    row: PullRequest,
-    section: Section,
-    items: tuple[Item, ...],
-    accounts: Mapping[int, TeamMember],
-) -> None:
-    if not items:
-        return
-    model, key, kind = MODELS[section], COLUMNS[section], KINDS.get(section, {})
-    names = [field.name for field in fields(items[0])]
-    values = [
+def _list_values(
+    section: Section, items: tuple[Item, ...], accounts: Mapping[int, TeamMember]
+) -> list[dict[str, Any]]:
+    """Return the columns of each item."""
+    names = [field.name for field in fields(items[0])] if items else []
+    return [
         {
             **{name: _to_column(getattr(item, name), accounts) for name in names},
-            key: _find_key(section, item),
+            COLUMNS[section]: _find_key(section, item),
         }
         for item in items
     ]
-    if section is Section.REVIEWS:
-        _keep_dismissals(row, values)
-    unique = [key, *kind]
+
+
+def _save_section(row: PullRequest, section: Section, values: list[dict[str, Any]]) -> None:
+    if not values:
+        return
+    model, unique = MODELS[section], [COLUMNS[section], *KINDS.get(section, {})]
     model.objects.bulk_create(
         [model(team=row.team, pull_request=row, **value) for value in values],
         update_conflicts=True,
@@ -377,22 +378,24 @@ def _save_section(
     )
 
 
-def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
-    return _find(value, accounts) if isinstance(value, Account) else value
+def _save_reviews(
+    row: PullRequest,
+    items: tuple[Item, ...],
+    accounts: Mapping[int, TeamMember],
+    *,
+    is_whole: bool,
+) -> None:
+    """Write reviews, all of them or some; safe to repeat.
 
-
-def _find(account: Account | None, accounts: Mapping[int, TeamMember]) -> TeamMember | None:
-    return None if account is None else accounts[account.github_id]
-
-
-def _keep_dismissals(row: PullRequest, values: list[dict[str, Any]]) -> None:
-    """Add what each review was when submitted, and let none that was dismissed become otherwise.
-
-    GitHub forgets the one when a review is dismissed, and never does the other: what says so is
-    older than the dismissal.
+    What each was when submitted is kept when it is dismissed, and one that was dismissed becomes
+    nothing else. GitHub forgets the one and never does the other: a list or a delivery that says
+    so is older than the dismissal.
     """
     columns = ("github_review_id", "state", "submitted_state")
     stored = {review_id: states for review_id, *states in row.reviews.values_list(*columns)}
+    values = _list_values(Section.REVIEWS, items, accounts)
+    if is_whole and stored.keys() - {value["github_review_id"] for value in values}:
+        _delete_unlisted(row, Section.REVIEWS, items)
     for value in values:
         state, submitted = stored.get(value["github_review_id"], ("", ""))
         if value["state"] == DISMISSED:
@@ -401,6 +404,15 @@ def _keep_dismissals(row: PullRequest, values: list[dict[str, Any]]) -> None:
             value |= {"state": DISMISSED, "submitted_state": submitted or value["state"]}
         else:
             value["submitted_state"] = value["state"]
+    _save_section(row, Section.REVIEWS, values)
+
+
+def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
+    return _find(value, accounts) if isinstance(value, Account) else value
+
+
+def _find(account: Account | None, accounts: Mapping[int, TeamMember]) -> TeamMember | None:
+    return None if account is None else accounts[account.github_id]
 
 
 def _recover_submitted_states(row: PullRequest) -> None:
@@ -412,14 +424,6 @@ def _recover_submitted_states(row: PullRequest) -> None:
     told = row.timeline_events.filter(dismissed_review_id=OuterRef("github_review_id"))
     state = Subquery(told.exclude(dismissed_state="").values("dismissed_state")[:1])
     unknown.update(submitted_state=Coalesce(state, Value("")))
-
-
-def _save_review(row: PullRequest, item: ReviewItem, accounts: Mapping[int, TeamMember]) -> None:
-    """Write one review as a webhook told it; safe to repeat.
-
-    What the review was when submitted is kept when it is dismissed.
-    """
-    _save_section(row, Section.REVIEWS, (item,), accounts)
 
 
 def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
