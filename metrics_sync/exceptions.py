@@ -35,6 +35,10 @@ class QueueUnavailableError(MetricsSyncError):
     """Redis does not answer: nothing was queued, the row is as it was before."""
 
 
+class RefusedByDatabaseError(MetricsSyncError):
+    """The database takes no such value: its list stays as it was, and a person must look."""
+
+
 class GitHubError(MetricsSyncError):
     """GitHub did not give what was asked for; the subclasses say what to do next."""
 

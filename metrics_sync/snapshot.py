@@ -5,13 +5,14 @@ or an empty object, missing keys, null texts, states in either case. Field names
 the models.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError
+from metrics_sync.exceptions import MetricsSyncError
 
 #: The first year that a pull request's times can be of.
 FIRST_YEAR = 1970
@@ -198,7 +199,7 @@ class SectionResult:
     items: tuple[Item, ...] | None = ()
     stated: int | None = None
     result: str = ""
-    error: GitHubError | None = None
+    error: MetricsSyncError | None = None
     etags: Sequence[Sequence[str]] = ()
     reason: str = ""
     witness: str = ""
@@ -231,6 +232,14 @@ def is_known(entry: Json | None) -> bool:
     return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING, OUTDATED)
 
 
+#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
+#: Without them, what is stored of it is no longer as a fetch read it.
+ITSELF = "pull_request"
+#: Beside these: whose token they came with, and which reviews two lists have agreed on.
+TOKEN = "token"  # noqa: S105  (a name)
+AGREED = "agreed"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that one fetch of a pull request brought.
@@ -244,7 +253,7 @@ class Snapshot:
     moved_to: str = ""
 
     @property
-    def errors(self) -> dict[Section, GitHubError]:
+    def errors(self) -> dict[Section, MetricsSyncError]:
         return {
             section: result.error
             for section, result in self.sections.items()
@@ -268,6 +277,25 @@ class RepositoryItem:
     github_repo_id: int
     full_name: str
     is_private: bool = field(default=False)
+
+
+#: How JSON writes what PostgreSQL has in no text: NUL, and half of a pair, escaped or not.
+ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")
+
+
+def clean_json(value: Any, *, source: bytes) -> Any:
+    """Return what was read from JSON with every text in it as `read_text` has it."""
+    return _clean(value) if ODD.search(source) else value
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return read_text(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {read_text(key): _clean(item) for key, item in value.items()}
+    return value
 
 
 def read_text(value: str | None) -> str:

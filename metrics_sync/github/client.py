@@ -18,7 +18,7 @@ from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonErro
 from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import RateLimit, clean_json
 
 #: GitHub allows 100 at once; a fetch has seven things to ask for.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
@@ -364,7 +364,7 @@ def _read_origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 def _read_page(response: httpx2.Response) -> Page:
     return Page(
-        body=response.json(),
+        body=clean_json(response.json(), source=response.content),
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
         last_url=response.links.get("last", {}).get("url"),

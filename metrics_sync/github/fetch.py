@@ -26,9 +26,12 @@ from metrics_sync.github.mending import (
 from metrics_sync.github.settling import settle
 from metrics_sync.github.witnesses import VOUCHING, corroborate, read_names
 from metrics_sync.snapshot import (
+    AGREED,
     CAPPED,
     COUNTER,
+    ITSELF,
     OPTIONAL,
+    TOKEN,
     TOTAL,
     UNAVAILABLE,
     VERIFIED,
@@ -59,12 +62,6 @@ REPLICATION_LAG = timedelta(minutes=5)
 UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-
-#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
-ITSELF = "pull_request"
-#: Beside them: whose token they came with, and which reviews two lists agreed on.
-TOKEN = "token"  # noqa: S105  (a name)
-AGREED = "agreed"
 
 #: How long one fetch may take in all: less than its job, which must still store what came.
 FETCH_SECONDS = 480

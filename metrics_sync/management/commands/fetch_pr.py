@@ -50,7 +50,7 @@ class Command(BaseCommand):
         try:
             team, access = find_access(full_name, team_slug=options["team"])
             pull_request, requests_made = get_pull_request(team, access, full_name, number)
-            result = fetch_now(pull_request, lambda: access)
+            result = fetch_now(pull_request, lambda: access, in_full=True)
         except MetricsSyncError as error:
             raise CommandError(f"{full_name}#{number}: {error}") from error
         if "error" in result:
