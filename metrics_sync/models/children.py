@@ -9,7 +9,11 @@ from typing import Any
 
 from django.db import models
 
-from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES, PullRequest
+from metrics_sync.models.pull_request import (
+    PENDING_STATUS,
+    RUNNING_CHECK_STATUSES,
+    PullRequest,
+)
 from metrics_sync.models.teams import Team, TeamMember
 
 
@@ -240,6 +244,13 @@ class PRCommitStatus(PullRequestChild):
             models.UniqueConstraint(
                 fields=["pull_request", "github_status_id"],
                 name="unique_commit_status_of_pull_request",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["pull_request"],
+                condition=models.Q(state=PENDING_STATUS),
+                name="pending_commit_status",
             )
         ]
 
