@@ -93,6 +93,9 @@ def test_models_and_migrations_agree() -> None:
 
 #: Nobody has these yet: they came before the first release, and must not be added to after it.
 UNRELEASED = {"0002_pull_request_number", "0003_rate_limit_lease"}
+#: It makes columns longer, which the linter cannot know, and moves a unique constraint: until they
+#: are restarted, old workers cannot store files and try again (docs/deploy.md).
+EXPLAINED = {"0011_saving"}
 
 
 @pytest.mark.django_db
@@ -102,7 +105,7 @@ def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -
     linter = MigrationLinter(
         str(settings.BASE_DIR),
         include_apps=["metrics_sync"],
-        ignore_name=tuple(UNRELEASED),
+        ignore_name=tuple(UNRELEASED | EXPLAINED),
         no_cache=True,
     )
 
