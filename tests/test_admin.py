@@ -410,6 +410,19 @@ def test_member_fetches_one_again(
     assert Queue(MERGES, connection=redis).count == 1
 
 
+def test_what_is_fetched_again_is_fetched_in_full(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """Who presses it doubts what is shown, and is not helped by “nothing has changed”."""
+    receipt = {"files": {"stated": 2, "stored": 2, "result": "verified"}}
+    PullRequest.objects.update(etags={"files": []}, receipt=receipt, sync_status="partial")
+
+    fetch_again(member_client, rows[PullRequest])
+
+    row = PullRequest.objects.get(pk=rows[PullRequest].pk)
+    assert (row.etags, row.receipt["files"]["result"]) == ({}, "outdated")
+
+
 def test_opening_the_dialog_queues_nothing(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:

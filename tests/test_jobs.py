@@ -1002,3 +1002,19 @@ def test_dismissal_whose_list_comes_unchanged_is_kept(
 
     stored = pull_request.reviews.get(github_review_id=review["id"])
     assert (stored.state, stored.submitted_state) == ("dismissed", "changes_requested")
+
+
+def test_odd_characters_cost_nothing_wherever_they_stand(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """PostgreSQL refuses them in every column, not only where people write."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.commits[0]["sha"] += "\x00"
+        recording.check_runs[0]["app"]["slug"] = "a\x00"
+        recording.files[0]["filename"] += "\x00"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (pull_request.sync_status, pull_request.sync_error) == ("complete", "")
+    assert pull_request.check_runs.filter(app_slug="a").exists()

@@ -1,5 +1,6 @@
 """Reading GitHub's JSON: what real payloads hold, not what the schema promises."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from metrics_sync.snapshot import (
     Section,
     SectionResult,
     Snapshot,
+    clean_json,
     describe_unknown_times,
     is_held,
     read_account,
@@ -92,6 +94,23 @@ def test_every_text_can_be_stored_and_is_left_alone_the_second_time(text: str) -
     stored = read_text(text)
 
     assert (b"\x00" in stored.encode(), read_text(stored)) == (False, stored)
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.text(st.characters()) | st.integers() | st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    ),
+    st.booleans(),
+)
+def test_every_payload_can_be_stored(value: Any, is_escaped: bool) -> None:
+    """No text leaves a payload in another way: one that is forgotten would cost everything."""
+    source = json.dumps(value, ensure_ascii=is_escaped).encode(errors="surrogatepass")
+
+    cleaned = clean_json(json.loads(source), source=source)
+
+    assert "\\u0000" not in json.dumps(cleaned, ensure_ascii=False).encode().decode()
 
 
 @pytest.mark.parametrize(

@@ -121,19 +121,13 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         released once. Rows that somebody else has locked are left to the next answer, so that
         nobody waits in a circle.
         """
-        asked_there = TrackedRepository.objects.active().filter(
-            team=models.OuterRef("team"),
-            full_name__iexact=models.OuterRef("github_repo"),
-            integration__api_url__in=TrackedRepository.objects.matching(answered).values(
-                "integration__api_url"
-            ),
-        )
+        answering = TrackedRepository.objects.matching(answered).values("integration__api_url")
         now = timezone.now()
         rows = self.filter(fault_may_pass=True, retry_at__gt=now, failures__lte=MOST_RELEASES)
         if not rows.exists():
             return 0
         with transaction.atomic():
-            locked = rows.filter(models.Exists(asked_there)).select_for_update(
+            locked = rows.tracked(integration__api_url__in=answering).select_for_update(
                 skip_locked=True, of=("self",), no_key=True
             )
             pks = list(locked.order_by("retry_at").values_list("pk", flat=True)[:RELEASED_AT_ONCE])
