@@ -35,6 +35,10 @@ class QueueUnavailableError(MetricsSyncError):
     """Redis does not answer: nothing was queued, the row is as it was before."""
 
 
+class RefusedByDatabaseError(MetricsSyncError):
+    """The database takes no such value: its list stays as it was, and a person must look."""
+
+
 class GitHubError(MetricsSyncError):
     """GitHub did not give what was asked for; the subclasses say what to do next."""
 
@@ -45,6 +49,10 @@ class RetrySoonError(GitHubError):
 
 class NameReusedError(RetrySoonError):
     """The name is another repository's now: GitHub is asked for the right one's, then again."""
+
+
+class DisagreementError(RetrySoonError):
+    """A list is not as long as GitHub states, or lacks what another list of the same names."""
 
 
 class RateLimitedError(GitHubError):

@@ -15,6 +15,7 @@ from metrics_sync.exceptions import (
     UnsupportedContentTypeError,
 )
 from metrics_sync.names import RepositoryName
+from metrics_sync.snapshot import clean_json
 
 #: What each event's body has beside what all have. GitHub signs the body and not the headers, so
 #: a body that was signed for one event must not be taken for another.
@@ -25,6 +26,7 @@ SUBJECTS: Mapping[str, frozenset[str]] = {
     "pull_request_review_comment": frozenset({"pull_request", "comment"}),
     "issue_comment": frozenset({"issue", "comment"}),
     "check_run": frozenset({"check_run"}),
+    "status": frozenset({"sha", "context", "state"}),
     "repository": frozenset({"repository"}),
     "installation": frozenset({"installation"}),
     "installation_repositories": frozenset(
@@ -132,6 +134,7 @@ def parse_delivery(headers: Mapping[str, str], body: bytes) -> Delivery:
             RepositoryName(name)
         except ValueError as error:
             raise MalformedDeliveryError(str(error)) from error
+    payload = clean_json(payload, source=text.encode())
     return Delivery(
         guid=guid, event=event, action=action, github_repo=name, payload=payload, text=text
     )

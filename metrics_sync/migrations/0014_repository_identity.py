@@ -98,7 +98,10 @@ class Migration(migrations.Migration):
     # Indexes are made while others write, which no transaction can hold.
     atomic = False
 
-    dependencies = [("metrics_sync", "0009_scan_indexes")]
+    dependencies = [
+        ("metrics_sync", "0012_disagreeing"),
+        ("metrics_sync", "0013_forget_far_limits"),
+    ]
 
     operations = [
         migrations.AddField(

@@ -11,11 +11,13 @@ from metrics_sync.store.snapshots import (
     follow_rename,
     list_rows,
     recall,
+    recall_lists,
     save_missed_merges,
     save_number,
     save_pull_request,
     save_snapshot,
 )
+from metrics_sync.store.transactions import run_transaction
 
 __all__ = [
     "build_receipt",
@@ -28,8 +30,10 @@ __all__ = [
     "measure_rows",
     "note_gone",
     "recall",
+    "recall_lists",
     "record_change",
     "record_delivery",
+    "run_transaction",
     "save_missed_merges",
     "save_number",
     "save_pull_request",

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
 from metrics_sync.store.installations import save_installation, save_installation_repositories
 from metrics_sync.store.repositories import doubt, find_targets
-from metrics_sync.store.snapshots import save_pull_request, save_review
+from metrics_sync.store.snapshots import save_pull_request
 from metrics_sync.webhooks import Delivery
 
 #: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
@@ -34,14 +34,16 @@ def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> P
 
 
 def _save_pull_requests(
-    delivery: Delivery, integration: GitHubIntegration | None
+    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
 ) -> list[PullRequest]:
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
+    # Always in the same order: two deliveries would wait for each other.
+    targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
     return [
-        save_pull_request(team, item, repository=repository)
-        for team, repository in find_targets(delivery, integration)
+        save_pull_request(team, item, repository=repository, review=review)
+        for team, repository in targets
     ]
 
 
@@ -51,11 +53,9 @@ def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None
 
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Write the review at once: only its webhook says what it is before it is dismissed."""
-    rows = _save_pull_requests(delivery, integration)
-    if delivery.action in REVIEW_ACTIONS:
-        review = read_review(delivery.payload["review"])
-        for row in rows:
-            save_review(row, review)
+    is_whole = delivery.action in REVIEW_ACTIONS
+    review = read_review(delivery.payload["review"]) if is_whole else None
+    rows = _save_pull_requests(delivery, integration, review=review)
     PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_news()
     return bool(rows)
 
@@ -74,6 +74,12 @@ def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | Non
 def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a check of the head; for forks GitHub does not say whose head it is."""
     head_sha = delivery.payload["check_run"]["head_sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
+def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a legacy status of the head: that of an older CI."""
+    head_sha = delivery.payload["sha"]
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
@@ -98,6 +104,7 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "pull_request_review_comment": _note_review_comment,
     "issue_comment": _note_issue_comment,
     "check_run": _note_check_run,
+    "status": _note_status,
     "repository": _doubt_repository,
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,
