@@ -114,7 +114,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
     job = get_current_job()
-    is_bulk = job is not None and job.origin == BULK
+    # A merge that is tried again there is none.
+    is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")
     find_access = partial(Access.of, repository, is_bulk=is_bulk)
     if job is None:
         return fetch_now(pull_request, find_access)

@@ -35,7 +35,7 @@ What it looks for (--only takes one or more, with commas):
   failed    nothing could be fetched
   partial   some sections are still missing
   missing   merged, but nobody queued it; its repository is tracked only now; no number yet
-  stuck     queued without a job in Redis, or running without a sign of life, for 10 minutes
+  stuck     queued without a job in Redis, or running without a sign of life, for 2 minutes
   outdated  complete, and due for another look: late comments, finished checks
   incomplete-checks  complete, but for checks that were still running at the last look
 
