@@ -234,6 +234,12 @@ BOT = {"__typename": "Bot", "databaseId": 7, "login": "copilot-swe-agent"}
             {"review_comments"},
             id="not submitted",
         ),
+        pytest.param(
+            "files.nodes.1",
+            {"path": "anvil.c", "changeType": "DELETED", "additions": 0, "deletions": 9},
+            {"files"},
+            id="an item twice",
+        ),
         pytest.param("reviews.nodes.0.commit", None, {"reviews"}, id="commit is gone"),
         pytest.param("files.nodes.0.changeType", "COPIED", {"files"}, id="earlier name"),
         pytest.param("files.nodes.0.additions", 0, {"files"}, id="lines not counted"),

@@ -112,6 +112,8 @@ def _read_section(section: Section, node: Json) -> SectionResult:
         items = find_items(section, node)
         values = TRANSLATORS[section](node, items)
         read = read_items(section, values)
+        if len(read) != len(values):
+            raise OnlyInRestError("GraphQL lists an item twice")
     except OnlyInRestError as error:
         return SectionResult(error=error)
     except UNREADABLE as error:
