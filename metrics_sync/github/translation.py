@@ -112,12 +112,12 @@ def _read_section(section: Section, node: Json) -> SectionResult:
         items = find_items(section, node)
         values = TRANSLATORS[section](node, items)
         read = read_items(section, values)
-        if len(read) != len(values):
-            raise OnlyInRestError("GraphQL lists an item twice")
     except OnlyInRestError as error:
         return SectionResult(error=error)
     except UNREADABLE as error:
         return SectionResult(error=OnlyInRestError(f"not as GraphQL writes it ({error!r})"))
+    if len(read) != len(values):
+        return SectionResult(error=OnlyInRestError("GraphQL lists an item twice"))
     stated = None if section in UNCOUNTED else len(values)
     return SectionResult(read, stated, VERIFIED)
 
