@@ -346,8 +346,8 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
-    return read_text(value.get("login")) if value else GHOST
+    """Return the login; a deleted account is the ghost, which GitHub may also write as null."""
+    return GHOST if value is None else read_text(value.get("login"))
 
 
 def _read_name(value: object) -> str:
@@ -373,7 +373,7 @@ def read_commit(value: Json) -> CommitItem:
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
         # Null here says that nobody has the address.
-        author_login=read_login(value["author"]) if value.get("author") else "",
+        author_login=read_login(value.get("author") or {}),
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
