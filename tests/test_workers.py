@@ -224,3 +224,12 @@ def test_one_team_whose_merges_hang_holds_no_other(
 
 def connect(workers: Workers) -> Redis:
     return Redis.from_url(workers.environment["REDIS_URL"])
+
+
+def test_processors_are_for_merges_first(workers: Workers) -> None:
+    """On one machine, 500 jobs of bulk work make a merge wait as a full queue would."""
+    bulk, merges = workers.start(BULK), workers.start(MERGES)
+
+    wait_until(lambda: Worker.count(connection=connect(workers)) == 2)
+
+    assert bulk.nice() - merges.nice() == 10
