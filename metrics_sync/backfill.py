@@ -275,7 +275,8 @@ class Backfill:
     def _wait_if_paused(self) -> None:
         """Heed what GitHub told others who ask with the same token, and have one that lasts."""
         if until := self._find_wait():
-            self._wait_or_raise(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+            text = f"waits until {until:%Y-%m-%d %H:%M} UTC"
+            self._wait_or_raise(BudgetSpentError(text, until=until))
         # After the wait: a token of an App may have ended by then.
         self._access = Access.of(self.repository, is_bulk=True)
         self._access.check_token()

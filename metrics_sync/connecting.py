@@ -23,6 +23,7 @@ from metrics_sync.github import (
     list_missing_permissions,
 )
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
+from metrics_sync.releasing import release_parked
 from metrics_sync.snapshot import RepositoryItem
 from metrics_sync.store import record_change, track_repositories
 from metrics_sync.tokens import ask_as_app
@@ -169,6 +170,7 @@ def save_connection(found: Found, *, team_slug: str, actor: str) -> Connection:
     """
     integration = _save_integration(found, team_slug=team_slug, kind=Kind.TOKEN, actor=actor)
     integration.credential.store_token(found.token)
+    transaction.on_commit(partial(release_parked, integration.credential))
     record_change(actor=actor, subject=integration.credential, change="new access token stored")
     [item] = found.items
     return _track_named(integration, item, actor=actor)
@@ -186,6 +188,7 @@ def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -
     credential = integration.credential
     credential.link_installation(installation.installation_id, account_id=installation.account_id)
     credential.store_installation_token(issued.token, expires_at=issued.expires_at)
+    transaction.on_commit(partial(release_parked, credential))
     change = f"linked to installation {installation.installation_id} on {installation.account}"
     record_change(actor=actor, subject=credential, change=change)
     if not found.is_whole:

@@ -10,6 +10,7 @@ from metrics_sync.discovery import discover_lost
 from metrics_sync.jobs import BULK
 from metrics_sync.measuring import remeasure_outdated
 from metrics_sync.reconcile import requeue_due, requeue_nameless
+from metrics_sync.releasing import release_refused
 from metrics_sync.retention import prune
 
 MINUTE = 60
@@ -32,3 +33,4 @@ _every(5 * MINUTE, remeasure_outdated)
 _every(HOUR, discover_lost)
 _every(HOUR, requeue_nameless)
 _every(DAY, prune)
+_every(HOUR, release_refused)

@@ -39,10 +39,10 @@ OVERLAP = timedelta(hours=1)
 #: gives a sign of life after each repository.
 ROUND_LASTS = timedelta(minutes=30)
 ROUND_HOLD = timedelta(minutes=10)
-#: For how long GitHub, and GitHub Enterprise Server, keep deliveries.
+#: For how long deliveries are kept by GitHub Enterprise Server. GitHub itself lists those of three
+#: days, so whatever root is asked, what is listed can be sent again.
 #: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
-DELIVERIES_KEPT = timedelta(days=3)
-ENTERPRISE_DELIVERIES_KEPT = timedelta(days=7)
+DELIVERIES_KEPT = timedelta(days=7)
 
 
 def discover_lost() -> dict[str, Any]:
@@ -132,12 +132,11 @@ def recover(
             is_app_asked = True
             yield repository, count, error
             continue
-        kept = ENTERPRISE_DELIVERIES_KEPT if integration.api_url else DELIVERIES_KEPT
         question = partial(
             redeliver_failed,
             full_name=repository.full_name,
             paths=integration.list_webhook_paths(),
-            since=timezone.now() - kept,
+            since=timezone.now() - DELIVERIES_KEPT,
         )
         try:
             yield repository, Access.of(repository, is_bulk=True).ask(question), ""

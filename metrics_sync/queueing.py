@@ -38,7 +38,9 @@ __all__ = [
     "MERGES",
     "QueueState",
     "SilentEnds",
+    "bring_forward",
     "count_clocks",
+    "count_workers",
     "enqueue_fetch",
     "enqueue_merge",
     "feed_merges",
@@ -382,6 +384,20 @@ def find_room() -> int:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 
 
+def bring_forward(job_ids: Iterable[str]) -> int:
+    """Have those of the jobs that wait for a time run now; return how many did wait.
+
+    Raises QueueUnavailableError.
+    """
+    now = {job_id: int(time.time()) for job_id in job_ids if job_id}
+    try:
+        queues = [_get_queue(name) for name in (MERGES, BULK)] if now else []
+        keys = [(queue.connection, queue.scheduled_job_registry.key) for queue in queues]
+        return sum(int(redis.zadd(key, now, xx=True, lt=True, ch=True) or 0) for redis, key in keys)
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
 def ping() -> None:
     """Ask Redis for a sign of life. Raises QueueUnavailableError when there is none."""
     try:
@@ -404,6 +420,15 @@ def inspect_queue(name: str) -> QueueState:
             workers=sum(_is_recent(worker.last_heartbeat) for worker in workers),
             has_scheduler=bool(queue.connection.exists(lock)),
         )
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def count_workers() -> int:
+    """Return how many workers run, on whatever queue. Raises QueueUnavailableError."""
+    try:
+        workers = Worker.all(connection=_get_queue(MERGES).connection)
+        return sum(_is_recent(worker.last_heartbeat) for worker in workers)
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 

@@ -14,6 +14,7 @@ from metrics_sync.exceptions import (
     MalformedDeliveryError,
     UnsupportedContentTypeError,
 )
+from metrics_sync.snapshot import clean_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def parse_delivery(headers: Mapping[str, str], body: bytes) -> Delivery:
             raise MalformedDeliveryError(
                 "The headers, `action` and `repository.full_name` must be short plain text."
             )
+    payload = clean_json(payload, source=text.encode())
     return Delivery(
         guid=guid, event=event, action=action, github_repo=name, payload=payload, text=text
     )

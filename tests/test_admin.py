@@ -324,6 +324,24 @@ def test_token_is_replaced_when_one_is_given(
     assert "ghp_" not in LogEntry.objects.get().change_message
 
 
+def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
+    admin_client: Client,
+    credential: IntegrationCredential,
+    redis: Redis,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """It matters not whether it was stored here or with `connect`."""
+    PullRequest.objects.filter(team=credential.team).update(sync_status="queued", sync_job_id="job")
+    later = timezone.now().timestamp() + 3000
+    redis.zadd(f"rq:scheduled:{MERGES}", {"job": later})
+    data = {"kind": "token", "secret": "ghp_new"}
+
+    with django_capture_on_commit_callbacks(execute=True):
+        admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
+
+    assert redis.zscore(f"rq:scheduled:{MERGES}", "job") < later
+
+
 @pytest.mark.parametrize(
     ("secret", "stored"),
     [pytest.param("", "hook_forge", id="left empty"), pytest.param("new", "new", id="a new one")],
@@ -404,6 +422,19 @@ def test_one_whose_job_is_gone_is_fetched_again(
     page = fetch_again(member_client, rows[PullRequest])
 
     assert "Queued to be fetched again: 1." in page
+
+
+def test_what_is_fetched_again_is_fetched_in_full(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """Who presses it doubts what is shown, and is not helped by “nothing has changed”."""
+    receipt = {"files": {"stated": 2, "stored": 2, "result": "verified"}}
+    PullRequest.objects.update(etags={"files": []}, receipt=receipt, sync_status="partial")
+
+    fetch_again(member_client, rows[PullRequest])
+
+    row = PullRequest.objects.get(pk=rows[PullRequest].pk)
+    assert (row.etags, row.receipt["files"]["result"]) == ({}, "outdated")
 
 
 def test_opening_the_dialog_queues_nothing(

@@ -15,13 +15,14 @@ from metrics_sync.sandbox.webhooks import (
     build_pull_request_review_comment_event,
     build_pull_request_review_event,
     build_repository_event,
+    build_status_event,
 )
 from metrics_sync.store import record_delivery
 from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "octo-labs/shop"
-RECORDING = make_recording(REPOSITORY, 7)
+RECORDING = make_recording(REPOSITORY, 7, statuses=1)
 REPOSITORY_ID = RECORDING.pull["base"]["repo"]["id"]
 
 
@@ -79,6 +80,7 @@ NEWS = [
     pytest.param(
         "check_run", build_check_run_event(RECORDING, RECORDING.check_runs[0]), id="check run"
     ),
+    pytest.param("status", build_status_event(RECORDING, RECORDING.statuses[0]), id="status"),
     pytest.param(
         "pull_request_review",
         build_pull_request_review_event(RECORDING, RECORDING.reviews[0]),

@@ -146,13 +146,19 @@ def dump_all(row: PullRequest) -> dict[str, Any]:
     """Return everything that was stored of a pull request, receipt and metrics included."""
     rows = {
         section: [
-            dump(item) for item in model.objects.filter(pull_request=row).order_by(KEYS[section])
+            dump(item) for item in model.objects.filter(pull_request=row).order_by(*KEYS[section])
         ]
         for section, model in MODELS.items()
     }
     people = row.team.people.order_by("github_id")
+    itself = dump(row)
+    # Another witness speaks: GraphQL's totals in place of REST's counters and timeline.
+    itself["receipt"] = {
+        name: {key: value for key, value in entry.items() if key != "witness"}
+        for name, entry in row.receipt.items()
+    }
     return {
-        "pull_request": dump(row),
+        "pull_request": itself,
         **rows,
         "people": list(people.values_list("github_id", "login", "is_bot")),
     }

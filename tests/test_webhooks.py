@@ -177,6 +177,17 @@ json_values = st.recursive(
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
     max_leaves=8,
 )
+
+
+def test_texts_of_a_delivery_can_be_stored_wherever_they_stand() -> None:
+    """A NUL in an installation's login was answered 500, for ever."""
+    body = b'{"installation": {"account": {"login": "a\\u0000b\\ud800"}}, "list": ["\\u0000"]}'
+
+    payload = parse(body=body).payload
+
+    assert payload == {"installation": {"account": {"login": "ab?"}}, "list": [""]}
+
+
 payloads = st.fixed_dictionaries({}, optional={"action": json_values, "repository": json_values})
 bodies = st.binary() | payloads.map(json.dumps).map(str.encode) | st.text().map(str.encode)
 

@@ -1,9 +1,11 @@
 """Teams, and how they reach GitHub; secrets go in here and never come out."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -19,6 +21,7 @@ from metrics_sync.models import (
     TeamMember,
     TrackedRepository,
 )
+from metrics_sync.releasing import release_parked
 
 
 class SecretField(forms.CharField):
@@ -139,6 +142,7 @@ class CredentialAdmin(OwnedAdmin):
         super().save_model(request, obj, form, change)
         if token := form.cleaned_data["secret"]:
             obj.store_token(token)
+            transaction.on_commit(partial(release_parked, obj))
 
 
 @admin.register(GitHubIntegration)

@@ -9,7 +9,7 @@ from metrics_sync.github.apps import (
     sign_app_token,
 )
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import GitHub, load_http, prepare_api
+from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
@@ -31,6 +31,7 @@ from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permi
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
 __all__ = [
+    "CONCURRENT_REQUESTS",
     "FETCHED",
     "LISTED",
     "NEEDED",

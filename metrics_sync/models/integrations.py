@@ -142,8 +142,11 @@ class IntegrationCredential(TokenBudget):
             self.revoked_at = row.revoked_at
 
     def mark_accepted(self) -> None:
-        """Note that GitHub takes the token again. One UPDATE, at once."""
-        self._note(revoked_at=None)
+        """Note that GitHub takes the token again, unless another one has been stored since.
+
+        One UPDATE, at once.
+        """
+        self._note_of_token(revoked_at=None)
 
     def store_token(self, token: str) -> None:
         """Replace the token, and forget that an older one was refused or had to wait."""

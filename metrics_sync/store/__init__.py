@@ -10,11 +10,13 @@ from metrics_sync.store.snapshots import (
     follow_rename,
     list_rows,
     recall,
+    recall_lists,
     save_missed_merges,
     save_number,
     save_pull_request,
     save_snapshot,
 )
+from metrics_sync.store.transactions import run_transaction
 
 __all__ = [
     "build_receipt",
@@ -23,8 +25,10 @@ __all__ = [
     "list_rows",
     "measure_rows",
     "recall",
+    "recall_lists",
     "record_change",
     "record_delivery",
+    "run_transaction",
     "save_missed_merges",
     "save_number",
     "save_pull_request",

@@ -11,10 +11,10 @@ from metrics_sync.models import (
     TrackedRepository,
 )
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
 from metrics_sync.store.auditing import record_change
 from metrics_sync.store.installations import save_installation, save_installation_repositories
-from metrics_sync.store.snapshots import save_pull_request, save_review
+from metrics_sync.store.snapshots import save_pull_request
 from metrics_sync.webhooks import Delivery
 
 #: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
@@ -66,28 +66,27 @@ def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> P
 
 
 def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    return bool(_save_rows(delivery, integration))
+
+
+def _save_rows(
+    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
+) -> list[PullRequest]:
     if not delivery.github_repo:
         raise ValueError("repository.full_name is missing")
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
-    teams = _list_teams(delivery, integration)
-    for team in teams:
-        save_pull_request(team, item)
-    return bool(teams)
+    # Always in the same order: two deliveries would wait for each other.
+    teams = _list_teams(delivery, integration).order_by("pk")
+    return [save_pull_request(team, item, review=review) for team in teams]
 
 
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Write the review at once: only its webhook says what it is before it is dismissed."""
-    handled = _save_pull_request(delivery, integration)
-    rows = PullRequest.objects.in_repositories([delivery.github_repo]).filter(
-        team__in=_list_teams(delivery, integration),
-        github_pr_id=delivery.payload["pull_request"]["id"],
-    )
-    if delivery.action in REVIEW_ACTIONS:
-        review = read_review(delivery.payload["review"])
-        for row in rows:
-            save_review(row, review)
-    rows.merged().note_news()
-    return handled
+    is_whole = delivery.action in REVIEW_ACTIONS
+    review = read_review(delivery.payload["review"]) if is_whole else None
+    rows = _save_rows(delivery, integration, review=review)
+    PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_news()
+    return bool(rows)
 
 
 def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
@@ -104,6 +103,12 @@ def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | Non
 def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a check of the head; for forks GitHub does not say whose head it is."""
     head_sha = delivery.payload["check_run"]["head_sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
+def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a legacy status of the head: that of an older CI."""
+    head_sha = delivery.payload["sha"]
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
@@ -135,6 +140,7 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "pull_request_review_comment": _note_review_comment,
     "issue_comment": _note_issue_comment,
     "check_run": _note_check_run,
+    "status": _note_status,
     "repository": _save_repository,
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,

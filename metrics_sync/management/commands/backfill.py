@@ -124,7 +124,7 @@ class Command(BaseCommand):
 
     def _wait(self, until: datetime) -> None:
         seconds = max((until - timezone.now()).total_seconds(), 0) + 1
-        self.stderr.write(f"Waits for GitHub's rate limit until {until:%H:%M:%S} UTC.")
+        self.stderr.write(f"Waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M} UTC.")
         time.sleep(seconds)
 
     def _print(self, backfill: Backfill, described: dict[str, Any]) -> None:
