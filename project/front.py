@@ -99,12 +99,10 @@ class Front:
                 more = True
                 while more:
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise RefusedError(408, "The body did not come.")
                     part, more = message.get("body", b""), message.get("more_body", False)
                     body += part
                     self.held_bytes += len(part)
-                    self._check_size(len(body))
+                    self._check(message, len(body))
         except BaseException as error:
             self.held_bytes -= len(body)
             if isinstance(error, TimeoutError):
@@ -113,8 +111,10 @@ class Front:
             raise
         return bytes(body)
 
-    def _check_size(self, size: int) -> None:
+    def _check(self, message: Message, size: int) -> None:
         limits = self.limits
+        if message["type"] == "http.disconnect":
+            raise RefusedError(408, "The body did not come.")
         if size > limits.body_bytes:
             raise RefusedError(413, f"A body has at most {limits.body_bytes / 2**20:.3g} MiB.")
         if self.held_bytes > limits.held_bytes and size > limits.small_bytes:

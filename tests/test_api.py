@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection
+from django.contrib.auth.models import User
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -433,3 +434,21 @@ def test_last_use_is_noted_once_a_minute(get: Get, token: Any) -> None:
 
     assert first == second is not None
     assert ApiToken.objects.get().last_used_at > first
+
+
+@pytest.mark.parametrize("path", ["/api/v1/summary", "/admin/metrics_sync/team/"])
+def test_database_that_is_away_asks_to_try_again(
+    client: Client, token: Any, path: str, admin_user: User
+) -> None:
+    """500 says that we are wrong; a program that gets it does not try again."""
+    client.force_login(admin_user)
+    client.raise_request_exception = False
+
+    def refuse(*args: Any) -> None:
+        raise OperationalError("gone")
+
+    with connection.execute_wrapper(refuse):
+        answer = client.get(path, headers={"Authorization": f"Bearer {token.token}"})
+
+    assert answer.status_code == 503
+    assert answer.json()["message"] == "The database does not answer; try again."

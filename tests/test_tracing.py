@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -75,7 +74,7 @@ def _answers(url: str) -> bool:
     try:
         with urlopen(f"{url}/healthz", timeout=5) as answer:  # noqa: S310  (our own)
             return bool(answer.status == 200)
-    except URLError:
+    except OSError:
         return False
 
 
