@@ -93,8 +93,10 @@ def test_command_gives_up_on_a_silent_server_and_goes_on(environment: dict[str, 
     done = run(SLEEP, **{**environment, "STATEMENT_SECONDS": "1"})
     with connection.cursor() as cursor:
         # They would sleep on, and keep the test's database.
-        asleep = "query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
-        cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {asleep}")
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
+        )
 
     assert done.returncode == 0, done.stderr
     given_up = "The database said nothing for 2 s; the connection is closed."

@@ -153,8 +153,8 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
     environment = {**environment, "PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     commands = [
         web,
-        [*MANAGE, "rqworker", "pr-data", "--with-scheduler"],
-        [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "2"],
+        [*MANAGE, "rqworker-pool", "pr-data", "--num-workers", "2"],
+        [*MANAGE, "rqworker-pool", "pr-data-bulk", "--num-workers", "1"],
         [*MANAGE, "rqcron", "metrics_sync.cron"],
     ]
     processes = [
