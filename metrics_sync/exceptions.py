@@ -43,6 +43,10 @@ class RetrySoonError(GitHubError):
     """A passing fault (5xx, timeout, reset, unreadable body, lists that do not add up)."""
 
 
+class DisagreementError(RetrySoonError):
+    """A list is not as long as GitHub states, or lacks what another list of the same names."""
+
+
 class RateLimitedError(GitHubError):
     """GitHub asks us to wait; nothing may be sent for this token before `until`."""
 

@@ -33,10 +33,11 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
+from metrics_sync.models.pull_request import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.snapshot import (
     CAPPED,
     COUNTERS,
+    DISAGREEING,
     SUPPLEMENTARY,
     Section,
     Snapshot,
@@ -337,6 +338,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
         changes["receipt"] = receipt
         changes["etags"] = outcome.snapshot.etags
         changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
+        changes["disagreeing"] = sorted(s for s in receipt if receipt[s]["result"] == DISAGREEING)
         changes |= store.measure_rows(pull_request)
     if isinstance(outcome.errors.get("pull_request"), NumberReusedError):
         changes |= {"github_pr_number": None, "etags": {}}
@@ -396,10 +398,21 @@ def _choose_refetch_at(pull_request: PullRequest, snapshot: Snapshot | None) -> 
 
 
 def _has_running_checks(pull_request: PullRequest, snapshot: Snapshot) -> bool:
-    result = snapshot.sections.get(Section.CHECK_RUNS)
-    if result is None or result.items is None:
-        return pull_request.check_runs.filter(status__in=RUNNING_CHECK_STATUSES).exists()
-    return any(getattr(item, "status", "") in RUNNING_CHECK_STATUSES for item in result.items)
+    """Whether a check run has not ended, or a legacy status is pending."""
+    runs, statuses = (
+        snapshot.sections.get(section) for section in (Section.CHECK_RUNS, Section.COMMIT_STATUSES)
+    )
+    if runs is None or runs.items is None:
+        is_running = pull_request.check_runs.filter(status__in=RUNNING_CHECK_STATUSES).exists()
+    else:
+        is_running = any(
+            getattr(item, "status", "") in RUNNING_CHECK_STATUSES for item in runs.items
+        )
+    if statuses is None or statuses.items is None:
+        is_pending = pull_request.commit_statuses.filter(state=PENDING_STATUS).exists()
+    else:
+        is_pending = any(getattr(item, "state", "") == PENDING_STATUS for item in statuses.items)
+    return is_running or is_pending
 
 
 def _choose_retry_at(pull_request: PullRequest, outcome: Outcome) -> datetime | None:

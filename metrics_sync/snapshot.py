@@ -13,6 +13,9 @@ from typing import Any
 
 from metrics_sync.exceptions import GitHubError
 
+#: The first year that a pull request's times can be of.
+FIRST_YEAR = 1970
+
 #: The account that GitHub shows in place of every deleted one, where it does not say null; it is
 #: nobody in particular.
 GHOST_ID = 10137
@@ -36,6 +39,10 @@ class Section(StrEnum):
 
 #: What a pull request can be complete without: GitHub may not have it, or not for this token.
 SUPPLEMENTARY = {Section.TIMELINE, Section.COMMIT_STATUSES}
+
+#: The same, and what some tokens cannot be given: fine-grained ones may not read check runs.
+#: https://github.com/cli/cli/issues/8843
+OPTIONAL = SUPPLEMENTARY | {Section.CHECK_RUNS}
 
 #: The events of the timeline that tell how a pull request was reviewed.
 #: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
@@ -183,7 +190,9 @@ class SectionResult:
     """What one section brought: `result` says how it is proven, else `error` why it is not.
 
     `items` is None for a list that has not changed since it was stored. `etags` are the
-    addresses of its pages, each with the ETag that it came with.
+    addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
+    for its length, `names` what it says of other lists, and `looks` which fault how many fetches
+    have met.
     """
 
     items: tuple[Item, ...] | None = ()
@@ -192,25 +201,34 @@ class SectionResult:
     error: GitHubError | None = None
     etags: Sequence[Sequence[str]] = ()
     reason: str = ""
+    witness: str = ""
+    names: Any = None
+    looks: Json | None = None
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
 VERIFIED = "verified"
 CAPPED = "capped"
-#: The result of a supplementary one that GitHub does not have, or not for this token.
+#: The result of one that is whole while GitHub has stated another number for a day.
+DISAGREEING = "disagreeing"
+#: The result of an optional one that GitHub does not have, or not for this token; no proof.
 UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
 
+#: Witnesses: a counter of the pull request, and the total that a list states of itself.
+COUNTER = "counter"
+TOTAL = "total"
+
 
 def is_held(entry: Json | None) -> bool:
     """Whether an entry of a receipt says that its section need not be asked for."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, UNAVAILABLE)
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING)
 
 
 def is_known(entry: Json | None) -> bool:
     """Whether an entry of a receipt says that we have the items of its section, now or lately."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, OUTDATED)
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING, OUTDATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +276,26 @@ def read_text(value: str | None) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def read_time(value: str | None) -> datetime | None:
-    """Return the moment in UTC; old payloads have other offsets."""
-    return datetime.fromisoformat(value).astimezone(UTC) if value else None
+def read_time(value: Any) -> datetime | None:
+    """Return the moment in UTC, if it is one; old payloads have other offsets, or none.
+
+    What is no time, and the years that programs write when they know none (1, or any before
+    1970), are unknown.
+    """
+    try:
+        moment = datetime.fromisoformat(value)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.year >= FIRST_YEAR else None
+
+
+def _require_time(value: Any) -> datetime:
+    """Return the moment of what cannot be without one. Raises ValueError."""
+    moment = read_time(value)
+    if moment is None:
+        raise ValueError(f"no time: {value!r}")
+    return moment
 
 
 def read_account(value: Json | None) -> Account | None:
@@ -329,7 +364,7 @@ def read_check_run(value: Json) -> CheckRunItem:
 
 
 def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
-    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    created_at = _require_time(value["created_at"])
     return CommentItem(
         github_comment_id=value["id"],
         comment_type=comment_type,
@@ -373,7 +408,7 @@ def read_timeline_event(value: Json) -> TimelineItem:
         event=value["event"],
         actor=read_account(value.get("actor")),
         actor_login=read_login(value.get("actor")),
-        created_at=datetime.fromisoformat(value["created_at"]).astimezone(UTC),
+        created_at=_require_time(value["created_at"]),
         subject_login=read_text(asked.get("login") or team.get("slug")),
         dismissed_review_id=dismissed.get("review_id"),
         dismissed_state=read_text(dismissed.get("state")).lower(),
@@ -381,7 +416,7 @@ def read_timeline_event(value: Json) -> TimelineItem:
 
 
 def read_commit_status(value: Json) -> CommitStatusItem:
-    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    created_at = _require_time(value["created_at"])
     return CommitStatusItem(
         github_status_id=value["id"],
         context=read_text(value["context"]),
@@ -402,16 +437,27 @@ READERS: dict[Section, Callable[[Json], Item]] = {
     Section.COMMIT_STATUSES: read_commit_status,
 }
 
-#: What tells two items of a section apart.
-KEYS: dict[Section, str] = {
-    Section.COMMITS: "github_sha",
-    Section.FILES: "filename",
-    Section.CHECK_RUNS: "github_check_run_id",
-    Section.ISSUE_COMMENTS: "github_comment_id",
-    Section.REVIEW_COMMENTS: "github_comment_id",
-    Section.REVIEWS: "github_review_id",
-    Section.TIMELINE: "github_event_id",
-    Section.COMMIT_STATUSES: "github_status_id",
+#: What tells two items of a section apart. A file whose type changes (into a symbolic link, say)
+#: is listed under one name as `removed` and as `added`.
+KEYS: dict[Section, tuple[str, ...]] = {
+    Section.COMMITS: ("github_sha",),
+    Section.FILES: ("filename", "status"),
+    Section.CHECK_RUNS: ("github_check_run_id",),
+    Section.ISSUE_COMMENTS: ("github_comment_id",),
+    Section.REVIEW_COMMENTS: ("github_comment_id",),
+    Section.REVIEWS: ("github_review_id",),
+    Section.TIMELINE: ("github_event_id",),
+    Section.COMMIT_STATUSES: ("github_status_id",),
+}
+
+#: Where an item of a section has times that it can be without.
+TIMES: dict[Section, Sequence[Sequence[str]]] = {
+    Section.COMMITS: (("commit", "author", "date"), ("commit", "committer", "date")),
+    Section.CHECK_RUNS: (("started_at",), ("completed_at",)),
+    Section.ISSUE_COMMENTS: (("updated_at",),),
+    Section.REVIEW_COMMENTS: (("updated_at",),),
+    Section.REVIEWS: (("submitted_at",),),
+    Section.COMMIT_STATUSES: (("updated_at",),),
 }
 
 #: The counter of the pull request that states how many items a section has.
@@ -423,19 +469,36 @@ COUNTERS: dict[Section, str] = {
 }
 
 
+def get_key(section: Section, item: Item) -> tuple[Any, ...]:
+    """Return what tells an item from the others of its section."""
+    return tuple(getattr(item, name) for name in KEYS[section])
+
+
 def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
     """Read the items of a section, each once: pages shift while something is being added.
 
     Raises KeyError, TypeError, ValueError or AttributeError for what is not such an item.
     """
-    key = KEYS[section]
     if section is Section.TIMELINE:
         values = [value for value in values if value["event"] in TIMELINE_EVENTS]
-    items = {getattr(item, key): item for item in map(READERS[section], values)}
+    items = {get_key(section, item): item for item in map(READERS[section], values)}
     return tuple(
         replace(item, position=n) if isinstance(item, CommitItem) else item
         for n, item in enumerate(items.values())
     )
+
+
+def describe_unknown_times(section: Section, values: Sequence[Json]) -> str:
+    """Say how many items have a time that GitHub states and that is none; empty: all are known."""
+    paths = TIMES.get(section, ())
+    count = sum(any(_is_unknown(value, path) for path in paths) for value in values)
+    return f"{count} with a time that is unknown" if count else ""
+
+
+def _is_unknown(value: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        value = (value or {}).get(name)
+    return bool(value) and read_time(value) is None
 
 
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
@@ -444,7 +507,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     `merged_at` alone says whether it is merged: `merge_commit_sha` is also set on open ones.
     Raises KeyError, TypeError, ValueError or AttributeError for what is not a pull request.
     """
-    merged_at = read_time(value.get("merged_at"))
+    merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
     return PullRequestItem(
         github_repo=github_repo,

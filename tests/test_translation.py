@@ -146,7 +146,7 @@ def dump_all(row: PullRequest) -> dict[str, Any]:
     """Return everything that was stored of a pull request, receipt and metrics included."""
     rows = {
         section: [
-            dump(item) for item in model.objects.filter(pull_request=row).order_by(KEYS[section])
+            dump(item) for item in model.objects.filter(pull_request=row).order_by(*KEYS[section])
         ]
         for section, model in MODELS.items()
     }

@@ -48,7 +48,7 @@ class Commit(PullRequestChild):
 
 
 class PRFile(PullRequestChild):
-    """A changed file."""
+    """A line of the list of changed files; a file whose type changes has two."""
 
     pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="files")
     filename = models.TextField()
@@ -63,7 +63,7 @@ class PRFile(PullRequestChild):
         verbose_name = "file"
         constraints = [
             models.UniqueConstraint(
-                fields=["pull_request", "filename"], name="unique_file_of_pull_request"
+                fields=["pull_request", "filename", "status"], name="unique_file_of_pull_request"
             )
         ]
 

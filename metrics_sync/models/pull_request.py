@@ -11,11 +11,14 @@ from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
-from metrics_sync.snapshot import OUTDATED, UNAVAILABLE, is_known
+from metrics_sync.snapshot import OUTDATED, is_known
 
 #: What a check run is before it is completed.
 #: https://docs.github.com/en/rest/checks/runs
 RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pending")
+
+#: What a legacy commit status is while its check runs.
+PENDING_STATUS = "pending"
 
 #: How long news of a merged pull request is left to gather before it is looked at again.
 NEWS_PAUSE = timedelta(minutes=1)
@@ -109,9 +112,13 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
 
     def with_running_checks(self) -> Self:
-        """Keep complete rows that have a check run which has not ended, as far as we know."""
-        rows = self.filter(sync_status=SyncStatus.COMPLETE)
-        return rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).distinct()
+        """Keep complete rows that have a check which has not ended, as far as we know.
+
+        A legacy status that is pending is one, too.
+        """
+        running = models.Q(check_runs__status__in=RUNNING_CHECK_STATUSES)
+        pending = models.Q(commit_statuses__state=PENDING_STATUS)
+        return self.filter(running | pending, sync_status=SyncStatus.COMPLETE).distinct()
 
     def silent_since(self, moment: datetime) -> Self:
         """Keep running rows with no sign of life after `moment`."""
@@ -212,6 +219,11 @@ class PullRequest(models.Model):
     )
     truncated = models.JSONField(
         default=list, blank=True, help_text="Sections that GitHub itself cuts off."
+    )
+    disagreeing = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Sections of which GitHub has said two different things for a day.",
     )
     receipt = models.JSONField(default=dict, blank=True)
     etags = models.JSONField(
@@ -320,7 +332,6 @@ class PullRequest(models.Model):
         return {
             name: {**entry, "result": OUTDATED} if is_known(entry) else entry
             for name, entry in self.receipt.items()
-            if entry["result"] != UNAVAILABLE
         }
 
     # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved

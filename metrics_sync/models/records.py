@@ -59,13 +59,14 @@ class FetchRun(models.Model):
 
     `receipt` maps each section to `{"stated", "stored", "result"}`: how many GitHub says there
     are (null where it says nothing), how many rows we hold, and `verified`, `capped` or what
-    went wrong.
+    went wrong. There may be a `reason`, the `witness` that vouched for its length, and `looks`:
+    how many fetches have met the same fault since when.
     """
 
     class Status(models.TextChoices):
         #: Still at work, or killed without a word.
         RUNNING = "running"
-        #: Every section is verified or capped.
+        #: Every section is verified, or as whole as it gets.
         COMPLETE = "complete"
         #: Some sections are missing.
         PARTIAL = "partial"

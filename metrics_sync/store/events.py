@@ -107,6 +107,12 @@ def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
+def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a legacy status of the head: that of an older CI."""
+    head_sha = delivery.payload["sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
 def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Follow a repository to its new name, and track one no more that is deleted.
 
@@ -135,6 +141,7 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "pull_request_review_comment": _note_review_comment,
     "issue_comment": _note_issue_comment,
     "check_run": _note_check_run,
+    "status": _note_status,
     "repository": _save_repository,
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,

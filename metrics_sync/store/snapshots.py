@@ -31,6 +31,7 @@ from metrics_sync.snapshot import (
     ReviewItem,
     Section,
     Snapshot,
+    get_key,
 )
 from metrics_sync.store.accounts import save_accounts
 
@@ -228,9 +229,15 @@ def _list_accounts(snapshot: Snapshot) -> Iterable[Account | None]:
 
 
 def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]) -> None:
-    key = KEYS[section]
     rows = MODELS[section].objects.filter(pull_request=row, **KINDS.get(section, {}))
-    rows.exclude(**{f"{key}__in": [getattr(item, key) for item in items]}).delete()
+    listed = {get_key(section, item) for item in items}
+    first, *others = KEYS[section]
+    unlisted = rows.exclude(**{f"{first}__in": [key[0] for key in listed]})
+    if others:
+        # One name may be listed with another status than it is stored with.
+        keys = rows.values_list("pk", *KEYS[section])
+        unlisted = rows.filter(pk__in=[pk for pk, *key in keys if tuple(key) not in listed])
+    unlisted.delete()
 
 
 def _save_section(
@@ -241,7 +248,7 @@ def _save_section(
 ) -> None:
     if not items:
         return
-    model, key, kind = MODELS[section], KEYS[section], KINDS.get(section, {})
+    model, keys, kind = MODELS[section], KEYS[section], KINDS.get(section, {})
     columns = [field.name for field in fields(items[0])]
     values = [
         {name: _to_column(getattr(item, name), accounts) for name in columns} for item in items
@@ -249,7 +256,7 @@ def _save_section(
     if section is Section.REVIEWS:
         columns.append("submitted_state")
         _recall_submitted_states(row, values)
-    unique = [key, *kind]
+    unique = [*keys, *kind]
     model.objects.bulk_create(
         [model(team=row.team, pull_request=row, **value) for value in values],
         update_conflicts=True,
@@ -347,7 +354,11 @@ def build_receipt(
             "stated": result.stated,
             "stored": stored[section],
             "result": result.result or str(result.error),
-            **({"reason": result.reason} if result.reason else {}),
+            **{
+                name: value
+                for name in ("reason", "witness", "looks")
+                if (value := getattr(result, name))
+            },
         }
         for section, result in snapshot.sections.items()
     }
