@@ -34,6 +34,7 @@ NOT_OF_COMPOSE = {
     "GITHUB_TOKEN": "an operator gives it to one command",
     "BIND": "the image has it, and the port is published",
     "PORT": "the same",
+    "MERGE_WORKERS": "the command names it",
     "WORKERS": "the command names it",
 }
 
