@@ -1,9 +1,10 @@
 """A network that takes everything and lets nothing through, as a firewall that forgot does."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
+from typing import Any
 
 
 class Network:
@@ -15,6 +16,8 @@ class Network:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
         self.sockets = [self.listener]
+        #: Of each connection, in the order in which they came, whether its client has closed it.
+        self.closed: list[Event] = []
 
     def accept(self) -> None:
         with suppress(OSError):  # the listener is closed: the end
@@ -22,8 +25,16 @@ class Network:
                 client, _ = self.listener.accept()
                 server = socket.create_connection(self.target)
                 self.sockets += [client, server]
-                for source, sink in ((client, server), (server, client)):
-                    Thread(target=self.pump, args=(source, sink), daemon=True).start()
+                self.closed.append(Event())
+                self.start(self.lead, client, server, self.closed[-1])
+                self.start(self.pump, server, client)
+
+    def start(self, work: Callable[..., None], *arguments: Any) -> None:
+        Thread(target=work, args=arguments, daemon=True).start()
+
+    def lead(self, client: socket.socket, server: socket.socket, closed: Event) -> None:
+        self.pump(client, server)
+        closed.set()
 
     def pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -1,6 +1,7 @@
 """The JSON API: what a token opens, pages, refusals, and the document that describes it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -436,19 +437,30 @@ def test_last_use_is_noted_once_a_minute(get: Get, token: Any) -> None:
     assert ApiToken.objects.get().last_used_at > first
 
 
-@pytest.mark.parametrize("path", ["/api/v1/summary", "/admin/metrics_sync/team/"])
-def test_database_that_is_away_asks_to_try_again(
-    client: Client, token: Any, path: str, admin_user: User
-) -> None:
-    """500 says that we are wrong; a program that gets it does not try again."""
-    client.force_login(admin_user)
-    client.raise_request_exception = False
-
+@contextmanager
+def hang_database() -> Iterator[None]:
     def refuse(*args: Any) -> None:
-        raise OperationalError("gone")
+        raise OperationalError("canceling statement due to statement timeout")
 
     with connection.execute_wrapper(refuse):
-        answer = client.get(path, headers={"Authorization": f"Bearer {token.token}"})
+        yield
+
+
+def test_database_that_hangs_asks_programs_to_try_again(client: Client, token: Any) -> None:
+    """500 says that we are wrong; a program that gets it does not try again."""
+    with hang_database():
+        answer = client.get(DOORS[0], headers={"Authorization": f"Bearer {token.token}"})
 
     assert answer.status_code == 503
     assert answer.json()["message"] == "The database does not answer; try again."
+
+
+def test_database_that_hangs_asks_people_to_try_again(client: Client, admin_user: User) -> None:
+    """The same for pages; balancers, too, tell 503 from a fault of ours."""
+    client.force_login(admin_user)
+    client.raise_request_exception = False
+
+    with hang_database():
+        answer = client.get("/admin/metrics_sync/team/")
+
+    assert (answer.status_code, answer.json()["message"][:12]) == (503, "The database")
