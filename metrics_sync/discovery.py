@@ -24,7 +24,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.queueing import hold_round
+from metrics_sync.queueing import hold_round, note_round
 from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
 from metrics_sync.tokens import ask_as_app
@@ -65,6 +65,7 @@ def discover_lost() -> dict[str, Any]:
             if timezone.now() > ends_at or not go_on():
                 break
     logger.info("Discovered %s merges that no webhook told", found)
+    note_round("discover_lost", discovered=found, errors=len(errors))
     return {"discovered": found, "errors": errors}
 
 

@@ -25,6 +25,7 @@ def _for_superusers(page: URLPattern) -> URLPattern:
     return URLPattern(page.pattern, view, page.default_args, page.name)
 
 
+handler500 = "metrics_sync.views.show_fault"
 urlpatterns = [
     path("", include("metrics_sync.urls")),
     path("admin/", admin.site.urls),
