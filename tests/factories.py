@@ -54,8 +54,8 @@ class ApiTokenFactory(DjangoModelFactory):
 
     @classmethod
     def _create(cls, model_class: type[models.ApiToken], *args: Any, **values: Any) -> Any:
-        row: Any = model_class(**values)
-        row.token = row.draw_token()
+        row = model_class(**values)
+        row.draw_token()
         row.save()
         return row
 

@@ -13,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 from redis import Redis
 from rq import Queue
 
@@ -28,6 +29,7 @@ from metrics_sync.models import (
 )
 from metrics_sync.queueing import BULK, MERGES
 from tests import factories
+from tests.teams import make_rows
 
 OURS = [model for model in admin.site._registry if model._meta.app_label == "metrics_sync"]
 PAGES = ["change", "history", "delete"]
@@ -42,38 +44,6 @@ PAGES_OF_OURS = [
 
 def url_of(model: type[Model], page: str, *args: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
-
-
-def make_rows(word: str) -> dict[type[Model], Any]:
-    """Make a row of each model for one team, each with the word in what people read of it."""
-    team = factories.TeamFactory(name=f"Team {word}", slug=word)
-    repository = factories.TrackedRepositoryFactory(
-        team=team,
-        full_name=f"{word}/anvil",
-        integration__organization_slug=word,
-        integration__credential__access_token=f"ghp_{word}",
-        integration__webhook_secret=f"hook_{word}",
-    )
-    pull_request = factories.PullRequestFactory(
-        merged=True, team=team, github_repo=f"{word}/anvil", title=f"Forge {word}"
-    )
-    mine = {"pull_request": pull_request}
-    rows = [
-        team, repository, repository.integration, repository.integration.credential, pull_request,
-        factories.TeamMemberFactory(team=team, login=f"{word}-mona"),
-        factories.ApiTokenFactory(team=team, name=f"charts {word}"),
-        factories.CommitFactory(message=f"Heat {word}", **mine),
-        factories.PRFileFactory(filename=f"{word}.py", **mine),
-        factories.PRCheckRunFactory(name=f"test {word}", **mine),
-        factories.PRCommentFactory(body=f"Why {word}?", **mine),
-        factories.PRReviewFactory(body=f"Not {word}!", **mine),
-        factories.PRTimelineEventFactory(actor_login=f"{word}-mona", **mine),
-        factories.PRCommitStatusFactory(context=f"ci/{word}", **mine),
-        factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
-        factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
-        factories.AuditEntryFactory(team=team, subject=f"integration {word}"),
-    ]  # fmt: skip
-    return {type(row): row for row in rows}
 
 
 @pytest.fixture
@@ -613,12 +583,31 @@ def test_api_token_is_shown_once(admin_client: Client, rows: dict[type[Model], A
 
     response = admin_client.post(url_of(models.ApiToken, "add"), data, follow=True)
 
+    assert "no-store" in response.headers["Cache-Control"]
     shown = re.findall(r"msync_[\w-]{43}", response.content.decode())
     row = models.ApiToken.objects.get(name="weekly report")
     assert [models.ApiToken.objects.of(token).get() for token in shown] == [row]
     for page in (url_of(models.ApiToken, "changelist"), url_of(models.ApiToken, "change", row.pk)):
         assert shown[0] not in read(admin_client, page)
         assert row.token_hash not in read(admin_client, page)
+
+
+@pytest.mark.parametrize("button", ["_save", "_continue", "_addanother"])
+def test_api_token_is_kept_nowhere(
+    admin_client: Client, rows: dict[type[Model], Any], settings: Settings, button: str
+) -> None:
+    """Neither in a cookie nor in a session, whatever a host project does with messages."""
+    settings.MESSAGE_STORAGE = "django.contrib.messages.storage.fallback.FallbackStorage"
+    data = {"team": rows[Team].pk, "name": "weekly report", button: "1"}
+
+    page = admin_client.post(url_of(models.ApiToken, "add"), data).content.decode()
+
+    [token] = re.findall(r"msync_[\w-]{43}", page)
+    assert token not in admin_client.cookies.output()
+    assert token not in str(dict(admin_client.session.items()))
+    assert token not in str(
+        list(LogEntry.objects.values()) + list(models.AuditEntry.objects.values())
+    )
 
 
 def test_saving_an_api_token_keeps_what_it_is(

@@ -29,6 +29,10 @@ GOOD = [
     "https://ghe.acme.com:8443/api/v3/",
     "https://10.1.2.3/api/v3",
     "https://[fd00::1]/api/v3",
+    "https://100.64.1.2/api/v3",
+    "https://168.63.129.17",
+    "https://[64:ff9b::808:808]",
+    "https://metadata.acme.com/api/v3",
 ]
 LOCAL = [
     "https://localhost/api/v3",
@@ -48,8 +52,24 @@ LOCAL = [
     # Metadata services of clouds.
     "https://[fd00:ec2::254]",
     "https://[fd00:ec2:0::254]",
+    "https://[fd00:ec2::23]",
+    "https://[fd20:ce::254]",
+    "https://[fd00:c1::a9fe:a9fe]",
+    "https://[fd00:42::42]",
     "https://100.100.100.200",
+    "https://168.63.129.16/api/v3",
+    "https://192.0.0.192",
     "https://metadata.google.internal",
+    "https://METADATA.google.internal.:443/api/v3",
+    "https://metadata",
+    "https://metadata.tencentyun.com",
+    "https://instance-data.ec2.internal",
+    "https://ip6-localhost",
+    # The same where IPv6 is translated to IPv4.
+    "https://[64:ff9b::169.254.169.254]",
+    "https://[64:ff9b::a83f:8110]",
+    "https://[64:ff9b:1::7f00:1]",
+    "https://[::ffff:168.63.129.16]",
     # Other ways to write 127.0.0.1, which the system's resolver takes.
     "https://127.1",
     "https://2130706433",

@@ -6,10 +6,10 @@ from django import forms
 from django.contrib import admin
 from django.db.models import URLField
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from metrics_sync.admin.auditing import Audited
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import describe_budget, name_credential_state, show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, TeamScoped
 from metrics_sync.models import (
@@ -99,7 +99,7 @@ class RepositoryForm(OneTeamForm):
         return cleaned
 
 
-class OwnedAdmin(Audited, TeamScoped, ModelAdmin):
+class OwnedAdmin(Audited, TeamScoped, Guarded):
     """What a team owns; it stays with that team."""
 
     form = OneTeamForm
@@ -198,7 +198,7 @@ class RepositoryAdmin(OwnedAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(Audited, TeamScoped, ModelAdmin):
+class TeamAdmin(Audited, TeamScoped, Guarded):
     related = ()
     list_display = ["name", "slug"]
     search_fields = ["name", "slug"]
@@ -207,7 +207,7 @@ class TeamAdmin(Audited, TeamScoped, ModelAdmin):
 
 
 @admin.register(TeamMember)
-class TeamMemberAdmin(ReadOnly, ModelAdmin):
+class TeamMemberAdmin(ReadOnly, Guarded):
     list_display = ["login", "name", "team", "is_bot"]
     list_filter = [("team", TeamFilter), "is_bot"]
     search_fields = ["login", "name"]
