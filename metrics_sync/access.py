@@ -22,7 +22,12 @@ from metrics_sync.exceptions import (
     UnsafeAddressError,
 )
 from metrics_sync.github import GitHub
-from metrics_sync.models import IntegrationCredential, RequestLease, TrackedRepository
+from metrics_sync.models import (
+    GitHubIntegration,
+    IntegrationCredential,
+    RequestLease,
+    TrackedRepository,
+)
 from metrics_sync.models.integrations import validate_api_root
 from metrics_sync.snapshot import RateLimit
 from metrics_sync.tokens import find_token, make_renewal, replace_token
@@ -57,7 +62,7 @@ class Access:
         request for a new token.
         """
         integration = repository.integration
-        _check_api_root(integration.api_url)
+        _check_api_root(integration)
         api_url, credential = integration.get_api_root(), integration.credential
         token = find_token(credential, api_url=api_url)
         return cls(api_url=api_url, token=token, credential=credential, is_bulk=is_bulk)
@@ -165,8 +170,13 @@ def converse(
         raise
 
 
-def _check_api_root(api_url: str) -> None:
+def _check_api_root(integration: GitHubIntegration) -> None:
     """Look at it again where it is used: a row may be older than the rules, or than DEBUG=0."""
+    api_url = integration.api_url
+    if not integration.is_api_root_of_token():
+        raise UnsafeAddressError(
+            f"the token of {integration} was stored for another API root; connect again"
+        )
     try:
         if api_url:
             validate_api_root(api_url)

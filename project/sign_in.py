@@ -21,7 +21,10 @@ def find_client_address(request: HttpRequest) -> str | None:
     `X-Forwarded-For` is believed from the proxies of TRUSTED_PROXIES only, and read from its end:
     anybody may have written what stands before the first address that is no proxy of ours.
     """
-    hops = [*request.headers.get("X-Forwarded-For", "").split(","), request.META["REMOTE_ADDR"]]
+    hops = [
+        *request.headers.get("X-Forwarded-For", "").split(","),
+        request.META.get("REMOTE_ADDR", ""),
+    ]
     found = None
     for hop in reversed(hops):
         try:

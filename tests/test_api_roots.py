@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
 from httpx2 import URL
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -15,10 +16,11 @@ from metrics_sync.api_roots import find_fault
 from metrics_sync.discovery import discover_lost
 from metrics_sync.exceptions import UnsafeAddressError
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import GitHubIntegration, TrackedRepository
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from tests.factories import (
     GitHubIntegrationFactory,
+    IntegrationCredentialFactory,
     PullRequestFactory,
     TrackedRepositoryFactory,
 )
@@ -135,8 +137,9 @@ def test_integration_with_such_an_address_is_not_valid(url: str) -> None:
     """Whatever form or script writes one."""
     integration = GitHubIntegrationFactory.build(api_url=url)
 
-    with pytest.raises(ValidationError, match="no API root"):
-        integration.clean_fields(exclude=["team", "credential"])
+    for row in (integration, integration.credential):
+        with pytest.raises(ValidationError, match="no API root"):
+            row.clean_fields(exclude=["team", "credential", "access_token"])
 
 
 @pytest.fixture
@@ -163,6 +166,36 @@ def test_row_with_such_an_address_is_not_asked(
     assert sandbox.requests == []
     assert "nothing is sent to http://127.0.0.1" in result["errors"][0]
     assert "nothing is sent to http://127.0.0.1" in report["errors"][0]
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL keeps such a row out")
+def test_token_is_sent_to_no_other_api_root_than_its_own(
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
+) -> None:
+    """Whoever may write integrations would read every token of the team."""
+    settings.DEBUG = True
+    GitHubIntegration.objects.update(api_url=sandbox.url)
+
+    repository = TrackedRepository.objects.get()
+    with pytest.raises(UnsafeAddressError, match="another API root"):
+        Access.of(repository, is_bulk=False)
+
+    assert sandbox.requests == []
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a key of two columns")
+def test_database_keeps_a_token_with_its_api_root(repository: TrackedRepository) -> None:
+    """Whatever form, command or script writes the row."""
+    for rows in (GitHubIntegration.objects, IntegrationCredential.objects):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rows.update(api_url="https://ghe.evil.example/api/v3")
+
+
+@pytest.mark.django_db
+def test_token_of_the_app_is_for_the_default_api_root() -> None:
+    """The App's key signs for one GitHub."""
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IntegrationCredentialFactory(kind="app", api_url="https://ghe.acme.example/api/v3")
 
 
 def test_enterprise_server_without_rate_limits_never_waits(

@@ -256,7 +256,7 @@ def test_shared_endpoint_takes_nothing_of_another_github(
 ) -> None:
     """What comes there would be ignored, each hour again."""
     settings.DEBUG = True
-    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     shared = sandbox.world.add_hook(
         "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
     )
@@ -270,7 +270,7 @@ def test_enterprise_servers_keep_deliveries_longer(
 ) -> None:
     """They have seven days of them."""
     settings.DEBUG = True
-    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 
     assert [count for _, count, _ in recover([repository])] == [1]

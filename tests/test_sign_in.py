@@ -1,4 +1,4 @@
-"""Sign-in: failures leave a trace and have a limit, and whoever is locked out finds the way back."""
+"""Sign-in: failures leave a trace and have a limit, and a lock says how it opens."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
