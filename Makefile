@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo screenshots test bench lint audit rehearse format lock clean
+.PHONY: help install demo screenshots test night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -27,6 +27,12 @@ screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the 
 
 test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+night: $(REQUIREMENTS)  ## break everything for a quarter of an hour, on PostgreSQL
+	$(BIN)/python -m pytest tests/night.py -s $(ARGS)
+
+contract: $(REQUIREMENTS)  ## hold what we use of GitHub against its newest descriptions (needs npm)
+	$(BIN)/python -m pytest tests/contract/newest.py -s $(ARGS)
 
 bench: $(REQUIREMENTS)  ## measure the budgets (ARGS=... names some, or --document)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

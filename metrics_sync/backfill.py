@@ -1,8 +1,9 @@
 """Fetches merged pull requests in bulk, and leaves to the queue what that cannot bring."""
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from django.utils import timezone
 from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import (
+    AppUnavailableError,
     BudgetSpentError,
     CredentialRejectedError,
     GitHubError,
@@ -25,10 +27,14 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import (
     FETCHED,
+    WHOLE,
     GitHub,
     GraphQL,
+    Lacks,
     Points,
     estimate_points,
+    fetch_merges,
+    fetch_missing,
     fetch_snapshots,
     list_merged,
 )
@@ -36,10 +42,18 @@ from metrics_sync.jobs import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.queueing import BULK, enqueue_fetch
-from metrics_sync.snapshot import PullRequestItem, Snapshot
+from metrics_sync.snapshot import Json, PullRequestItem, Snapshot
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Results = dict[int, Snapshot | GitHubError]
+
+#: What REST would not answer otherwise than GraphQL does.
+FINAL = (AppUnavailableError, CredentialRejectedError, RateLimitedError)
+
+#: About how many requests REST takes for a pull request of which nothing has come.
+REQUESTS_FOR_ONE = 9
 
 
 @dataclass(slots=True)
@@ -68,8 +82,19 @@ class Wanted(NamedTuple):
     item: PullRequestItem | None = None
 
 
+class Trial(NamedTuple):
+    """What one real query brought: of how many, how many whole, and the requests left to REST."""
+
+    asked: int = 0
+    whole: int = 0
+    requests: int = 0
+
+    def estimate_requests(self, count: int) -> int:
+        return round(count * self.requests / self.asked) if self.asked else 0
+
+
 class Backfill:
-    """Merged pull requests of one repository: first `look` or `take`, then `fetch`.
+    """Merged pull requests of one repository: first `find_missing` or `take`, then `fetch`.
 
     Safe to repeat, to run twice at once, and to kill at any time: a pull request is stored whole
     or not at all, and one that is complete is not fetched again. `wait` is called with the time
@@ -86,6 +111,9 @@ class Backfill:
         self.points = Points(reserve=settings.RATE_LIMIT_RESERVE)
         self.tally = Tally()
         self.missing: list[Wanted] = []
+        #: What the operator is told once: what was asked of REST in place of GraphQL, and why.
+        self.notes: list[str] = []
+        self._lacks: Lacks = {}
         self._access = Access.of(repository, is_bulk=True)
         self._wait = wait
         #: A refused token of an App is renewed once, until something came with the new one.
@@ -103,12 +131,25 @@ class Backfill:
         ]
         self.tally.found = len(self.missing)
 
-    def look(self, *, since: datetime) -> Iterator[int]:
+    def find_missing(self, *, since: datetime) -> Iterator[int]:
         """List what merged since then and find what is missing, yielding how many were found.
 
-        The latest changes come first. Only reads, but for a new name of the repository. A list
-        that ends before its total is among the errors. Raises GitHubError.
+        The latest changes come first, from REST where GraphQL fails. Only reads, but for a new
+        name of the repository. A list that ends before its total is among the errors. Raises
+        GitHubError.
         """
+        try:
+            yield from self._list_by_graphql(since)
+        except FINAL:
+            raise
+        except GitHubError as error:
+            self._note(f"GraphQL does not list the merges, so REST does ({error})")
+            self.missing, self.tally = [], Tally()
+            items = self._ask_rest(partial(_list_merges, self.repository.full_name, since))
+            self._add_missing(items)
+            yield self.tally.found
+
+    def _list_by_graphql(self, since: datetime) -> Iterator[int]:
         cursor, listed, total = None, 0, 0
         while True:
             page = self._ask(
@@ -120,7 +161,7 @@ class Backfill:
                 )
             )
             self._follow(page.full_name)
-            self._sort_out(page.items)
+            self._add_missing(page.items)
             # Merges that came meanwhile are on pages that were read.
             listed, total = listed + page.length, total or page.total
             yield self.tally.found
@@ -137,7 +178,7 @@ class Backfill:
         if not self.repository.is_active:
             raise GoneError(f"it is {full_name} now, which its team tracks as well")
 
-    def _sort_out(self, items: Sequence[PullRequestItem]) -> None:
+    def _add_missing(self, items: Sequence[PullRequestItem]) -> None:
         rows = PullRequest.objects.filter(
             team=self.repository.team, github_pr_id__in=[item.github_pr_id for item in items]
         )
@@ -152,6 +193,24 @@ class Backfill:
         self.tally.found += len(items)
         self.tally.complete += len(items) - len(missing)
 
+    def try_out(self) -> Trial:
+        """Send one real query, for the first of what is missing, and store nothing of it.
+
+        Raises GitHubError.
+        """
+        numbers = [wanted.number for wanted in self.missing[:FETCHED]]
+        if not numbers:
+            return Trial()
+        results = self._ask(
+            partial(_fetch_or_leave, full_name=self.repository.full_name, numbers=numbers)
+        )
+        self._note_lacks()
+        lists_left = [
+            len(result.errors) if isinstance(result, Snapshot) else REQUESTS_FOR_ONE
+            for result in results.values()
+        ]
+        return Trial(len(numbers), lists_left.count(0), sum(lists_left))
+
     def fetch(self) -> Iterator[int]:
         """Fetch and store what is missing, yielding after each query how many are done with.
 
@@ -159,6 +218,7 @@ class Backfill:
         """
         batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
         for batch, results in self._fetch_ahead(batches):
+            self._note_lacks()
             self._store(batch, results)
             yield len(batch)
 
@@ -184,26 +244,26 @@ class Backfill:
             try:
                 return batch, future.result()
             except GitHubError as error:
-                self._bear(error)
+                self._wait_or_raise(error)
             future = self._submit(pool, batch)
 
     def _submit(self, pool: ThreadPoolExecutor, batch: list[Wanted]) -> Future[Results]:
-        self._heed()
+        self._wait_if_paused()
         return pool.submit(self._fetch_batch, batch)
 
     def _fetch_batch(self, batch: list[Wanted]) -> Results:
         numbers = [wanted.number for wanted in batch]
-        return self._converse(
-            partial(fetch_snapshots, full_name=self.repository.full_name, numbers=numbers)
+        return self._run_conversation(
+            partial(_fetch_or_leave, full_name=self.repository.full_name, numbers=numbers)
         )
 
     def _ask(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         while True:
-            self._heed()
+            self._wait_if_paused()
             try:
-                return self._converse(question)
+                return self._run_conversation(question)
             except GitHubError as error:
-                self._bear(error)
+                self._wait_or_raise(error)
 
     def _find_wait(self) -> datetime | None:
         """Return until when GitHub wants others who ask with the same token to wait, if it does."""
@@ -212,19 +272,19 @@ class Backfill:
         until = credential.wait_until
         return until if until is not None and until > timezone.now() else None
 
-    def _heed(self) -> None:
+    def _wait_if_paused(self) -> None:
         """Heed what GitHub told others who ask with the same token, and have one that lasts."""
         if until := self._find_wait():
-            self._bear(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
+            self._wait_or_raise(BudgetSpentError(f"waits until {until:%H:%M:%S} UTC", until=until))
         # After the wait: a token of an App may have ended by then.
         self._access = Access.of(self.repository, is_bulk=True)
         self._access.check_token()
 
-    def _converse(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
+    def _run_conversation(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
         """Have a conversation with GitHub; without the database, as a thread has it, too."""
-        return asyncio.run(_converse(self._access, self.points, question))
+        return asyncio.run(_run_conversation(self._access, self.points, self._lacks, question))
 
-    def _bear(self, error: GitHubError) -> None:
+    def _wait_or_raise(self, error: GitHubError) -> None:
         """Wait until GitHub may be asked again, or raise; other workers get to know the reason.
 
         Not of points that are used up: what they ask REST for is counted apart.
@@ -239,14 +299,39 @@ class Backfill:
             raise error
         self._wait(error.until)
 
+    def _ask_rest(self, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
+        while True:
+            self._wait_if_paused()
+            try:
+                return self._access.ask(question)
+            except RateLimitedError as error:
+                if self._wait is None:
+                    raise
+                self._wait(error.until)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            logger.warning("%s: %s", self.repository, sentence)
+
+    def _note_lacks(self) -> None:
+        for name, said in self._lacks.items():
+            what = "pull requests" if name == WHOLE else f"the list {name}"
+            self._note(f"this server's GraphQL cannot be asked for {what}, so REST is ({said})")
+
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
         self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
         store.save_missed_merges(self.repository.team, listed)
         rows = self._load_rows(batch)
-        for wanted in batch:
-            if row := rows.get(wanted.github_pr_id):
-                self._settle(row, results[wanted.number])
+        taken = {
+            wanted.number: row
+            for wanted in batch
+            if (row := rows.get(wanted.github_pr_id)) and self._may_take(row)
+        }
+        requests_made = self._complete(taken, results)
+        for number, row in taken.items():
+            self._save_result(row, results[number], requests_made.get(number, 0))
 
     def _load_rows(self, batch: Sequence[Wanted]) -> dict[int, PullRequest]:
         rows = PullRequest.objects.filter(
@@ -255,15 +340,47 @@ class Backfill:
         rows = rows.in_repositories([self.repository.full_name]).select_related("team", "author")
         return {row.github_pr_id: row for row in rows}
 
-    def _settle(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
-        tally = self.tally
+    def _may_take(self, row: PullRequest) -> bool:
+        """Whether the row is neither complete by now nor with a job; counts it, if not."""
         if row.sync_status == SyncStatus.COMPLETE:
-            tally.complete += 1
+            self.tally.complete += 1
         elif _is_at_work(row):
-            tally.busy += 1
-        elif not isinstance(result, Snapshot) or not _is_of(row, result):
+            self.tally.busy += 1
+        else:
+            return True
+        return False
+
+    def _complete(self, rows: Mapping[int, PullRequest], results: Results) -> dict[int, int]:
+        """Have REST add the lists that are missing, and return the requests of each number.
+
+        What REST may not be asked now, or does not give, stays missing.
+        """
+        wanting = {
+            number: (snapshot, row.receipt)
+            for number, row in rows.items()
+            if isinstance(snapshot := results[number], Snapshot)
+            and snapshot.errors
+            and _is_of(row, snapshot)
+        }
+        if not wanting:
+            return {}
+        try:
+            completed = self._access.ask(partial(_fetch_missing, wanting=wanting))
+        except GitHubError as error:
+            logger.info("REST does not complete pull requests of %s: %s", self.repository, error)
+            return {}
+        for number, (snapshot, _) in completed.items():
+            results[number] = snapshot
+            self._access.note(snapshot.errors.values())
+        return {number: requests_made for number, (_, requests_made) in completed.items()}
+
+    def _save_result(
+        self, row: PullRequest, result: Snapshot | GitHubError, requests_made: int
+    ) -> None:
+        tally = self.tally
+        if not isinstance(result, Snapshot) or not _is_of(row, result):
             self._enqueue(row)
-        elif not save_fetched(row, result):
+        elif not save_fetched(row, result, requests_made=requests_made):
             tally.busy += 1
         elif row.sync_status == SyncStatus.COMPLETE:
             tally.fetched += 1
@@ -283,12 +400,45 @@ class Backfill:
                 self.tally.errors.append(str(error))
 
 
-async def _converse(
-    access: Access, points: Points, question: Callable[[GraphQL], Awaitable[Answer]]
+async def _run_conversation(
+    access: Access, points: Points, lacks: Lacks, question: Callable[[GraphQL], Awaitable[Answer]]
 ) -> Answer:
     github = GitHub(api_url=access.api_url, token=access.token)
     async with github:
-        return await question(GraphQL(github, access.api_url, points))
+        return await question(GraphQL(github, access.api_url, points, lacks=lacks))
+
+
+async def _fetch_or_leave(graphql: GraphQL, *, full_name: str, numbers: Sequence[int]) -> Results:
+    """Fetch pull requests, or leave all of them to REST for a reason that no waiting mends."""
+    try:
+        return await fetch_snapshots(graphql, full_name, numbers)
+    except FINAL:
+        raise
+    except GitHubError as error:
+        return dict.fromkeys(numbers, error)
+
+
+async def _fetch_missing(
+    github: GitHub, *, wanting: Mapping[int, tuple[Snapshot, Json]]
+) -> dict[int, tuple[Snapshot, int]]:
+    """Fetch what is missing of pull requests, with the number of requests that each took.
+
+    One after the other, so that these can be told apart; a rate limit ends it.
+    """
+    completed = {}
+    for number, (snapshot, receipt) in wanting.items():
+        before = github.requests_made
+        result = await fetch_missing(github, snapshot, receipt=receipt)
+        completed[number] = result, github.requests_made - before
+        if any(isinstance(error, RateLimitedError) for error in result.errors.values()):
+            break
+    return completed
+
+
+async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[PullRequestItem]:
+    pages = fetch_merges(github, full_name, since=since)
+    items = [item async for page in pages for item in page]
+    return [item for item in items if item.merged_at and item.merged_at >= since]
 
 
 def _is_of(row: PullRequest, snapshot: Snapshot) -> bool:

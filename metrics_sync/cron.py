@@ -1,19 +1,34 @@
 """What the clock does, for `manage.py rqcron metrics_sync.cron`."""
 
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
 from rq import cron
 
 from metrics_sync.discovery import discover_lost
-from metrics_sync.jobs import BULK, MERGES
+from metrics_sync.jobs import BULK
 from metrics_sync.measuring import remeasure_outdated
 from metrics_sync.reconcile import requeue_due, requeue_nameless
 from metrics_sync.retention import prune
 
-FIVE_MINUTES = 300
-#: RQ gives jobs of the clock three minutes, which many repositories and old rows may not fit.
-HOUR = 3600
+MINUTE = 60
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
-cron.register(requeue_due, MERGES, interval=FIVE_MINUTES, job_timeout=HOUR)
-cron.register(remeasure_outdated, BULK, interval=FIVE_MINUTES, job_timeout=HOUR)
-cron.register(discover_lost, BULK, cron="47 * * * *", job_timeout=HOUR)
-cron.register(requeue_nameless, BULK, cron="37 * * * *", job_timeout=HOUR)
-cron.register(prune, BULK, cron="17 3 * * *", job_timeout=HOUR)
+
+def _every(seconds: int, function: Callable[[], Any]) -> None:
+    """Run a function when the clock starts, and then in this interval over CLOCK_SPEEDUP.
+
+    All on the bulk queue: no merge waits for the clock. RQ gives such jobs three minutes, which
+    many repositories and old rows may not fit.
+    """
+    interval = max(1, round(seconds / settings.CLOCK_SPEEDUP))
+    cron.register(function, BULK, interval=interval, job_timeout=HOUR)
+
+
+_every(MINUTE, requeue_due)
+_every(5 * MINUTE, remeasure_outdated)
+_every(HOUR, discover_lost)
+_every(HOUR, requeue_nameless)
+_every(DAY, prune)

@@ -12,6 +12,7 @@ from metrics_sync.jobs import BULK, MERGES
 #: The settings that a project need not name. TOKEN_ENCRYPTION_KEYS has no default that is safe:
 #: without keys, a check says so.
 DEFAULTS: dict[str, Any] = {
+    "CLOCK_SPEEDUP": 1,
     "GITHUB_API_URL": "https://api.github.com",
     "GITHUB_APP_ID": "",
     "GITHUB_APP_PRIVATE_KEY": "",

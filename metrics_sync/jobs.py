@@ -114,7 +114,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
     job = get_current_job()
-    is_bulk = job is not None and job.origin == BULK
+    # A merge that is tried again there is none.
+    is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")
     find_access = partial(Access.of, repository, is_bulk=is_bulk)
     if job is None:
         return fetch_now(pull_request, find_access)
@@ -172,24 +173,25 @@ def _run(
     return outcome, _build_result(run, outcome)
 
 
-def save_fetched(pull_request: PullRequest, snapshot: Snapshot) -> bool:
+def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made: int = 0) -> bool:
     """Store what was fetched together with others, as a run of its own; False if a job has the row.
 
     The row must still be as this object has it, so that nothing newer is overwritten. All of it
     is one transaction: killed, it leaves the row as it was. What cannot be written stands on the
-    row, as with a fetch of its own. Its run has no requests: those are REST's. A list that did
-    not come keeps what an earlier fetch has proven of it.
+    row, as with a fetch of its own. The requests of its run are REST's. A list that did not come
+    keeps what an earlier fetch has proven of it.
     """
     proven = {s for s in snapshot.errors if _is_proven(pull_request, s, snapshot)}
     came = {s: result for s, result in snapshot.sections.items() if s not in proven}
     snapshot = replace(snapshot, sections=came)
     errors = {section.value: error for section, error in snapshot.errors.items()}
     try:
-        return _save_at_once(pull_request, Outcome(snapshot, errors))
+        return _save_at_once(pull_request, Outcome(snapshot, errors, requests_made))
     except Exception as error:
         logger.exception("What was fetched of %s could not be stored", pull_request)
         pull_request.refresh_from_db()
-        return _save_at_once(pull_request, Outcome(errors={"fetch": error}))
+        fault = Outcome(errors={"fetch": error}, requests_made=requests_made)
+        return _save_at_once(pull_request, fault)
 
 
 def _is_proven(pull_request: PullRequest, section: Section, snapshot: Snapshot) -> bool:

@@ -2,14 +2,16 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from metrics_sync import counting, store
@@ -17,14 +19,26 @@ from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
 from metrics_sync.jobs import fetch_now
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
-from metrics_sync.queueing import BULK, enqueue_fetch, find_live_jobs
+from metrics_sync.queueing import BULK, enqueue_fetch, find_abandoned, find_room, hold_round
 
 logger = logging.getLogger(__name__)
 
 #: What a pull request and its eight lists cost, when each list fits one page.
 REQUESTS_FOR_ONE = 9
+
+#: Columns that it does not take to queue a row.
+LARGE = ("etags", "provenance", "sync_error", "title")
+#: So many rows are read at a time; and of queued ones, whose jobs are then looked for in Redis.
+SLICE = 100
+ASKED_AT_ONCE = 10_000
+
+#: When a round of the clock ends, and for how long one whose process died keeps others away.
+ROUND_LASTS = timedelta(seconds=45)
+ROUND_HOLD = timedelta(seconds=20)
+#: How many rows without a number are looked for at a time.
+MOST_NAMELESS = 2_000
 
 
 class Reason(StrEnum):
@@ -38,6 +52,10 @@ class Reason(StrEnum):
     OUTDATED = "outdated"
     #: Complete, but for checks that were still running.
     INCOMPLETE_CHECKS = "incomplete-checks"
+
+
+#: What the clock takes. Running checks have their next look; only people may not want to wait.
+DUE = tuple(reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +94,97 @@ class Report:
 
 
 def requeue_due() -> dict[str, Any]:
-    """Queue what is due; what the clock runs. Safe to repeat, and to run twice at once.
+    """Queue what is due and can be taken; what the clock runs. Safe to repeat.
 
-    Leaves out rows without a number: to find those takes long.
+    A round ends when the bulk queue is full or its time is over, and the next one goes on; two
+    are never at it at once. The teams take turns. Leaves out rows without a number: to find those
+    takes long.
     """
-    return _requeue_due(has_number=True)
+    report = Report()
+    try:
+        with hold_round("requeue_due", lasts=ROUND_HOLD) as go_on:
+            if go_on is not None:
+                _requeue_in_slices(report, go_on)
+    except QueueUnavailableError as error:
+        report.errors.append(str(error))
+    return _summarize(report)
+
+
+def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
+    ends_at = timezone.now() + ROUND_LASTS
+    due = _list_due(find_room(), has_number=True)
+    for start in range(0, len(due), SLICE):
+        if timezone.now() > ends_at or not go_on():
+            return
+        for row, reason in _load_due(due[start : start + SLICE]):
+            counting.count("reconcile_findings", reason=reason)
+            if enqueue_fetch(row, queue_name=BULK, is_tracked=True):
+                report.requeued += 1
+                logger.info("Queued %s again: %s", row, reason)
+            else:
+                report.skipped["taken by somebody else"] += 1
 
 
 def requeue_nameless() -> dict[str, Any]:
     """Find the numbers of rows that have none, and queue these; what the clock runs each hour."""
-    return _requeue_due(has_number=False)
-
-
-def _requeue_due(*, has_number: bool) -> dict[str, Any]:
     report = Report()
-    # Running checks have their next look; only people may not want to wait for it.
-    due = [reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS]
-    dropped = [
-        finding
-        for finding in find_dropped(Scope(only=due, due_at=timezone.now()))
-        if (finding.pull_request.github_pr_number is not None) is has_number
-    ]
-    for finding in requeue(choose(dropped, report), report):
+    due = _load_due(_list_due(MOST_NAMELESS, has_number=False))
+    repositories = _map_repositories(list_repositories(Scope()))
+    findings = [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in due]
+    for finding in requeue(choose(findings, report), report):
         logger.info("Queued %s again: %s", finding.pull_request, finding.reason)
+    return _summarize(report)
+
+
+def _summarize(report: Report) -> dict[str, Any]:
     logger.info("Reconciled: %s queued, %s left alone", report.requeued, report.skipped.total())
     return {"requeued": report.requeued, "skipped": dict(report.skipped), "errors": report.errors}
+
+
+class _Due(NamedTuple):
+    """A row that is due: its team's how manieth it is, and how it was when it was found."""
+
+    turn: int
+    pk: int
+    sync_status: str
+    sync_job_id: str
+    reason: Reason
+
+
+def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
+    """Choose at most so many rows that can be taken now, each team's newest merges first."""
+    usable = IntegrationCredential.objects.filter(revoked_at=None).defer("access_token")
+    ids = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
+    scope = Scope(due_at=timezone.now())
+    found: dict[int, _Due] = {}
+    for reason in DUE if limit and ids else ():
+        rows = _narrow(scope).filter(github_pr_number__isnull=not has_number)
+        rows = rows.tracked(integration__credential__in=ids)
+        for due in _list_in_turn(rows, reason, limit):
+            found.setdefault(due.pk, due)
+    return sorted(found.values())[:limit]
+
+
+def _list_in_turn(rows: PullRequestQuerySet, reason: Reason, limit: int) -> Iterator[_Due]:
+    if reason is Reason.STUCK:
+        turns: Counter[int] = Counter()
+        for row in islice(_select_stuck(rows), limit):
+            turns[row.team_id] += 1
+            yield _Due(turns[row.team_id], row.pk, row.sync_status, row.sync_job_id, reason)
+        return
+    turn = Window(RowNumber(), partition_by="team", order_by=["-merged_at", "-pk"])
+    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", "-merged_at", "-pk")
+    for values in ordered.values_list("turn", "pk", "sync_status", "sync_job_id")[:limit]:
+        yield _Due(*values, reason)
+
+
+def _load_due(due: Collection[_Due]) -> Iterator[tuple[PullRequest, Reason]]:
+    """Yield the rows that are still as they were found."""
+    rows = PullRequest.objects.defer(*LARGE).in_bulk([one.pk for one in due])
+    for one in due:
+        row = rows.get(one.pk)
+        if row and (row.sync_status, row.sync_job_id) == (one.sync_status, one.sync_job_id):
+            yield row, one.reason
 
 
 def find_dropped(scope: Scope) -> list[Finding]:
@@ -115,14 +199,18 @@ def find_dropped(scope: Scope) -> list[Finding]:
         if reason in scope.only:
             for row in _select(scope, reason):
                 found.setdefault(row.pk, (row, reason))
-    repositories = {
-        (repository.team_id, repository.full_name.lower()): repository
-        for repository in list_repositories(Scope(team=scope.team))
-    }
-    return [
-        Finding(row, reason, repositories.get((row.team_id, row.github_repo.lower())))
-        for row, reason in found.values()
-    ]
+    repositories = _map_repositories(list_repositories(Scope(team=scope.team)))
+    return [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in found.values()]
+
+
+def _map_repositories(
+    repositories: Iterable[TrackedRepository],
+) -> dict[tuple[int, str], TrackedRepository]:
+    return {(row.team_id, row.full_name.lower()): row for row in repositories}
+
+
+def _get_key(row: PullRequest) -> tuple[int, str]:
+    return row.team_id, row.github_repo.lower()
 
 
 def list_repositories(scope: Scope) -> list[TrackedRepository]:
@@ -144,6 +232,10 @@ def list_repositories(scope: Scope) -> list[TrackedRepository]:
 
 def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
     rows = _narrow(scope)
+    return _select_stuck(rows) if reason is Reason.STUCK else _restrict(rows, reason)
+
+
+def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
     match reason:
         case Reason.FAILED:
             return rows.filter(sync_status=SyncStatus.FAILED)
@@ -151,17 +243,16 @@ def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
             return rows.filter(sync_status=SyncStatus.PARTIAL)
         case Reason.MISSING:
             return rows.missing()
-        case Reason.STUCK:
-            return _select_stuck(rows)
         case Reason.OUTDATED:
             return rows.outdated(timezone.now())
         case Reason.INCOMPLETE_CHECKS:
             return rows.with_running_checks().exclude(refetch_at__lte=timezone.now())
+    raise ValueError(reason)
 
 
 def _narrow(scope: Scope) -> PullRequestQuerySet:
     """Return the merged rows of a scope, newest first."""
-    rows = PullRequest.objects.merged().select_related("team").order_by("-merged_at", "-pk")
+    rows = PullRequest.objects.merged().defer(*LARGE).order_by("-merged_at", "-pk")
     if scope.team:
         rows = rows.filter(team__slug=scope.team)
     if scope.repositories:
@@ -174,11 +265,12 @@ def _narrow(scope: Scope) -> PullRequestQuerySet:
 
 
 def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
-    moment = timezone.now() - STUCK_AFTER
-    yield from rows.silent_since(moment)
-    queued = list(rows.queued_before(moment))
-    live = find_live_jobs(row.sync_job_id for row in queued)
-    yield from (row for row in queued if row.sync_job_id not in live)
+    """Yield rows whose job will not come; Redis is asked once for each slice of thousands."""
+    queued = rows.queued_before(timezone.now() - STUCK_AFTER)
+    for candidates in (rows.filter(sync_status=SyncStatus.RUNNING), queued):
+        pks = list(candidates.order_by("queued_at", "pk").values_list("pk", flat=True))
+        for start in range(0, len(pks), ASKED_AT_ONCE):
+            yield from find_abandoned(candidates.filter(pk__in=pks[start : start + ASKED_AT_ONCE]))
 
 
 def choose(
@@ -233,12 +325,13 @@ def _take(finding: Finding, report: Report, *, inline: bool) -> None:
     if repository is None or pull_request.github_pr_number is None:
         report.skipped["number not found"] += 1
     elif not inline:
-        if enqueue_fetch(pull_request, queue_name=BULK):
+        if enqueue_fetch(pull_request, queue_name=BULK, is_tracked=True):
             report.requeued += 1
         else:
             report.skipped["taken by somebody else"] += 1
     elif _may_take(finding, report):
-        result = fetch_now(pull_request, partial(Access.of, repository, is_bulk=True))
+        whole = PullRequest.objects.select_related("team").get(pk=pull_request.pk)
+        result = fetch_now(whole, partial(Access.of, repository, is_bulk=True))
         report.requeued += 1
         errors = [result["error"]] if "error" in result else result["errors"]
         report.errors += [f"{pull_request}: {error}" for error in errors]

@@ -13,8 +13,10 @@ from typing import Any
 
 from metrics_sync.exceptions import GitHubError
 
-#: The account that GitHub shows in place of every deleted one; it is nobody in particular.
+#: The account that GitHub shows in place of every deleted one, where it does not say null; it is
+#: nobody in particular.
 GHOST_ID = 10137
+GHOST = "ghost"
 
 Json = Mapping[str, Any]
 
@@ -278,7 +280,8 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    return read_text((value or {}).get("login"))
+    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
+    return read_text(value.get("login")) if value else GHOST
 
 
 def read_repository(value: Json) -> RepositoryItem:
@@ -295,7 +298,8 @@ def read_commit(value: Json) -> CommitItem:
         github_sha=value["sha"],
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
-        author_login=read_login(value.get("author")),
+        # Null here says that nobody has the address.
+        author_login=read_login(value["author"]) if value.get("author") else "",
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
@@ -333,7 +337,8 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         author_login=read_login(value.get("user")),
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
-        line=value.get("line"),
+        # A comment on a whole file is on none of its lines, though GitHub may say the first.
+        line=None if value.get("subject_type") == "file" else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
         updated_at=read_time(value.get("updated_at")) or created_at,

@@ -1,24 +1,42 @@
 """The worker process: it builds what is slow to build once, before it forks for each job."""
 
 import gc
+import logging
+import os
 import signal
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from rq import Worker
+from rq import Queue, Worker
+from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
-from metrics_sync.queueing import save_counts
+from metrics_sync.queueing import (
+    BULK,
+    MERGES,
+    feed_merges,
+    find_team_of_job,
+    note_silent_end,
+    save_counts,
+)
 from metrics_sync.tracing import trace
+
+logger = logging.getLogger(__name__)
 
 #: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
 #: its worker; RQ's ten minutes are too long for a pull request that waits for its retry.
 LOOK_AROUND_SECONDS = 30
 #: RQ wakes an idle worker 15 s before its time to live ends.
 TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
+
+#: How often a worker says that its job is alive; RQ believes it for a minute longer.
+SIGN_OF_LIFE_SECONDS = 10
+
+#: How RQ ends the process of a job whose error it could not record.
+UNRECORDED_ERROR = 1
 
 
 class FetchWorker(Worker):
@@ -31,7 +49,9 @@ class FetchWorker(Worker):
     def __init__(self, *args: Any, **options: Any) -> None:
         options["worker_ttl"] = TIME_TO_LIVE_SECONDS
         options["maintenance_interval"] = LOOK_AROUND_SECONDS
+        options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
         super().__init__(*args, **options)
+        self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 
     def work(self, *args: Any, **options: Any) -> bool:
         load_http()
@@ -54,13 +74,73 @@ class FetchWorker(Worker):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
-        """Run a job in the process that was forked for it, and save what that has counted."""
+        """Run a job in the process that was forked for it, and save what that has counted.
+
+        RQ records what the job raises. An error before that, or while it is recorded, would end
+        the process with no line in any log.
+        """
         try:
-            # Nothing here may raise: RQ records only the errors of its own `perform_job`.
             with trace(**_read_trace(job)):
                 return super().perform_job(job, *args, **options)
+        except Exception as error:
+            logger.exception("Job %s on %s ended outside of its own code", job.id, job.origin)
+            note_silent_end(job, f"{type(error).__name__}: {error}")
+            raise
         finally:
+            _feed(job)
             save_counts()
+
+    def handle_job_failure(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that failed tried again on the bulk queue; see `_choose_return`."""
+        super().handle_job_failure(job, _choose_return(queue), *args, **options)
+
+    def handle_job_retry(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that waited for a rate limit done on the bulk queue."""
+        super().handle_job_retry(job, _choose_return(queue), *args, **options)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Count a job whose process was ended from outside; errors were counted in there."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        code = os.waitstatus_to_exitcode(ret_val or 0)
+        if code != UNRECORDED_ERROR:
+            note_silent_end(job, _describe_end(code))
+            save_counts()
+
+
+def _choose_return(queue: Queue) -> Queue:
+    """Return the queue on which a job is done once more.
+
+    Hundreds of merges that failed together return together, and would hold the merges of other
+    teams: they go to the front of the bulk queue.
+    """
+    return Queue(BULK, connection=queue.connection) if queue.name == MERGES else queue
+
+
+def _feed(job: Job) -> None:
+    """Let the next merge of the same team have its turn; never raises."""
+    team_id = find_team_of_job(job.id)
+    if job.origin != MERGES or team_id is None:
+        return
+    try:
+        feed_merges(team_id)
+    except Exception:
+        # The row stays pending, and the clock finds it.
+        logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
+
+
+def _describe_end(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with status {code}"
+    return f"its process was killed by {signal.Signals(-code).name}"
+
+
+def _note_abandoned(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
+    """Count a job whose worker is gone with it; RQ tells of it as of an error of the job."""
+    if issubclass(kind, AbandonedJobError):
+        logger.error("Job %s on %s was abandoned: its worker is gone", job.id, job.origin)
+        note_silent_end(job, "its worker is gone")
+        save_counts()
+    return True
 
 
 def _read_trace(job: Job) -> dict[str, str]:

@@ -149,6 +149,7 @@ RQ_SHOW_ADMIN_LINK = False
 # GitHub
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
 RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
+CLOCK_SPEEDUP = env.float("CLOCK_SPEEDUP", default=1)
 RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
 GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
 # Secret stores like one line better than PEM's many: `\n` in the text is a line's end.

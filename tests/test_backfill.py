@@ -80,7 +80,7 @@ def backfill(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 def run(repository: TrackedRepository) -> Backfill:
     backfill = Backfill(repository)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     list(backfill.fetch())
     return backfill
 
@@ -220,7 +220,7 @@ def test_what_graphql_never_brings_is_left_to_the_queue_whole(
     """Counts decide, not the absence of errors; nothing that is in doubt is stored."""
     fill(sandbox, 1, 2)
     backfill = Backfill(repository)
-    assert list(backfill.look(since=LONG_AGO)) == [2]
+    assert list(backfill.find_missing(since=LONG_AGO)) == [2]
     sandbox.faults.add(Fault(path="/graphql", **fault))
 
     assert list(backfill.fetch()) == [2]
@@ -266,7 +266,7 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
     """What was asked for earlier may be older."""
     fill(sandbox, *range(1, 27))
     backfill = Backfill(repository)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     steps = backfill.fetch()
     next(steps)
     [last] = backfill.missing[25:]
@@ -369,7 +369,7 @@ def test_secondary_limit_makes_everybody_wait(
     """It is about the token, whichever way it asks; the query that is next is not sent either."""
     fill(sandbox, *range(1, 27))
     backfill = Backfill(repository, wait=Command()._wait)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     sandbox.faults.add(Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=1, times=1))
 
     assert list(backfill.fetch()) == [25, 1]
@@ -386,7 +386,7 @@ def test_wait_that_github_told_others_is_heeded(
     fill(sandbox, 1)
     waits: list[datetime] = []
     backfill = Backfill(repository, wait=waits.append)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     until = timezone.now() + timedelta(minutes=1)
     IntegrationCredential.objects.update(wait_until=until)
 
@@ -406,7 +406,7 @@ def test_what_has_come_is_stored_before_a_wait(
         IntegrationCredential.objects.update(wait_until=None)
 
     backfill = Backfill(repository, wait=wait)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     steps = backfill.fetch()
     next(steps)
     until = timezone.now() + timedelta(minutes=58)
@@ -623,7 +623,7 @@ def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
     heavy = Fault(FaultKind.STATUS, path="/graphql", status=502, times=4)
     sandbox.faults.add(heavy)
 
-    found = list(Backfill(repository).look(since=LONG_AGO))
+    found = list(Backfill(repository).find_missing(since=LONG_AGO))
 
     # A hundred and fifty failed, each asked twice; twenty-five did, and then a hundred.
     assert (heavy.inflicted, found) == (4, [25, 30])
@@ -654,7 +654,7 @@ def test_secondary_limit_of_a_smaller_query_is_waited_for(
     """The whole batch is asked for again, rather than left to REST with the same token."""
     fill(sandbox, *range(1, 8))
     backfill = Backfill(repository, wait=Command()._wait)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     sandbox.faults.add(Fault(FaultKind.EMPTY_LISTS, path="/graphql", times=1))
     limit = Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=1, times=1)
     change_answers(lambda _: limit.inflicted or sandbox.faults.add(limit))
@@ -698,7 +698,7 @@ def test_token_of_an_app_that_ends_during_a_wait_is_renewed(
             app.world.revoke_token(value)
 
     backfill = Backfill(track_of_app(app), wait=wait)
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     IntegrationCredential.objects.update(wait_until=timezone.now() + timedelta(minutes=58))
 
     assert list(backfill.fetch()) == [2]

@@ -13,7 +13,7 @@ from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer,
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
 from metrics_sync.snapshot import RateLimit
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = timezone.now() - timedelta(days=3650)

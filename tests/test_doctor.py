@@ -45,6 +45,7 @@ from tests.factories import (
     PullRequestFactory,
     TrackedRepositoryFactory,
     WebhookDeliveryFactory,
+    move_to_github,
 )
 
 REPOSITORY = "acme/anvil"

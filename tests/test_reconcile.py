@@ -12,9 +12,11 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
+from metrics_sync import queueing
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, hold_round
 from metrics_sync.reconcile import (
+    LARGE,
     Reason,
     Report,
     Scope,
@@ -97,8 +99,8 @@ def test_what_was_let_fall_is_found(
             {"sync_status": "complete", "refetch_at": timezone.now() + timedelta(hours=1)},
             id="look is not due",
         ),
-        pytest.param({"sync_status": "queued", "minutes_ago": 9}, id="queued just now"),
-        pytest.param({"sync_status": "running", "minutes_ago": 9}, id="running just now"),
+        pytest.param({"sync_status": "queued", "minutes_ago": 1}, id="queued just now"),
+        pytest.param({"sync_status": "running", "minutes_ago": 1}, id="running just now"),
         pytest.param({"sync_status": "idle", "state": "open"}, id="not merged"),
     ],
 )
@@ -114,7 +116,7 @@ def test_queued_row_whose_job_waits_in_redis_is_not_stuck(repository: TrackedRep
     """Behind a backfill, or parked until a rate limit resets, jobs wait for longer."""
     row = add(repository)
     enqueue_fetch(row, queue_name=MERGES)
-    PullRequest.objects.update(queued_at=timezone.now() - timedelta(hours=1))
+    PullRequest.objects.update(queued_at=timezone.now() - timedelta(minutes=59))
 
     assert find() == []
 
@@ -133,7 +135,7 @@ def test_scope_narrows_the_search(repository: TrackedRepository) -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_clock_leaves_what_failed_a_short_while_ago(repository: TrackedRepository) -> None:
-    """What cannot be mended must not be asked for every five minutes for ever."""
+    """What cannot be mended must not be asked for every minute for ever."""
     row = add(repository, sync_status="failed", retry_at=timezone.now() + timedelta(minutes=1))
 
     assert find(due_at=timezone.now()) == []
@@ -187,6 +189,77 @@ def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Re
     row.refresh_from_db()
     assert (result["requeued"], row.sync_status) == (1, "queued")
     assert Queue(BULK, connection=redis).job_ids == [row.sync_job_id]
+
+
+def test_clock_reads_only_what_it_can_take(repository: TrackedRepository, redis: Redis) -> None:
+    """A hundred thousand rows of a dead token were once loaded whole in every round."""
+    refused, untracked = TrackedRepositoryFactory(), TrackedRepositoryFactory(is_active=False)
+    refused.integration.credential.mark_revoked()
+    rows = [add(each, sync_status="failed") for each in (repository, refused, untracked)]
+
+    with CaptureQueriesContext(connection) as queries:
+        result = requeue_due()
+
+    statuses = [PullRequest.objects.get(pk=row.pk).sync_status for row in rows]
+    assert statuses == ["queued", "failed", "failed"]
+    assert (result["requeued"], result["skipped"]) == (1, {})
+    loaded = " ".join(query["sql"] for query in queries if "SELECT" in query["sql"])
+    assert not any(f'"metrics_sync_pullrequest"."{name}"' in loaded for name in LARGE)
+
+
+def test_statements_of_a_round_grow_by_one_for_each_row(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """Its claim; whether it is tracked, and its token good, is known of all of them at once."""
+    counts = []
+    for number in (1, 11):
+        for _ in range(number):
+            add(repository, sync_status="failed")
+        with CaptureQueriesContext(connection) as queries:
+            assert requeue_due()["requeued"] == number
+        counts.append(len(queries))
+
+    assert counts[1] - counts[0] == 10
+
+
+def test_round_ends_when_the_bulk_queue_is_full_and_the_next_goes_on(
+    repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people ask for, and the clock's own jobs, wait behind no more than that."""
+    monkeypatch.setattr(queueing, "WAITING_FOR_EACH_WORKER", 2)
+    for _ in range(3):
+        add(repository, sync_status="failed")
+
+    first = requeue_due()["requeued"]
+    second = requeue_due()["requeued"]
+    redis.delete(Queue(BULK, connection=redis).key)
+
+    assert (first, second, requeue_due()["requeued"]) == (2, 0, 1)
+
+
+def test_teams_take_turns(
+    repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The few rows of one team must not wait for the thousands of another."""
+    monkeypatch.setattr(queueing, "WAITING_FOR_EACH_WORKER", 3)
+    for day in range(1, 5):
+        add(repository, sync_status="failed", merged_at=MERGED_AT + timedelta(days=day))
+    other = add(TrackedRepositoryFactory(), sync_status="failed")
+
+    requeue_due()
+
+    other.refresh_from_db()
+    assert other.sync_status == "queued"
+
+
+def test_two_rounds_are_never_at_it_at_once(repository: TrackedRepository, redis: Redis) -> None:
+    """There may be two clocks."""
+    add(repository, sync_status="failed")
+
+    with hold_round("requeue_due", lasts=timedelta(minutes=1)):
+        beside = requeue_due()["requeued"]
+
+    assert (beside, requeue_due()["requeued"]) == (0, 1)
 
 
 @pytest.mark.usefixtures("redis")
@@ -460,7 +533,7 @@ def test_discovered_merges_are_queued_where_bulk_does_not_work(
 )
 @pytest.mark.django_db
 def test_scan_has_an_index_for_each_reason(redis: Redis, reason: Reason, index: str) -> None:
-    """Every five minutes a million rows would be read to find none."""
+    """Every minute a million rows would be read to find none."""
     with CaptureQueriesContext(connection) as queries:
         find_dropped(Scope(only=[reason]))
     scan = next(query["sql"] for query in queries if "sync_status" in query["sql"])

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
+from rq import Queue
 
+from metrics_sync import counting
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.queueing import (
+    MERGES,
+    SilentEnds,
+    enqueue_fetch,
+    read_counts,
+    read_silent_ends,
+)
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.workers import FetchWorker
 from tests.benchmarks.worker import read_notes
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
@@ -89,3 +99,61 @@ def test_job_finds_everything_loaded_and_shares_no_connection(
     assert (row.sync_status, front.versions) == ("complete", {"2"})
     assert read_notes(tmp_path / "notes", "imported") == [[]]
     assert read_notes(tmp_path / "notes", "inherited") == [0]
+
+
+SILENT: counting.Series = ("jobs_ended_silently", (("queue", MERGES),))
+
+
+def test_error_before_rq_takes_over_is_logged_and_counted(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an error once ended every job that the clock had queued, with no line in any log."""
+    queue = Queue(MERGES, connection=redis)
+    job = queue.enqueue("os.getpid")
+    job.meta = ["of another version"]
+
+    with pytest.raises(AttributeError):
+        FetchWorker([queue], connection=redis).perform_job(job, queue, None)
+
+    ends = read_silent_ends()
+    assert (ends.count_last_day, "AttributeError" in ends.last_reason) == (1, True)
+    assert read_counts()[SILENT] == 1
+    assert "Traceback" in caplog.text
+
+
+def test_job_whose_process_is_killed_is_counted(
+    pull_request: PullRequest, workers: Workers
+) -> None:
+    """The kernel takes the process when memory is short, and says nothing here."""
+    assert enqueue_fetch(pull_request, queue_name=MERGES)
+    worker = workers.start()
+    rows = PullRequest.objects.filter(pk=pull_request.pk)
+    wait_until(lambda: rows.get().sync_status == SyncStatus.RUNNING)
+
+    for child in worker.children():
+        child.kill()
+    wait_until(lambda: read_silent_ends().count_last_day == 1)
+
+    assert "SIGKILL" in read_silent_ends().last_reason
+
+
+def test_no_silent_end_is_none(redis: Redis) -> None:
+    """Most days have none."""
+    assert read_silent_ends() == SilentEnds()
+
+
+def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers: Workers) -> None:
+    """Of a machine that is lost, only the lease of its job in Redis tells."""
+    assert enqueue_fetch(pull_request, queue_name=MERGES)
+    workers.start()
+    rows = PullRequest.objects.filter(pk=pull_request.pk)
+    wait_until(lambda: rows.get().sync_status == SyncStatus.RUNNING)
+    workers.kill()
+    registry = Queue(MERGES, connection=Redis.from_url(workers.environment["REDIS_URL"]))
+    started = registry.started_job_registry
+    for entry in started.connection.zrange(started.key, 0, -1):
+        started.connection.zadd(started.key, {entry: 1})
+
+    workers.drain()
+
+    assert "worker is gone" in read_silent_ends().last_reason

@@ -2,29 +2,34 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 
 from django.contrib import messages
 from django.http import HttpRequest
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import enqueue_fetch
+from metrics_sync.queueing import BULK, enqueue_fetch, find_abandoned
 
 QUEUED = "Queued to be fetched again"
+#: So many are looked for in Redis at a time.
+AT_ONCE = 1_000
 UNDER_WAY = "Left alone, already queued or running"
 
 
-def fetch_again(
-    request: HttpRequest, pull_requests: Iterable[PullRequest], *, queue_name: str
-) -> None:
+def fetch_again(request: HttpRequest, pull_requests: Iterable[PullRequest]) -> None:
     """Queue the pull requests that may be fetched now, and tell the user what became of each.
 
-    Safe to repeat. Stops at the first sign of Redis being down, and says so.
+    On the bulk queue, so that no merge waits for it. Safe to repeat. Stops at the first sign of
+    Redis being down, and says so.
     """
     outcomes: Counter[str] = Counter()
+    rows = iter(pull_requests)
     try:
-        for pull_request in pull_requests:
-            outcomes[_queue(pull_request, queue_name=queue_name)] += 1
+        while batch := list(islice(rows, AT_ONCE)):
+            abandoned = {row.pk for row in find_abandoned([*filter(_is_under_way, batch)])}
+            for row in batch:
+                outcomes[_queue(row, is_abandoned=row.pk in abandoned)] += 1
     except QueueUnavailableError as error:
         messages.error(request, str(error))
     for outcome, count in outcomes.items():
@@ -32,20 +37,23 @@ def fetch_again(
         messages.add_message(request, level, f"{outcome}: {count}.")
 
 
-def _queue(pull_request: PullRequest, *, queue_name: str) -> str:
+def _is_under_way(row: PullRequest) -> bool:
+    status = PullRequest.SyncStatus
+    return row.sync_status in (status.QUEUED, status.RUNNING)
+
+
+def _queue(pull_request: PullRequest, *, is_abandoned: bool) -> str:
+    if _is_under_way(pull_request) and not is_abandoned:
+        return UNDER_WAY
     if refusal := _find_refusal(pull_request):
         return refusal
-    return QUEUED if enqueue_fetch(pull_request, queue_name=queue_name) else UNDER_WAY
+    return QUEUED if enqueue_fetch(pull_request, queue_name=BULK) else UNDER_WAY
 
 
 def _find_refusal(pull_request: PullRequest) -> str:
     """Return why a pull request is left as it is; empty when it may be queued."""
-    status = PullRequest.SyncStatus
     if pull_request.state != PullRequest.State.MERGED:
         return "Not merged, so there is nothing to fetch yet"
-    # One that is stuck there is taken over by reconcile, which asks Redis for its job.
-    if pull_request.sync_status in (status.QUEUED, status.RUNNING):
-        return UNDER_WAY
     if pull_request.github_pr_number is None:
         return "Without a number, which reconcile finds"
     if not TrackedRepository.objects.matching(pull_request).exists():

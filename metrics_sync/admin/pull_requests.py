@@ -13,7 +13,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 
 from metrics_sync.admin.children import INLINES
-from metrics_sync.admin.fetch_again import fetch_again
+from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import (
     UNKNOWN,
@@ -28,7 +28,6 @@ from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
 from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES
 
 
 def find_web_root(api_root: str) -> str:
@@ -218,7 +217,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
 
     @admin.action(description="Fetch again", permissions=["view"])
     def fetch_selected_again(self, request: HttpRequest, rows: QuerySet[PullRequest]) -> None:
-        fetch_again(request, rows.iterator(), queue_name=BULK)
+        fetch_again(request, rows.iterator(chunk_size=AT_ONCE))
 
     @action(  # type: ignore[untyped-decorator]
         description="Fetch again",
@@ -235,7 +234,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404
-        fetch_again(request, [row], queue_name=MERGES)
+        fetch_again(request, [row])
         url = reverse("admin:metrics_sync_pullrequest_change", args=[row.pk])
         # The dialog is a request of htmx, which follows this header as a page of its own.
         return HttpResponse(headers={"HX-Redirect": url})

@@ -152,8 +152,8 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
     web = [sys.executable, "-m", "gunicorn", "project.wsgi", "--bind", f"127.0.0.1:{port}"]
     commands = [
         [*web, "--threads", "4", "--no-control-socket"],
-        [*MANAGE, "rqworker", "pr-data", "--with-scheduler"],
-        [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "2"],
+        [*MANAGE, "rqworker-pool", "pr-data", "--num-workers", "2"],
+        [*MANAGE, "rqworker-pool", "pr-data-bulk", "--num-workers", "1"],
         [*MANAGE, "rqcron", "metrics_sync.cron"],
     ]
     processes = [

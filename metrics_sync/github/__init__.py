@@ -8,7 +8,7 @@ from metrics_sync.github.apps import (
     fetch_installation_token,
     sign_app_token,
 )
-from metrics_sync.github.bulk import Listed, fetch_snapshots, list_merged
+from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
@@ -20,12 +20,13 @@ from metrics_sync.github.examine import (
 from metrics_sync.github.fetch import (
     Known,
     fetch_merges,
+    fetch_missing,
     fetch_numbers,
     fetch_pull_request,
     fetch_repository,
     fetch_snapshot,
 )
-from metrics_sync.github.graphql import GraphQL, Points
+from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
@@ -34,22 +35,26 @@ __all__ = [
     "LISTED",
     "NEEDED",
     "OPTIONAL",
+    "WHOLE",
     "GitHub",
     "GraphQL",
     "HookHealth",
     "InstallationItem",
     "InstallationToken",
     "Known",
+    "Lacks",
     "Listed",
     "Points",
     "RepositoryHealth",
     "TokenHealth",
+    "UnknownToServerError",
     "estimate_points",
     "examine_token",
     "fetch_installation",
     "fetch_installation_repositories",
     "fetch_installation_token",
     "fetch_merges",
+    "fetch_missing",
     "fetch_numbers",
     "fetch_pull_request",
     "fetch_repository",

@@ -1,6 +1,8 @@
 """Fetches many pull requests with each request, through GitHub's GraphQL API."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,25 +13,37 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.github.graphql import GraphQL
+from metrics_sync.github.graphql import UNREADABLE, GraphQL, Refused, UnknownToServerError
 from metrics_sync.github.queries import (
     FETCHED,
     LEAST_LISTED,
     LISTED,
     LISTING,
+    LISTS,
+    NextPage,
     build_fetch,
+    build_next,
+    count_next_points,
     count_points,
+    find_lists,
 )
 from metrics_sync.github.translation import (
-    UNREADABLE,
     OnlyInRestError,
+    check_counts,
+    find_connection,
+    find_next_page,
     read_listed,
     read_snapshot,
 )
-from metrics_sync.snapshot import Json, PullRequestItem, Snapshot
+from metrics_sync.snapshot import Json, PullRequestItem, Section, Snapshot
+
+logger = logging.getLogger(__name__)
 
 #: What GitHub could not answer is asked for again in so many at a time.
 SIZES = (FETCHED, 5, 1)
+
+#: What a server lacks when it cannot be asked for pull requests this way at all.
+WHOLE = "pull_request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ async def _list_page(
         page, known_as = repository["pullRequests"], repository["nameWithOwner"]
         full_name = full_name if known_as.lower() == full_name.lower() else known_as
         nodes, more = page["nodes"], page["pageInfo"]
-        if more["hasNextPage"] and len(nodes) < size:
+        if more["hasNextPage"] and (len(nodes) < size or not more["endCursor"]):
             raise RetrySoonError("GitHub's list of pull requests has gaps")
         items = [read_listed(node, github_repo=full_name) for node in nodes]
         is_end = not more["hasNextPage"]
@@ -98,18 +112,24 @@ def _changed_before(moment: datetime, item: PullRequestItem) -> bool:
 
 
 async def fetch_snapshots(
-    graphql: GraphQL, full_name: str, numbers: Iterable[int]
+    graphql: GraphQL, full_name: str, numbers: Sequence[int]
 ) -> dict[int, Snapshot | GitHubError]:
     """Fetch pull requests by their numbers, up to 25 with each query.
 
     Each comes with its snapshot, in which some lists may be left to REST, or with the reason for
     leaving it to REST as a whole. What came with counts that do not agree, or was too much for
-    GitHub, is asked for again in smaller queries first. Raises GitHubError when GitHub refuses.
+    GitHub, is asked for again in smaller queries, for no more points than the first ones took.
+    Raises GitHubError when GitHub refuses.
     """
     found: dict[int, Snapshot | GitHubError] = {n: RetrySoonError("not asked") for n in numbers}
+    allowance = count_points(len(numbers))
     for size in SIZES:
         missing = [n for n, result in found.items() if _may_mend(result)]
         for batch in _cut(missing, size):
+            if size < FETCHED:
+                allowance -= count_points(len(batch))
+                if allowance < 0:
+                    return found
             try:
                 found |= await _fetch_batch(graphql, full_name, batch)
             except RateLimitedError as error:
@@ -135,36 +155,102 @@ async def _fetch_batch(
 ) -> dict[int, Snapshot | GitHubError]:
     owner, name = full_name.split("/")
     variables: Mapping[str, Any] = {f"n{index}": n for index, n in enumerate(numbers)}
-    repository = await graphql.ask(
-        build_fetch(len(numbers)),
-        cost=count_points(len(numbers)),
-        owner=owner,
-        name=name,
-        **variables,
+    repository = await _ask_for_all_known(
+        graphql, len(numbers), owner=owner, name=name, **variables
     )
-    moved_to = str(repository["nameWithOwner"])
-    if moved_to.lower() == full_name.lower():
-        moved_to = ""
-    return {
-        n: _read(
-            repository.get(f"p{index}"),
-            full_name,
-            moved_to=moved_to,
-            is_alone=len(numbers) == 1,
-        )
-        for index, n in enumerate(numbers)
-    }
+    try:
+        moved_to = str(repository["nameWithOwner"])
+        nodes = {n: repository.get(f"p{index}") for index, n in enumerate(numbers)}
+        doubts = {n: _find_doubt(node, is_alone=len(numbers) == 1) for n, node in nodes.items()}
+        sound = {n: node for n, node in nodes.items() if doubts[n] is None}
+        await _add_pages(graphql, sound, owner=owner, name=name)
+        return {n: doubts[n] or _read(node, full_name, moved_to) for n, node in nodes.items()}
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not of pull requests") from error
 
 
-def _read(
-    node: Json | None, full_name: str, *, moved_to: str, is_alone: bool
-) -> Snapshot | GitHubError:
+async def _ask_for_all_known(graphql: GraphQL, count: int, **variables: Any) -> Json:
+    """Ask for pull requests with all of their lists that the server's schema knows.
+
+    What it lacks is found out once, by what it answers. Raises UnknownToServerError when that is
+    no list, and always from then on.
+    """
+    while True:
+        if WHOLE in graphql.lacks:
+            raise UnknownToServerError(graphql.lacks[WHOLE], lines=())
+        query = build_fetch(count, without=frozenset(map(Section, graphql.lacks)))
+        try:
+            return await graphql.ask(query, cost=count_points(count), **variables)
+        except UnknownToServerError as error:
+            lists: set[str] = {section.value for section in find_lists(query, error.lines)}
+            graphql.lacks |= dict.fromkeys(lists or {WHOLE}, str(error))
+
+
+async def _add_pages(graphql: GraphQL, nodes: Mapping[int, Any], *, owner: str, name: str) -> None:
+    """Add what follows the first page of a list, as long as GitHub gives it; else REST will.
+
+    One query brings the next page of every list that has one.
+    """
+    pages = [page for number, node in nodes.items() for page in _list_next(number, node)]
+    while pages:
+        cost = count_next_points(pages)
+        try:
+            more = await graphql.ask(build_next(pages), cost=cost, owner=owner, name=name)
+        except SecondaryLimitError:
+            raise
+        except GitHubError as error:
+            logger.info("Further pages of %s/%s are left to REST: %s", owner, name, error)
+            return
+        pages = [
+            following
+            for index, page in enumerate(pages)
+            for following in _add_page(page, nodes[page.number], more.get(f"p{index}"))
+        ]
+
+
+def _list_next(number: int, node: Json) -> Iterator[NextPage]:
+    """Name the next page of each list that goes on."""
+    for section in LISTS:
+        if section is not Section.COMMIT_STATUSES:
+            yield from _name_next(number, section, node)
+
+
+def _name_next(number: int, section: Section, node: Json) -> Iterator[NextPage]:
+    with suppress(OnlyInRestError, *UNREADABLE):
+        if following := find_next_page(section, node):
+            cursor, left = following
+            yield NextPage(number, section, cursor, LISTS[section].choose_next(left))
+
+
+def _add_page(page: NextPage, node: Json, more: Any) -> Iterator[NextPage]:
+    """Add the items of a page to its list, and name the page that follows."""
+    with suppress(OnlyInRestError, *UNREADABLE):
+        connection, following = (find_connection(page.section, one) for one in (node, more))
+        if following["nodes"]:
+            connection["nodes"] += following["nodes"]
+            connection["pageInfo"] = following["pageInfo"]
+            yield from _name_next(page.number, page.section, node)
+
+
+def _find_doubt(node: Any, *, is_alone: bool) -> GitHubError | None:
+    """Say why a pull request is to be asked for again, or from REST; None if it is not."""
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
-    if isinstance(refusal := node.get("refused"), RetrySoonError):
-        return refusal
+    if isinstance(node, Refused):
+        is_passing = isinstance(node.error, RetrySoonError)
+        return node.error if is_passing else OnlyInRestError(str(node.error))
     try:
-        snapshot = read_snapshot(node, github_repo=full_name, is_alone=is_alone)
+        check_counts(node, is_alone=is_alone)
     except RetrySoonError as error:
         return error
-    return replace(snapshot, moved_to=moved_to)
+    except UNREADABLE as error:
+        return OnlyInRestError(f"not as GraphQL writes it ({error!r})")
+    return None
+
+
+def _read(node: Json, full_name: str, moved_to: str) -> Snapshot | GitHubError:
+    try:
+        snapshot = read_snapshot(node, github_repo=full_name)
+    except RetrySoonError as error:
+        return error
+    return replace(snapshot, moved_to="" if moved_to.lower() == full_name.lower() else moved_to)

@@ -182,6 +182,24 @@ async def fetch_snapshot(
     return Snapshot(pull_request, results, kept, moved_to=moved_to)
 
 
+async def fetch_missing(
+    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any]
+) -> Snapshot:
+    """Fetch the lists that a snapshot came without, unless the receipt holds them already.
+
+    The pull request itself is not asked for again. Each section fails alone, with its error in
+    its result.
+    """
+    pull_request = snapshot.pull_request
+    wanted = [
+        section
+        for section in snapshot.errors
+        if _is_wanted(receipt.get(section), pull_request.stated.get(section))
+    ]
+    results = await _fetch_sections(github, pull_request, wanted, Known())
+    return replace(snapshot, sections={**snapshot.sections, **results})
+
+
 class _DisagreementError(RetrySoonError):
     """A list and the counter that states its length do not agree."""
 

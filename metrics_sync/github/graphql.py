@@ -1,6 +1,7 @@
 """Asks GitHub's GraphQL API, whose points are another budget than REST's requests."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -24,6 +25,9 @@ from metrics_sync.snapshot import Json, RateLimit, read_text
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
 #: https://docs.github.com/en/graphql/guides/migrating-graphql-global-node-ids
 HEADERS = {"X-Github-Next-Global-ID": "1"}
+
+#: What an answer of another shape than GitHub's raises where it is read.
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: What GitHub says when a query was too much for it, or it just failed.
 BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")
@@ -49,6 +53,10 @@ def prepare_client(api_url: str) -> Any:
     client = GqlClient(GqlSpec.from_dict(gqlspec), find_endpoint(api_url))
     client.transport = prepare_api(api_url).transport
     return client
+
+
+#: What a server's schema lacks (the name of a list, or of all there is), and what it said of that.
+Lacks = dict[str, str]
 
 
 class Points:
@@ -89,17 +97,40 @@ class Points:
         self.rate_limit = stated or self.rate_limit
 
 
-class GraphQL:
-    """Queries about one repository, over a conversation that has no other purpose."""
+class UnknownToServerError(GitHubError):
+    """A server's schema lacks something that a query asks for, in these lines of it."""
 
-    def __init__(self, github: GitHub, api_url: str, points: Points) -> None:
+    def __init__(self, message: str, *, lines: Collection[int]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Stands in an answer for a part of it that GitHub did not give, and said why."""
+
+    error: GitHubError
+
+
+class GraphQL:
+    """Queries about one repository, over a conversation that has no other purpose.
+
+    `lacks` collects what the server's schema is found to lack, and what it said of that; all
+    conversations of one run share it.
+    """
+
+    def __init__(
+        self, github: GitHub, api_url: str, points: Points, *, lacks: Lacks | None = None
+    ) -> None:
         self.points = points
+        self.lacks: Lacks = {} if lacks is None else lacks
         self._github, self._client = github, prepare_client(api_url)
 
-    async def ask(self, query: str, *, cost: int, **variables: Any) -> Json:
-        """Return the `repository` that a query asks for; what GitHub could not give is null in it.
+    async def ask(self, query: str, *, cost: int, **variables: Any) -> dict[str, Any]:
+        """Return the `repository` that a query asks for; what GitHub did not give is Refused in it.
 
-        `cost` is what it will take from the points, at most. Raises GitHubError.
+        `cost` is what it will take from the points, at most. Raises GitHubError; an answer that
+        is none of GitHub's is a RetrySoonError.
         """
         self.points.check(cost)
         try:
@@ -107,15 +138,16 @@ class GraphQL:
         except RateLimitedError as error:
             self.points.wait_until = error.until
             raise
+        except UNREADABLE as error:
+            raise RetrySoonError(f"GraphQL: not an answer of GitHub's ({error!r})") from error
 
-    async def _ask(self, query: str, variables: Mapping[str, Any]) -> Json:
+    async def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         page = await self._github.call(self._post, query=query, variables=variables)
-        stated = self._github.rate_limit
-        body = page.body if isinstance(page.body, dict) else {}
+        stated, body = self._github.rate_limit, page.body
         data = body.get("data") or {}
-        self.points.note((data.get("rateLimit") or {}).get("cost", 0), stated)
+        self.points.note(int((data.get("rateLimit") or {}).get("cost", 0)), stated)
         if repository := data.get("repository"):
-            mark_refused(data, body.get("errors"))
+            mark_refused(repository, body.get("errors") or ())
             return dict(repository)
         raise read_refusal(body, stated, now=datetime.now(UTC), retry_after=page.retry_after)
 
@@ -126,33 +158,38 @@ class GraphQL:
         )
 
 
-def mark_refused(data: Any, errors: Any) -> None:
-    """Put something unreadable where an error left a null, so that it is not taken for nothing.
+def mark_refused(repository: dict[str, Any], errors: Iterable[Json]) -> None:
+    """Put a Refused where an error is about something, so that no null is taken for nothing.
 
-    What GitHub broke down over has the RetrySoonError in place of all that was asked of that pull
-    request, or list. Raises the GitHubError that does not say what it is about.
+    Of a pull request that is the field with all that is in it, such as a whole list: half of one
+    is of no use. What GitHub broke down over takes all of its pull request with it. Raises the
+    GitHubError that does not say what it is about.
     """
-    for error in errors if isinstance(errors, list) else ():
-        node, path = data, error.get("path")
+    for error in errors:
         refusal = read_refusal({"errors": [error]}, None, now=datetime.now(UTC))
-        if not path or len(path) < 2:
+        path = (error.get("path") or [])[1:]
+        if not path:
             raise refusal
-        if isinstance(refusal, RetrySoonError):
-            data["repository"][path[1]] = {"refused": refusal}
-            continue
-        for step in path:
+        is_listed = path[0] == "pullRequests"
+        depth = 4 if is_listed else 1 if isinstance(refusal, RetrySoonError) else 2
+        *parents, last = path[:depth]
+        node: Any = repository
+        for step in parents:
             if node[step] is None:
-                node[step] = {"refused": refusal}
-                break
+                node[step] = Refused(refusal)
             node = node[step]
+            if isinstance(node, Refused):
+                break
+        else:
+            node[last] = Refused(refusal)
 
 
 def read_refusal(
     body: Json, stated: RateLimit | None, *, now: datetime, retry_after: str = ""
 ) -> GitHubError:
     """Translate an answer with errors in place of what was asked for; its status is 200."""
-    errors = body.get("errors")
-    error = errors[0] if isinstance(errors, list) and errors else {}
+    errors = body.get("errors") or [{}]
+    error = errors[0]
     kind, message = str(error.get("type", "")), read_text(str(error.get("message", "")))[:300]
     said, lower = f"GraphQL: {message or 'an answer without data'}", message.lower()
     if kind in {"RATE_LIMITED", "RATE_LIMIT"}:
@@ -166,4 +203,8 @@ def read_refusal(
         return PermissionMissingError(said)
     if not message or any(words in lower for words in BREAKDOWNS) or kind == TOO_HEAVY:
         return RetrySoonError(said)
+    if "data" not in body and not kind and all(each.get("locations") for each in errors):
+        # The query was read and refused, each error with the place that it is about.
+        places = [place["line"] for each in errors for place in each["locations"]]
+        return UnknownToServerError(said, lines=places)
     return GitHubError(said)

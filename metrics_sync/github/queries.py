@@ -1,6 +1,12 @@
 """What is asked of GitHub's GraphQL API, and what it costs."""
 
+import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
+
+from metrics_sync.snapshot import Section
 
 #: How many pull requests a query of the list has (when that is too heavy, half of it, and so on
 #: down to the least), and how many one that brings all of them has.
@@ -8,14 +14,15 @@ LISTED = 100
 LEAST_LISTED = 12
 FETCHED = 25
 
-#: How long the lists of a pull request may be. Each list costs a request inside GitHub, and so
-#: does each that one of its items has: those of threads and suites are what a query costs.
+#: How many items the first page of a list has, and each that follows. Every list costs a request
+#: inside GitHub, and so does the list that each thread, and each suite, has in turn: these are
+#: what a query costs, so that only those that need more are asked for more.
 PAGE = 100
-THREADS = 14
-SUITES = 14
+INNER_FIRST, INNER_NEXT = 7, 50
 
-#: Seven lists, the check suites of the head, and the lists in threads and suites.
-REQUESTS_FOR_ONE = 8 + THREADS + SUITES
+#: How many items of a list are asked for, page by page; REST lists no more commits than these.
+LONGEST = 1000
+LONGEST_COMMITS = 250
 
 PULL_REQUEST = """
 fragment pull on PullRequest {
@@ -23,6 +30,8 @@ fragment pull on PullRequest {
   additions deletions changedFiles baseRefName baseRefOid headRefName headRefOid
   author { ...account }
 }
+"""
+ACCOUNT = """
 fragment account on Actor {
   __typename login
   ... on User { databaseId }
@@ -32,27 +41,75 @@ fragment account on Actor {
 }
 """
 
-LISTS = f"""
-fragment lists on PullRequest {{
-  commits(first: {PAGE}) {{
-    totalCount
+PAGE_INFO = "totalCount pageInfo { hasNextPage endCursor }"
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """A list of a pull request; `@page` in `text` stands for which part of it is asked for.
+
+    `has_inner` says that each of its items has a list of its own.
+    """
+
+    text: str
+    has_inner: bool = False
+    #: Requests inside GitHub besides the list's own and its items'.
+    around: int = 0
+
+    @property
+    def first(self) -> int:
+        return INNER_FIRST if self.has_inner else PAGE
+
+    def choose_next(self, left: int) -> int:
+        """Say how many of the items that are left the next page has."""
+        return min(left, INNER_NEXT if self.has_inner else PAGE)
+
+    def write(self, count: int, *, after: str = "") -> str:
+        cursor = f", after: {json.dumps(after)}" if after else ""
+        return self.text.replace("@page", f"first: {count}{cursor}")
+
+    def count_requests(self, count: int) -> int:
+        return self.around + ("@page" in self.text) + (count if self.has_inner else 0)
+
+
+#: The lists, each under the name of its section: what goes wrong with one is its own affair.
+LISTS = {
+    Section.COMMITS: ListQuery(f"""commits(@page) {{
+    {PAGE_INFO}
     nodes {{ commit {{
       oid message
       author {{ date email user {{ __typename databaseId login }} }}
       committer {{ date }}
     }} }}
-  }}
-  files(first: {PAGE}) {{ totalCount nodes {{ path changeType additions deletions }} }}
-  comments(first: {PAGE}) {{
-    totalCount
+  }}"""),
+    Section.FILES: ListQuery(f"""files(@page) {{
+    {PAGE_INFO}
+    nodes {{ path changeType additions deletions }}
+  }}"""),
+    Section.CHECK_RUNS: ListQuery(
+        f"""commits(last: 1) {{ nodes {{ commit {{
+    oid
+    checkSuites(@page) {{
+      {PAGE_INFO}
+      nodes {{
+        app {{ slug }}
+        checkRuns(first: {PAGE}, filterBy: {{checkType: LATEST}}) {{
+          totalCount
+          nodes {{ id databaseId name status conclusion startedAt completedAt }}
+        }}
+      }}
+    }}
+  }} }} }}""",
+        has_inner=True,
+        around=1,
+    ),
+    Section.ISSUE_COMMENTS: ListQuery(f"""comments(@page) {{
+    {PAGE_INFO}
     nodes {{ fullDatabaseId author {{ ...account }} body createdAt updatedAt }}
-  }}
-  reviews(first: {PAGE}) {{
-    totalCount
-    nodes {{ fullDatabaseId author {{ ...account }} state body submittedAt commit {{ oid }} }}
-  }}
-  reviewThreads(first: {THREADS}) {{
-    totalCount
+  }}"""),
+    Section.REVIEW_COMMENTS: ListQuery(
+        f"""reviewThreads(@page) {{
+    {PAGE_INFO}
     nodes {{ comments(first: {PAGE}) {{
       totalCount
       nodes {{
@@ -60,12 +117,18 @@ fragment lists on PullRequest {{
         createdAt updatedAt replyTo {{ fullDatabaseId }}
       }}
     }} }}
-  }}
-  timelineItems(first: {PAGE}, itemTypes: [
+  }}""",
+        has_inner=True,
+    ),
+    Section.REVIEWS: ListQuery(f"""reviews(@page) {{
+    {PAGE_INFO}
+    nodes {{ fullDatabaseId author {{ ...account }} state body submittedAt commit {{ oid }} }}
+  }}"""),
+    Section.TIMELINE: ListQuery(f"""timelineItems(@page, itemTypes: [
     READY_FOR_REVIEW_EVENT, CONVERT_TO_DRAFT_EVENT, HEAD_REF_FORCE_PUSHED_EVENT,
     REVIEW_DISMISSED_EVENT, REVIEW_REQUESTED_EVENT
   ]) {{
-    totalCount
+    {PAGE_INFO}
     nodes {{
       __typename
       ... on Node {{ id }}
@@ -83,23 +146,15 @@ fragment lists on PullRequest {{
         }}
       }}
     }}
-  }}
-  head: commits(last: 1) {{ nodes {{ commit {{
+  }}"""),
+    Section.COMMIT_STATUSES: ListQuery(
+        """commits(last: 1) { nodes { commit {
     oid
-    checkSuites(first: {SUITES}) {{
-      totalCount
-      nodes {{
-        app {{ slug }}
-        checkRuns(first: {PAGE}, filterBy: {{checkType: LATEST}}) {{
-          totalCount
-          nodes {{ id databaseId name status conclusion startedAt completedAt }}
-        }}
-      }}
-    }}
-    status {{ contexts {{ id context state createdAt updatedAt }} }}
-  }} }} }}
-}}
-"""
+    status { contexts { id context state createdAt } }
+  } } }""",
+        around=1,
+    ),
+}
 
 LISTING = f"""
 query($owner: String!, $name: String!, $first: Int!, $after: String) {{
@@ -110,33 +165,79 @@ query($owner: String!, $name: String!, $first: Int!, $after: String) {{
       first: $first, after: $after, states: [MERGED],
       orderBy: {{field: UPDATED_AT, direction: DESC}}
     ) {{
-      totalCount
-      pageInfo {{ hasNextPage endCursor }}
+      {PAGE_INFO}
       nodes {{ ...pull }}
     }}
   }}
 }}
-{PULL_REQUEST}
+{PULL_REQUEST}{ACCOUNT}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class NextPage:
+    """A page of one list of one pull request, from a cursor on."""
+
+    number: int
+    section: Section
+    after: str
+    count: int
 
 
 @cache
-def build_fetch(count: int) -> str:
-    """Return the query for `count` pull requests by their numbers, `$n0` and on."""
-    variables = ", ".join(f"$n{index}: Int!" for index in range(count))
-    parts = "\n    ".join(
-        f"p{index}: pullRequest(number: $n{index}) {{ ...pull ...lists }}" for index in range(count)
+def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str:
+    """Return the query for `count` pull requests by their numbers, `$n0` and on.
+
+    A list stands in a fragment of its own, which `find_lists` finds again.
+    """
+    sections = [section for section in LISTS if section not in without]
+    spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
+    parts = (f"p{n}: pullRequest(number: $n{n}) {{ {spreads} }}" for n in range(count))
+    fragments = (
+        f"fragment {section} on PullRequest {{\n  {section}: {LISTS[section].write(LISTS[section].first)}\n}}\n"
+        for section in sections
     )
-    return f"""
-query($owner: String!, $name: String!, {variables}) {{
+    variables = "".join(f", $n{n}: Int!" for n in range(count))
+    return _write_query(variables, parts, PULL_REQUEST, *fragments)
+
+
+def build_next(pages: Sequence[NextPage]) -> str:
+    """Return the query for further pages of lists, `p0` and on, each in a pull request's place."""
+    parts = (
+        f"p{n}: pullRequest(number: {page.number}) "
+        f"{{ {page.section}: {LISTS[page.section].write(page.count, after=page.after)} }}"
+        for n, page in enumerate(pages)
+    )
+    return _write_query("", parts)
+
+
+def _write_query(variables: str, parts: Iterable[str], *fragments: str) -> str:
+    body = "\n    ".join(parts)
+    text = f"""
+query($owner: String!, $name: String!{variables}) {{
   rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
     nameWithOwner
-    {parts}
+    {body}
   }}
 }}
-{PULL_REQUEST}{LISTS}
-"""
+{"".join(fragments)}"""
+    return text + ACCOUNT if "...account" in text else text
+
+
+def find_lists(query: str, lines: Collection[int]) -> set[Section]:
+    """Return the lists in whose fragments these lines of a query are.
+
+    None at all when one of the lines is anywhere else.
+    """
+    found = set[Section]()
+    for line in lines:
+        before = "\n".join(query.split("\n")[:line])
+        names = re.findall(r"^(?:fragment|query)\W*(\w*)", before, re.MULTILINE)
+        if not names or names[-1] not in set(LISTS):
+            return set()
+        found.add(Section(names[-1]))
+    return found
 
 
 def count_points(count: int) -> int:
@@ -144,10 +245,22 @@ def count_points(count: int) -> int:
 
     https://docs.github.com/en/graphql/overview/rate-limits-and-node-limits-for-the-graphql-api
     """
-    return max(1, round(count * REQUESTS_FOR_ONE / 100))
+    return _to_points(count * sum(one.count_requests(one.first) for one in LISTS.values()))
+
+
+def count_next_points(pages: Sequence[NextPage]) -> int:
+    """Say what a query for further pages costs."""
+    return _to_points(sum(LISTS[page.section].count_requests(page.count) for page in pages))
+
+
+def _to_points(requests: int) -> int:
+    return max(1, round(requests / 100))
 
 
 def estimate_points(count: int) -> int:
-    """Say what it costs to fetch `count` pull requests, as many at a time as a query takes."""
+    """Say what it costs to fetch `count` pull requests, as many at a time as a query takes.
+
+    Lists that are longer than a page cost a little more.
+    """
     queries, rest = divmod(count, FETCHED)
     return queries * count_points(FETCHED) + (count_points(rest) if rest else 0)

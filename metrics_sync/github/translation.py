@@ -7,12 +7,16 @@ whose counts do not agree is not believed at all.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.queries import PAGE, SUITES, THREADS
+from metrics_sync.github.graphql import UNREADABLE, Refused
+from metrics_sync.github.queries import LISTS, LONGEST, LONGEST_COMMITS, PAGE
 from metrics_sync.snapshot import (
+    COUNTERS,
     VERIFIED,
     Json,
     PullRequestItem,
@@ -23,10 +27,14 @@ from metrics_sync.snapshot import (
     read_pull_request,
 )
 
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-
 #: Sections whose length REST states nowhere: their receipt has no number.
 UNCOUNTED = {Section.REVIEWS, Section.TIMELINE}
+
+#: Of so many changed files GitHub lists no more.
+MOST_FILES = 3000
+
+#: The list that each item of a list has.
+INNER = {Section.REVIEW_COMMENTS: "comments", Section.CHECK_RUNS: "checkRuns"}
 
 #: GraphQL's words for changes of a file, where they are not REST's. Of renamed and copied files
 #: it does not tell the earlier name.
@@ -39,6 +47,13 @@ EVENTS = {
     "ReviewDismissedEvent": "review_dismissed",
     "ReviewRequestedEvent": "review_requested",
 }
+
+#: The address that GitHub gives the commits of an account: the account's id, and its login.
+#: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
+NOREPLY = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
+
+#: An id of the older form, as in `011:PullRequest12345`: the length of the kind goes before it.
+OLDER_ID = re.compile(rb"0(?P<length>\d{1,2}):(?P<kind>[A-Za-z]+)(?P<id>\d+)")
 
 
 class OnlyInRestError(RetrySoonError):
@@ -61,209 +76,224 @@ def read_listed(node: Json, *, github_repo: str) -> PullRequestItem:
     return read_pull_request(_translate_pull_request(node, author), github_repo=github_repo)
 
 
-def read_snapshot(node: Json, *, github_repo: str, is_alone: bool = False) -> Snapshot:
+def check_counts(node: Json, *, is_alone: bool = False) -> None:
+    """Raise DisagreementError when a list is not as long as it, or the pull request, says.
+
+    A list that GitHub did not give is no disagreement, nor is one that goes on behind its page.
+    Nor is a timeline when the query asked for nothing else: then it was not too heavy, and GitHub
+    counts events that it does not show.
+    """
+    for section in LISTS:
+        if not (is_alone and section is Section.TIMELINE):
+            _check(section, node)
+
+
+def read_snapshot(node: Json, *, github_repo: str) -> Snapshot:
     """Read a pull request with its lists; those that are left to REST have an OnlyInRestError.
 
-    A timeline that is not as long as it says is among these when the query asked for nothing
-    else: then it was not too heavy, and GitHub counts events that it does not show.
-    Raises OnlyInRestError when that is the pull request itself, and DisagreementError when what
-    came is not all of it.
+    Raises OnlyInRestError when that is the pull request itself.
     """
+    for name, value in node.items():
+        if isinstance(value, Refused) and name not in LISTS:
+            raise OnlyInRestError(str(value.error))
     try:
         _translate_account(node["author"])
         pull_request = read_listed(node, github_repo=github_repo)
-        lists = _Lists(node)
-        lists.check(with_timeline=not is_alone)
     except UNREADABLE as error:
         raise OnlyInRestError(f"not as GraphQL writes it ({error!r})") from error
-    sections = {section: _read_section(section, lists) for section in Section}
+    sections = {section: _read_section(section, node) for section in Section}
+    stated = {section: total for section in Section if (total := _state(section, node)) is not None}
+    pull_request = replace(pull_request, stated=stated)
     return Snapshot(pull_request, sections, etags={})
 
 
-def _read_section(section: Section, lists: "_Lists") -> SectionResult:
+def _read_section(section: Section, node: Json) -> SectionResult:
     try:
-        values = lists.read(section)
-        items = read_items(section, values)
+        items = find_items(section, node)
+        values = TRANSLATORS[section](node, items)
+        read = read_items(section, values)
     except OnlyInRestError as error:
         return SectionResult(error=error)
     except UNREADABLE as error:
         return SectionResult(error=OnlyInRestError(f"not as GraphQL writes it ({error!r})"))
     stated = None if section in UNCOUNTED else len(values)
-    return SectionResult(items, stated, VERIFIED)
+    return SectionResult(read, stated, VERIFIED)
 
 
-class _Lists:
-    """The lists of one pull request, each read as REST's JSON."""
+def find_connection(section: Section, node: Json) -> Any:
+    """Return the connection of a section, with its total and its page of items.
 
-    def __init__(self, node: Json) -> None:
-        self._node = node
-        self._ids = NodeIds(node)
-        self._readers: dict[Section, Callable[[], list[Json]]] = {
-            Section.COMMITS: self._read_commits,
-            Section.FILES: self._read_files,
-            Section.CHECK_RUNS: self._read_check_runs,
-            Section.ISSUE_COMMENTS: self._read_issue_comments,
-            Section.REVIEW_COMMENTS: self._read_review_comments,
-            Section.REVIEWS: self._read_reviews,
-            Section.TIMELINE: self._read_timeline,
-            Section.COMMIT_STATUSES: self._read_statuses,
-        }
+    Raises OnlyInRestError for one that GitHub did not give.
+    """
+    value = node.get(section)
+    if isinstance(value, Refused):
+        raise OnlyInRestError(str(value.error))
+    if section is Section.CHECK_RUNS and value is not None:
+        value = value["nodes"][0]["commit"]["checkSuites"]
+    if value is None:
+        raise OnlyInRestError("GraphQL does not give the list")
+    return value
 
-    def check(self, *, with_timeline: bool) -> None:
-        """Raise DisagreementError when a list is not as long as it, or the pull request, says.
 
-        A merged pull request has commits. Of its files it states the number itself.
-        """
-        node = self._node
-        for name, limit in (
-            ("commits", PAGE),
-            ("files", PAGE),
-            ("comments", PAGE),
-            ("reviews", PAGE),
-            ("reviewThreads", THREADS),
-        ):
-            _check_length(node[name], limit)
-        if with_timeline:
-            _check_length(node["timelineItems"], PAGE)
-        if node["commits"]["totalCount"] == 0 or not node["head"]["nodes"]:
-            raise DisagreementError("GraphQL lists no commits")
-        files = node["files"]
-        if files is not None and files["totalCount"] != node["changedFiles"]:
-            raise DisagreementError("GraphQL states two numbers of changed files")
-        for thread in node["reviewThreads"]["nodes"]:
-            _check_length(thread["comments"], PAGE)
-            if not thread["comments"]["totalCount"]:
-                raise DisagreementError("GraphQL lists a thread without comments")
-        suites = node["head"]["nodes"][0]["commit"]["checkSuites"]
-        _check_length(suites, SUITES)
-        for suite in suites["nodes"] if suites else ():
-            _check_length(suite["checkRuns"], PAGE)
+def find_next_page(section: Section, node: Json) -> tuple[str, int] | None:
+    """Return the cursor of a list's next page and how many items are left; None if it needs none.
 
-    def read(self, section: Section) -> list[Json]:
-        return self._readers[section]()
+    None, too, if the list is too long, or is REST's in any case.
+    """
+    connection = find_connection(section, node)
+    info, nodes, total = connection["pageInfo"], connection["nodes"], connection["totalCount"]
+    longest = LONGEST_COMMITS if section is Section.COMMITS else LONGEST
+    if not info["hasNextPage"] or not len(nodes) < total <= longest:
+        return None
+    if section is Section.FILES and any(item["changeType"] not in CHANGES for item in nodes):
+        return None
+    return str(info["endCursor"]), total - len(nodes)
 
-    def _read_commits(self) -> list[Json]:
-        return [_translate_commit(item["commit"]) for item in _list(self._node["commits"])]
 
-    def _read_files(self) -> list[Json]:
-        """Read the files, unless their lines do not add up: REST has ways to count them."""
-        node = self._node
-        files = [_translate_file(item) for item in _list(node["files"])]
-        if any(sum(file[key] for file in files) != node[key] for key in ("additions", "deletions")):
-            raise OnlyInRestError("the lines of the files do not add up")
-        return files
+def find_items(section: Section, node: Json) -> list[Any]:
+    """Return the items of a list that is all here, those of threads and suites in one.
 
-    def _read_issue_comments(self) -> list[Json]:
-        return [_translate_comment(item) for item in _list(self._node["comments"])]
-
-    def _read_review_comments(self) -> list[Json]:
-        threads = _list(self._node["reviewThreads"])
-        items = [item for thread in threads for item in _list(thread["comments"])]
-        return sorted(map(_translate_review_comment, items), key=lambda item: item["id"])
-
-    def _read_reviews(self) -> list[Json]:
-        return [_translate_review(item) for item in _list(self._node["reviews"])]
-
-    def _read_timeline(self) -> list[Json]:
-        return [self._translate_event(item) for item in _list(self._node["timelineItems"])]
-
-    def _translate_event(self, item: Json) -> Json:
-        event: dict[str, Any] = {
-            "id": self._ids.read(item["id"]),
-            "event": EVENTS[item["__typename"]],
-            "actor": _translate_account(item["actor"]),
-            "created_at": item["createdAt"],
-        }
-        if event["event"] == "review_requested":
-            asked = item["requestedReviewer"] or {}
-            if "slug" in asked:
-                event["requested_team"] = asked
-            else:
-                event["requested_reviewer"] = _translate_account(asked)
-        elif event["event"] == "review_dismissed":
-            event["dismissed_review"] = {
-                "review_id": int(item["review"]["fullDatabaseId"]),
-                "state": item["previousReviewState"],
-            }
-        return event
-
-    def _read_head(self) -> Json:
-        head: Json = self._node["head"]["nodes"][0]["commit"]
-        if head["oid"] != self._node["headRefOid"]:
-            raise OnlyInRestError("the last commit is not the head")
-        return head
-
-    def _read_check_runs(self) -> list[Json]:
-        suites = _list(self._read_head()["checkSuites"])
+    Raises OnlyInRestError for any other list.
+    """
+    if section is Section.COMMIT_STATUSES:
+        return list((_find_head(section, node)["status"] or {"contexts": []})["contexts"])
+    items = _take_all(find_connection(section, node))
+    if section is Section.REVIEW_COMMENTS:
+        return [item for thread in items for item in _take_all(thread[INNER[section]])]
+    if section is Section.CHECK_RUNS:
+        _find_head(section, node)
         return [
-            self._translate_check_run(run, app=suite["app"])
-            for suite in suites
-            for run in _list(suite["checkRuns"])
+            {**run, "app": suite["app"]}
+            for suite in items
+            for run in _take_all(suite[INNER[section]])
         ]
+    return items
 
-    def _translate_check_run(self, run: Json, *, app: Json | None) -> Json:
-        if app is None:
-            raise OnlyInRestError("GraphQL does not name an app")
-        run_id = self._ids.read(run["id"])
-        if run["databaseId"] not in (None, run_id):
-            raise OnlyInRestError("a check run has two ids")
-        return {
-            "id": run_id,
-            "name": run["name"],
-            "app": {"slug": app["slug"]},
-            "status": run["status"],
-            "conclusion": run["conclusion"],
-            "started_at": run["startedAt"],
-            "completed_at": run["completedAt"],
-        }
 
-    def _read_statuses(self) -> list[Json]:
-        status = self._read_head()["status"] or {"contexts": []}
-        return [
-            {
-                "id": self._ids.read(item["id"]),
-                "context": item["context"],
-                "state": item["state"],
-                "created_at": item["createdAt"],
-                "updated_at": item["updatedAt"],
-            }
-            for item in status["contexts"]
-        ]
+def _take_all(connection: Json | None) -> list[Any]:
+    if connection is None:
+        raise OnlyInRestError("GraphQL does not give the list")
+    nodes = connection["nodes"]
+    if len(nodes) != connection["totalCount"]:
+        raise OnlyInRestError(f"GraphQL brings {len(nodes)} of {connection['totalCount']}")
+    if None in nodes:
+        raise OnlyInRestError("GraphQL does not give an item")
+    return list(nodes)
+
+
+def _find_head(section: Section, node: Json) -> Json:
+    value = node.get(section)
+    if isinstance(value, Refused):
+        raise OnlyInRestError(str(value.error))
+    if value is None:
+        raise OnlyInRestError("GraphQL does not give the list")
+    head: Json = value["nodes"][0]["commit"]
+    if head["oid"] != node["headRefOid"]:
+        raise OnlyInRestError("the last commit is not the head")
+    return head
+
+
+def _state(section: Section, node: Json) -> int | None:
+    """Return the counter that REST states of a section, as far as GraphQL tells it."""
+    if section is Section.FILES:
+        return int(node["changedFiles"])
+    if section not in COUNTERS:
+        return None
+    try:
+        connection = find_connection(section, node)
+        if section is not Section.REVIEW_COMMENTS:
+            return int(connection["totalCount"])
+        return sum(int(thread["comments"]["totalCount"]) for thread in _take_all(connection))
+    except (OnlyInRestError, *UNREADABLE):
+        return None
+
+
+def _check(section: Section, node: Json) -> None:
+    if section in (Section.CHECK_RUNS, Section.COMMIT_STATUSES):
+        _check_head(node.get(section))
+    if section is Section.COMMIT_STATUSES:
+        return
+    try:
+        connection = find_connection(section, node)
+    except OnlyInRestError:
+        return
+    if not (connection["pageInfo"]["hasNextPage"] and connection["nodes"]):
+        _check_length(connection)
+    _check_total(section, connection["totalCount"], node)
+    for item in connection["nodes"] if section in INNER else ():
+        _check_length(item[INNER[section]], limit=PAGE)
+        if section is Section.REVIEW_COMMENTS and not item["comments"]["totalCount"]:
+            raise DisagreementError("GraphQL lists a thread without comments")
+
+
+def _check_head(given: Any) -> None:
+    if isinstance(given, dict) and not given["nodes"]:
+        raise DisagreementError("GraphQL lists no commits")
+
+
+def _check_total(section: Section, total: int, node: Json) -> None:
+    """A merged pull request has commits; of its files it states the number itself.
+
+    https://docs.github.com/en/rest/pulls/pulls#list-pull-requests-files (3,000 are listed)
+    """
+    if section is Section.COMMITS and total == 0:
+        raise DisagreementError("GraphQL lists no commits")
+    if section is Section.FILES and total != node["changedFiles"] <= MOST_FILES:
+        raise DisagreementError("GraphQL states two numbers of changed files")
+
+
+def _check_length(connection: Json | None, *, limit: int | None = None) -> None:
+    """Compare a list with its total; one that was not given is left to REST later."""
+    if connection is None or (limit is not None and connection["totalCount"] > limit):
+        return
+    if len(connection["nodes"] or ()) != connection["totalCount"]:
+        raise DisagreementError(
+            f"GraphQL states {connection['totalCount']} and lists {len(connection['nodes'] or ())}"
+        )
 
 
 class NodeIds:
     """Reads REST's id out of the id of a node, for what GraphQL tells no other id of.
 
     An id is a kind and, packed as MessagePack, a list: 0, the repository's id, and the ids down to
-    the thing's own. GitHub does not promise this, so it is believed only while the id of the pull
-    request itself reads as the `fullDatabaseId` that stands beside it, and everything is of the
-    same repository.
+    the thing's own. Older ones are a kind and the thing's own id. GitHub promises neither, so an
+    id is believed only while that of the pull request itself, of the same form and repository,
+    reads as the `fullDatabaseId` that stands beside it.
     """
 
     def __init__(self, pull_request: Json) -> None:
-        self._head: Sequence[int] = ()
-        numbers = unpack_node_id(pull_request["id"])
-        if len(numbers) == 3 and numbers[-1] == int(pull_request["fullDatabaseId"]):
-            self._head = numbers[:2]
+        scope, own_id = unpack_node_id(pull_request["id"])
+        is_right = own_id == int(pull_request["fullDatabaseId"])
+        self._scope = scope if is_right else None
 
     def read(self, node_id: str) -> int:
         """Return the id that REST has. Raises OnlyInRestError when it is not sure."""
-        numbers = unpack_node_id(node_id)
-        if not self._head or numbers[:2] != self._head or len(numbers) < 3:
+        scope, own_id = unpack_node_id(node_id)
+        if own_id is None or scope != self._scope:
             raise OnlyInRestError("GraphQL does not tell the id")
-        return numbers[-1]
+        return own_id
 
 
-def unpack_node_id(node_id: str) -> list[int]:
-    """Return the numbers that are packed in an id; empty when it is packed in some other way.
+def unpack_node_id(node_id: str) -> tuple[tuple[int, ...] | None, int | None]:
+    """Return whose a thing is (no numbers in an id of the older form), and its own id.
 
+    Both are None when the id is written in some other way.
     https://github.com/msgpack/msgpack/blob/master/spec.md
     """
-    _, _, packed = node_id.partition("_")
+    _, is_newer, rest = node_id.partition("_")
+    packed = rest if is_newer else node_id
     try:
         data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
     except (ValueError, binascii.Error):
-        return []
+        return None, None
+    older = OLDER_ID.fullmatch(data)
+    if older and len(older["kind"]) == int(older["length"]):
+        return (), int(older["id"])
+    numbers = _unpack_numbers(data)
+    return (tuple(numbers[:2]), numbers[-1]) if len(numbers) > 2 else (None, None)
+
+
+def _unpack_numbers(data: bytes) -> list[int]:
     numbers, at = [], 1
     while at < len(data):
         size = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.get(data[at], 0)
@@ -275,42 +305,25 @@ def unpack_node_id(node_id: str) -> list[int]:
     return numbers if data[:1] == bytes([0x90 + len(numbers)]) and at == len(data) else []
 
 
-def _check_length(listing: Json | None, limit: int) -> None:
-    """Compare a page with the total; a list that was not given is left to REST later."""
-    if listing is None or listing["totalCount"] > limit:
-        return
-    if len(listing["nodes"] or ()) != listing["totalCount"]:
-        raise DisagreementError(
-            f"GraphQL states {listing['totalCount']} and lists {len(listing['nodes'] or ())}"
-        )
-
-
-def _list(listing: Json | None) -> list[Any]:
-    """Return the items of a list that is all on its page."""
-    if listing is None:
-        raise OnlyInRestError("GraphQL does not give the list")
-    nodes = listing["nodes"]
-    if len(nodes) != listing["totalCount"]:
-        raise OnlyInRestError(f"GraphQL brings {len(nodes)} of {listing['totalCount']}")
-    if None in nodes:
-        raise OnlyInRestError("GraphQL does not give an item")
-    return list(nodes)
-
-
-def _translate_account(actor: Json | None) -> Json:
+def _translate_account(actor: Json | Refused | None) -> Json | None:
     """Translate an account; a bot's login lacks the `[bot]` that REST writes.
 
-    REST calls some deleted accounts `ghost` and says null of others, and Copilot appears there
-    under more than one login: those are left to it.
+    None is a deleted one. Copilot appears in REST under more than one login: that is left to it.
     """
-    if actor is None or actor.get("databaseId") is None:
+    if actor is None:
+        return None
+    if isinstance(actor, Refused) or actor.get("databaseId") is None:
         raise OnlyInRestError("GraphQL does not name an account")
     kind, login = actor["__typename"], actor["login"]
     if kind == "Bot":
-        if login.lower().startswith("copilot"):
-            raise OnlyInRestError("Copilot has several logins")
+        _refuse_copilot(login)
         login = f"{login.removesuffix('[bot]')}[bot]"
     return {"id": actor["databaseId"], "login": login, "type": kind}
+
+
+def _refuse_copilot(login: str) -> None:
+    if login.lower().startswith("copilot"):
+        raise OnlyInRestError("Copilot has several logins")
 
 
 def _translate_pull_request(node: Json, author: Json | None) -> Json:
@@ -334,16 +347,7 @@ def _translate_pull_request(node: Json, author: Json | None) -> Json:
 
 
 def _translate_commit(commit: Json) -> Json:
-    """Translate a commit, whose author is an account only if it is a person's.
-
-    Bots are no users, so that theirs is null; GitHub knows whom its own addresses belong to.
-    """
     author = commit["author"] or {}
-    user, email = author.get("user"), (author.get("email") or "").lower()
-    if user is None and ("[bot]@" in email or "@users.noreply." in email):
-        raise OnlyInRestError("GraphQL does not name a commit's account")
-    if user is not None and user["__typename"] != "User":
-        raise OnlyInRestError("a commit's account is not a person's")
     return {
         "sha": commit["oid"],
         "commit": {
@@ -351,8 +355,22 @@ def _translate_commit(commit: Json) -> Json:
             "author": {"date": author.get("date")},
             "committer": {"date": (commit["committer"] or {}).get("date")},
         },
-        "author": _translate_account(user) if user else None,
+        "author": _translate_committer(author.get("user"), author.get("email") or ""),
     }
+
+
+def _translate_committer(user: Json | None, email: str) -> Json | None:
+    """Translate the account of a commit, which is null in REST, too, when nobody has the address.
+
+    GraphQL has users there only. A bot, which is none, is told by GitHub's own address for it.
+    """
+    if user is not None:
+        return _translate_account(user)
+    if bot := NOREPLY.match(email):
+        return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}
+    if "[bot]@" in email or "copilot" in email.lower():
+        raise OnlyInRestError("GraphQL does not name a commit's account")
+    return None
 
 
 def _translate_file(item: Json) -> Json:
@@ -378,13 +396,14 @@ def _translate_comment(item: Json) -> dict[str, Any]:
 
 
 def _translate_review_comment(item: Json) -> dict[str, Any]:
-    if item["state"] != "SUBMITTED" or item["subjectType"] != "LINE":
-        raise OnlyInRestError("a comment is not submitted, or not on a line")
+    if item["state"] != "SUBMITTED":
+        raise OnlyInRestError("a comment is not submitted")
     parent = item["replyTo"]
     return {
         **_translate_comment(item),
         "path": item["path"],
         "line": item["line"],
+        "subject_type": item["subjectType"].lower(),
         "in_reply_to_id": int(parent["fullDatabaseId"]) if parent else None,
     }
 
@@ -400,3 +419,101 @@ def _translate_review(item: Json) -> Json:
         "commit_id": item["commit"]["oid"],
         "submitted_at": item["submittedAt"],
     }
+
+
+def _translate_commits(node: Json, items: list[Any]) -> list[Json]:
+    return [_translate_commit(item["commit"]) for item in items]
+
+
+def _translate_files(node: Json, items: list[Any]) -> list[Json]:
+    """Translate the files, unless their lines do not add up: REST has ways to count them."""
+    files = [_translate_file(item) for item in items]
+    if any(sum(file[key] for file in files) != node[key] for key in ("additions", "deletions")):
+        raise OnlyInRestError("the lines of the files do not add up")
+    return files
+
+
+def _translate_check_runs(node: Json, items: list[Any]) -> list[Json]:
+    ids = NodeIds(node)
+    return [_translate_check_run(item, ids) for item in items]
+
+
+def _translate_check_run(run: Json, ids: NodeIds) -> Json:
+    if run["app"] is None:
+        raise OnlyInRestError("GraphQL does not name an app")
+    return {
+        "id": run["databaseId"] or ids.read(run["id"]),
+        "name": run["name"],
+        "app": {"slug": run["app"]["slug"]},
+        "status": run["status"],
+        "conclusion": run["conclusion"],
+        "started_at": run["startedAt"],
+        "completed_at": run["completedAt"],
+    }
+
+
+def _translate_issue_comments(node: Json, items: list[Any]) -> list[Json]:
+    return list(map(_translate_comment, items))
+
+
+def _translate_review_comments(node: Json, items: list[Any]) -> list[Json]:
+    return sorted(map(_translate_review_comment, items), key=lambda item: item["id"])
+
+
+def _translate_reviews(node: Json, items: list[Any]) -> list[Json]:
+    return list(map(_translate_review, items))
+
+
+def _translate_timeline(node: Json, items: list[Any]) -> list[Json]:
+    ids = NodeIds(node)
+    return [_translate_event(item, ids) for item in items]
+
+
+def _translate_event(item: Json, ids: NodeIds) -> Json:
+    event: dict[str, Any] = {
+        "id": ids.read(item["id"]),
+        "event": EVENTS[item["__typename"]],
+        "actor": _translate_account(item["actor"]),
+        "created_at": item["createdAt"],
+    }
+    if event["event"] == "review_requested":
+        asked = item["requestedReviewer"]
+        if asked is None:
+            raise OnlyInRestError("GraphQL does not tell who was asked")
+        if "slug" in asked:
+            event["requested_team"] = asked
+        else:
+            event["requested_reviewer"] = _translate_account(asked)
+    elif event["event"] == "review_dismissed":
+        event["dismissed_review"] = {
+            "review_id": int(item["review"]["fullDatabaseId"]),
+            "state": item["previousReviewState"],
+        }
+    return event
+
+
+def _translate_statuses(node: Json, items: list[Any]) -> list[Json]:
+    """Translate statuses, which never change: each was updated when it was created."""
+    ids = NodeIds(node)
+    return [
+        {
+            "id": ids.read(item["id"]),
+            "context": item["context"],
+            "state": item["state"],
+            "created_at": item["createdAt"],
+            "updated_at": item["createdAt"],
+        }
+        for item in items
+    ]
+
+
+TRANSLATORS: dict[Section, Callable[[Json, list[Any]], list[Json]]] = {
+    Section.COMMITS: _translate_commits,
+    Section.FILES: _translate_files,
+    Section.CHECK_RUNS: _translate_check_runs,
+    Section.ISSUE_COMMENTS: _translate_issue_comments,
+    Section.REVIEW_COMMENTS: _translate_review_comments,
+    Section.REVIEWS: _translate_reviews,
+    Section.TIMELINE: _translate_timeline,
+    Section.COMMIT_STATUSES: _translate_statuses,
+}

@@ -21,7 +21,8 @@ RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pend
 NEWS_PAUSE = timedelta(minutes=1)
 
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
-STUCK_AFTER = timedelta(minutes=10)
+#: A fetch gives one every 30 seconds.
+STUCK_AFTER = timedelta(minutes=2)
 
 #: How long nobody looks again for the number of a row; that takes a listing of the repository.
 UNLISTED_PAUSE = timedelta(days=1)
@@ -63,11 +64,14 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
     def merged(self) -> Self:
         return self.filter(state=PullRequest.State.MERGED)
 
-    def tracked(self) -> Self:
+    def tracked(self, **which: Any) -> Self:
+        """Keep those whose repository is tracked, if wanted by one that is `which`."""
         return self.filter(
             models.Exists(
                 TrackedRepository.objects.active().filter(
-                    team=models.OuterRef("team"), full_name__iexact=models.OuterRef("github_repo")
+                    team=models.OuterRef("team"),
+                    full_name__iexact=models.OuterRef("github_repo"),
+                    **which,
                 )
             )
         )

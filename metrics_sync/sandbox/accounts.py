@@ -50,7 +50,8 @@ def get_rate_limit(ask: Ask) -> Answer:
 @repository_routes.get("")
 def get_repository(ask: Ask) -> Answer:
     permissions = {"admin": False, "maintain": False, "push": False, "triage": False, "pull": True}
-    return Document({**ask.repo.to_json(), "permissions": permissions})
+    counts = {"subscribers_count": 0, "network_count": 0}
+    return Document({**ask.repo.to_json(), **counts, "permissions": permissions})
 
 
 @root_routes.get(r"/app/installations/(?P<id>\d+)")

@@ -145,9 +145,24 @@ def _is_named(side: Json | None, name: str) -> bool:
     return side is not None and name in {side.get("sha"), side.get("ref"), side.get("label")}
 
 
+def _make_base_commit(recording: Recording) -> Json:
+    owner, moment = shapes.user(recording.repo.partition("/")[0]), "2026-03-01T00:00:00Z"
+    return shapes.commit(
+        recording.repo,
+        sha=recording.base_sha,
+        parents=[],
+        message="Start here",
+        author=owner,
+        committer=owner,
+        name=owner["login"],
+        authored_at=moment,
+        committed_at=moment,
+    )
+
+
 def _compare(ask: Ask, recording: Recording) -> Answer:
     url = f"{shapes.WEB}/{recording.repo}/compare/{ask.params['base']}...{ask.params['head']}"
-    base = {"sha": recording.base_sha}
+    base = _make_base_commit(recording)
 
     def render(items: Sequence[Json], page: int, total: int) -> Any:
         return {

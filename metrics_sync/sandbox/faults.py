@@ -203,13 +203,19 @@ def alter_answer(fault: Fault, answer: Answer) -> Answer:
 
 
 def _empty_lists(value: Any, fault: Fault) -> Any:
-    """Cut every list that is not paged through; `without_totals` cuts their totals, too."""
+    """Cut every list but that of pull requests; `without_totals` cuts their totals, too."""
     if isinstance(value, list):
         return [_empty_lists(item, fault) for item in value]
     if not isinstance(value, dict):
         return value
+    if "pullRequests" in value:
+        listing = value["pullRequests"]
+        return {
+            **value,
+            "pullRequests": {**listing, "nodes": _empty_lists(listing["nodes"], fault)},
+        }
     emptied = {key: _empty_lists(item, fault) for key, item in value.items()}
-    if "totalCount" in emptied and "pageInfo" not in emptied:
+    if "totalCount" in emptied:
         emptied["nodes"] = emptied["nodes"][: fault.items]
         if fault.without_totals:
             emptied["totalCount"] = fault.items

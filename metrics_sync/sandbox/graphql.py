@@ -41,9 +41,12 @@ def answer_query(ask: Ask) -> Answer:
         return refuse(401, "This endpoint requires you to be authenticated.")
     body = ask.body if isinstance(ask.body, dict) else {}
     variables = body.get("variables") or {}
+    lacks = frozenset(ask.world.graphql_lacks)
     try:
-        document = _read(str(body.get("query") or ""))
-        cost = count_cost(document, read_schema(), variables)
+        document, errors = _read(str(body.get("query") or ""), lacks)
+        if errors:
+            return Document({"errors": [_describe(error) for error in errors]}, cost=0)
+        cost = count_cost(document, read_schema(lacks), variables)
     except GraphQLError as error:
         return Document({"errors": [_describe(error)]}, cost=0)
     except RefusedQueryError as refusal:
@@ -51,7 +54,7 @@ def answer_query(ask: Ask) -> Answer:
     if ask.budget is not None and ask.budget.remaining < cost.points:
         return refuse_rate_limited()
     answered = execute_sync(
-        read_schema(), document, root_value=_Root(ask, cost), variable_values=variables
+        read_schema(lacks), document, root_value=_Root(ask, cost), variable_values=variables
     )
     result: Json = {"data": answered.data}
     if answered.errors:
@@ -65,8 +68,8 @@ def refuse_rate_limited() -> Document:
 
 
 @lru_cache
-def read_schema() -> GraphQLSchema:
-    """Read the part of GitHub's schema that is answered here."""
+def read_schema(lacks: frozenset[str] = frozenset()) -> GraphQLSchema:
+    """Read the part of GitHub's schema that is answered here, without some of its fields."""
     schema = build_schema(Path(__file__).with_name("schema.graphql").read_text())
     # GitHub writes numbers beyond 2^31 although it declares them as Int.
     wide = GraphQLScalarType("WideInt", coerce_output_value=int)
@@ -74,20 +77,24 @@ def read_schema() -> GraphQLSchema:
         fields = getattr(kind, "fields", {})
         if "databaseId" in fields:
             fields["databaseId"].type = wide
+    for lacked in lacks:
+        kind_name, _, field = lacked.partition(".")
+        del schema.type_map[kind_name].fields[field]  # type: ignore[attr-defined]
     return schema
 
 
 @lru_cache
-def _read(query: str) -> DocumentNode:
+def _read(query: str, lacks: frozenset[str]) -> tuple[DocumentNode, list[GraphQLError]]:
+    """Read a query; also return all that GitHub's schema, or that of an older server, lacks."""
     document = parse(query)
-    if errors := validate(read_schema(), document):
-        raise errors[0]
-    return document
+    return document, validate(read_schema(lacks), document)
 
 
 def _describe(error: GraphQLError) -> Json:
-    """Write an error as GitHub does: its type beside the message."""
+    """Write an error as GitHub does: its type beside the message, and its place in the query."""
     described: Json = {"message": error.message}
+    if error.path is None and error.locations:
+        described["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
     if error.path is not None:
         described["path"] = list(error.path)
     return described | (error.extensions or {})

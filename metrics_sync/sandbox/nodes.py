@@ -237,7 +237,6 @@ def _make_status(sha: str, heads: Heads, repository: Repository) -> Json | None:
             "context": item["context"],
             "state": str(item["state"]).upper(),
             "createdAt": item["created_at"],
-            "updatedAt": item["updated_at"],
         }
         for item in statuses
     ]

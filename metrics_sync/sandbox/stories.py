@@ -230,6 +230,7 @@ def _make_bare() -> Recording:
             "id": shapes.make_id("trivial", start=10**9),
             "node_id": "LA_kwDO",
             "url": f"{shapes.API}/repos/{ENGINE}/labels/trivial",
+            "archived_by": None,
             "name": "trivial",
             "color": "ededed",
             "default": False,

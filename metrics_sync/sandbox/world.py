@@ -200,6 +200,8 @@ class World:
         self.apps: dict[str, str] = {}
         self.installations: dict[int, Installation] = {}
         self.hooks: dict[int, Hook] = {}
+        #: Fields that GraphQL's schema lacks, as that of an older server: `Type.field`.
+        self.graphql_lacks: set[str] = set()
         self._ids_by_name: dict[str, int] = {}
         self._recordings: dict[int, dict[int, Recording]] = {}
         self._hidden_pulls: set[tuple[int, int]] = set()

@@ -20,7 +20,7 @@ def measure(stage: Stage) -> list[Figure]:
     backfill = Backfill(TrackedRepository.objects.get())
     numbers = {recording.number for recording in stage.take(BULK)}
     started = time.perf_counter()
-    list(backfill.look(since=LONG_AGO))
+    list(backfill.find_missing(since=LONG_AGO))
     backfill.missing = [wanted for wanted in backfill.missing if wanted.number in numbers]
     list(backfill.fetch())
     in_bulk = BULK / (time.perf_counter() - started)

@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from metrics_sync.backfill import Backfill
+from metrics_sync.backfill import Backfill, Trial
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.lookup import find_repository
 from metrics_sync.management.options import parse_since
@@ -49,6 +49,7 @@ It may be stopped or killed at any time: the same command goes on from there.
 
 class Command(BaseCommand):
     help = "Fetch the pull requests that merged since a date, in bulk."
+    _trial: Trial | None = None
 
     def create_parser(self, *args: Any, **options: Any) -> Any:
         return super().create_parser(
@@ -84,7 +85,7 @@ class Command(BaseCommand):
             raise CommandError(f"{full_name}: {error}") from error
         except KeyboardInterrupt as error:
             raise CommandError("Stopped; the same command goes on from there.") from error
-        described = _describe(backfill, since=options["since"], dry_run=options["dry_run"])
+        described = _describe(backfill, since=options["since"], trial=self._trial)
         if options["json"]:
             self.stdout.write(json.dumps(described))
         else:
@@ -93,7 +94,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _run(self, backfill: Backfill, *, since: datetime, dry_run: bool) -> None:
-        """Look, then fetch; a bar on a terminal shows how far, how fast and at what cost."""
+        """List, then fetch or try; a bar on a terminal shows how far, how fast and at what cost."""
         console = Console(file=cast(IO[str], self.stderr))
         columns = [
             TextColumn("{task.description}"),
@@ -108,11 +109,12 @@ class Command(BaseCommand):
             _hush() if is_shown else nullcontext(),
             Progress(*columns, console=console, disable=not is_shown) as progress,
         ):
-            look = progress.add_task("Listing", total=None, rate="", points=0)
-            for found in backfill.look(since=since):
-                progress.update(look, completed=found, points=backfill.points.used)
-            progress.update(look, total=backfill.tally.found)
+            listing = progress.add_task("Listing", total=None, rate="", points=0)
+            for found in backfill.find_missing(since=since):
+                progress.update(listing, completed=found, points=backfill.points.used)
+            progress.update(listing, total=backfill.tally.found)
             if dry_run:
+                self._trial = backfill.try_out()
                 return
             fetch = progress.add_task("Fetching", total=len(backfill.missing), rate="", points=0)
             for done in backfill.fetch():
@@ -136,7 +138,9 @@ class Command(BaseCommand):
         if "estimated_points" in described:
             console.print(
                 f"Would fetch {described['would_fetch']}, for about "
-                f"{described['estimated_points']} points."
+                f"{described['estimated_points']} points and "
+                f"{described['estimated_requests']} requests of REST; of the first "
+                f"{described['tried']} GraphQL brought {described['tried_whole']} whole."
             )
         else:
             console.print(
@@ -149,6 +153,8 @@ class Command(BaseCommand):
         left = f"; {limit.remaining} of {limit.limit} are left, " if limit else ""
         until = f"until {limit.resets_at:%H:%M} UTC" if limit else ""
         console.print(f"Used {described['points_used']} points{left}{until}.", markup=False)
+        for note in described["notes"]:
+            self.stderr.write(self.style.WARNING(note))
         for error in described["errors"]:
             self.stderr.write(self.style.ERROR(error))
 
@@ -165,7 +171,7 @@ def _hush() -> Iterator[None]:
         jobs.setLevel(level)
 
 
-def _describe(backfill: Backfill, *, since: datetime, dry_run: bool) -> dict[str, Any]:
+def _describe(backfill: Backfill, *, since: datetime, trial: Trial | None) -> dict[str, Any]:
     tally, limit = backfill.tally, backfill.points.rate_limit
     described: dict[str, Any] = {
         "repository": backfill.repository.full_name,
@@ -179,9 +185,12 @@ def _describe(backfill: Backfill, *, since: datetime, dry_run: bool) -> dict[str
         "left": tally.left,
         "points_used": backfill.points.used,
         "points_remaining": limit.remaining if limit else None,
+        "notes": backfill.notes,
         "errors": tally.errors,
     }
-    if dry_run:
+    if trial is not None:
         described["would_fetch"] = len(backfill.missing)
         described["estimated_points"] = backfill.estimated_points
+        described["estimated_requests"] = trial.estimate_requests(len(backfill.missing))
+        described["tried"], described["tried_whole"] = trial.asked, trial.whole
     return described

@@ -35,7 +35,7 @@ What it looks for (--only takes one or more, with commas):
   failed    nothing could be fetched
   partial   some sections are still missing
   missing   merged, but nobody queued it; its repository is tracked only now; no number yet
-  stuck     queued without a job in Redis, or running without a sign of life, for 10 minutes
+  stuck     queued without a job in Redis, or running without a sign of life, for 2 minutes
   outdated  complete, and due for another look: late comments, finished checks
   incomplete-checks  complete, but for checks that were still running at the last look
 
@@ -157,6 +157,8 @@ class Command(BaseCommand):
                 pass
         except MetricsSyncError as error:
             self.stderr.write(f"{repository}: not all fetched in bulk: {error}")
+        for note in backfill.notes:
+            self.stderr.write(f"{repository}: {note}")
         report.fetched += backfill.tally.fetched
         report.requeued += backfill.tally.queued
         report.errors += backfill.tally.errors

@@ -1,0 +1,34 @@
+"""What the clock runs, how often and where."""
+
+import pytest
+from pytest_django import Settings
+from redis import Redis
+from rq.cron import CronScheduler
+
+from metrics_sync.queueing import BULK
+
+NAMES = ["requeue_due", "remeasure_outdated", "discover_lost", "requeue_nameless", "prune"]
+
+
+def load_intervals() -> dict[str, float | None]:
+    clock = CronScheduler(Redis.from_url("redis://127.0.0.1:1/0"))
+    clock.load_config_from_file("metrics_sync.cron")
+    assert {job.queue_name for job in clock.get_jobs()} == {BULK}
+    return {job.func_name.rpartition(".")[2]: job.interval for job in clock.get_jobs()}
+
+
+@pytest.mark.parametrize(
+    ("speedup", "intervals"),
+    [
+        pytest.param(1, [60, 300, 3600, 3600, 86400], id="as it runs"),
+        pytest.param(30, [2, 10, 120, 120, 2880], id="a night in a quarter of an hour"),
+        pytest.param(1e9, [1, 1, 1, 1, 1], id="no loop without a pause"),
+    ],
+)
+def test_every_interval_is_divided(
+    settings: Settings, speedup: float, intervals: list[int]
+) -> None:
+    """What heals within hours is shown by rehearsals that nobody waits hours for."""
+    settings.CLOCK_SPEEDUP = speedup
+
+    assert load_intervals() == dict(zip(NAMES, intervals, strict=True))

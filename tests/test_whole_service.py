@@ -1,0 +1,158 @@
+"""The processes of the Procfile heal by themselves: no test here runs a command or a function.
+
+Each test starts `web`, `merges`, `worker` and `clock` as the Procfile says, lets something go
+wrong, and reads one thing: what the row's status is in the end.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from metrics_sync.models import GitHubIntegration, PullRequest
+from metrics_sync.sandbox import (
+    DEFAULT_TOKEN,
+    Fault,
+    FaultKind,
+    Recording,
+    SandboxServer,
+    build_pull_request_event,
+    make_recording,
+)
+from tests.conftest import wait_until
+from tests.factories import TrackedRepositoryFactory
+from tests.procfile import Procfile
+from tests.test_flow import read_rows, read_truth
+
+REPOSITORY = "acme/anvil"
+PROCESSES = ("web", "merges", "worker", "clock")
+#: The clock's five minutes become five seconds, and its hour one minute.
+SPEEDUP = "60"
+
+
+@pytest.fixture
+def hook(transactional_db: None, sandbox: SandboxServer) -> GitHubIntegration:
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    github_repo_id = sandbox.world.add_repository(REPOSITORY).id
+    repository = TrackedRepositoryFactory(
+        full_name=REPOSITORY, github_repo_id=github_repo_id, **token
+    )
+    integration: GitHubIntegration = repository.integration
+    return integration
+
+
+@pytest.fixture
+def service(
+    environment: dict[str, str], sandbox: SandboxServer, hook: GitHubIntegration, tmp_path: Path
+) -> Iterator[Procfile]:
+    """The service with an empty database, a Redis of its own, and a clock that runs faster."""
+    environment |= {"GITHUB_API_URL": sandbox.url, "CLOCK_SPEEDUP": SPEEDUP}
+    with Procfile(environment, tmp_path) as service:
+        yield service
+
+
+def merge(sandbox: SandboxServer, number: int, **sizes: int) -> Recording:
+    """Merge a pull request at GitHub, just now."""
+    recording = make_recording(REPOSITORY, number, seed=number, **sizes)
+    now = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
+    recording.pull |= {"merged_at": now, "closed_at": now, "updated_at": now}
+    return sandbox.world.add(recording)
+
+
+def tell(service: Procfile, hook: GitHubIntegration, recording: Recording) -> int:
+    """Post the merge as GitHub does; returns the status of the answer."""
+    payload = build_pull_request_event(recording, "closed")
+    secret = hook.webhook_secret
+    path = hook.get_webhook_path()
+    return service.post(path, event="pull_request", payload=payload, secret=secret).status
+
+
+def read_statuses() -> dict[int | None, str]:
+    return dict(PullRequest.objects.values_list("github_pr_number", "sync_status"))
+
+
+def expect_complete(recordings: list[Recording]) -> None:
+    """Wait until every row says so, and hold what it stands for against GitHub's own."""
+    numbers = [recording.number for recording in recordings]
+    wait_until(lambda: read_statuses() == dict.fromkeys(numbers, "complete"))
+    for recording in recordings:
+        row = PullRequest.objects.get(github_pr_number=recording.number)
+        assert read_rows(row) == read_truth(recording)
+
+
+def test_merges_while_redis_is_down_are_fetched_once_it_is_back(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """What the clock queues runs under the clock's own job, and must be fetched all the same."""
+    service.start(*PROCESSES)
+    service.stop_redis()
+    recordings = [merge(sandbox, number) for number in (1, 2, 3)]
+
+    statuses = {tell(service, hook, recording) for recording in recordings}
+    while_down = set(read_statuses().values())
+    service.start_redis()
+
+    expect_complete(recordings)
+    assert (statuses, while_down) == ({202}, {"pending"})
+
+
+def test_complete_pull_request_is_looked_at_again_and_is_complete_again(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """Comments of the day after the merge belong to it."""
+    service.start(*PROCESSES)
+    early = merge(sandbox, 1, issue_comments=2)
+    tell(service, hook, early)
+    expect_complete([early])
+
+    late = merge(sandbox, 1, issue_comments=5)
+    PullRequest.objects.update(refetch_at=timezone.now())  # a day has passed
+
+    wait_until(lambda: PullRequest.objects.get().comments.filter(comment_type="issue").count() == 5)
+    expect_complete([late])
+
+
+def test_merge_whose_webhook_was_lost_is_discovered(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """GitHub never sends a delivery twice by itself."""
+    recording = merge(sandbox, 1)
+
+    service.start(*PROCESSES)
+
+    expect_complete([recording])
+
+
+def test_merges_during_an_outage_of_github_are_complete_soon_after_it(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """One row has nothing then, another all but its files, and both go on by themselves."""
+    service.start(*PROCESSES)
+    nothing, partial = merge(sandbox, 1), merge(sandbox, 2)
+    sandbox.faults.add(Fault(FaultKind.STATUS, path=r"/pulls/1(/|$)", status=503))
+    sandbox.faults.add(Fault(FaultKind.STATUS, path=r"/pulls/2/files", status=502))
+    for recording in (nothing, partial):
+        tell(service, hook, recording)
+    wait_until(lambda: read_statuses() == {1: "queued", 2: "partial"})
+
+    sandbox.faults.clear()
+
+    expect_complete([nothing, partial])
+
+
+def test_merges_whose_worker_is_killed_are_complete_within_minutes(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """A worker that is gone leaves a row that says `running`, and a job that nobody runs."""
+    service.start(*PROCESSES)
+    recording = merge(sandbox, 1)
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/files", seconds=20, times=1))
+    tell(service, hook, recording)
+    wait_until(lambda: sandbox.faults.counts.get("slow") == 1)
+
+    for name in ("merges", "worker"):
+        service.kill(name)
+
+    assert read_statuses() == {1: "running"}
+    expect_complete([recording])
