@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository
+from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     Recording,
     SandboxServer,
