@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -52,13 +52,14 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     return kept.read_text().strip()
 
 
-def _read_networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """Return addresses and networks of the environment, which stand between commas."""
+def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """Return the addresses and networks that the texts write down."""
     try:
-        return [ip_network(text.strip()) for text in env.list(name, default=[])]
+        return [ip_network(text.strip()) for text in texts]
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"{name} must be addresses or networks such as 10.0.0.0/8, between commas: {error}."
+            "TRUSTED_PROXIES must be addresses or networks such as 10.0.0.0/8, separated by "
+            f"commas: {error}."
         ) from error
 
 
@@ -210,7 +211,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-TRUSTED_PROXIES = _read_networks("TRUSTED_PROXIES")
+TRUSTED_PROXIES = _read_networks(env.list("TRUSTED_PROXIES", default=[]))
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

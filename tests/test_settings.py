@@ -207,6 +207,14 @@ def test_console_log_is_for_people() -> None:
     assert lines[-1] == "ZeroDivisionError: division by zero"
 
 
+def test_proxy_that_is_no_address_is_one_clear_line() -> None:
+    """A name would be believed by nobody, and nobody would be locked out."""
+    result = run(READ, TRUSTED_PROXIES="10.0.0.1, proxy.acme.example")
+
+    assert result.returncode == 1
+    assert "TRUSTED_PROXIES must be addresses or networks" in result.stderr.splitlines()[-1]
+
+
 def test_unknown_log_format_is_refused() -> None:
     """A typing error must not end in logs that nobody can read."""
     result = run(READ, LOG_FORMAT="xml")
