@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.shortcuts import redirect
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 from django.views.defaults import server_error
@@ -158,6 +159,7 @@ def _is_redis_up() -> bool:
     return True
 
 
+@never_cache
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
     """Give Prometheus its text, to who has METRICS_TOKEN, and to superusers who signed in."""

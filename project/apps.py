@@ -10,4 +10,7 @@ class ProjectConfig(AppConfig):
     name = "project"
 
     def ready(self) -> None:
+        # Its receivers register themselves.
+        from project import sign_in  # noqa: F401
+
         connection_created.connect(limit_waits)

@@ -14,7 +14,7 @@ from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer,
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
 from metrics_sync.snapshot import RateLimit
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = timezone.now() - timedelta(days=3650)
@@ -307,7 +307,7 @@ def test_shared_endpoint_takes_nothing_of_another_github(
 ) -> None:
     """What comes there would be ignored, each hour again."""
     settings.DEBUG = True
-    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     shared = sandbox.world.add_hook(
         "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
     )
@@ -328,7 +328,7 @@ def test_enterprise_servers_keep_deliveries_longer(
     settings.DEBUG = True
     root = f"{sandbox.url}/api/v3"
     settings.GITHUB_API_URL = root if is_default else "https://api.github.com"
-    repository.integration.api_url = "" if is_default else root
+    move_to_github(repository.integration, "" if is_default else root)
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 
     assert [count for _, count, _ in recover([repository])] == [1]

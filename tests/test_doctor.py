@@ -52,6 +52,7 @@ from tests.factories import (
     PullRequestFactory,
     TrackedRepositoryFactory,
     WebhookDeliveryFactory,
+    move_to_github,
 )
 
 REPOSITORY = "acme/anvil"
@@ -319,7 +320,7 @@ def test_address_that_no_token_is_sent_to_is_named(
     integration: GitHubIntegration, redis: Redis
 ) -> None:
     """Whether this machine reaches it does not matter."""
-    GitHubIntegration.objects.update(api_url="https://127.0.0.1/api/v3")
+    move_to_github(integration, "https://127.0.0.1/api/v3")
 
     assert any(said.startswith("`connect` again, with") for said in examine_here().values())
 

@@ -5,6 +5,7 @@ import logging
 from django.apps import apps
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
 from ninja import NinjaAPI, Swagger
 from ninja.errors import HttpError, ValidationError
 
@@ -29,6 +30,8 @@ api = NinjaAPI(
     # Swagger UI would send the address of the document to a validator at another host.
     docs=Swagger(settings={"validatorUrl": None}),
 )
+# A cache on the way would answer who has no token, or that of another team.
+api.add_decorator(never_cache, mode="view")
 api.add_router("/summary", summary.router)
 api.add_router("/repositories", repositories.router)
 api.add_router("/pull-requests", pull_requests.router)

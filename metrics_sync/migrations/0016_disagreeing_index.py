@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0014_repository_identity"),
+        ("metrics_sync", "0015_credential_api_root"),
     ]
 
     operations = [
