@@ -599,9 +599,10 @@ def event(
 def committed(commit: Json) -> Json:
     """Build the entry of a commit in a timeline: the commit of git, with no id."""
     keys = ("sha", "node_id", "url", "html_url", "parents")
+    of_git = ("author", "committer", "message", "tree", "verification")
     return {
         **{key: commit.get(key) for key in keys},
-        **{key: commit["commit"].get(key) for key in ("author", "committer", "message", "tree")},
+        **{key: commit["commit"].get(key) for key in of_git},
         "event": "committed",
     }
 
