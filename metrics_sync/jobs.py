@@ -25,7 +25,7 @@ from metrics_sync import counting, store
 from metrics_sync.access import Access, converse
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.deciding import Outcome, count_held, decide, leave_proven
-from metrics_sync.exceptions import GitHubError, MetricsSyncError
+from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
@@ -43,6 +43,12 @@ BULK: str = getattr(settings, "METRICS_SYNC_BULK_QUEUE", "pr-data-bulk")
 
 #: How often a long fetch says that it is alive.
 HEARTBEAT_SECONDS = 30
+
+#: A job that waits for a rate limit looks after an hour whether it still must: what was said may
+#: hold no more. It asks GitHub nothing for that. So that jobs do not come at once, each is spread
+#: by a twentieth of its wait, and by this at most.
+LONGEST_PARKED_SECONDS = 3600
+MOST_SPREAD_SECONDS = 120
 
 #: The arrow by which a run leaves a row in each status.
 ARROWS = {
@@ -65,7 +71,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants its token to wait, the job returns an RQ Retry for that moment, which uses up none of
     its retries and holds no worker.
     """
-    pull_request = PullRequest.objects.select_related("team").filter(pk=pr_id).first()
+    rows = PullRequest.objects.select_related("team", "repository")
+    pull_request = rows.filter(pk=pr_id).first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     repositories = TrackedRepository.objects.matching(pull_request)
@@ -193,12 +200,13 @@ def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
 
 
 def _park(until: datetime) -> Retry:
-    """Have RQ run this job again at that moment, a little spread out.
+    """Have RQ run this job again at that moment, a little spread out, or in an hour if it is later.
 
     A Retry that a job returns is counted apart from those left to it for errors.
     """
-    seconds = (until - timezone.now()).total_seconds() * random.uniform(1, 1.05)
-    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
+    seconds = min((until - timezone.now()).total_seconds(), LONGEST_PARKED_SECONDS)
+    spread = random.uniform(0, min(seconds * 0.05, MOST_SPREAD_SECONDS))
+    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds + spread)))
 
 
 def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id: str) -> Outcome:
@@ -219,11 +227,19 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
     known = Known(
-        *store.recall_lists(pull_request), store.recall(pull_request), pull_request.github_pr_id
+        *store.recall_lists(pull_request),
+        store.recall(pull_request),
+        pull_request.github_pr_id,
+        pull_request.repository.github_repo_id if pull_request.repository else None,
     )
     with access.open() as github:
         outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
     access.note(outcome.errors.values())
+    if pull_request.repository is not None:
+        met = outcome.errors.get("pull_request")
+        if isinstance(met, GoneError | NameReusedError):
+            actor = f"the fetch of {pull_request}"
+            store.doubt(pull_request.repository, reason=str(met), actor=actor)
     return outcome
 
 

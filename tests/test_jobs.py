@@ -16,7 +16,7 @@ from rq.job import Job
 
 from metrics_sync.access import Access
 from metrics_sync.deciding import Outcome
-from metrics_sync.jobs import _save, fetch_now, fetch_pr_complete_data, save_fetched
+from metrics_sync.jobs import _park, _save, fetch_now, fetch_pr_complete_data, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
@@ -25,6 +25,7 @@ from metrics_sync.sandbox import (
     FaultKind,
     Recording,
     SandboxServer,
+    Token,
     make_recording,
 )
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
@@ -37,6 +38,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
 )
 from metrics_sync.store import record_delivery
+from metrics_sync.verifying import verify_due
 from metrics_sync.webhooks import Delivery
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
@@ -462,6 +464,99 @@ def test_rate_limit_parks_the_job_without_using_a_retry(
     assert 295 < due - timezone.now().timestamp() < 320
 
 
+def test_parked_job_wakes_within_the_hour(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+) -> None:
+    """What it waits for may be over sooner, and nobody would tell it."""
+    credential.wait_until = timezone.now() + timedelta(days=365)
+    credential.save()
+
+    run_queue(redis, pull_request)
+
+    [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
+    assert due - timezone.now().timestamp() <= 3600 + 120
+    assert sandbox.requests == []
+
+
+def test_spread_of_a_parked_job_is_minutes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of many would come when the next window is half over."""
+    monkeypatch.setattr("metrics_sync.jobs.random.uniform", lambda low, high: high)
+
+    retry = _park(timezone.now() + timedelta(hours=1))
+
+    assert retry.intervals == [3720]
+
+
+ABSURD = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(403, {**ABSURD, "X-RateLimit-Reset": "4102444800"}, id="year 2100"),
+        pytest.param(403, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, id="date of 2100"),
+        pytest.param(
+            502,
+            {
+                "X-RateLimit-Limit": "9" * 12,
+                "X-RateLimit-Remaining": "-1",
+                "X-RateLimit-Reset": "1",
+            },
+            id="no numbers of a column",
+        ),
+    ],
+)
+def test_nothing_that_github_states_stops_a_token_for_longer_than_two_hours(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    """A proxy's header parked every merge of a team until the year 2100."""
+    break_section(sandbox, status=status, headers=headers, times=1)
+
+    run_queue(redis, pull_request)
+
+    credential.refresh_from_db()
+    longest = timezone.now() + timedelta(hours=2)
+    assert all(
+        until is None or until <= longest
+        for until in [credential.wait_until, credential.rate_limit_resets_at]
+    )
+    assert pull_request.sync_status in {"queued", "complete"}
+
+
+def test_server_without_limits_is_read_whole(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """GitHub Enterprise has them switched off unless somebody switched them on."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.rate_limit) == ("complete", None)
+
+
+def test_good_token_that_is_refused_once_costs_the_team_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """All its merges waited until an operator stored a new token."""
+    break_section(sandbox, status=401, times=1)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.revoked_at) == ("complete", None)
+
+
 def test_others_of_a_limited_token_send_nothing(
     sandbox: SandboxServer,
     pull_request: PullRequest,
@@ -626,6 +721,43 @@ def test_renamed_repository_is_followed(
     repository.refresh_from_db()
     assert (pull_request.github_repo, repository.full_name) == ("acme/hammer",) * 2
     assert pull_request.sync_status == "complete"
+
+
+def test_repository_that_took_the_name_is_not_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Its number 7 is a stranger's; GitHub is asked by the id for the right name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    taker = make_recording(REPOSITORY, 7, repository_id=99)
+    taker.pull["id"] = pull_request.github_pr_id
+    sandbox.world.add(taker)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    error, commits = pull_request.sync_error, pull_request.commits.count()
+    verify_due()
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert ("another repository now" in error, commits) == (True, 0)
+    assert (pull_request.github_repo, pull_request.github_pr_number) == ("acme/anvil-old", 7)
+    assert pull_request.sync_status == "complete"
+
+
+def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
+    repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """GitHub has said it to the team's own token."""
+    TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    known = TrackedRepository.objects.get()
+    assert (known.github_repo_id, known.verified_at is not None) == (
+        repository.github_repo_id,
+        True,
+    )
 
 
 @pytest.mark.django_db(transaction=True)
@@ -908,3 +1040,19 @@ def test_dismissal_whose_list_comes_unchanged_is_kept(
 
     stored = pull_request.reviews.get(github_review_id=review["id"])
     assert (stored.state, stored.submitted_state) == ("dismissed", "changes_requested")
+
+
+def test_odd_characters_cost_nothing_wherever_they_stand(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """PostgreSQL refuses them in every column, not only where people write."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.commits[0]["sha"] += "\x00"
+        recording.check_runs[0]["app"]["slug"] = "a\x00"
+        recording.files[0]["filename"] += "\x00"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (pull_request.sync_status, pull_request.sync_error) == ("complete", "")
+    assert pull_request.check_runs.filter(app_slug="a").exists()

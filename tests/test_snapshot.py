@@ -1,5 +1,6 @@
 """Reading GitHub's JSON: what real payloads hold, not what the schema promises."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from metrics_sync.snapshot import (
     Section,
     SectionResult,
     Snapshot,
+    clean_json,
     describe_unknown_times,
     is_held,
     read_account,
@@ -94,6 +96,23 @@ def test_every_text_can_be_stored_and_is_left_alone_the_second_time(text: str) -
     assert (b"\x00" in stored.encode(), read_text(stored)) == (False, stored)
 
 
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.text(st.characters()) | st.integers() | st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    ),
+    st.booleans(),
+)
+def test_every_payload_can_be_stored(value: Any, is_escaped: bool) -> None:
+    """No text leaves a payload in another way: one that is forgotten would cost everything."""
+    source = json.dumps(value, ensure_ascii=is_escaped).encode(errors="surrogatepass")
+
+    cleaned = clean_json(json.loads(source), source=source)
+
+    assert "\\u0000" not in json.dumps(cleaned, ensure_ascii=False).encode().decode()
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -158,7 +177,7 @@ def test_bare_item_is_read_with_null_for_the_unknown(section: Section) -> None:
 
     values = [getattr(item, field.name) for field in fields(item)]
     known = {NOON, "issue", "review", *BARE[section].values()}
-    assert {value for value in values if value not in known} <= {None, "", 0}
+    assert {value for value in values if value not in known} <= {None, "", 0, "ghost"}
 
 
 @pytest.mark.parametrize("section", Section)
@@ -182,11 +201,19 @@ def test_commit_keeps_both_dates(recording: Recording) -> None:
     assert commit.author_login == commit.author.login == "mona"
 
 
-def test_ghost_keeps_its_login_but_is_no_account() -> None:
+@pytest.mark.parametrize("user", [{"id": GHOST_ID, "login": "ghost"}, None])
+def test_ghost_keeps_its_login_but_is_no_account(user: dict[str, Any] | None) -> None:
     """The page shows `ghost` as GitHub does, and no two ghosts are one person."""
-    comment = read(Section.ISSUE_COMMENTS, user={"id": GHOST_ID, "login": "ghost"})
+    comment = read(Section.ISSUE_COMMENTS, user=user)
 
     assert (comment.author, comment.author_login) == (None, "ghost")
+
+
+def test_comment_on_a_whole_file_is_on_no_line() -> None:
+    """GitHub's answers say null, or 1."""
+    comment = read(Section.REVIEW_COMMENTS, subject_type="file", line=1)
+
+    assert comment.line is None
 
 
 def test_two_kinds_of_comments_are_told_apart(recording: Recording) -> None:

@@ -14,13 +14,21 @@ import stamina
 from ghapi.all import APIError, GhApi
 
 from metrics_sync import counting
-from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RateLimitedError,
+    RetrySoonError,
+)
 from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.snapshot import RateLimit, clean_json
 
-#: GitHub allows 100 at once; a fetch has seven things to ask for.
+#: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
+#: whatever processes: doctor multiplies this by the workers.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 CONCURRENT_REQUESTS = 10
 #: How many at once after GitHub complained of too many.
@@ -126,11 +134,14 @@ class GitHub:
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
+        self.api_url = api_url.rstrip("/")
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
         self._take_request = take_request
         self._in_flight = 0
+        self._has_token = bool(token)
+        self._confirmation: asyncio.Future[bool] | None = None
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
         self._auth = TokenAuth(token, renew=renew)
@@ -178,6 +189,10 @@ class GitHub:
             with attempt:
                 return await self._ask(operation, *route, **query)
         raise AssertionError("retry_context returns or raises")
+
+    async def get(self, path: str) -> Page:
+        """Ask for a path below the API root that ghapi has no operation for."""
+        return await self.call(self._get_url, f"{self.api_url}{path}")
 
     async def get_again(self, url: str, *, etag: str) -> Page:
         """Ask for an address that we have had; an unchanged one costs no rate limit."""
@@ -286,7 +301,7 @@ class GitHub:
                             return Page(str(cause.response.url), is_unchanged=True)
                     location = self._read_redirect(cause)
                     if location is None:
-                        raise self._read_error(cause) from error
+                        raise await self._confirm(self._read_error(cause)) from error
                     self.was_redirected = True
                     operation, route, query = self._get_url, (location,), {}
                 finally:
@@ -302,12 +317,17 @@ class GitHub:
         if budget is not None and budget.remaining <= self._in_flight and budget.resets_at > now:
             until = max(until or now, budget.resets_at)
         if until is not None and until > now:
-            message = f"the rate limit is used up until {until:%H:%M:%S} UTC"
+            message = f"the rate limit is used up until {until:%Y-%m-%d %H:%M} UTC"
             raise RateLimitedError(message, until=until)
 
     def _note_budget(self, response: httpx2.Response) -> None:
-        """Keep what an answer states; of one window the least, as answers overtake each other."""
-        stated, budget = read_rate_limit(response), self.rate_limit
+        """Keep what an answer states; of one window the least, as answers overtake each other.
+
+        With 401 GitHub states the budget of those who ask without a token.
+        """
+        if response.status_code == 401:
+            return
+        stated, budget = read_rate_limit(response, now=datetime.now(UTC)), self.rate_limit
         if stated is None:
             return
         if budget is not None and budget.resets_at == stated.resets_at:
@@ -319,6 +339,49 @@ class GitHub:
         if isinstance(error, RateLimitedError):
             self._wait_until = error.until
         return error
+
+    async def is_accepted(self) -> bool:
+        """Whether GitHub accepts the token, asked with what costs nothing and needs no permission.
+
+        A server whose limits are switched off answers 404 for them; it is asked whose token this
+        is. Raises what leaves it unknown: passing faults and rate limits.
+        https://docs.github.com/en/rest/rate-limit/rate-limit
+        """
+        for operation in (self.api.rate_limit.get, self.api.users.get_authenticated):
+            self.requests_made += 1
+            try:
+                await operation(raw_=True)
+            except (APIError, httpx2.HTTPError, ValueError) as error:
+                refusal = self._read_error(
+                    error.__cause__ if isinstance(error, APIError) else error
+                )
+                if isinstance(refusal, CredentialRejectedError):
+                    return False
+                if isinstance(refusal, GoneError):
+                    continue
+                if not isinstance(refusal, PermissionMissingError):
+                    raise refusal from error
+            return True
+        return True
+
+    async def _confirm(self, error: GitHubError) -> GitHubError:
+        """Return what a refusal of the token comes to after asking once more, in another way.
+
+        GitHub answers 401 to good tokens now and then:
+        https://github.com/taskcluster/taskcluster/pull/2731
+        Requests that were refused together wait for one answer, and take no slot for it.
+        """
+        if not self._has_token or not isinstance(error, CredentialRejectedError):
+            return error
+        if self._confirmation is None:
+            self._confirmation = asyncio.ensure_future(self.is_accepted())
+        try:
+            is_accepted = await asyncio.shield(self._confirmation)
+        except GitHubError as unknown:
+            return RetrySoonError(f"{error}; whether it really does not is unknown ({unknown})")
+        if not is_accepted:
+            return error
+        return RetrySoonError(f"{error}, but accepts it elsewhere")
 
     def _read_redirect(self, error: BaseException | None) -> str | None:
         """Return where a renamed repository went; ghapi raises on 3xx as on any other status.

@@ -112,7 +112,7 @@ class Service:
         _, _, value = request.headers.get("Authorization", "").partition(" ")
         if not value:
             return self.world.anonymous, None
-        if value.count(".") == 2:
+        if value.count(".") == 2 and not value.startswith("ghs_"):
             return accounts.read_app_token(value, apps=self.world.apps, now=now)
         token = self.world.tokens.get(value)
         if token is None or (token.expires_at is not None and token.expires_at <= now):

@@ -142,7 +142,7 @@ class Token:
     limit_per_window: int | None = 5000
     window_seconds: float = HOUR
     repositories: frozenset[str] | None = None
-    scopes: str = "read:org, repo"
+    scopes: str = "public_repo, read:org"
     expires_at: float | None = None
     #: Whose token it is: an installation's, or (with a signed one) an App's.
     installation_id: int | None = None
