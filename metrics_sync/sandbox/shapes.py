@@ -612,8 +612,9 @@ def commented(comment: Json) -> Json:
 
 
 def reviewed(review: Json) -> Json:
-    """Build the entry of a review in a timeline, where its state is in lower case."""
-    return {**review, "event": "reviewed", "state": str(review.get("state")).lower()}
+    """Build the entry of a review in a timeline: its state in lower case, its user never null."""
+    changes = {"event": "reviewed", "state": str(review.get("state")).lower()}
+    return {**review, **changes, "user": review.get("user") or {**user("ghost"), "id": 10137}}
 
 
 def merged(full_name: str, pull: Json) -> Json:
