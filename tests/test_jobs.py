@@ -38,6 +38,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
 )
 from metrics_sync.store import record_delivery
+from metrics_sync.verifying import verify_due
 from metrics_sync.webhooks import Delivery
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
@@ -720,6 +721,43 @@ def test_renamed_repository_is_followed(
     repository.refresh_from_db()
     assert (pull_request.github_repo, repository.full_name) == ("acme/hammer",) * 2
     assert pull_request.sync_status == "complete"
+
+
+def test_repository_that_took_the_name_is_not_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Its number 7 is a stranger's; GitHub is asked by the id for the right name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    taker = make_recording(REPOSITORY, 7, repository_id=99)
+    taker.pull["id"] = pull_request.github_pr_id
+    sandbox.world.add(taker)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    error, commits = pull_request.sync_error, pull_request.commits.count()
+    verify_due()
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert ("another repository now" in error, commits) == (True, 0)
+    assert (pull_request.github_repo, pull_request.github_pr_number) == ("acme/anvil-old", 7)
+    assert pull_request.sync_status == "complete"
+
+
+def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
+    repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """GitHub has said it to the team's own token."""
+    TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    known = TrackedRepository.objects.get()
+    assert (known.github_repo_id, known.verified_at is not None) == (
+        repository.github_repo_id,
+        True,
+    )
 
 
 @pytest.mark.django_db(transaction=True)
