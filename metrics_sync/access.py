@@ -145,7 +145,7 @@ def is_accepted_again(integration: GitHubIntegration) -> bool:
 
     One request, which costs nothing. Raises MetricsSyncError when it stays unknown.
     """
-    _check_api_root(integration.api_url)
+    _check_api_root(integration)
     credential = integration.credential
     if not ask_again(credential, api_url=integration.get_api_root()):
         return False
