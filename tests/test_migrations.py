@@ -12,6 +12,8 @@ from django.utils import timezone
 from django_migration_linter import MigrationLinter
 from django_test_migrations.migrator import Migrator
 
+from metrics_sync.models import PRFile
+
 BEFORE = ("metrics_sync", "0001_initial")
 AFTER = ("metrics_sync", "0002_pull_request_number")
 
@@ -87,6 +89,27 @@ def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
 
     other = apps.get_model("metrics_sync", "Team").objects.create(name="Web", slug="web")
     rows.create(team=other, github_pr_id=IDS[0], github_pr_number=7, **ROW)
+
+
+def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> None:
+    """A fetch would else write each of them a second time, and count both."""
+    apps = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
+    team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    row = apps.get_model("metrics_sync", "PullRequest").objects.create(
+        team=team, github_pr_id=IDS[0], **ROW
+    )
+    counts = dict.fromkeys(("additions", "deletions", "changes"), 1)
+    names = ["a.py", "naïve 🚀/b.py"]
+    for name in names:
+        apps.get_model("metrics_sync", "PRFile").objects.create(
+            team=team, pull_request=row, filename=name, status="added", **counts
+        )
+
+    apps = migrator.apply_tested_migration(("metrics_sync", "0011_saving")).apps
+
+    files = apps.get_model("metrics_sync", "PRFile").objects
+    keys = dict(files.values_list("filename", "listing_key"))
+    assert keys == {name: PRFile.make_key(name, "added") for name in names}
 
 
 def test_pull_requests_get_their_repository_and_bad_names_go(migrator: Migrator) -> None:
