@@ -58,7 +58,7 @@ def receive(
     delivery = Delivery(
         guid=str(uuid4()),
         event=event,
-        action=payload["action"],
+        action=payload.get("action", ""),
         github_repo=(payload.get("repository") or {}).get("full_name", ""),
         payload=payload,
         text=json.dumps(payload),
