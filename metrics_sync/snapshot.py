@@ -346,8 +346,8 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
-    return read_text(value.get("login")) if value else GHOST
+    """Return the login; a deleted account is the ghost, which GitHub may also write as null."""
+    return GHOST if value is None else read_text(value.get("login"))
 
 
 def _read_name(value: object) -> str:
@@ -373,7 +373,7 @@ def read_commit(value: Json) -> CommitItem:
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
         # Null here says that nobody has the address.
-        author_login=read_login(value["author"]) if value.get("author") else "",
+        author_login=read_login(value.get("author") or {}),
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
@@ -404,6 +404,7 @@ def read_check_run(value: Json) -> CheckRunItem:
 
 def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
     created_at = _require_time(value["created_at"])
+    is_of_file = comment_type == "review" and value.get("subject_type") == "file"
     return CommentItem(
         github_comment_id=value["id"],
         comment_type=comment_type,
@@ -412,7 +413,7 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
         # A comment on a whole file is on none of its lines, though GitHub may say the first.
-        line=None if value.get("subject_type") == "file" else value.get("line"),
+        line=None if is_of_file else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
         updated_at=read_time(value.get("updated_at")) or created_at,

@@ -163,3 +163,33 @@ def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
     rows = apps.get_model("metrics_sync", "IntegrationCredential").objects.order_by("pk")
     kept = list(rows.values_list("wait_until", "rate_limit_resets_at"))
     assert kept == [(None, None), (near, near)]
+
+
+def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrator) -> None:
+    """One that was moved to a second host is held back there, and the way back loses nothing."""
+    before, after = "0014_repository_identity", "0015_credential_api_root"
+    apps = migrator.apply_initial_migration(("metrics_sync", before)).apps
+    team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    credentials = apps.get_model("metrics_sync", "IntegrationCredential").objects
+    integrations = apps.get_model("metrics_sync", "GitHubIntegration").objects
+    ours, theirs = (credentials.create(team=team, access_token=word) for word in ("one", "two"))
+    for name, credential, api_url in (
+        ("ours", ours, ""),
+        ("moved", ours, "https://evil.example"),
+        ("theirs", theirs, "https://ghe.acme.example/api/v3"),
+    ):
+        integrations.create(
+            team=team, organization_slug=name, credential=credential, api_url=api_url
+        )
+
+    apps = migrator.apply_tested_migration(("metrics_sync", after)).apps
+
+    rows = apps.get_model("metrics_sync", "GitHubIntegration").objects.order_by("pk")
+    values = ("organization_slug", "credential__api_url", "credential__access_token")
+    assert list(rows.values_list(*values)) == [
+        ("ours", "", "one"),
+        ("moved", "https://evil.example", ""),
+        ("theirs", "https://ghe.acme.example/api/v3", "two"),
+    ]
+    apps = migrator.apply_tested_migration(("metrics_sync", before)).apps
+    assert apps.get_model("metrics_sync", "GitHubIntegration").objects.count() == 3

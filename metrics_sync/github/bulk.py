@@ -89,8 +89,8 @@ async def _list_page(
     variables = {"owner": owner, "name": name, "first": size, "after": cursor}
     repository = await graphql.ask(LISTING, cost=1, **variables)
     try:
-        page, known_as = repository["pullRequests"], repository["nameWithOwner"]
-        full_name = full_name if known_as.lower() == full_name.lower() else known_as
+        page = repository["pullRequests"]
+        full_name = _read_new_name(repository, full_name) or full_name
         nodes, more = page["nodes"], page["pageInfo"]
         if more["hasNextPage"] and (len(nodes) < size or not more["endCursor"]):
             raise RetrySoonError("GitHub's list of pull requests has gaps")
@@ -108,6 +108,12 @@ async def _list_page(
         )
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
+
+
+def _read_new_name(repository: Json, full_name: str) -> str:
+    """Return what GitHub calls a repository now, if that is another name. Raises ValueError."""
+    owner, name = repository["nameWithOwner"].split("/")
+    return "" if f"{owner}/{name}".lower() == full_name.lower() else f"{owner}/{name}"
 
 
 def _changed_before(moment: datetime, item: PullRequestItem) -> bool:
@@ -162,12 +168,13 @@ async def _fetch_batch(
         graphql, len(numbers), owner=owner, name=name, **variables
     )
     try:
-        moved_to = str(repository["nameWithOwner"])
+        moved_to = _read_new_name(repository, full_name)
         nodes = {n: repository.get(f"p{index}") for index, n in enumerate(numbers)}
         doubts = {n: _find_doubt(node, is_alone=len(numbers) == 1) for n, node in nodes.items()}
-        sound = {n: node for n, node in nodes.items() if doubts[n] is None}
+        sound = {n: node for n, node in nodes.items() if node is not None and doubts[n] is None}
         await _add_pages(graphql, sound, owner=owner, name=name)
-        return {n: doubts[n] or _read(node, full_name, moved_to) for n, node in nodes.items()}
+        read = {n: _read(node, full_name, moved_to) for n, node in sound.items()}
+        return read | {n: doubt for n, doubt in doubts.items() if doubt is not None}
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not of pull requests") from error
 
@@ -256,4 +263,4 @@ def _read(node: Json, full_name: str, moved_to: str) -> Snapshot | GitHubError:
         snapshot = read_snapshot(node, github_repo=full_name)
     except RetrySoonError as error:
         return error
-    return replace(snapshot, moved_to="" if moved_to.lower() == full_name.lower() else moved_to)
+    return replace(snapshot, moved_to=moved_to)

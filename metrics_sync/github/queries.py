@@ -194,8 +194,9 @@ def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str
     spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
     parts = (f"p{n}: pullRequest(number: $n{n}) {{ {spreads} }}" for n in range(count))
     fragments = (
-        f"fragment {section} on PullRequest {{\n  {section}: {LISTS[section].write(LISTS[section].first)}\n}}\n"
-        for section in sections
+        f"fragment {section} on PullRequest {{\n  {section}: {one.write(one.first)}\n}}\n"
+        for section, one in LISTS.items()
+        if section in sections
     )
     variables = "".join(f", $n{n}: Int!" for n in range(count))
     return _write_query(variables, parts, PULL_REQUEST, *fragments)
