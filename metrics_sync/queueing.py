@@ -32,6 +32,7 @@ from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.tracing import get_trace, trace
+from metrics_sync.verifying import verify_due
 
 __all__ = [
     "BULK",
@@ -43,6 +44,7 @@ __all__ = [
     "count_workers",
     "enqueue_fetch",
     "enqueue_merge",
+    "enqueue_verification",
     "feed_merges",
     "find_abandoned",
     "find_room",
@@ -238,6 +240,14 @@ def find_team_of_job(job_id: str) -> int | None:
 
 def _get_turns_key(team_id: int) -> str:
     return f"metrics_sync:turns:{team_id}"
+
+
+def enqueue_verification() -> None:
+    """Have GitHub asked about doubted repositories now; with Redis down the clock does it."""
+    try:
+        _get_queue(BULK).enqueue(verify_due, description="ask GitHub about repositories")
+    except RedisError as error:
+        logger.warning("Redis does not answer (%s); the clock asks about repositories", error)
 
 
 def _get_queue(name: str) -> Queue:

@@ -71,6 +71,35 @@ def test_row_that_changed_at_github_is_looked_at_again(
     assert PullRequest.objects.get().refetch_at is not None
 
 
+def test_merges_of_a_repository_that_took_the_name_are_nobodys(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """They would be counted, announced and fetched as the team's own."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    sandbox.world.add(make_recording(REPOSITORY, 9, repository_id=99))
+
+    found, error = look(repository)
+
+    repository.refresh_from_db()
+    assert (found, PullRequest.objects.count()) == (0, 0)
+    assert ("another repository" in error, repository.doubted_at is not None) == (True, True)
+
+
+def test_merges_of_a_renamed_repository_are_found_once(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """The event of an organization's rename never came."""
+    look(repository)
+    sandbox.world.rename_repository(REPOSITORY, "anew/anvil")
+
+    found, _ = look(repository)
+
+    repository.refresh_from_db()
+    row = PullRequest.objects.get()
+    assert (found, repository.full_name, row.github_repo) == (0, "anew/anvil", "anew/anvil")
+
+
 def test_dry_run_counts_and_writes_nothing(repository: TrackedRepository) -> None:
     """Looking must not change what is looked at."""
     assert look(repository, dry_run=True) == (1, "")

@@ -20,6 +20,7 @@ from redis import Redis
 from metrics_sync import queueing
 from metrics_sync.doctor import Finding, examine
 from metrics_sync.doctor.database import judge_clock
+from metrics_sync.doctor.identities import check_identities
 from metrics_sync.doctor.processes import judge_concurrency, judge_queue
 from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
@@ -562,6 +563,18 @@ def test_text_of_a_finding_is_shown_as_it_is(
 
     assert exit_.value.code == 1
     assert "GITHUB_API_URL is '[/]api'" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+def test_repository_that_is_doubted_for_long_is_named() -> None:
+    """Nothing about it changes before GitHub has answered, so somebody has to see why not."""
+    since = timezone.now() - timedelta(hours=2)
+    TrackedRepositoryFactory(full_name="acme/anvil", doubted_at=since)
+    TrackedRepositoryFactory(full_name="acme/hammer", doubted_at=timezone.now())
+
+    [finding] = check_identities()
+
+    assert ("acme/anvil" in finding.text, finding.is_ok) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db import transaction
 from django.db.models import URLField
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
@@ -95,6 +96,9 @@ class RepositoryForm(OneTeamForm):
             credential__kind=IntegrationCredential.Kind.APP,
         )
         changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
+        if changed:
+            # GitHub is asked before the shared webhook tells the team anything of it.
+            self.instance.verified_at, self.instance.verify_at = None, timezone.now()
         if changed and of_app.exists():
             self.add_error(
                 "full_name", "Repositories of a GitHub App are added by `manage.py connect --app`."

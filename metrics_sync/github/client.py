@@ -25,7 +25,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import RateLimit, clean_json
 
 #: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
 #: whatever processes: doctor multiplies this by the workers.
@@ -38,6 +38,8 @@ PER_PAGE = 100
 PAGES_AT_ONCE = 50
 MAX_REDIRECTS = 3
 TIMEOUT = httpx2.Timeout(20, connect=5)
+#: How long one request may take in all, however steadily its answer drips.
+REQUEST_SECONDS = 60
 HEADERS = {"User-Agent": "metrics_sync", "X-GitHub-Api-Version": "2022-11-28"}
 
 _pool: ContextVar[httpx2.AsyncClient] = ContextVar("_pool")
@@ -132,6 +134,7 @@ class GitHub:
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
+        self.api_url = api_url.rstrip("/")
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
@@ -141,12 +144,13 @@ class GitHub:
         self._confirmation: asyncio.Future[bool] | None = None
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
+        self._auth = TokenAuth(token, renew=renew)
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
         # Over HTTP/2, where it is spoken, all requests share one connection and one handshake.
         self._client = httpx2.AsyncClient(
             http2=True,
             headers=HEADERS,
-            auth=TokenAuth(token, renew=renew),
+            auth=self._auth,
             timeout=TIMEOUT,
             verify=_tls_context(),
         )
@@ -165,6 +169,17 @@ class GitHub:
         _pool.reset(self._pool_token)
         await self._client.__aexit__(error_type, error, traceback)
 
+    def make_fingerprint(self) -> str:
+        """Return what recognizes the token whose ETags these are; it does not tell the token.
+
+        GitHub's ETags belong to the token that asked (`Vary: Authorization`).
+        """
+        return self._auth.make_fingerprint()
+
+    def recognizes(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is of the token that asks now."""
+        return self._auth.recognizes(fingerprint)
+
     async def call(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         """Call one of ghapi's operations, e.g. `github.api.pulls.get`.
 
@@ -174,6 +189,10 @@ class GitHub:
             with attempt:
                 return await self._ask(operation, *route, **query)
         raise AssertionError("retry_context returns or raises")
+
+    async def get(self, path: str) -> Page:
+        """Ask for a path below the API root that ghapi has no operation for."""
+        return await self.call(self._get_url, f"{self.api_url}{path}")
 
     async def get_again(self, url: str, *, etag: str) -> Page:
         """Ask for an address that we have had; an unchanged one costs no rate limit."""
@@ -191,8 +210,10 @@ class GitHub:
     async def pages_from(self, page: Page) -> AsyncIterator[Page]:
         """Yield a page and those that follow it, one after the other."""
         yield page
+        seen = {page.url}
         while page.next_url:
-            page = await self._get_page(page.next_url)
+            [url] = self._check_unseen([self._move_to_own_root(page.next_url)], seen)
+            page = await self._get_page(url)
             yield page
 
     async def all_pages(
@@ -205,10 +226,17 @@ class GitHub:
 
     async def all_pages_from(self, first: Page) -> list[Page]:
         """Return a page and all that follow it; those that it knows of are asked for at once."""
-        pages = [first]
+        pages, seen = [first], {first.url}
         while urls := self._list_following(pages[-1]):
-            pages += await self._get_pages(urls)
+            pages += await self._get_pages(self._check_unseen(urls, seen))
         return pages
+
+    def _check_unseen(self, urls: list[str], seen: set[str]) -> list[str]:
+        """Return addresses that are new, and remember them; pages may lead in a circle."""
+        if not seen.isdisjoint(urls):
+            raise RetrySoonError("a page of GitHub's list leads back to an earlier one")
+        seen.update(urls)
+        return urls
 
     async def _get_pages(self, urls: list[str]) -> list[Page]:
         """Get pages at once; when one fails, the others are given up with it."""
@@ -228,18 +256,17 @@ class GitHub:
         """
         if page.next_url is None:
             return []
-        ends = [self._check_origin(url) for url in (page.next_url, page.last_url or page.next_url)]
-        first, last = map(httpx2.URL, ends)
+        urls = (page.next_url, page.last_url or page.next_url)
+        first, last = (httpx2.URL(self._move_to_own_root(url)) for url in urls)
         numbers = [url.params.get("page", "") for url in (first, last)]
         paths = {url.copy_remove_param("page") for url in (first, last)}
         if len(paths) > 1 or not all(map(str.isdecimal, numbers)):
-            return [page.next_url]
+            return [str(first)]
         low, high = map(int, numbers)
         pages = range(low, max(low, min(high, low + PAGES_AT_ONCE - 1)) + 1)
         return [str(first.copy_set_param("page", number)) for number in pages]
 
     async def _get_page(self, url: str) -> Page:
-        self._check_origin(url)
         return await self.call(self._get_url, url)
 
     async def _get_url(
@@ -257,9 +284,14 @@ class GitHub:
                 self.requests_made += 1
                 self._in_flight += 1
                 try:
-                    response = await operation(*route, **query, raw_=True)
+                    async with asyncio.timeout(REQUEST_SECONDS):
+                        response = await operation(*route, **query, raw_=True)
                     self._note_budget(response)
                     return _read_page(response)
+                except TimeoutError as error:
+                    raise RetrySoonError(
+                        f"GitHub's answer was not all there within {REQUEST_SECONDS} s"
+                    ) from error
                 except (APIError, httpx2.HTTPError, ValueError) as error:
                     # ghapi wraps some of what its HTTP library raises, as `cause`.
                     cause = error.__cause__ if isinstance(error, APIError) else error
@@ -364,6 +396,19 @@ class GitHub:
             return None
         return self._check_origin(response.headers["location"], base=response.url)
 
+    def _move_to_own_root(self, url: str) -> str:
+        """Return where a page is at the API root that we ask.
+
+        `Link` of an Enterprise Server may name it by an inner host, or by another scheme. The
+        token is taken to no other host than its own.
+        """
+        try:
+            target = httpx2.URL(url)
+            scheme, host, port = self._origin
+            return str(target.copy_with(scheme=scheme, host=host, port=port, userinfo=b""))
+        except (httpx2.InvalidURL, ValueError, TypeError) as error:
+            raise GitHubError("GitHub points to an address that cannot be read") from error
+
     def _check_origin(self, url: str, *, base: httpx2.URL | str = "") -> str:
         """Return the address in full; refuse to take the token to any API but its own."""
         try:
@@ -382,7 +427,7 @@ def _read_origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 def _read_page(response: httpx2.Response) -> Page:
     return Page(
-        body=response.json(),
+        body=clean_json(response.json(), source=response.content),
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
         last_url=response.links.get("last", {}).get("url"),

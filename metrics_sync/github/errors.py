@@ -39,6 +39,8 @@ LIMITS = (
 #: How the addresses end that GitHub names beside them.
 LIMIT_PAGES = ("secondary-rate-limits", "abuse-rate-limits")
 
+NO_COMMIT = "No commit found for SHA"
+
 
 def read_error(error: BaseException | None, *, now: datetime) -> GitHubError:
     """Translate what the HTTP library raised into what the caller can do about it.
@@ -61,7 +63,8 @@ def read_refusal(response: httpx2.Response, *, now: datetime) -> GitHubError:
         return _read_forbidden(response, said=said, message=message, now=now)
     if status == 401:
         return CredentialRejectedError(f"GitHub does not accept the token ({said})")
-    if status in (404, 410, 451):
+    # Where the commit is not there, GitHub answers 422 in place of 404.
+    if status in (404, 410, 451) or (status == 422 and message.startswith(NO_COMMIT)):
         return GoneError(f"not there, or not visible to this token ({said})")
     if status >= 500 or status in (408, 409, 425):
         return RetrySoonError(f"GitHub answered {said}")

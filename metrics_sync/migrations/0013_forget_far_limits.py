@@ -17,6 +17,6 @@ def forget_far_limits(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("metrics_sync", "0009_scan_indexes")]
+    dependencies = [("metrics_sync", "0012_disagreeing")]
 
     operations = [migrations.RunPython(forget_far_limits, migrations.RunPython.noop)]
