@@ -173,10 +173,8 @@ def enqueue_merge(pull_request: PullRequest) -> None:
                 _get_turns_key(pull_request.team_id), pull_request.pk
             )
             feed_merges(pull_request.team_id)
-    except QueueUnavailableError as error:
-        logger.warning("%s", error)
-    except RedisError as error:
-        logger.warning("Redis does not answer (%s): %s stays pending", error, pull_request)
+    except (QueueUnavailableError, RedisError) as error:
+        logger.warning("%s stays pending, and the clock will queue it: %s", pull_request, error)
 
 
 def feed_merges(team_id: int) -> None:

@@ -34,6 +34,7 @@ NOT_OF_COMPOSE = {
     "GITHUB_TOKEN": "an operator gives it to one command",
     "PORT": "the command names it",
     "WEB_CONCURRENCY": "the command names it",
+    "MERGE_WORKERS": "the command names it",
     "WORKERS": "the command names it",
 }
 

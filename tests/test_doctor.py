@@ -370,7 +370,7 @@ def test_rows_and_deliveries_that_went_wrong_are_counted(
 
     wrong = examine_here()
 
-    assert "running without a sign of life for 20 minutes: 1" in wrong
+    assert "running without a sign of life for 4 minutes: 1" in wrong
     assert "deliveries of the last 24 hours that could not be read: 1" in wrong
 
 

@@ -68,7 +68,7 @@ def check_rows() -> list[Finding]:
         advice = "See whether clock, workers and tokens are well; the rows say what they wait for."
         findings.append(Finding("rows", text, advice))
     if silent:
-        text = f"running without a sign of life for 20 minutes: {_count(silent)}"
+        text = f"running without a sign of life for 4 minutes: {_count(silent)}"
         findings.append(Finding("rows", text, "Run `manage.py reconcile`, and see to the clock."))
     return findings
 

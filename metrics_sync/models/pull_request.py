@@ -323,6 +323,8 @@ class PullRequest(models.Model):
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
             ),
+            # What was measured by other formulas.
+            models.Index(fields=["metrics_version"], name="pull_request_metrics_version"),
             # What `missing` looks for and little else.
             models.Index(
                 fields=["merged_at"],
