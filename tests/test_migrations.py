@@ -98,7 +98,7 @@ UNRELEASED = {"0002_pull_request_number", "0003_rate_limit_lease"}
 EXPLAINED = {"0011_saving"}
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # indexes are made outside of one
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     """While a new version is rolled out, both write to the new tables (docs/deploy.md)."""
@@ -129,3 +129,18 @@ def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
     rows = apps.get_model("metrics_sync", "IntegrationCredential").objects.order_by("pk")
     kept = list(rows.values_list("wait_until", "rate_limit_resets_at"))
     assert kept == [(None, None), (near, near)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
+@pytest.mark.parametrize("name", ["0009_scan_indexes", "0010_metrics_version_index"])
+def test_index_of_a_million_rows_locks_no_table(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Every delivery and every fetch would wait until it is made."""
+    call_command("sqlmigrate", "metrics_sync", name)
+
+    statements = capsys.readouterr().out
+    made = [line for line in statements.splitlines() if line.startswith("CREATE INDEX")]
+    assert made
+    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in made)
