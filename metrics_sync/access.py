@@ -30,7 +30,7 @@ from metrics_sync.models import (
 )
 from metrics_sync.models.integrations import validate_api_root
 from metrics_sync.snapshot import RateLimit
-from metrics_sync.tokens import find_token, make_renewal, replace_token
+from metrics_sync.tokens import ask_again, find_token, make_renewal, replace_token
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,19 @@ class Access:
             raise
 
 
+def is_accepted_again(integration: GitHubIntegration) -> bool:
+    """Whether GitHub accepts an integration's credential that it refused before; notes it if so.
+
+    One request, which costs nothing. Raises MetricsSyncError when it stays unknown.
+    """
+    _check_api_root(integration)
+    credential = integration.credential
+    if not ask_again(credential, api_url=integration.get_api_root()):
+        return False
+    credential.mark_accepted()
+    return True
+
+
 async def _ask(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
     async with github:
         return await question(github)
@@ -245,4 +258,4 @@ class Lease:
 def _make_budget_error(credential: IntegrationCredential, *, is_bulk: bool) -> BudgetSpentError:
     until = credential.find_pause(is_bulk=is_bulk) or timezone.now()
     what = "only the reserve for merges is left" if is_bulk else "the rate limit is used up"
-    return BudgetSpentError(f"{what} until {until:%H:%M:%S} UTC", until=until)
+    return BudgetSpentError(f"{what} until {until:%Y-%m-%d %H:%M} UTC", until=until)

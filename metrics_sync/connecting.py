@@ -22,9 +22,10 @@ from metrics_sync.github import (
     fetch_repository,
     list_missing_permissions,
 )
-from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team
+from metrics_sync.releasing import release_parked
 from metrics_sync.snapshot import RepositoryItem
-from metrics_sync.store import record_change, track_repositories
+from metrics_sync.store import record_change, track_named, track_repositories
 from metrics_sync.tokens import ask_as_app
 
 Kind = IntegrationCredential.Kind
@@ -169,6 +170,7 @@ def save_connection(found: Found, *, team_slug: str, actor: str) -> Connection:
     """
     integration = _save_integration(found, team_slug=team_slug, kind=Kind.TOKEN, actor=actor)
     integration.credential.store_token(found.token)
+    transaction.on_commit(partial(release_parked, integration.credential))
     record_change(actor=actor, subject=integration.credential, change="new access token stored")
     [item] = found.items
     return _track_named(integration, item, actor=actor)
@@ -186,6 +188,7 @@ def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -
     credential = integration.credential
     credential.link_installation(installation.installation_id, account_id=installation.account_id)
     credential.store_installation_token(issued.token, expires_at=issued.expires_at)
+    transaction.on_commit(partial(release_parked, credential))
     change = f"linked to installation {installation.installation_id} on {installation.account}"
     record_change(actor=actor, subject=credential, change=change)
     if not found.is_whole:
@@ -194,6 +197,7 @@ def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -
     integration.follows_installation = True
     integration.save(update_fields=["follows_installation"])
     added = track_repositories(integration, found.items)
+    integration.repositories.note_shown(item.github_repo_id for item in found.items)
     change = f"follows its installation; tracked: {', '.join(added) or 'nothing new'}"
     record_change(actor=actor, subject=integration, change=change)
     return Connection(integration, [item.full_name for item in found.items], bool(added))
@@ -235,19 +239,7 @@ def _replace_credential(integration: GitHubIntegration, credential: IntegrationC
 
 def _track_named(integration: GitHubIntegration, item: RepositoryItem, *, actor: str) -> Connection:
     """Track a repository that was named, whatever the team read it with before."""
-    # Another GitHub has other repositories under the same ids.
-    of_this_github = integration.team.repositories.filter(integration__api_url=integration.api_url)
-    for known in of_this_github.filter(github_repo_id=item.github_repo_id):
-        known.rename(item.full_name)
-    _, is_new = TrackedRepository.objects.update_or_create(
-        team=integration.team,
-        full_name=item.full_name,
-        defaults={
-            "integration": integration,
-            "github_repo_id": item.github_repo_id,
-            "is_active": True,
-        },
-    )
+    _, is_new = track_named(integration, item, actor=actor)
     if is_new:
         record_change(actor=actor, subject=integration, change=f"tracked: {item.full_name}")
     return Connection(integration, [item.full_name], is_new)

@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = timedelta(days=30)
 #: How far each look goes back behind the end of the last one.
 OVERLAP = timedelta(hours=1)
-#: For how long GitHub, and GitHub Enterprise Server, keep deliveries.
+#: For how long deliveries are kept by GitHub Enterprise Server. GitHub itself lists those of three
+#: days, so whatever root is asked, what is listed can be sent again.
 #: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
-DELIVERIES_KEPT = timedelta(days=3)
-ENTERPRISE_DELIVERIES_KEPT = timedelta(days=7)
+DELIVERIES_KEPT = timedelta(days=7)
 
 
 def discover_lost() -> dict[str, Any]:
@@ -83,10 +83,19 @@ def discover(
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
+        if not store.is_own(repository, (item.base_repo_id for item in items)):
+            reason = f"{repository.full_name} is another repository now"
+            if not dry_run:
+                store.doubt(repository, reason=reason, actor="the search for lost merges")
+            yield repository, 0, f"{reason}; GitHub is asked for ours"
+            continue
         if dry_run:
             yield repository, len(items) - _select_known(repository, items).count(), ""
             continue
-        found = store.save_missed_merges(repository.team, items)
+        own = [item for item in items if item.base_repo_id == repository.github_repo_id]
+        if own and own[0].base_repo:
+            repository.rename(own[0].base_repo)
+        found = store.save_missed_merges(repository.team, items, repository=repository)
         _note_changes(repository, items)
         counting.count("merges", found, source="discovered")
         if bookmark is None or start <= bookmark:
@@ -114,12 +123,11 @@ def recover(
             is_app_asked = True
             yield repository, count, error
             continue
-        kept = ENTERPRISE_DELIVERIES_KEPT if integration.api_url else DELIVERIES_KEPT
         question = partial(
             redeliver_failed,
             full_name=repository.full_name,
             paths=integration.list_webhook_paths(),
-            since=timezone.now() - kept,
+            since=timezone.now() - DELIVERIES_KEPT,
         )
         try:
             yield repository, Access.of(repository, is_bulk=True).ask(question), ""
@@ -162,5 +170,4 @@ def _select_known(
     repository: TrackedRepository, items: Iterable[PullRequestItem]
 ) -> PullRequestQuerySet:
     ids = [item.github_pr_id for item in items]
-    rows = PullRequest.objects.merged().filter(team=repository.team)
-    return rows.in_repositories([repository.full_name]).filter(github_pr_id__in=ids)
+    return PullRequest.objects.merged().filter(repository=repository, github_pr_id__in=ids)

@@ -35,12 +35,24 @@ class QueueUnavailableError(MetricsSyncError):
     """Redis does not answer: nothing was queued, the row is as it was before."""
 
 
+class RefusedByDatabaseError(MetricsSyncError):
+    """The database takes no such value: its list stays as it was, and a person must look."""
+
+
 class GitHubError(MetricsSyncError):
     """GitHub did not give what was asked for; the subclasses say what to do next."""
 
 
 class RetrySoonError(GitHubError):
     """A passing fault (5xx, timeout, reset, unreadable body, lists that do not add up)."""
+
+
+class NameReusedError(RetrySoonError):
+    """The name is another repository's now: GitHub is asked for the right one's, then again."""
+
+
+class DisagreementError(RetrySoonError):
+    """A list is not as long as GitHub states, or lacks what another list of the same names."""
 
 
 class RateLimitedError(GitHubError):

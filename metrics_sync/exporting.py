@@ -12,7 +12,7 @@ from metrics_sync.models.pull_request import PullRequestQuerySet
 FACTS = (
     *("team__slug", "github_repo", "github_pr_number", "title", "author_login", "state"),
     *("pr_created_at", "merged_at", "additions", "deletions", "changed_files"),
-    *("sync_status", "completed_at", "truncated"),
+    *("sync_status", "completed_at", "truncated", "disagreeing"),
 )
 METRICS = (*(name for name in Metrics.__slots__ if name != "provenance"), "metrics_version")
 COLUMNS = ("team", *FACTS[1:], *METRICS, "provenance")
@@ -30,7 +30,7 @@ def export(rows: PullRequestQuerySet) -> Iterator[dict[str, Any]]:
     """Yield a record for each pull request, in the order of COLUMNS; holds 2,000 at a time.
 
     Times are in UTC, hours have two decimals, unknown is None, provenance and the names of
-    truncated sections are JSON values.
+    truncated and disagreeing sections are JSON values.
     """
     names = (*FACTS, *METRICS, "provenance")
     for values in rows.values_list(*names).iterator(chunk_size=2_000):

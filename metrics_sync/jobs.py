@@ -4,10 +4,11 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from copy import copy
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from math import ceil
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -23,26 +24,16 @@ from rq.job import Job
 from metrics_sync import counting, store
 from metrics_sync.access import Access, converse
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
-from metrics_sync.exceptions import (
-    CredentialRejectedError,
-    GitHubError,
-    MetricsSyncError,
-    NumberReusedError,
-    RateLimitedError,
-    RetrySoonError,
-)
+from metrics_sync.deciding import Outcome, count_held, decide, leave_proven
+from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES
-from metrics_sync.snapshot import (
-    CAPPED,
-    COUNTERS,
-    SUPPLEMENTARY,
-    Section,
-    Snapshot,
-    is_held,
-    is_known,
+from metrics_sync.models.pull_request import (
+    PENDING_STATUS,
+    RUNNING_CHECK_STATUSES,
+    SyncStatus,
 )
+from metrics_sync.snapshot import CAPPED, DISAGREEING, SUPPLEMENTARY, Section, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -53,39 +44,19 @@ BULK: str = getattr(settings, "METRICS_SYNC_BULK_QUEUE", "pr-data-bulk")
 #: How often a long fetch says that it is alive.
 HEARTBEAT_SECONDS = 30
 
-#: How long the clock leaves a row alone after it failed once; doubled for each further time.
-FIRST_PAUSE = timedelta(minutes=5)
-LONGEST_PAUSE = timedelta(days=1)
+#: A job that waits for a rate limit looks after an hour whether it still must: what was said may
+#: hold no more. It asks GitHub nothing for that. So that jobs do not come at once, each is spread
+#: by a twentieth of its wait, and by this at most.
+LONGEST_PARKED_SECONDS = 3600
+MOST_SPREAD_SECONDS = 120
 
-#: When after the merge a complete pull request is looked at again: while checks run, and once
-#: more for late comments. Pages that have not changed cost no rate limit.
-RUNNING_CHECKS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
-LATE_COMMENTS = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one fetch came to; `snapshot` is None when the pull request itself was not had."""
-
-    snapshot: Snapshot | None = None
-    errors: Mapping[str, Exception] = field(default_factory=dict)
-    requests_made: int = 0
-
-    @property
-    def wait_until(self) -> datetime | None:
-        """The latest moment that a rate limit names; None without one."""
-        errors = self.errors.values()
-        return max((e.until for e in errors if isinstance(e, RateLimitedError)), default=None)
-
-    @property
-    def passing(self) -> list[Exception]:
-        """What may be gone when the same is asked a little later."""
-        return [e for e in self.errors.values() if isinstance(e, RetrySoonError)]
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether RQ will try again: something passing, or a fault of our own."""
-        return bool(self.passing) or "fetch" in self.errors
+#: The arrow by which a run leaves a row in each status.
+ARROWS = {
+    SyncStatus.COMPLETE: PullRequest.mark_complete,
+    SyncStatus.PARTIAL: PullRequest.mark_partial,
+    SyncStatus.FAILED: PullRequest.mark_failed,
+    SyncStatus.QUEUED: PullRequest.mark_waiting,
+}
 
 
 def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
@@ -100,7 +71,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants its token to wait, the job returns an RQ Retry for that moment, which uses up none of
     its retries and holds no worker.
     """
-    pull_request = PullRequest.objects.select_related("team").filter(pk=pr_id).first()
+    rows = PullRequest.objects.select_related("team", "repository")
+    pull_request = rows.filter(pk=pr_id).first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     repositories = TrackedRepository.objects.matching(pull_request)
@@ -119,8 +91,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     find_access = partial(Access.of, repository, is_bulk=is_bulk)
     if job is None:
         return fetch_now(pull_request, find_access)
-    if _is_superseded(pull_request, job):
-        return {"error": f"Another job has completed {pull_request} since."}
+    if _is_done(pull_request, job):
+        return {"error": f"{pull_request} has been completed since this job was made."}
     credential = repository.integration.credential
     wait_until = credential.find_pause(is_bulk=is_bulk)
     if wait_until is not None:
@@ -134,19 +106,28 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     return result
 
 
-def _is_superseded(pull_request: PullRequest, job: Job) -> bool:
-    """Whether a retry comes late: another job began after this one was made, and is done."""
+def _is_done(pull_request: PullRequest, job: Job) -> bool:
+    """Whether a job comes late: it has completed the row itself, or one that began since has.
+
+    It comes back when its worker died at the very end, or with an old dump of Redis.
+    """
+    if pull_request.sync_status != SyncStatus.COMPLETE:
+        return False
     started_at = pull_request.fetch_started_at
-    is_others = pull_request.sync_job_id != job.id and started_at and started_at > job.created_at
-    return bool(is_others and pull_request.sync_status == PullRequest.SyncStatus.COMPLETE)
+    is_own = pull_request.sync_job_id == job.id
+    return is_own or (started_at is not None and started_at > job.created_at)
 
 
-def fetch_now(pull_request: PullRequest, find_access: Callable[[], Access]) -> dict[str, Any]:
+def fetch_now(
+    pull_request: PullRequest, find_access: Callable[[], Access], *, in_full: bool = False
+) -> dict[str, Any]:
     """Fetch a pull request outside of the queues, with the access that `find_access` finds.
 
     Writes and returns what `fetch_pr_complete_data` does, and raises nothing that GitHub says:
-    it is among the `errors`.
+    it is among the `errors`. `in_full` is for people, who ask because they doubt what is here.
     """
+    if in_full:
+        pull_request.forget_pages()
     _, result = _run(pull_request, find_access, job=None)
     return result
 
@@ -168,6 +149,8 @@ def _run(
         logger.exception("The fetch of %s broke off", pull_request)
         _save(pull_request, run, Outcome(errors={"fetch": error}), job=job)
         raise
+    if outcome.snapshot is not None:
+        PullRequest.objects.release_passing(pull_request)
     if not was_complete:
         _count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(run, outcome)
@@ -181,41 +164,31 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
     row, as with a fetch of its own. The requests of its run are REST's. A list that did not come
     keeps what an earlier fetch has proven of it.
     """
-    proven = {s for s in snapshot.errors if _is_proven(pull_request, s, snapshot)}
-    came = {s: result for s, result in snapshot.sections.items() if s not in proven}
-    snapshot = replace(snapshot, sections=came)
+    snapshot = leave_proven(pull_request.receipt, snapshot)
     errors = {section.value: error for section, error in snapshot.errors.items()}
+    outcome = Outcome(snapshot, errors, requests_made)
     try:
-        return _save_at_once(pull_request, Outcome(snapshot, errors, requests_made))
+        saved = store.run_transaction(partial(_begin_and_write, pull_request, outcome))
     except Exception as error:
         logger.exception("What was fetched of %s could not be stored", pull_request)
-        pull_request.refresh_from_db()
         fault = Outcome(errors={"fetch": error}, requests_made=requests_made)
-        return _save_at_once(pull_request, fault)
+        saved = store.run_transaction(partial(_begin_and_write, pull_request, fault))
+    if saved is not None:
+        pull_request.adopt(saved)
+    return saved is not None
 
 
-def _is_proven(pull_request: PullRequest, section: Section, snapshot: Snapshot) -> bool:
-    """Whether an earlier fetch has proven a list, and nothing was added to it since."""
-    entry = pull_request.receipt.get(section)
-    if entry is None or not is_held(entry):
-        return False
-    stated = snapshot.pull_request.stated.get(section)
-    return section not in COUNTERS or stated == entry["stated"]
-
-
-@transaction.atomic
-def _save_at_once(pull_request: PullRequest, outcome: Outcome) -> bool:
-    job_id = str(uuid4())
-    if not pull_request.claim(job_id=job_id):
-        return False
+def _begin_and_write(pull_request: PullRequest, outcome: Outcome) -> PullRequest | None:
+    row, job_id = copy(pull_request), str(uuid4())
+    if not row.claim(job_id=job_id):
+        return None
     # News that came since GitHub was asked must not be lost to a run that only begins now.
-    pull_request.refresh_from_db(fields=["refetch_at"])
-    news_at = pull_request.refetch_at
-    pull_request.mark_running(job_id=job_id)
+    row.refresh_from_db(fields=["refetch_at"])
+    news_at = row.refetch_at
+    row.mark_running(job_id=job_id)
     if news_at is not None:
-        PullRequest.objects.filter(pk=pull_request.pk).update(refetch_at=news_at)
-    _save(pull_request, FetchRun.start(pull_request, job_id=job_id), outcome, job=None)
-    return True
+        PullRequest.objects.filter(pk=row.pk).update(refetch_at=news_at)
+    return _write(row, FetchRun.start(row, job_id=job_id), outcome, job=None)
 
 
 def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
@@ -227,12 +200,13 @@ def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
 
 
 def _park(until: datetime) -> Retry:
-    """Have RQ run this job again at that moment, a little spread out.
+    """Have RQ run this job again at that moment, a little spread out, or in an hour if it is later.
 
     A Retry that a job returns is counted apart from those left to it for errors.
     """
-    seconds = (until - timezone.now()).total_seconds() * random.uniform(1, 1.05)
-    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds)))
+    seconds = min((until - timezone.now()).total_seconds(), LONGEST_PARKED_SECONDS)
+    spread = random.uniform(0, min(seconds * 0.05, MOST_SPREAD_SECONDS))
+    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds + spread)))
 
 
 def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id: str) -> Outcome:
@@ -253,14 +227,19 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
     known = Known(
-        pull_request.receipt,
-        pull_request.etags,
+        *store.recall_lists(pull_request),
         store.recall(pull_request),
         pull_request.github_pr_id,
+        pull_request.repository.github_repo_id if pull_request.repository else None,
     )
     with access.open() as github:
         outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
     access.note(outcome.errors.values())
+    if pull_request.repository is not None:
+        met = outcome.errors.get("pull_request")
+        if isinstance(met, GoneError | NameReusedError):
+            actor = f"the fetch of {pull_request}"
+            store.doubt(pull_request.repository, reason=str(met), actor=actor)
     return outcome
 
 
@@ -310,60 +289,73 @@ async def _heartbeat(pull_request: PullRequest, *, job_id: str) -> AsyncIterator
             await task
 
 
-@transaction.atomic
 def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Job | None) -> None:
-    """Write what came, measure it, and move the row on; nothing of it without the rest.
+    """Write what came, all or nothing; the object says so once it is committed.
 
     A run whose row another job took over writes nothing but its own end.
     """
-    if not pull_request.lock_run(job_id=run.job_id):
-        took_over = ["fetch: another job took over"]
+    saved = store.run_transaction(partial(_write, pull_request, run, outcome, job=job))
+    if saved is not None:
+        pull_request.adopt(saved)
+
+
+def _write(
+    pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Job | None
+) -> PullRequest | None:
+    """Write what came, measure it, and move the row on; returns the row as it is then."""
+    row = pull_request.lock_run(job_id=run.job_id)
+    if row is None:
+        taken = Outcome(errors={"fetch": MetricsSyncError("another job took over")})
         run.finish(
             status=FetchRun.Status.FAILED,
             receipt={},
-            errors=took_over,
+            errors=taken.describe(),
             requests_made=outcome.requests_made,
         )
-        return
-    was_merged = pull_request.state == PullRequest.State.MERGED
-    was_complete = pull_request.completed_at is not None
-    changes: dict[str, Any] = {}
+        return None
+    was_merged = row.state == PullRequest.State.MERGED
+    was_complete = row.completed_at is not None
+    changes = dict[str, Any]()
     if outcome.snapshot is not None:
-        names = store.save_snapshot(pull_request, outcome.snapshot)
-        stored = store.count_rows(pull_request)
-        receipt = store.build_receipt(pull_request.receipt, outcome.snapshot, stored)
-        pull_request.receipt = receipt
-        changes = {name: getattr(pull_request, name) for name in names}
-        changes["receipt"] = receipt
-        changes["etags"] = outcome.snapshot.etags
-        changes["truncated"] = sorted(s for s in receipt if receipt[s]["result"] == CAPPED)
-        changes |= store.measure_rows(pull_request)
-    if isinstance(outcome.errors.get("pull_request"), NumberReusedError):
-        changes |= {"github_pr_number": None, "etags": {}}
-    errors = [f"{part}: {error}" for part, error in outcome.errors.items()]
-    changes["sync_error"] = "; ".join(errors)
-    status = _judge(pull_request, outcome)
+        changes, outcome = _write_snapshot(row, outcome, outcome.snapshot)
+    retries_left = None if job is None else job.retries_left or 0
+    transition = decide(row, outcome, retries_left=retries_left, now=timezone.now())
     run.finish(
-        status=status,
-        receipt=pull_request.receipt,
-        errors=errors,
+        status=transition.result,
+        receipt=row.receipt,
+        errors=outcome.describe(),
         requests_made=outcome.requests_made,
     )
-    if status == FetchRun.Status.COMPLETE:
-        refetch_at = _choose_refetch_at(pull_request, outcome.snapshot)
-        pull_request.mark_complete(job_id=run.job_id, refetch_at=refetch_at, **changes)
-    elif job is not None and outcome.wait_until:
-        pull_request.mark_waiting(job_id=run.job_id, **changes)
-    else:
-        changes["retry_at"] = _choose_retry_at(pull_request, outcome)
-        if status == FetchRun.Status.PARTIAL:
-            pull_request.mark_partial(job_id=run.job_id, **changes)
-        elif job is not None and job.should_retry and outcome.may_pass:
-            pull_request.mark_waiting(job_id=run.job_id, **changes)
-        else:
-            pull_request.mark_failed(job_id=run.job_id, **changes)
-    _announce_progress(pull_request, status, was_merged=was_merged, was_complete=was_complete)
-    logger.info("Fetched %s: %s, %s requests", pull_request, status, run.requests_made)
+    changes |= transition.changes
+    ARROWS[transition.to](row, job_id=run.job_id, **changes)
+    _announce_progress(row, transition.result, was_merged=was_merged, was_complete=was_complete)
+    logger.info("Fetched %s: %s, %s requests", row, transition.result, run.requests_made)
+    return row
+
+
+def _write_snapshot(
+    row: PullRequest, outcome: Outcome, snapshot: Snapshot
+) -> tuple[dict[str, Any], Outcome]:
+    """Write the lists; returns the row's new values, and what the fetch came to when written."""
+    names, snapshot = store.save_snapshot(row, snapshot)
+    earlier, stored = row.receipt, store.count_rows(row)
+    receipt = row.receipt = store.build_receipt(earlier, snapshot, stored)
+    changes = {
+        **{name: getattr(row, name) for name in names},
+        "receipt": receipt,
+        "truncated": sorted(s for s in receipt if receipt[s]["result"] == CAPPED),
+        "disagreeing": sorted(s for s in receipt if receipt[s]["result"] == DISAGREEING),
+        **store.measure_rows(row),
+    }
+    refused = {section.value: error for section, error in snapshot.errors.items()}
+    written = replace(
+        outcome,
+        snapshot=snapshot,
+        errors={**outcome.errors, **refused},
+        made_progress=count_held(receipt) > count_held(earlier),
+        has_running_checks=_has_running_checks(row, snapshot),
+    )
+    return changes, written
 
 
 def _announce_progress(
@@ -377,40 +369,22 @@ def _announce_progress(
         announce(pull_request_completed, pull_request)
 
 
-def _judge(pull_request: PullRequest, outcome: Outcome) -> FetchRun.Status:
-    if not outcome.errors:
-        return FetchRun.Status.COMPLETE
-    known = any(is_known(entry) for entry in pull_request.receipt.values())
-    return FetchRun.Status.PARTIAL if known else FetchRun.Status.FAILED
-
-
-def _choose_refetch_at(pull_request: PullRequest, snapshot: Snapshot | None) -> datetime | None:
-    """Say when a merged pull request that is complete is to be looked at again, if at all."""
-    if pull_request.merged_at is None:
-        return None
-    pauses = [LATE_COMMENTS]
-    if snapshot is not None and _has_running_checks(pull_request, snapshot):
-        pauses = [*RUNNING_CHECKS, LATE_COMMENTS]
-    looks = (pull_request.merged_at + pause for pause in pauses)
-    return next((look for look in looks if look > timezone.now()), None)
-
-
 def _has_running_checks(pull_request: PullRequest, snapshot: Snapshot) -> bool:
-    result = snapshot.sections.get(Section.CHECK_RUNS)
-    if result is None or result.items is None:
-        return pull_request.check_runs.filter(status__in=RUNNING_CHECK_STATUSES).exists()
-    return any(getattr(item, "status", "") in RUNNING_CHECK_STATUSES for item in result.items)
-
-
-def _choose_retry_at(pull_request: PullRequest, outcome: Outcome) -> datetime | None:
-    """Say from when on the clock may try again; None: as soon as nothing else is in the way.
-
-    A refused token is in the way until there is a new one, which must not wait any longer.
-    """
-    if any(isinstance(error, CredentialRejectedError) for error in outcome.errors.values()):
-        return None
-    doublings = min(max(pull_request.sync_attempts - 1, 0), 10)
-    return timezone.now() + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+    """Whether a check run has not ended, or a legacy status is pending."""
+    runs, statuses = (
+        snapshot.sections.get(section) for section in (Section.CHECK_RUNS, Section.COMMIT_STATUSES)
+    )
+    if runs is None or runs.items is None:
+        is_running = pull_request.check_runs.filter(status__in=RUNNING_CHECK_STATUSES).exists()
+    else:
+        is_running = any(
+            getattr(item, "status", "") in RUNNING_CHECK_STATUSES for item in runs.items
+        )
+    if statuses is None or statuses.items is None:
+        is_pending = pull_request.commit_statuses.filter(state=PENDING_STATUS).exists()
+    else:
+        is_pending = any(getattr(item, "state", "") == PENDING_STATUS for item in statuses.items)
+    return is_running or is_pending
 
 
 def _build_result(run: FetchRun, outcome: Outcome) -> dict[str, Any]:

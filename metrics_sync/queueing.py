@@ -32,15 +32,19 @@ from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.tracing import get_trace, trace
+from metrics_sync.verifying import verify_due
 
 __all__ = [
     "BULK",
     "MERGES",
     "QueueState",
     "SilentEnds",
+    "bring_forward",
     "count_clocks",
+    "count_workers",
     "enqueue_fetch",
     "enqueue_merge",
+    "enqueue_verification",
     "feed_merges",
     "find_abandoned",
     "find_room",
@@ -238,6 +242,14 @@ def _get_turns_key(team_id: int) -> str:
     return f"metrics_sync:turns:{team_id}"
 
 
+def enqueue_verification() -> None:
+    """Have GitHub asked about doubted repositories now; with Redis down the clock does it."""
+    try:
+        _get_queue(BULK).enqueue(verify_due, description="ask GitHub about repositories")
+    except RedisError as error:
+        logger.warning("Redis does not answer (%s); the clock asks about repositories", error)
+
+
 def _get_queue(name: str) -> Queue:
     return _open_queue(name, repr(settings.RQ_QUEUES[name]))
 
@@ -384,6 +396,20 @@ def find_room() -> int:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 
 
+def bring_forward(job_ids: Iterable[str]) -> int:
+    """Have those of the jobs that wait for a time run now; return how many did wait.
+
+    Raises QueueUnavailableError.
+    """
+    now = {job_id: int(time.time()) for job_id in job_ids if job_id}
+    try:
+        queues = [_get_queue(name) for name in (MERGES, BULK)] if now else []
+        keys = [(queue.connection, queue.scheduled_job_registry.key) for queue in queues]
+        return sum(int(redis.zadd(key, now, xx=True, lt=True, ch=True) or 0) for redis, key in keys)
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
 def ping() -> None:
     """Ask Redis for a sign of life. Raises QueueUnavailableError when there is none."""
     try:
@@ -406,6 +432,15 @@ def inspect_queue(name: str) -> QueueState:
             workers=sum(_is_recent(worker.last_heartbeat) for worker in workers),
             has_scheduler=bool(queue.connection.exists(lock)),
         )
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def count_workers() -> int:
+    """Return how many workers run, on whatever queue. Raises QueueUnavailableError."""
+    try:
+        workers = Worker.all(connection=_get_queue(MERGES).connection)
+        return sum(_is_recent(worker.last_heartbeat) for worker in workers)
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 

@@ -5,13 +5,18 @@ or an empty object, missing keys, null texts, states in either case. Field names
 the models.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from metrics_sync.exceptions import GitHubError
+from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.names import RepositoryName
+
+#: The first year that a pull request's times can be of.
+FIRST_YEAR = 1970
 
 #: The account that GitHub shows in place of every deleted one, where it does not say null; it is
 #: nobody in particular.
@@ -36,6 +41,10 @@ class Section(StrEnum):
 
 #: What a pull request can be complete without: GitHub may not have it, or not for this token.
 SUPPLEMENTARY = {Section.TIMELINE, Section.COMMIT_STATUSES}
+
+#: The same, and what some tokens cannot be given: fine-grained ones may not read check runs.
+#: https://github.com/cli/cli/issues/8843
+OPTIONAL = SUPPLEMENTARY | {Section.CHECK_RUNS}
 
 #: The events of the timeline that tell how a pull request was reviewed.
 #: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
@@ -176,6 +185,8 @@ class PullRequestItem:
     stated: Mapping[Section, int]
     #: How the repository is named in the payload: a renamed one has its new name there.
     base_repo: str = ""
+    #: GitHub's id of that repository; None where the answer does not say.
+    base_repo_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,34 +194,53 @@ class SectionResult:
     """What one section brought: `result` says how it is proven, else `error` why it is not.
 
     `items` is None for a list that has not changed since it was stored. `etags` are the
-    addresses of its pages, each with the ETag that it came with.
+    addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
+    for its length, `names` what it says of other lists, and `looks` which fault how many fetches
+    have met.
     """
 
     items: tuple[Item, ...] | None = ()
     stated: int | None = None
     result: str = ""
-    error: GitHubError | None = None
+    error: MetricsSyncError | None = None
     etags: Sequence[Sequence[str]] = ()
     reason: str = ""
+    witness: str = ""
+    names: Any = None
+    looks: Json | None = None
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
 VERIFIED = "verified"
 CAPPED = "capped"
-#: The result of a supplementary one that GitHub does not have, or not for this token.
+#: The result of one that is whole while GitHub has stated another number for a day.
+DISAGREEING = "disagreeing"
+#: The result of an optional one that GitHub does not have, or not for this token; no proof.
 UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
 
+#: Witnesses: a counter of the pull request, and the total that a list states of itself.
+COUNTER = "counter"
+TOTAL = "total"
+
 
 def is_held(entry: Json | None) -> bool:
     """Whether an entry of a receipt says that its section need not be asked for."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, UNAVAILABLE)
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING)
 
 
 def is_known(entry: Json | None) -> bool:
     """Whether an entry of a receipt says that we have the items of its section, now or lately."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, OUTDATED)
+    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING, OUTDATED)
+
+
+#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
+#: Without them, what is stored of it is no longer as a fetch read it.
+ITSELF = "pull_request"
+#: Beside these: whose token they came with, and which reviews two lists have agreed on.
+TOKEN = "token"  # noqa: S105  (a name)
+AGREED = "agreed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +256,7 @@ class Snapshot:
     moved_to: str = ""
 
     @property
-    def errors(self) -> dict[Section, GitHubError]:
+    def errors(self) -> dict[Section, MetricsSyncError]:
         return {
             section: result.error
             for section, result in self.sections.items()
@@ -248,8 +278,27 @@ class RepositoryItem:
     """A repository as GitHub names it today."""
 
     github_repo_id: int
-    full_name: str
+    full_name: RepositoryName
     is_private: bool = field(default=False)
+
+
+#: How JSON writes what PostgreSQL has in no text: NUL, and half of a pair, escaped or not.
+ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")
+
+
+def clean_json(value: Any, *, source: bytes) -> Any:
+    """Return what was read from JSON with every text in it as `read_text` has it."""
+    return _clean(value) if ODD.search(source) else value
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return read_text(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {read_text(key): _clean(item) for key, item in value.items()}
+    return value
 
 
 def read_text(value: str | None) -> str:
@@ -258,9 +307,26 @@ def read_text(value: str | None) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def read_time(value: str | None) -> datetime | None:
-    """Return the moment in UTC; old payloads have other offsets."""
-    return datetime.fromisoformat(value).astimezone(UTC) if value else None
+def read_time(value: Any) -> datetime | None:
+    """Return the moment in UTC, if it is one; old payloads have other offsets, or none.
+
+    What is no time, and the years that programs write when they know none (1, or any before
+    1970), are unknown.
+    """
+    try:
+        moment = datetime.fromisoformat(value)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.year >= FIRST_YEAR else None
+
+
+def _require_time(value: Any) -> datetime:
+    """Return the moment of what cannot be without one. Raises ValueError."""
+    moment = read_time(value)
+    if moment is None:
+        raise ValueError(f"no time: {value!r}")
+    return moment
 
 
 def read_account(value: Json | None) -> Account | None:
@@ -280,14 +346,22 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
-    return read_text(value.get("login")) if value else GHOST
+    """Return the login; a deleted account is the ghost, which GitHub may also write as null."""
+    return GHOST if value is None else read_text(value.get("login"))
+
+
+def _read_name(value: object) -> str:
+    """Return the name of a repository, or nothing in place of what must not become an address."""
+    try:
+        return RepositoryName(value)
+    except ValueError:
+        return ""
 
 
 def read_repository(value: Json) -> RepositoryItem:
     return RepositoryItem(
         github_repo_id=value["id"],
-        full_name=value["full_name"],
+        full_name=RepositoryName(value["full_name"]),
         is_private=bool(value.get("private")),
     )
 
@@ -299,7 +373,7 @@ def read_commit(value: Json) -> CommitItem:
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
         # Null here says that nobody has the address.
-        author_login=read_login(value["author"]) if value.get("author") else "",
+        author_login=read_login(value.get("author") or {}),
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
@@ -329,7 +403,8 @@ def read_check_run(value: Json) -> CheckRunItem:
 
 
 def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
-    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    created_at = _require_time(value["created_at"])
+    is_of_file = comment_type == "review" and value.get("subject_type") == "file"
     return CommentItem(
         github_comment_id=value["id"],
         comment_type=comment_type,
@@ -338,7 +413,7 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
         # A comment on a whole file is on none of its lines, though GitHub may say the first.
-        line=None if value.get("subject_type") == "file" else value.get("line"),
+        line=None if is_of_file else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
         updated_at=read_time(value.get("updated_at")) or created_at,
@@ -373,7 +448,7 @@ def read_timeline_event(value: Json) -> TimelineItem:
         event=value["event"],
         actor=read_account(value.get("actor")),
         actor_login=read_login(value.get("actor")),
-        created_at=datetime.fromisoformat(value["created_at"]).astimezone(UTC),
+        created_at=_require_time(value["created_at"]),
         subject_login=read_text(asked.get("login") or team.get("slug")),
         dismissed_review_id=dismissed.get("review_id"),
         dismissed_state=read_text(dismissed.get("state")).lower(),
@@ -381,7 +456,7 @@ def read_timeline_event(value: Json) -> TimelineItem:
 
 
 def read_commit_status(value: Json) -> CommitStatusItem:
-    created_at = datetime.fromisoformat(value["created_at"]).astimezone(UTC)
+    created_at = _require_time(value["created_at"])
     return CommitStatusItem(
         github_status_id=value["id"],
         context=read_text(value["context"]),
@@ -402,16 +477,27 @@ READERS: dict[Section, Callable[[Json], Item]] = {
     Section.COMMIT_STATUSES: read_commit_status,
 }
 
-#: What tells two items of a section apart.
-KEYS: dict[Section, str] = {
-    Section.COMMITS: "github_sha",
-    Section.FILES: "filename",
-    Section.CHECK_RUNS: "github_check_run_id",
-    Section.ISSUE_COMMENTS: "github_comment_id",
-    Section.REVIEW_COMMENTS: "github_comment_id",
-    Section.REVIEWS: "github_review_id",
-    Section.TIMELINE: "github_event_id",
-    Section.COMMIT_STATUSES: "github_status_id",
+#: What tells two items of a section apart. A file whose type changes (into a symbolic link, say)
+#: is listed under one name as `removed` and as `added`.
+KEYS: dict[Section, tuple[str, ...]] = {
+    Section.COMMITS: ("github_sha",),
+    Section.FILES: ("filename", "status"),
+    Section.CHECK_RUNS: ("github_check_run_id",),
+    Section.ISSUE_COMMENTS: ("github_comment_id",),
+    Section.REVIEW_COMMENTS: ("github_comment_id",),
+    Section.REVIEWS: ("github_review_id",),
+    Section.TIMELINE: ("github_event_id",),
+    Section.COMMIT_STATUSES: ("github_status_id",),
+}
+
+#: Where an item of a section has times that it can be without.
+TIMES: dict[Section, Sequence[Sequence[str]]] = {
+    Section.COMMITS: (("commit", "author", "date"), ("commit", "committer", "date")),
+    Section.CHECK_RUNS: (("started_at",), ("completed_at",)),
+    Section.ISSUE_COMMENTS: (("updated_at",),),
+    Section.REVIEW_COMMENTS: (("updated_at",),),
+    Section.REVIEWS: (("submitted_at",),),
+    Section.COMMIT_STATUSES: (("updated_at",),),
 }
 
 #: The counter of the pull request that states how many items a section has.
@@ -423,19 +509,36 @@ COUNTERS: dict[Section, str] = {
 }
 
 
+def get_key(section: Section, item: Item) -> tuple[Any, ...]:
+    """Return what tells an item from the others of its section."""
+    return tuple(getattr(item, name) for name in KEYS[section])
+
+
 def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
     """Read the items of a section, each once: pages shift while something is being added.
 
     Raises KeyError, TypeError, ValueError or AttributeError for what is not such an item.
     """
-    key = KEYS[section]
     if section is Section.TIMELINE:
         values = [value for value in values if value["event"] in TIMELINE_EVENTS]
-    items = {getattr(item, key): item for item in map(READERS[section], values)}
+    items = {get_key(section, item): item for item in map(READERS[section], values)}
     return tuple(
         replace(item, position=n) if isinstance(item, CommitItem) else item
         for n, item in enumerate(items.values())
     )
+
+
+def describe_unknown_times(section: Section, values: Sequence[Json]) -> str:
+    """Say how many items have a time that GitHub states and that is none; empty: all are known."""
+    paths = TIMES.get(section, ())
+    count = sum(any(_is_unknown(value, path) for path in paths) for value in values)
+    return f"{count} with a time that is unknown" if count else ""
+
+
+def _is_unknown(value: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        value = (value or {}).get(name)
+    return bool(value) and read_time(value) is None
 
 
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
@@ -444,8 +547,9 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     `merged_at` alone says whether it is merged: `merge_commit_sha` is also set on open ones.
     Raises KeyError, TypeError, ValueError or AttributeError for what is not a pull request.
     """
-    merged_at = read_time(value.get("merged_at"))
+    merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
+    repo = base.get("repo") or {}
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -471,5 +575,6 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
             for section, counter in COUNTERS.items()
             if isinstance(value.get(counter), int)
         },
-        base_repo=read_text((base.get("repo") or {}).get("full_name")),
+        base_repo=_read_name(repo.get("full_name")),
+        base_repo_id=repo.get("id"),
     )

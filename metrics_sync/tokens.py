@@ -84,6 +84,25 @@ def replace_token(credential: IntegrationCredential, *, api_url: str) -> str:
     return find_token(credential, api_url=api_url)
 
 
+def ask_again(credential: IntegrationCredential, *, api_url: str) -> bool:
+    """Whether GitHub, which refused this credential, accepts it now.
+
+    A personal token is tried with one request that costs nothing; for an installation another
+    token is asked for, and stored. Raises what leaves it unknown: DecryptionError,
+    UnsafeAddressError, AppUnavailableError, passing faults and rate limits.
+    """
+    if credential.kind != credential.Kind.APP:
+        github = GitHub(api_url=api_url, token=str(credential.access_token))
+        return asyncio.run(_converse(github, GitHub.is_accepted))
+    _check_api_root(api_url)
+    try:
+        new = ask_as_app(_build_question(credential))
+    except CredentialRejectedError:
+        return False
+    credential.store_installation_token(new.token, expires_at=new.expires_at)
+    return True
+
+
 def make_renewal(
     credential: IntegrationCredential, *, api_url: str
 ) -> Callable[[], Awaitable[str]] | None:
@@ -116,15 +135,19 @@ async def _converse(github: GitHub, question: Callable[[GitHub], Awaitable[Answe
 
 def _check_installation(credential: IntegrationCredential, *, api_url: str) -> None:
     """Refuse what GitHub would refuse, and what would take a token to another GitHub."""
-    if api_url != settings.GITHUB_API_URL:
-        raise UnsafeAddressError(
-            f"the GitHub App belongs to {settings.GITHUB_API_URL}; an integration of {api_url} "
-            "needs a personal access token"
-        )
+    _check_api_root(api_url)
     if credential.revoked_at is not None:
         raise CredentialRejectedError(
             "the GitHub App may not read this any more: it was removed or suspended; install it "
             "again, then `manage.py connect OWNER --app`"
+        )
+
+
+def _check_api_root(api_url: str) -> None:
+    if api_url != settings.GITHUB_API_URL:
+        raise UnsafeAddressError(
+            f"the GitHub App belongs to {settings.GITHUB_API_URL}; an integration of {api_url} "
+            "needs a personal access token"
         )
 
 

@@ -19,11 +19,12 @@ NAMES = [
     "x-hub-signature",
     "x-hub-signature-256",
 ]
-#: What a secret looks like inside a text: GitHub's tokens, those of our API, signatures, JSON Web
-#: Tokens, what Fernet encrypted, what follows "Bearer", and passwords in addresses.
+#: What a secret looks like inside a text: GitHub's tokens (an installation's holds a JSON Web
+#: Token, with dots and hyphens), those of our API, signatures, JSON Web Tokens, what Fernet
+#: encrypted, what follows "Bearer", and passwords in addresses.
 #: https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
 SECRETS = re.compile(
-    r"\bgh[a-z]_\w{10,}|\bgithub_pat_\w+|\bmsync_[\w-]+|\bsha(?:1|256)=[0-9a-f]{40,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"\bgh[a-z]_\w{10,}(?:[.-]+\w+)*|\bgithub_pat_\w+|\bmsync_[\w-]+|\bsha(?:1|256)=[0-9a-f]{40,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
     r"|\bgAAAA[\w-]+=*|(?<=Bearer )\S+|(?<=://)[^/@\s]+(?=@)"
 )
 

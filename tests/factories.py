@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from factory.django import DjangoModelFactory
 
 from metrics_sync import models
+from metrics_sync.sandbox.shapes import make_id
 
 MERGED_AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -100,6 +101,10 @@ class TrackedRepositoryFactory(DjangoModelFactory):
     team = factory.SubFactory(TeamFactory)
     integration = factory.SubFactory(GitHubIntegrationFactory, team=factory.SelfAttribute("..team"))
     full_name = factory.Sequence(lambda n: f"acme/repository-{n}")
+    #: As the sandbox numbers them, and shown to the team's token by `connect`.
+    github_repo_id = factory.LazyAttribute(lambda row: make_id(row.full_name, start=100_000))
+    verified_at = MERGED_AT
+    verify_at = None
 
 
 class PullRequestFactory(DjangoModelFactory):

@@ -419,6 +419,30 @@ def test_refusal_of_an_old_token_does_not_revoke_a_new_one(
     assert IntegrationCredential.objects.get().revoked_at is None
 
 
+def test_answer_about_an_old_token_does_not_release_a_new_one(
+    credential: IntegrationCredential,
+) -> None:
+    """The clock asks about a refused token while another is stored, and refused."""
+    asked_about = IntegrationCredential.objects.get()
+    credential.store_token("ghp_new")
+    credential.mark_revoked()
+
+    asked_about.mark_accepted()
+
+    assert IntegrationCredential.objects.get().revoked_at is not None
+
+
+def test_pause_is_told_with_its_date(
+    access: Access, credential: IntegrationCredential, sandbox: SandboxServer
+) -> None:
+    """A time alone is read as one of today."""
+    until = timezone.now() + HOUR
+    credential.note_pause(until=until, is_secondary=False)
+
+    with pytest.raises(BudgetSpentError, match=f"until {until:%Y-%m-%d %H:%M} UTC"):
+        access.ask(ask_user)
+
+
 def test_shortage_that_github_did_not_tell_pauses_nobody_else(
     credential: IntegrationCredential,
 ) -> None:

@@ -314,6 +314,24 @@ def test_token_is_replaced_when_one_is_given(
     assert "ghp_" not in LogEntry.objects.get().change_message
 
 
+def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
+    admin_client: Client,
+    credential: IntegrationCredential,
+    redis: Redis,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """It matters not whether it was stored here or with `connect`."""
+    PullRequest.objects.filter(team=credential.team).update(sync_status="queued", sync_job_id="job")
+    later = timezone.now().timestamp() + 3000
+    redis.zadd(f"rq:scheduled:{MERGES}", {"job": later})
+    data = {"kind": "token", "secret": "ghp_new"}
+
+    with django_capture_on_commit_callbacks(execute=True):
+        admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
+
+    assert redis.zscore(f"rq:scheduled:{MERGES}", "job") < later
+
+
 @pytest.mark.parametrize(
     ("secret", "stored"),
     [pytest.param("", "hook_forge", id="left empty"), pytest.param("new", "new", id="a new one")],
@@ -383,6 +401,19 @@ def test_member_fetches_one_again(
     assert Queue(MERGES, connection=redis).count == 1
 
 
+def test_what_is_fetched_again_is_fetched_in_full(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis
+) -> None:
+    """Who presses it doubts what is shown, and is not helped by “nothing has changed”."""
+    receipt = {"files": {"stated": 2, "stored": 2, "result": "verified"}}
+    PullRequest.objects.update(etags={"files": []}, receipt=receipt, sync_status="partial")
+
+    fetch_again(member_client, rows[PullRequest])
+
+    row = PullRequest.objects.get(pk=rows[PullRequest].pk)
+    assert (row.etags, row.receipt["files"]["result"]) == ({}, "outdated")
+
+
 def test_opening_the_dialog_queues_nothing(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
@@ -428,7 +459,7 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
         pytest.param({"sync_status": "queued"}, "already queued or running: 1", id="queued"),
         pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
         pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
-        pytest.param({"github_repo": "forge/old"}, "does not track", id="untracked"),
+        pytest.param({"repository": None}, "does not track", id="untracked"),
     ],
 )
 def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
@@ -880,7 +911,11 @@ def test_repository_of_the_app_is_only_switched_off(
     """Its token reads all of the account, and the team may have been given one repository."""
     IntegrationCredential.objects.update(kind="app")
     repository = rows[TrackedRepository]
-    data = {"integration": repository.integration_id, "full_name": repository.full_name}
+    data = {
+        "integration": repository.integration_id,
+        "full_name": repository.full_name,
+        "github_repo_id": repository.github_repo_id,
+    }
 
     url = url_of(TrackedRepository, "change", repository.pk)
     response = admin_client.post(url, {**data, **values})

@@ -43,14 +43,19 @@ REPOSITORIES = ("acme/anvil", "acme/hammer", "octo-labs/shop")
 WORKERS = 2
 ROUNDS = 5
 
-#: Lists whose length GitHub states elsewhere. Of reviews it states none, and of check runs only
-#: together with the list: what is missing from an old one cannot be seen before the next look.
-COUNTED = r"/(commits|files|comments)$"
+#: Lists for which another answer of GitHub vouches. The total of check runs and statuses comes
+#: with them: one that is older, and whole, cannot be told before the next look.
+VOUCHED = r"/(commits|files|comments|reviews|timeline)$"
+LISTS = r"/(commits|files|comments|reviews|timeline|check-runs|status)$"
+
+#: What a pull request cannot do without: what is refused of the rest is believed for the day.
+NEEDED = r"/(pulls/\d+|commits|files|comments|reviews)$"
 
 #: What GitHub does wrong, and how often. Secondary limits pause longer each time.
 FAULTS: list[dict[str, Any]] = [
-    *({"kind": FaultKind.STATUS, "status": code, "times": 8} for code in (404, 500, 502, 503)),
-    {"kind": FaultKind.PERMISSION, "times": 8},
+    *({"kind": FaultKind.STATUS, "status": code, "times": 8} for code in (500, 502, 503)),
+    {"kind": FaultKind.STATUS, "status": 404, "path": NEEDED, "times": 8},
+    {"kind": FaultKind.PERMISSION, "path": NEEDED, "times": 8},
     {"kind": FaultKind.PRIMARY_LIMIT, "retry_after": 1, "times": 4},
     {"kind": FaultKind.SECONDARY_LIMIT, "status": 403, "retry_after": 1, "times": 1},
     {"kind": FaultKind.SECONDARY_LIMIT, "status": 429, "retry_after": 1, "times": 1},
@@ -60,8 +65,8 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": FaultKind.SLOW, "seconds": 0.3, "times": 8},
     {"kind": FaultKind.SLOW, "seconds": TIMEOUT.read + 1, "times": 2},
     {"kind": FaultKind.RESET, "times": 8},
-    {"kind": FaultKind.SHORT_LIST, "path": COUNTED, "times": 8},
-    {"kind": FaultKind.STALE, "path": COUNTED, "items": 1, "times": 8},
+    {"kind": FaultKind.SHORT_LIST, "path": LISTS, "times": 16},
+    {"kind": FaultKind.STALE, "path": VOUCHED, "items": 1, "times": 16},
 ]
 
 

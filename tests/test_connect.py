@@ -2,20 +2,25 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from redis import Redis
 
 from metrics_sync.models import (
     AuditEntry,
     GitHubIntegration,
     IntegrationCredential,
+    PullRequest,
     Team,
     TrackedRepository,
 )
+from metrics_sync.queueing import MERGES
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, Token
+from tests.factories import PullRequestFactory
 
 REPOSITORY = "acme/anvil"
 
@@ -86,6 +91,26 @@ def test_running_it_again_stores_the_new_token_and_keeps_the_webhook(
     credential = IntegrationCredential.objects.get()
     assert first == second
     assert (credential.access_token, credential.revoked_at) == ("ghp_new", None)
+
+
+def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
+    sandbox: SandboxServer,
+    redis: Redis,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    """Whoever stores it wants the merges now, and not at the end of the old one's hour."""
+    connect(capsys, monkeypatch)
+    PullRequestFactory(team=Team.objects.get(), github_repo=REPOSITORY, state="merged")
+    PullRequest.objects.update(sync_status="queued", sync_job_id="job")
+    redis.zadd(f"rq:scheduled:{MERGES}", {"job": time.time() + 3000})
+    sandbox.world.add_token(Token("ghp_new"))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        connect(capsys, monkeypatch, token="ghp_new")
+
+    assert redis.zscore(f"rq:scheduled:{MERGES}", "job") <= time.time()
 
 
 def test_second_repository_of_an_owner_shares_its_integration(
@@ -189,34 +214,62 @@ def test_repository_that_was_renamed_stays_one(
     assert [row.full_name for row in TrackedRepository.objects.all()] == ["acme/hammock"]
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        (r"/pulls$", "pull_requests"),
-        (r"/issues/comments$", "issues"),
-    ],
-)
+def test_repository_that_was_made_anew_is_another_one(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pull requests of the deleted one stay its own; GitHub is asked what became of it."""
+    connect(capsys, monkeypatch)
+    first = TrackedRepository.objects.get()
+    row = PullRequestFactory(team=first.team, github_repo=REPOSITORY)
+    sandbox.world.delete_repository(REPOSITORY)
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+
+    connect(capsys, monkeypatch)
+
+    row.refresh_from_db()
+    first.refresh_from_db()
+    assert (row.repository, first.doubted_at is not None) == (first, True)
+    anew = TrackedRepository.objects.exclude(pk=first.pk).get()
+    assert (anew.github_repo_id, anew.full_name) == (99, REPOSITORY)
+
+
+def test_repository_that_is_connected_is_one_that_github_has_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared webhook tells the team of it from now on."""
+    connect(capsys, monkeypatch)
+
+    row = TrackedRepository.objects.get()
+    assert row.verified_at is not None
+    assert (row.verify_at, row.doubted_at) == (None, None)
+
+
 def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
-    sandbox: SandboxServer,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    path: str,
-    name: str,
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first merge would show it otherwise, when nobody looks."""
-    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=path))
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=r"/pulls$"))
 
-    with pytest.raises(CommandError, match=f"may not read {name}"):
+    with pytest.raises(CommandError, match="may not read pull_requests"):
         connect(capsys, monkeypatch)
 
     assert Team.objects.count() == 0
+
+
+def test_token_that_may_read_pull_requests_needs_no_issues(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub shows the comments and the timeline of a pull request to either of the two."""
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path=r"/anvil/issues(/comments)?$"))
+
+    assert connect(capsys, monkeypatch)["repository"] == REPOSITORY
 
 
 @pytest.mark.parametrize(
     ("path", "told"),
     [
         (r"/commits$", "contents: of more than 250 commits"),
-        (r"/check-runs$", "checks: check runs are not read"),
+        (r"/check-runs$", "checks: check runs are not read; an App or a classic token"),
         (r"/status$", "statuses: "),
     ],
 )

@@ -20,7 +20,8 @@ from redis import Redis
 from metrics_sync import queueing
 from metrics_sync.doctor import Finding, examine
 from metrics_sync.doctor.database import judge_clock
-from metrics_sync.doctor.processes import judge_queue
+from metrics_sync.doctor.identities import check_identities
+from metrics_sync.doctor.processes import judge_concurrency, judge_queue
 from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
 from metrics_sync.models import (
@@ -204,11 +205,28 @@ def examine_here() -> dict[str, str]:
 def test_missing_permission_is_named(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """Every fetch would be partial, for a reason that stands on each row."""
+    """What is missing can be granted, and nobody sees that it is."""
     fault = Fault(FaultKind.PERMISSION, path="/check-runs", permissions="checks=read")
     sandbox.faults.add(fault)
 
-    assert any("the token needs: checks=read" in text for text in examine_here())
+    [text] = [text for text in examine_here() if "the token needs: checks=read" in text]
+
+    assert text.startswith(f"{REPOSITORY}: check runs are not read")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_check_runs_that_no_fine_grained_token_reads_are_no_fault_of_the_operator(
+    integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
+) -> None:
+    """GitHub offers no such permission, so that to ask for it would be asked for ever."""
+    sandbox.world.add_token(Token("github_pat_mine"))
+    integration.credential.store_token("github_pat_mine")
+    sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/check-runs", permissions="checks=read"))
+
+    found = [finding for finding in examine() if finding.group == "tokens"]
+
+    assert any("no fine-grained token" in finding.text for finding in found)
+    assert all(finding.is_ok for finding in found)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -234,11 +252,11 @@ def test_token_with_too_much_power_is_named(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
     """Reading needs no right to delete."""
-    sandbox.world.add_token(Token("ghp_admin", scopes="repo, delete_repo"))
+    sandbox.world.add_token(Token("ghp_admin", scopes="read:org, repo, delete_repo"))
     integration.credential.store_token("ghp_admin")
 
     [text] = [text for text in examine_here() if "more than it needs" in text]
-    assert text.endswith(": delete_repo")
+    assert text.endswith(": delete_repo, repo")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -246,7 +264,7 @@ def test_token_that_has_deliveries_sent_again_has_not_too_much(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
     """It is what our own page on permissions advises."""
-    sandbox.world.add_token(Token("ghp_hooks", scopes="repo, admin:repo_hook"))
+    sandbox.world.add_token(Token("ghp_hooks", scopes="public_repo, admin:repo_hook"))
     integration.credential.store_token("ghp_hooks")
 
     assert not any("more than it needs" in text for text in examine_here())
@@ -546,3 +564,27 @@ def test_text_of_a_finding_is_shown_as_it_is(
 
     assert exit_.value.code == 1
     assert "GITHUB_API_URL is '[/]api'" in capsys.readouterr().out
+
+
+@pytest.mark.django_db
+def test_repository_that_is_doubted_for_long_is_named() -> None:
+    """Nothing about it changes before GitHub has answered, so somebody has to see why not."""
+    since = timezone.now() - timedelta(hours=2)
+    TrackedRepositoryFactory(full_name="acme/anvil", doubted_at=since)
+    TrackedRepositoryFactory(full_name="acme/hammer", doubted_at=timezone.now())
+
+    [finding] = check_identities()
+
+    assert ("acme/anvil" in finding.text, finding.is_ok) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("workers", "is_ok"),
+    [pytest.param(10, True, id="as many as may be"), pytest.param(11, False, id="one more")],
+)
+def test_workers_together_ask_no_more_at_once_than_github_takes(workers: int, is_ok: bool) -> None:
+    """GitHub counts what is under way for a user or an installation, whatever process asks."""
+    finding = judge_concurrency(workers)
+
+    assert finding.is_ok == is_ok
+    assert f"{workers} workers" in finding.text

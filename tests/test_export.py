@@ -33,7 +33,8 @@ def export(
 @pytest.mark.django_db
 def test_record_says_what_is_known_and_how(capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown is null, and each number brings its provenance."""
-    row = add(review_rounds=2, avg_fix_response_hours="1.25", provenance={"missing": ["events"]})
+    known = {"provenance": {"missing": ["events"]}, "disagreeing": ["reviews"]}
+    row = add(review_rounds=2, avg_fix_response_hours="1.25", **known)
 
     [record] = export(capsys)
 
@@ -41,6 +42,7 @@ def test_record_says_what_is_known_and_how(capsys: pytest.CaptureFixture[str]) -
     assert record["merged_at"] == "2026-03-02T12:00:00Z"
     assert (record["review_rounds"], record["avg_fix_response_hours"]) == (2, "1.25")
     assert (record["ready_at"], record["provenance"]) == (None, {"missing": ["events"]})
+    assert (record["truncated"], record["disagreeing"]) == ([], ["reviews"])
 
 
 @pytest.mark.django_db

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from metrics_sync.exceptions import (
     CredentialRejectedError,
@@ -32,6 +33,7 @@ from metrics_sync.github import (
     fetch_repository,
     fetch_snapshot,
 )
+from metrics_sync.github import fetch as fetch_module
 from metrics_sync.github.fetch import LISTED_IN, UNCOUNTED_LINES
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -45,7 +47,7 @@ from metrics_sync.sandbox import (
 from metrics_sync.snapshot import (
     CAPPED,
     COUNTERS,
-    KEYS,
+    DISAGREEING,
     OUTDATED,
     TIMELINE_EVENTS,
     UNAVAILABLE,
@@ -53,6 +55,7 @@ from metrics_sync.snapshot import (
     RateLimit,
     Section,
     Snapshot,
+    get_key,
 )
 from tests.http2 import Front, serve_http2
 
@@ -61,6 +64,7 @@ NOW = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
 JUST_NOW = NOW - timedelta(minutes=5) + timedelta(seconds=1)
 FIVE_MINUTES_AGO = NOW - timedelta(minutes=5)
 
+NO_COMMIT = "No commit found for SHA: 7fd1a60b01f91b314f59955a4e4d4e80d8edf11d"
 ITSELF = "/pulls/7$"
 PATHS = {
     Section.COMMITS: "/pulls/7/commits$",
@@ -116,9 +120,13 @@ def ask(sandbox: SandboxServer) -> Ask:
 
 
 async def look(
-    github: GitHub, *, merged_at: datetime | None = None, known: Known | None = None
+    github: GitHub,
+    *,
+    merged_at: datetime | None = None,
+    known: Known | None = None,
+    now: datetime = NOW,
 ) -> Snapshot:
-    options = {"merged_at": merged_at, "known": known or Known(), "now": NOW}
+    options = {"merged_at": merged_at, "known": known or Known(), "now": now}
     return await fetch_snapshot(github, REPOSITORY, 7, **options)
 
 
@@ -139,20 +147,23 @@ def inflict(sandbox: SandboxServer, kind: FaultKind, path: str = ITSELF, **optio
 def read_keys(snapshot: Snapshot) -> dict[str, set[Any]]:
     """Return what GitHub calls the items of each section."""
     return {
-        section: {getattr(item, KEYS[section]) for item in result.items or ()}
+        section: {get_key(section, item) for item in result.items or ()}
         for section, result in snapshot.sections.items()
     }
 
 
 def read_truth(sandbox: SandboxServer) -> dict[str, set[Any]]:
     recording = sandbox.world.recording(REPOSITORY, 7)
-    names = {Section.COMMITS: "sha", Section.FILES: "filename"}
+    names = {Section.COMMITS: ["sha"], Section.FILES: ["filename", "status"]}
     truth = {
-        section: {item[names.get(section, "id")] for item in getattr(recording, section)}
+        section: {
+            tuple(item[name] for name in names.get(section, ["id"]))
+            for item in getattr(recording, section)
+        }
         for section in Section
     }
     kept = [item for item in recording.timeline if item["event"] in TIMELINE_EVENTS]
-    return {**truth, Section.TIMELINE: {item["id"] for item in kept}}
+    return {**truth, Section.TIMELINE: {(item["id"],) for item in kept}}
 
 
 def read_results(snapshot: Snapshot) -> dict[Section, str]:
@@ -201,7 +212,8 @@ def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) 
     assert len(before) == len(Section)
 
 
-@pytest.mark.parametrize(("length", "requests"), [(100, 9), (101, 15)])
+# All of these are in the timeline, too, which so has three pages or four.
+@pytest.mark.parametrize(("length", "requests"), [(100, 12), (101, 18)])
 def test_lists_are_followed_to_their_end(
     sandbox: SandboxServer, fetch: Fetch, length: int, requests: int
 ) -> None:
@@ -425,15 +437,19 @@ def test_list_that_stays_short_is_an_error_of_that_section(
     assert fault.inflicted == 2
 
 
-@pytest.mark.parametrize("section", [Section.TIMELINE, Section.COMMIT_STATUSES])
+@pytest.mark.parametrize("section", [Section.TIMELINE, Section.COMMIT_STATUSES, Section.CHECK_RUNS])
 @pytest.mark.parametrize(
     "fault",
     [
         pytest.param({"kind": FaultKind.STATUS, "status": 404}, id="an older server"),
         pytest.param({"kind": FaultKind.PERMISSION}, id="a narrower token"),
+        pytest.param(
+            {"kind": FaultKind.STATUS, "status": 422, "body": {"message": NO_COMMIT}},
+            id="a commit that is gone",
+        ),
     ],
 )
-def test_supplementary_section_that_cannot_be_had_is_called_unavailable(
+def test_optional_section_that_cannot_be_had_is_called_unavailable(
     sandbox: SandboxServer, fetch: Fetch, section: Section, fault: dict[str, Any]
 ) -> None:
     """A pull request is complete without it, and its metrics say what they lack."""
@@ -443,6 +459,328 @@ def test_supplementary_section_that_cannot_be_had_is_called_unavailable(
 
     assert (result.result, result.error) == (UNAVAILABLE, None)
     assert result.reason
+
+
+def test_list_that_was_unavailable_is_asked_for_again(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch
+) -> None:
+    """A permission that is granted later must take effect."""
+    refusal = inflict(sandbox, FaultKind.PERMISSION, PATHS[Section.CHECK_RUNS], times=1)
+    first = fetch()
+    known = Known(make_receipt(first), first.etags, first.pull_request)
+
+    again = ask(partial(look, known=known))
+
+    assert refusal.inflicted == 1
+    assert first.sections[Section.CHECK_RUNS].result == UNAVAILABLE
+    assert read_results(again) == {Section.CHECK_RUNS: VERIFIED}
+
+
+def make_receipt(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
+    """Return the receipt of a snapshot, in which every entry has these changes."""
+    return {
+        section.value: {
+            "stated": result.stated,
+            "stored": len(result.items or ()),
+            "result": result.result or str(result.error),
+            "looks": result.looks,
+            **changes,
+        }
+        for section, result in snapshot.sections.items()
+    }
+
+
+# Lists that vouch for each other.
+
+
+def cut(sandbox: SandboxServer, section: Section, times: int | None = None) -> Fault:
+    """Have GitHub answer with an older list, which lacks the last item."""
+    return inflict(sandbox, FaultKind.STALE, PATHS[section], items=1, times=times)
+
+
+def test_reviews_that_the_timeline_names_and_github_does_not_list_are_no_proof(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """No counter tells that a list of reviews comes from a replica that is behind."""
+    cut(sandbox, Section.REVIEWS)
+
+    snapshot = fetch()
+
+    error = snapshot.errors[Section.REVIEWS]
+    assert list(snapshot.errors) == [Section.REVIEWS]
+    assert str(error) == "other lists name 2 reviews and GitHub lists 1"
+
+
+def test_older_list_of_reviews_is_mended_at_once(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """The next answer mostly comes from another replica."""
+    cut(sandbox, Section.REVIEWS, times=1)
+
+    snapshot = fetch()
+
+    assert read_keys(snapshot) == read_truth(sandbox)
+    assert read_results(snapshot) == ALL_VERIFIED
+    assert snapshot.sections[Section.REVIEWS].witness == "timeline"
+    assert snapshot.sections[Section.TIMELINE].witness == "merge, comments, reviews"
+
+
+def add_reply(sandbox: SandboxServer) -> None:
+    """Answer a comment: that makes a review of its own, which the timeline does not show."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        last, first = recording.reviews[-1], recording.review_comments[0]
+        own = {"state": "COMMENTED", "body": "", "id": last["id"] + 1}
+        recording.reviews += [{**last, **own}]
+        reply = {"in_reply_to_id": first["id"], "pull_request_review_id": own["id"]}
+        recording.review_comments += [{**first, **reply, "id": first["id"] + 10**6}]
+        recording.pull["review_comments"] += 1
+
+
+def test_review_that_is_only_a_reply_need_not_be_in_the_timeline(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch
+) -> None:
+    """GitHub does not show it there; every pull request with an answer would be in doubt."""
+    add_reply(sandbox)
+    first = fetch()
+    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+
+    again = ask(partial(look, known=known))
+
+    assert read_keys(first) == read_truth(sandbox)
+    assert read_results(first) == read_results(again) == ALL_VERIFIED
+
+
+def test_review_that_only_a_reply_names_is_missed(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """The timeline cannot tell of it, and its comment can."""
+    add_reply(sandbox)
+    cut(sandbox, Section.REVIEWS)
+
+    snapshot = fetch()
+
+    assert list(snapshot.errors) == [Section.REVIEWS]
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        pytest.param(2, "a merge and its timeline lists none", id="from before the merge"),
+        pytest.param(20, "a merge and its timeline lists none", id="empty"),
+    ],
+)
+def test_older_timeline_is_no_proof(
+    sandbox: SandboxServer, fetch: Fetch, items: int, said: str
+) -> None:
+    """Without its last events nobody knows when a draft was ready or a review dismissed."""
+    inflict(sandbox, FaultKind.STALE, PATHS[Section.TIMELINE], items=items)
+
+    snapshot = fetch()
+
+    assert list(snapshot.errors) == [Section.TIMELINE]
+    assert said in str(snapshot.errors[Section.TIMELINE])
+    assert snapshot.sections[Section.REVIEWS].result == OUTDATED
+
+
+def test_timeline_with_fewer_comments_than_stated_is_no_proof(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """An open pull request has no merge by which a whole timeline is known."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, merged=False, review_comments=0, reviews=0))
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        comments = recording.list_timeline()
+        kept = [item for item in comments if item["event"] != "commented"]
+    inflict(sandbox, FaultKind.WRONG_TYPE, PATHS[Section.TIMELINE], body=kept)
+
+    snapshot = fetch()
+
+    assert str(snapshot.errors[Section.TIMELINE]) == (
+        "GitHub states 2 comments and its timeline lists 0"
+    )
+
+
+def test_timeline_without_a_verdict_that_github_lists_is_no_proof(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """Only reviews without words of their own may be missing in it."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        kept = [item for item in recording.list_timeline() if item["event"] != "reviewed"]
+    inflict(sandbox, FaultKind.WRONG_TYPE, PATHS[Section.TIMELINE], body=kept)
+
+    snapshot = fetch()
+
+    assert list(snapshot.errors) == [Section.TIMELINE]
+    assert "2 are not in its timeline" in str(snapshot.errors[Section.TIMELINE])
+
+
+def test_reviews_without_a_timeline_say_that_nothing_vouches_for_them(
+    sandbox: SandboxServer, fetch: Fetch
+) -> None:
+    """An older server may have no timeline; its pull requests are complete all the same."""
+    inflict(sandbox, FaultKind.STATUS, PATHS[Section.TIMELINE], status=404)
+
+    reviews = fetch().sections[Section.REVIEWS]
+
+    assert (reviews.result, reviews.witness) == (VERIFIED, "")
+    assert reviews.reason == "the timeline is not there to vouch for it"
+
+
+def test_new_review_is_compared_with_a_timeline_that_says_it_is_unchanged(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch
+) -> None:
+    """One of the two lists is from a replica that is behind."""
+    first = fetch()
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        stale = [dict(item) for item in recording.list_timeline()]
+    add_reviews(sandbox, 1)
+    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    inflict(sandbox, FaultKind.WRONG_TYPE, PATHS[Section.TIMELINE], body=stale)
+
+    again = ask(partial(look, known=known))
+
+    assert list(again.errors) == [Section.TIMELINE]
+
+
+def test_late_comment_leaves_the_reviews_unasked_in_full(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch
+) -> None:
+    """It changes the timeline, and reviews that are as they were must cost nothing."""
+    first = fetch()
+    sandbox.world.add_comment(REPOSITORY, 7, body="Late.")
+    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    asked_before = len(sandbox.requests)
+
+    again = ask(partial(look, known=known))
+
+    assert read_results(again) == ALL_VERIFIED
+    answers = [request.status for request in sandbox.requests[asked_before:]]
+    # The pull request, its comments and its timeline.
+    assert sorted(answers) == [200] * 3 + [304] * 6
+
+
+# Faults that stay.
+
+
+def repeat(ask: Ask, times: int, *, every: timedelta) -> Snapshot:
+    """Fetch over and over, each time with the receipt of the time before."""
+    known, moment = Known(), NOW
+    for _ in range(times):
+        snapshot: Snapshot = ask(partial(look, known=known, now=moment))
+        known = Known({**known.receipt, **make_receipt(snapshot)}, snapshot.etags)
+        moment += every
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("times", "every", "result"),
+    [
+        pytest.param(2, timedelta(days=2), "", id="two fetches"),
+        pytest.param(4, timedelta(hours=7), "", id="less than a day"),
+        pytest.param(3, timedelta(hours=12), DISAGREEING, id="three over a day"),
+    ],
+)
+@pytest.mark.parametrize("section", [Section.ISSUE_COMMENTS, Section.REVIEWS])
+def test_list_that_disagrees_for_a_day_is_taken_as_it_is(
+    sandbox: SandboxServer,
+    ask: Ask,
+    section: Section,
+    times: int,
+    every: timedelta,
+    result: str,
+) -> None:
+    """GitHub's counters drift for good, and such a pull request would be fetched for ever."""
+    cut(sandbox, section)
+
+    last = repeat(ask, times, every=every).sections[section]
+
+    assert (last.result, last.error is None) == (result, bool(result))
+    assert "GitHub lists 1" in (last.reason or str(last.error)).replace("and lists", "GitHub lists")
+
+
+def test_other_disagreement_is_counted_anew(sandbox: SandboxServer, ask: Ask) -> None:
+    """While the numbers move, GitHub is at work."""
+    fault = cut(sandbox, Section.ISSUE_COMMENTS)
+    known, moment = Known(), NOW
+    for items in (1, 1, 2):
+        fault.items = items
+        snapshot = ask(partial(look, known=known, now=moment))
+        known, moment = Known(make_receipt(snapshot), snapshot.etags), moment + timedelta(days=1)
+
+    result = snapshot.sections[Section.ISSUE_COMMENTS]
+    assert (result.result, result.looks["count"]) == ("", 1)
+
+
+@pytest.mark.parametrize("section", [Section.TIMELINE, Section.COMMIT_STATUSES])
+def test_optional_list_that_always_fails_is_called_unavailable(
+    sandbox: SandboxServer, ask: Ask, section: Section
+) -> None:
+    """GitHub answers 502 for some timelines, however often it is asked."""
+    inflict(sandbox, FaultKind.STATUS, PATHS[section], status=502)
+
+    result = repeat(ask, 3, every=timedelta(hours=12)).sections[section]
+
+    assert (result.result, result.error) == (UNAVAILABLE, None)
+    assert "failed 3 times" in result.reason
+
+
+# Whose ETags they are.
+
+
+def test_etags_of_another_token_are_not_sent(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch
+) -> None:
+    """They never match, so every page would be asked for in vain, and then again."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=250))
+    sandbox.world.add_token(Token("ghs_next_hour"))
+    first = fetch()
+    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    asked_before = len(sandbox.requests)
+
+    again = ask(partial(look, known=known), token="ghs_next_hour")
+
+    asked = sandbox.requests[asked_before:]
+    assert read_results(again) == ALL_VERIFIED
+    assert len(asked) == asked_before
+    assert not any(request.conditional for request in asked)
+
+
+def test_fingerprint_does_not_tell_the_token(fetch: Fetch) -> None:
+    """It is stored in the clear beside the ETags."""
+    first, second = fetch().etags["token"], fetch().etags["token"]
+
+    assert DEFAULT_TOKEN not in str(first)
+    assert first != second
+
+
+# A file that changes its type.
+
+
+@pytest.mark.parametrize("stated", [1, 2])
+def test_file_whose_type_changes_keeps_both_lines(
+    sandbox: SandboxServer, ask: Ask, fetch: Fetch, stated: int
+) -> None:
+    """GitHub lists it twice under one name and counts it once or twice."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=0))
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        file = make_recording(REPOSITORY, 7, files=1).files[0]
+        lines = {"additions": 0, "deletions": 0, "changes": 0}
+        recording.files = [{**file, **lines, "status": s} for s in ("removed", "added")]
+        recording.pull |= {"changed_files": stated}
+    first = fetch()
+    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+
+    again = ask(partial(look, known=known))
+
+    assert [item.status for item in first.sections[Section.FILES].items] == ["removed", "added"]
+    assert read_results(first) == read_results(again) == ALL_VERIFIED
+
+
+@pytest.mark.parametrize("stated", [1, 4])
+def test_other_numbers_of_files_are_not_explained_by_it(
+    sandbox: SandboxServer, fetch: Fetch, stated: int
+) -> None:
+    """A page that is missing must not pass for a file that is counted once."""
+    sandbox.world.add(make_recording(REPOSITORY, 7, files=3))
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull |= {"changed_files": stated}
+
+    assert list(fetch().errors) == [Section.FILES]
 
 
 # What goes wrong, and what is said of it.
@@ -504,7 +842,6 @@ def test_fault_that_does_not_pass_is_left_to_the_job(sandbox: SandboxServer, fet
             PermissionMissingError,
             "the token needs: checks=read",
         ),
-        ({"kind": FaultKind.STATUS, "status": 401}, CredentialRejectedError, "Bad credentials"),
         ({"kind": FaultKind.STATUS, "status": 422}, GitHubError, "422 Validation Failed"),
         ({"kind": FaultKind.STATUS, "status": 301}, GitHubError, "301"),
     ],
@@ -517,22 +854,22 @@ def test_refusal_for_good_is_asked_once_and_says_why(
     said: str,
 ) -> None:
     """The operator reads on the row what to tick, to renew, or to give up."""
-    inflict(sandbox, path=PATHS[Section.CHECK_RUNS], **fault)
+    inflict(sandbox, path=PATHS[Section.FILES], **fault)
 
     snapshot = fetch()
 
     [(section, error)] = snapshot.errors.items()
-    assert (section, type(error)) == (Section.CHECK_RUNS, kind)
+    assert (section, type(error)) == (Section.FILES, kind)
     assert said in str(error)
     assert len(sandbox.requests) == 9
 
 
-def test_unknown_token_is_refused_with_one_request(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """Each further one would be refused, too, and makes GitHub suspicious."""
+def test_unknown_token_is_refused_with_two_requests(sandbox: SandboxServer, fetch: Fetch) -> None:
+    """The second confirms it; each further one would be refused, too, and looks like an attack."""
     with pytest.raises(CredentialRejectedError):
         fetch(token="ghp_revoked")
 
-    assert [request.status for request in sandbox.requests] == [401]
+    assert [request.status for request in sandbox.requests] == [401, 401]
 
 
 @pytest.mark.parametrize("body", [None, {}, [], [1], "text"], ids=repr)
@@ -545,9 +882,10 @@ def test_answer_of_another_type_is_an_error_of_its_section(
 
     snapshot = fetch()
 
-    # Of these GitHub states no number: an empty list is what it seems to be.
-    wrong = set(Section) - ({Section.REVIEWS, Section.TIMELINE} if body == [] else set())
-    assert set(snapshot.errors) == wrong
+    # An empty list of reviews is one; but the timeline that names none is not believed.
+    open_ = {Section.REVIEWS} if body == [] else set()
+    assert set(snapshot.errors) == set(Section) - open_
+    assert snapshot.sections[Section.REVIEWS].result in ("", OUTDATED)
     assert all(isinstance(error, RetrySoonError) for error in snapshot.errors.values())
 
 
@@ -769,16 +1107,63 @@ def test_redirect_in_a_circle_ends(sandbox: SandboxServer, fetch: Fetch) -> None
     assert (type(error), len(sandbox.requests)) == (GitHubError, 4)
 
 
-def test_next_page_on_another_host_is_not_asked_for(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """`Link` is followed blindly otherwise, with the token."""
-    with SandboxServer() as other:
-        headers = {"Link": f'<{other.url}/more>; rel="next"'}
-        path = PATHS[Section.REVIEWS]
-        inflict(sandbox, FaultKind.WRONG_TYPE, path, body=[], headers=headers)
-        error = fetch_error(fetch, Section.REVIEWS)
-        seen = other.requests
+@pytest.mark.parametrize("inner", ["http://10.0.0.9:8080", "https://github.internal", ""])
+def test_next_page_is_asked_for_at_our_own_root(
+    sandbox: SandboxServer, ask: Ask, inner: str
+) -> None:
+    """`Link` of an Enterprise Server may name an inner host, where the token must not go."""
+    path = PATHS[Section.ISSUE_COMMENTS]
+    headers = {"Link": f'<{inner}/repos/{REPOSITORY}/issues/7/comments?page=2>; rel="next"'}
+    inflict(sandbox, FaultKind.WRONG_TYPE, path, body=[], headers=headers, times=1)
 
-    assert (type(error), seen) == (GitHubError, [])
+    assert ask(list_comments) == [[], []]
+    assert [request.query for request in sandbox.requests] == ["per_page=100", "page=2"]
+
+
+@pytest.mark.parametrize("to", [1, 2])
+def test_pages_in_a_circle_end_with_an_error(sandbox: SandboxServer, fetch: Fetch, to: int) -> None:
+    """A list whose `next` leads back holds its worker until the job is killed."""
+    for path, page in (("page=2$", to), (PATHS[Section.ISSUE_COMMENTS], 2)):
+        link = f"</repos/{REPOSITORY}/issues/7/comments?per_page=100&page={page}>"
+        headers = {"Link": f'{link}; rel="next"'}
+        inflict(sandbox, FaultKind.WRONG_TYPE, path, body=[], headers=headers)
+
+    error = fetch_error(fetch, Section.ISSUE_COMMENTS)
+
+    assert type(error) is RetrySoonError
+    assert "leads back" in str(error)
+
+
+def test_answer_that_drips_ends_with_the_request(
+    sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte is in time for a limit on single reads, and the worker is never free again."""
+    monkeypatch.setattr(client, "REQUEST_SECONDS", 0.2)
+    inflict(sandbox, FaultKind.DRIP, PATHS[Section.FILES], seconds=0.1)
+
+    error = fetch_error(fetch, Section.FILES)
+
+    assert type(error) is RetrySoonError
+    assert "within 0.2 s" in str(error)
+
+
+def test_fetch_ends_before_its_job_and_keeps_what_came(
+    sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is killed at its timeout stores nothing of what it got."""
+    monkeypatch.setattr(fetch_module, "FETCH_SECONDS", 0.5)
+    inflict(sandbox, FaultKind.SLOW, PATHS[Section.FILES], seconds=2)
+
+    snapshot = fetch()
+
+    assert list(snapshot.errors) == [Section.FILES]
+    assert type(snapshot.errors[Section.FILES]) is RetrySoonError
+    assert snapshot.sections[Section.COMMITS].result == VERIFIED
+
+
+def test_fetch_is_over_before_its_job_is_killed() -> None:
+    """What came must still be stored."""
+    assert settings.RQ_QUEUES["pr-data"]["DEFAULT_TIMEOUT"] >= fetch_module.FETCH_SECONDS + 60
 
 
 def test_page_that_was_remembered_of_another_host_is_not_asked_for(

@@ -18,7 +18,12 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.github.errors import read_error, read_rate_limit, read_refusal
+from metrics_sync.github.errors import (
+    LONGEST_WINDOW,
+    read_error,
+    read_rate_limit,
+    read_refusal,
+)
 from metrics_sync.snapshot import RateLimit
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -89,8 +94,59 @@ def test_used_up_budget_says_until_when(status: int, message: str) -> None:
         pytest.param("slow down", {"retry_after": "soon"}, NOW + MINUTE, id="not a number"),
         pytest.param("slow down", {"retry_after": "²"}, NOW + MINUTE, id="no such number"),
         pytest.param("slow down", {"retry_after": "9" * 20}, NOW + MINUTE, id="for ever"),
+        pytest.param("slow down", {"retry_after": "86400"}, NOW + 120 * MINUTE, id="a day"),
+        pytest.param(
+            "slow down",
+            {"retry_after": "Mon, 02 Mar 2026 12:05:00 GMT"},
+            NOW + 5 * MINUTE,
+            id="a date",
+        ),
+        pytest.param(
+            "slow down",
+            {"retry_after": "Mon, 02 Mar 2026 13:05:00 +0100"},
+            NOW + 5 * MINUTE,
+            id="a date elsewhere",
+        ),
+        pytest.param(
+            "slow down",
+            {"retry_after": "Mon, 02 Mar 2026 11:05:00 GMT"},
+            NOW + MINUTE,
+            id="a date that is over",
+        ),
+        pytest.param(
+            "slow down",
+            {"retry_after": "Fri, 31 Dec 9999 23:59:59 -2359"},
+            NOW + MINUTE,
+            id="no date of a calendar",
+        ),
         pytest.param("You have exceeded a secondary rate limit", LEFT, NOW + MINUTE, id="said"),
-        pytest.param("You triggered an ABUSE detection", {}, NOW + MINUTE, id="said of old"),
+        pytest.param(
+            "You have triggered an abuse detection mechanism. Please wait a few minutes",
+            {},
+            NOW + MINUTE,
+            id="said of old",
+        ),
+        pytest.param(
+            "API Rate Limit Exceeded for 192.0.2.7", {}, NOW + MINUTE, id="primary, no headers"
+        ),
+        pytest.param(
+            "API rate limit exceeded for user ID 1",
+            {**USED_UP, "x-ratelimit-reset": "4102444800"},
+            NOW + MINUTE,
+            id="until the year 2100",
+        ),
+        pytest.param(
+            "Forbidden",
+            {**USED_UP, "x-ratelimit-reset": "4102444800"},
+            NOW + MINUTE,
+            id="nothing left until the year 2100",
+        ),
+        pytest.param(
+            "Maximum number of login attempts exceeded. Please try again later.",
+            {},
+            NOW + MINUTE,
+            id="refused too often",
+        ),
     ],
 )
 def test_asking_too_much_at_once_says_until_when(
@@ -101,6 +157,65 @@ def test_asking_too_much_at_once_says_until_when(
 
     assert type(error) is SecondaryLimitError
     assert error.until == until
+
+
+def test_limit_is_known_by_the_page_that_explains_it() -> None:
+    """GitHub words its messages anew from time to time."""
+    page = (
+        "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api#secondary-rate-limits"
+    )
+    body = {"message": "Too quick", "documentation_url": page}
+
+    error = read_refusal(httpx2.Response(403, json=body), now=NOW)
+
+    assert type(error) is SecondaryLimitError
+
+
+SIGN_ON = "https://github.com/orgs/rate-limit-abuse/sso?authorization_request=AZSCKtL4U8yX1H3s"
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "said"),
+    [
+        pytest.param(
+            "Although you appear to have the correct authorization credentials, the `abuse` "
+            "organization has an IP allow list enabled, and your IP address is not permitted to "
+            "access this resource.",
+            {},
+            "IP allow list",
+            id="IP allow list",
+        ),
+        pytest.param(
+            "Resource protected by organization SAML enforcement. You must grant your Personal "
+            "Access token access to this organization.",
+            {"x_github_sso": f"required; url={SIGN_ON}"},
+            f"within the hour at {SIGN_ON}",
+            id="single sign-on",
+        ),
+        pytest.param(
+            "Resource protected by organization SAML enforcement.",
+            {**USED_UP, "x_github_sso": "required; url=javascript:alert(1)"},
+            "single sign-on",
+            id="single sign-on at no address, with the last request",
+        ),
+        pytest.param(
+            "`rate-limit` forbids access via a personal access token (classic). Please use a "
+            "GitHub App. This is no secondary rate limit.",
+            {},
+            "forbids access",
+            id="an organization that is called so",
+        ),
+    ],
+)
+def test_refused_access_is_no_limit_whatever_words_it_holds(
+    message: str, headers: dict[str, str], said: str
+) -> None:
+    """A limit is waited for again and again, and nobody learns what to allow at GitHub."""
+    error = read_refusal(answer(403, message, **headers), now=NOW)
+
+    assert type(error) is PermissionMissingError
+    assert said in str(error)
+    assert "javascript" not in str(error)
 
 
 def test_reset_in_the_past_means_a_while() -> None:
@@ -199,7 +314,7 @@ def test_refusal_is_read_from_its_answer_and_quotes_no_token() -> None:
 
 def test_budget_is_read_from_the_headers() -> None:
     """Bulk work stops while little is left."""
-    assert read_rate_limit(answer(200, **LEFT)) == RateLimit(
+    assert read_rate_limit(answer(200, **LEFT), now=NOW) == RateLimit(
         limit=5000, remaining=4000, resets_at=RESET
     )
 
@@ -208,13 +323,34 @@ def test_budget_is_read_from_the_headers() -> None:
     ("name", "value"),
     [
         *((name, value) for name in USED_UP for value in ("", "many", "1e3")),
+        pytest.param("x-ratelimit-limit", "0", id="no request in an hour"),
+        pytest.param("x-ratelimit-limit", "-1", id="less than none"),
+        pytest.param("x-ratelimit-reset", "4102444800", id="reset in the year 2100"),
         pytest.param("x-ratelimit-reset", "9" * 12, id="reset after the year 9999"),
         pytest.param("x-ratelimit-reset", "9" * 30, id="reset beyond all clocks"),
     ],
 )
 def test_budget_that_cannot_be_read_is_unknown(name: str, value: str) -> None:
     """Unknown is not zero: a zero would stop all work of that token."""
-    assert read_rate_limit(answer(200, **{**LEFT, name: value})) is None
+    assert read_rate_limit(answer(200, **{**LEFT, name: value}), now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "read"),
+    [
+        pytest.param("5000", "-7", (5000, 0), id="less than nothing left"),
+        pytest.param("5000", "5001", (5000, 5000), id="more left than there was"),
+        pytest.param("9" * 12, "9" * 12, (2**31 - 1, 2**31 - 1), id="more than a column holds"),
+    ],
+)
+def test_budget_is_what_the_columns_hold(limit: str, remaining: str, read: tuple[int, int]) -> None:
+    """The database refused the row, and with it the fetch whose answers had all come."""
+    headers = {**LEFT, "x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining}
+
+    stated = read_rate_limit(answer(200, **headers), now=NOW)
+
+    assert stated is not None
+    assert (stated.limit, stated.remaining) == read
 
 
 @pytest.mark.parametrize("name", USED_UP)
@@ -222,7 +358,7 @@ def test_budget_that_is_not_stated_is_unknown(name: str) -> None:
     """GitHub Enterprise may state none."""
     headers = {key: value for key, value in LEFT.items() if key != name}
 
-    assert read_rate_limit(answer(200, **headers)) is None
+    assert read_rate_limit(answer(200, **headers), now=NOW) is None
 
 
 header_values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
@@ -233,7 +369,7 @@ number_values = st.integers(-(10**20), 10**20).map(str)
 @given(
     st.sampled_from([403, 429]) | st.integers(400, 599),
     st.dictionaries(
-        st.sampled_from([*USED_UP, "retry-after", "x-accepted-github-permissions"]),
+        st.sampled_from([*USED_UP, "retry-after", "x-accepted-github-permissions", "x-github-sso"]),
         number_values | header_values,
     ),
     st.binary(max_size=50),
@@ -247,4 +383,4 @@ def test_every_refusal_is_an_error_with_a_way_out(
     error = read_refusal(response, now=NOW)
 
     assert isinstance(error, GitHubError)
-    assert not isinstance(error, RateLimitedError) or error.until >= NOW
+    assert not isinstance(error, RateLimitedError) or NOW < error.until <= NOW + LONGEST_WINDOW

@@ -119,6 +119,18 @@ def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
             id="too much at once",
         ),
         pytest.param(
+            {"message": "You have exceeded a secondary rate limit.", "documentation_url": "x"},
+            SecondaryLimitError,
+            NOW + timedelta(minutes=1),
+            id="too much at once, as REST says it",
+        ),
+        pytest.param(
+            {"errors": [{"type": "FORBIDDEN", "message": "`secondary rate limit` has SAML"}]},
+            PermissionMissingError,
+            None,
+            id="an organization that is called so",
+        ),
+        pytest.param(
             {"data": {"repository": None}, "errors": [{"type": "NOT_FOUND", "message": "no"}]},
             GoneError,
             None,
@@ -153,6 +165,16 @@ def test_refusal_says_what_can_be_done(
 
     assert type(error) is kind
     assert getattr(error, "until", None) == until
+
+
+def test_points_that_were_back_already_are_waited_for_a_while() -> None:
+    """Our clock is ahead of GitHub's, and asking on and on gets a token banned."""
+    body = {"errors": [{"type": "RATE_LIMITED", "message": "limit"}]}
+
+    error = read_refusal(body, RateLimit(5000, 0, NOW - timedelta(seconds=5)), now=NOW)
+
+    assert isinstance(error, RateLimitedError)
+    assert error.until == NOW + timedelta(minutes=1)
 
 
 def test_pause_that_github_names_is_heeded(acme: SandboxServer) -> None:

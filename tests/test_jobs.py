@@ -1,18 +1,22 @@
 """What a worker runs, against a GitHub that misbehaves over real HTTP."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from metrics_sync.jobs import Outcome, _save, fetch_pr_complete_data, save_fetched
+from metrics_sync.access import Access
+from metrics_sync.deciding import Outcome
+from metrics_sync.jobs import _park, _save, fetch_now, fetch_pr_complete_data, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import (
@@ -21,9 +25,21 @@ from metrics_sync.sandbox import (
     FaultKind,
     Recording,
     SandboxServer,
+    Token,
     make_recording,
 )
-from metrics_sync.snapshot import RateLimit, Snapshot, read_pull_request
+from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from metrics_sync.snapshot import (
+    VERIFIED,
+    RateLimit,
+    Section,
+    SectionResult,
+    Snapshot,
+    read_pull_request,
+)
+from metrics_sync.store import record_delivery
+from metrics_sync.verifying import verify_due
+from metrics_sync.webhooks import Delivery
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -158,7 +174,7 @@ def test_second_look_at_unchanged_pages_costs_nothing(
 def test_second_look_pays_only_for_what_changed(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """One late comment changes the pull request's counter and one list."""
+    """One late comment changes the pull request's counter, its list and the timeline."""
     fetch_pr_complete_data(pull_request.pk)
     asked_before = len(sandbox.requests)
     sandbox.world.add_comment(REPOSITORY, 7, body="Seen in production.")
@@ -167,7 +183,11 @@ def test_second_look_pays_only_for_what_changed(
 
     pull_request.refresh_from_db()
     paid = [request.path for request in sandbox.requests[asked_before:] if request.status == 200]
-    assert sorted(path.partition("anvil")[2] for path in paid) == ["/issues/7/comments", "/pulls/7"]
+    assert sorted(path.partition("anvil")[2] for path in paid) == [
+        "/issues/7/comments",
+        "/issues/7/timeline",
+        "/pulls/7",
+    ]
     assert (pull_request.sync_status, pull_request.total_comments) == ("complete", 6)
 
 
@@ -210,6 +230,30 @@ def test_complete_is_looked_at_again_in_time(
     pull_request.refresh_from_db()
     expected = merged_at + timedelta(minutes=minutes_after) if minutes_after else None
     assert pull_request.refetch_at == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "minutes_after"),
+    [pytest.param("pending", 5, id="pending"), pytest.param("success", 1440, id="ended")],
+)
+def test_pending_legacy_status_is_a_running_check(
+    sandbox: SandboxServer, pull_request: PullRequest, state: str, minutes_after: int
+) -> None:
+    """An older CI reports in no other way, and its result came a day late."""
+    merged_at = timezone.now().replace(microsecond=0)
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["merged_at"] = merged_at.isoformat()
+        recording.statuses = [
+            {**status, "state": state}
+            for status in make_recording(REPOSITORY, 7, statuses=1).statuses
+        ]
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert pull_request.refetch_at == merged_at + timedelta(minutes=minutes_after)
+    is_running = PullRequest.objects.with_running_checks().exists()
+    assert is_running is (state == "pending")
 
 
 def test_commits_past_githubs_cap_come_from_a_comparison(
@@ -269,18 +313,27 @@ def test_one_failing_section_leaves_the_others(
     assert others == set(NAMES) - {name}
 
 
+@pytest.mark.parametrize(
+    ("missing", "asked"),
+    [
+        ("files", {"7", "files"}),
+        # Of reviews only the timeline and review comments can tell that all are there.
+        ("reviews", {"7", "reviews", "timeline", "comments"}),
+    ],
+)
 def test_retry_asks_only_for_what_is_missing(
-    sandbox: SandboxServer, pull_request: PullRequest
+    sandbox: SandboxServer, pull_request: PullRequest, missing: str, asked: set[str]
 ) -> None:
     """Requests are a budget that merges of other pull requests need."""
-    fault = break_section(sandbox, times=2)
+    fault = break_section(sandbox, f"/{missing}", times=2)
     fetch_pr_complete_data(pull_request.pk)
     asked_before = len(sandbox.requests)
 
     result = fetch_pr_complete_data(pull_request.pk)
 
     again = [request.path.rpartition("/")[2] for request in sandbox.requests[asked_before:]]
-    assert (fault.inflicted, again, result["errors"]) == (2, ["7", "reviews"], [])
+    assert (fault.inflicted, set(again), result["errors"]) == (2, asked, [])
+    assert len(again) == len(asked)
 
 
 def test_metrics_of_missing_sections_are_unknown_and_not_zero(
@@ -300,11 +353,55 @@ def test_metrics_of_missing_sections_are_unknown_and_not_zero(
 
 def test_missing_permission_is_named(sandbox: SandboxServer, pull_request: PullRequest) -> None:
     """The operator must read what to tick, not only that something is forbidden."""
-    break_section(sandbox, "/check-runs", kind=FaultKind.PERMISSION, permissions="checks=read")
+    break_section(sandbox, "/files", kind=FaultKind.PERMISSION, permissions="contents=read")
 
     result = fetch_pr_complete_data(pull_request.pk)
 
-    assert "checks=read" in result["errors"][0]
+    assert "contents=read" in result["errors"][0]
+
+
+def test_check_runs_that_the_token_may_not_read_leave_the_rest_complete(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """Fine-grained tokens cannot be given them; such a pull request was partial for ever."""
+    break_section(sandbox, "/check-runs", kind=FaultKind.PERMISSION, permissions="checks=read")
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    entry = pull_request.receipt["check_runs"]
+    assert (pull_request.sync_status, entry["result"]) == ("complete", "unavailable")
+    assert "checks=read" in entry["reason"]
+    assert (pull_request.ci_at_merge, "checks" in pull_request.provenance["missing"]) == ("", True)
+
+
+@pytest.fixture
+def disagreeing(sandbox: SandboxServer, pull_request: PullRequest) -> PullRequest:
+    """A pull request whose counter of review comments has been one too high for a day."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["review_comments"] += 1
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    looks = pull_request.receipt["review_comments"]["looks"]
+    a_day_ago = timezone.now() - timedelta(days=1)
+    looks |= {"since": a_day_ago.isoformat(), "count": 2}
+    pull_request.save()
+    return pull_request
+
+
+@pytest.mark.parametrize("fetches", [1, 2])
+def test_list_that_disagrees_for_a_day_ends_complete_and_named(
+    disagreeing: PullRequest, fetches: int
+) -> None:
+    """GitHub's counters drift for good; nobody must fetch for ever, or take it for verified."""
+    for _ in range(fetches):
+        fetch_pr_complete_data(disagreeing.pk)
+
+    disagreeing.refresh_from_db()
+    entry = disagreeing.receipt["review_comments"]
+    assert (disagreeing.sync_status, disagreeing.disagreeing) == ("complete", ["review_comments"])
+    assert (entry["result"], entry["reason"]) == ("disagreeing", "GitHub states 4 and lists 3")
+    assert disagreeing.total_comments is not None
 
 
 def test_passing_fault_uses_one_retry_after_another(
@@ -365,6 +462,99 @@ def test_rate_limit_parks_the_job_without_using_a_retry(
     assert pull_request.sync_status == "queued"
     [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
     assert 295 < due - timezone.now().timestamp() < 320
+
+
+def test_parked_job_wakes_within_the_hour(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+) -> None:
+    """What it waits for may be over sooner, and nobody would tell it."""
+    credential.wait_until = timezone.now() + timedelta(days=365)
+    credential.save()
+
+    run_queue(redis, pull_request)
+
+    [(_, due)] = redis.zrange(f"rq:scheduled:{MERGES}", 0, -1, withscores=True)
+    assert due - timezone.now().timestamp() <= 3600 + 120
+    assert sandbox.requests == []
+
+
+def test_spread_of_a_parked_job_is_minutes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of many would come when the next window is half over."""
+    monkeypatch.setattr("metrics_sync.jobs.random.uniform", lambda low, high: high)
+
+    retry = _park(timezone.now() + timedelta(hours=1))
+
+    assert retry.intervals == [3720]
+
+
+ABSURD = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(403, {**ABSURD, "X-RateLimit-Reset": "4102444800"}, id="year 2100"),
+        pytest.param(403, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, id="date of 2100"),
+        pytest.param(
+            502,
+            {
+                "X-RateLimit-Limit": "9" * 12,
+                "X-RateLimit-Remaining": "-1",
+                "X-RateLimit-Reset": "1",
+            },
+            id="no numbers of a column",
+        ),
+    ],
+)
+def test_nothing_that_github_states_stops_a_token_for_longer_than_two_hours(
+    sandbox: SandboxServer,
+    pull_request: PullRequest,
+    credential: IntegrationCredential,
+    redis: Redis,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    """A proxy's header parked every merge of a team until the year 2100."""
+    break_section(sandbox, status=status, headers=headers, times=1)
+
+    run_queue(redis, pull_request)
+
+    credential.refresh_from_db()
+    longest = timezone.now() + timedelta(hours=2)
+    assert all(
+        until is None or until <= longest
+        for until in [credential.wait_until, credential.rate_limit_resets_at]
+    )
+    assert pull_request.sync_status in {"queued", "complete"}
+
+
+def test_server_without_limits_is_read_whole(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """GitHub Enterprise has them switched off unless somebody switched them on."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.rate_limit) == ("complete", None)
+
+
+def test_good_token_that_is_refused_once_costs_the_team_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """All its merges waited until an operator stored a new token."""
+    break_section(sandbox, status=401, times=1)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    credential.refresh_from_db()
+    assert (pull_request.sync_status, credential.revoked_at) == ("complete", None)
 
 
 def test_others_of_a_limited_token_send_nothing(
@@ -533,6 +723,43 @@ def test_renamed_repository_is_followed(
     assert pull_request.sync_status == "complete"
 
 
+def test_repository_that_took_the_name_is_not_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Its number 7 is a stranger's; GitHub is asked by the id for the right name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    taker = make_recording(REPOSITORY, 7, repository_id=99)
+    taker.pull["id"] = pull_request.github_pr_id
+    sandbox.world.add(taker)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    error, commits = pull_request.sync_error, pull_request.commits.count()
+    verify_due()
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert ("another repository now" in error, commits) == (True, 0)
+    assert (pull_request.github_repo, pull_request.github_pr_number) == ("acme/anvil-old", 7)
+    assert pull_request.sync_status == "complete"
+
+
+def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
+    repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """GitHub has said it to the team's own token."""
+    TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    known = TrackedRepository.objects.get()
+    assert (known.github_repo_id, known.verified_at is not None) == (
+        repository.github_repo_id,
+        True,
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_long_fetch_gives_signs_of_life(
     sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
@@ -674,3 +901,158 @@ def test_news_that_came_while_many_were_fetched_is_looked_at(
 
     row.refresh_from_db()
     assert (row.sync_status, row.refetch_at is not None) == ("complete", True)
+
+
+def test_save_that_is_rolled_back_leaves_no_proof(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """The run said “verified” of lists that no table had, and the object did."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.pull["additions"] = 2**70  # the last statement of the transaction fails
+
+    with pytest.raises((DataError, OverflowError)):
+        fetch_now(pull_request, partial(Access.of, repository, is_bulk=False))
+
+    run, row = FetchRun.objects.get(), PullRequest.objects.get()
+    assert (run.status, run.receipt, row.receipt, row.commits.count()) == ("failed", {}, {}, 0)
+    assert (pull_request.sync_status, pull_request.receipt, pull_request.additions) == (
+        *("failed", {}),
+        row.additions,
+    )
+
+
+def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedRepository) -> None:
+    """The same with pull requests that are fetched together with others."""
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
+    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "additions": 2**70}
+    files = {Section.FILES: SectionResult((), 0, VERIFIED)}
+    snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), files, etags={})
+
+    assert save_fetched(row, snapshot)
+
+    run = FetchRun.objects.get()
+    assert (run.status, run.receipt) == ("failed", {})
+    assert (row.sync_status, row.receipt) == ("failed", {})
+
+
+def test_job_that_comes_back_with_an_old_dump_does_nothing(
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+) -> None:
+    """A Redis that is restored has jobs again that are done."""
+    [job] = run_queue(redis, pull_request)
+    asked_before = len(sandbox.requests)
+    Queue(MERGES, connection=redis).enqueue_job(job)
+
+    SimpleWorker([MERGES], connection=redis).work(burst=True)
+
+    pull_request.refresh_from_db()
+    assert (len(sandbox.requests), pull_request.sync_status) == (asked_before, "complete")
+
+
+def test_first_answer_releases_what_failed_in_an_outage(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """After fifteen minutes without GitHub, everything waited half an hour more."""
+    other = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
+    outage = break_section(sandbox, "")
+    fetch_pr_complete_data(pull_request.pk)
+    held_until = PullRequest.objects.get(pk=pull_request.pk).retry_at
+    outage.times = 0
+
+    fetch_pr_complete_data(other.pk)
+
+    now = timezone.now()
+    pull_request.refresh_from_db()
+    assert held_until > now >= pull_request.retry_at
+    assert (pull_request.sync_status, pull_request.fault_may_pass) == ("failed", False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"fault_may_pass": False}, id="GitHub said no"),
+        pytest.param({"failures": 9}, id="fails while others do not"),
+        pytest.param({"github_repo": "acme/untracked"}, id="somewhere else"),
+    ],
+)
+def test_answer_releases_nothing_that_it_says_nothing_of(
+    repository: TrackedRepository, values: dict[str, Any]
+) -> None:
+    """A pull request at which GitHub fails for ever would be asked for after every other."""
+    later = timezone.now() + timedelta(hours=1)
+    held = {"failures": 1, "fault_may_pass": True, "retry_at": later, "github_repo": REPOSITORY}
+    answered = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
+    PullRequestFactory(merged=True, team=repository.team, **(held | values))
+
+    assert PullRequest.objects.release_passing(answered) == 0
+
+
+def test_answer_with_nothing_to_release_costs_one_query(pull_request: PullRequest) -> None:
+    """So it is after nearly every fetch."""
+    with CaptureQueriesContext(connection) as queries:
+        PullRequest.objects.release_passing(pull_request)
+
+    assert len(queries) == 1
+
+
+def test_rows_are_counted_when_github_says_that_nothing_changed(
+    pull_request: PullRequest,
+) -> None:
+    """The old receipt proves what was stored then, not what is."""
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.reviews.all()[:1].get().delete()
+    pull_request.files.all()[:1].get().delete()
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert (pull_request.reviews.count(), pull_request.files.count()) == (2, 5)
+
+
+def test_person_who_asks_again_is_answered_in_full(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Who doubts what is shown is not helped by “nothing has changed”."""
+    fetch_pr_complete_data(pull_request.pk)
+    asked_before = len(sandbox.requests)
+    pull_request.refresh_from_db()
+    pull_request.comments.update(body="Spoiled")
+
+    fetch_now(pull_request, partial(Access.of, repository, is_bulk=False), in_full=True)
+
+    assert {request.status for request in sandbox.requests[asked_before:]} == {200}
+    assert not pull_request.comments.filter(body="Spoiled").exists()
+
+
+def test_dismissal_whose_list_comes_unchanged_is_kept(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A late delivery overwrote it, and no later fetch could see that."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.reviews[0]["state"] = "DISMISSED"
+    fetch_pr_complete_data(pull_request.pk)
+    review = recording.reviews[0] | {"state": "changes_requested"}
+    payload = build_pull_request_review_event(recording, review)
+    text = json.dumps(payload)
+    event = ("guid", "pull_request_review", "submitted", REPOSITORY, payload, text)
+    record_delivery(Delivery(*event), integration=None)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    stored = pull_request.reviews.get(github_review_id=review["id"])
+    assert (stored.state, stored.submitted_state) == ("dismissed", "changes_requested")
+
+
+def test_odd_characters_cost_nothing_wherever_they_stand(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """PostgreSQL refuses them in every column, not only where people write."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.commits[0]["sha"] += "\x00"
+        recording.check_runs[0]["app"]["slug"] = "a\x00"
+        recording.files[0]["filename"] += "\x00"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (pull_request.sync_status, pull_request.sync_error) == ("complete", "")
+    assert pull_request.check_runs.filter(app_slug="a").exists()

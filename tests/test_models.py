@@ -257,19 +257,6 @@ def test_complete_forgets_when_to_retry_and_keeps_when_it_was_first_complete() -
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("told", "kept"), [(None, NOW), (LONG_AGO, LONG_AGO)])
-def test_news_during_the_run_is_not_overwritten(told: datetime | None, kept: datetime) -> None:
-    """A comment that came while we fetched must be looked at, and not in a day."""
-    row = make_row(sync_status="running", sync_job_id="job")
-    PullRequest.objects.update(refetch_at=told)
-
-    row.mark_complete(job_id="job", refetch_at=NOW)
-
-    row.refresh_from_db()
-    assert row.refetch_at == kept
-
-
-@pytest.mark.django_db
 def test_parked_row_says_until_when() -> None:
     """The team sees why nothing happens."""
     row = make_row(sync_status="queued", sync_job_id="job")

@@ -1,10 +1,13 @@
-"""Forty pull requests, and a token whose requests are enough for five of them at a time."""
+"""Rate limits that are met, waited for and left behind, with workers of their own."""
+
+import io
 
 import pytest
+from django.core.management import call_command
 from redis import Redis
 from rq.job import Job
 
-from metrics_sync.models import PullRequest, RequestLease
+from metrics_sync.models import PullRequest, RequestLease, TrackedRepository
 from metrics_sync.queueing import MERGES, enqueue_fetch
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from tests.conftest import Workers, wait_until
@@ -16,17 +19,11 @@ WINDOW_SECONDS = 3
 WORKERS = 3
 
 
-@pytest.mark.django_db(transaction=True)
-def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
-    sandbox: SandboxServer, workers: Workers, redis: Redis
-) -> None:
-    """Going on asking gets a token banned, and retries are for what fails."""
-    sandbox.world.add_token(
-        Token(DEFAULT_TOKEN, limit_per_window=50, window_seconds=WINDOW_SECONDS)
-    )
+def queue_merges(sandbox: SandboxServer, count: int) -> TrackedRepository:
+    """Put merges into GitHub, their rows into our database, and their jobs into Redis."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
-    repository = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
-    for number in range(1, 41):
+    repository: TrackedRepository = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
+    for number in range(1, count + 1):
         recording = sandbox.world.add(make_recording(REPOSITORY, number))
         PullRequestFactory(
             team=repository.team,
@@ -37,6 +34,18 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     PullRequest.objects.update(state="merged", sync_status="pending")
     for row in PullRequest.objects.all():
         enqueue_fetch(row, queue_name=MERGES)
+    return repository
+
+
+@pytest.mark.django_db(transaction=True)
+def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
+    sandbox: SandboxServer, workers: Workers, redis: Redis
+) -> None:
+    """Going on asking gets a token banned, and retries are for what fails."""
+    sandbox.world.add_token(
+        Token(DEFAULT_TOKEN, limit_per_window=50, window_seconds=WINDOW_SECONDS)
+    )
+    queue_merges(sandbox, 40)
 
     for _ in range(WORKERS):
         workers.start()
@@ -50,3 +59,21 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     assert (statuses.count(200), set(statuses) - {304}) == (360, {200})
     assert {job.retries_left for job in jobs if job} == {3}
     assert not RequestLease.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_new_token_ends_the_wait_for_the_limit_of_the_old_one(
+    sandbox: SandboxServer, workers: Workers, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator who adds a token for this must not wait for the hour to end all the same."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=10, window_seconds=3000))
+    sandbox.world.add_token(Token("ghp_of_another_user"))
+    repository = queue_merges(sandbox, 3)
+    workers.start()
+    complete = PullRequest.objects.filter(sync_status="complete")
+    wait_until(lambda: redis.zcard(f"rq:scheduled:{MERGES}") == 2 and complete.count() == 1)
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("ghp_of_another_user\n"))
+    call_command("connect", REPOSITORY, "--team", repository.team.slug, "--token-stdin")
+
+    wait_until(lambda: complete.count() == 3)

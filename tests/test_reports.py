@@ -112,6 +112,8 @@ def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
         ("Bearer abc.def", f"Bearer {HIDDEN}"),
         ("redis://:pass@cache:6379/0", f"redis://{HIDDEN}@cache:6379/0"),
         ("eyJhbGciOi.eyJpc3Mi.c2ln is refused", f"{HIDDEN} is refused"),
+        ("ghs_29310_eyJhbGciOi.eyJpc3-Mi.c2_-ln--c2 is refused", f"{HIDDEN} is refused"),
+        ("It is ghs_0123456789abcdef. Then", f"It is {HIDDEN}. Then"),
         ("msync_a-b_c is refused", f"{HIDDEN} is refused"),
         ("gAAAAABnTokenLike== is refused", f"{HIDDEN} is refused"),
         ("ghost_writer and sha256 and a@b", "ghost_writer and sha256 and a@b"),

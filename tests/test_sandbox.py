@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -296,6 +297,35 @@ def test_requests_count_until_the_window_ends(hour: SimpleNamespace) -> None:
     assert answers == [(200, 1, 1, reset), (200, 2, 0, reset), (403, 2, 0, reset)]
     assert early == (403, 2, 0, reset)
     assert later == (200, 1, 1, reset + 3600)
+
+
+def test_etags_belong_to_the_token_that_asked(
+    sandbox: SandboxServer, client: httpx2.Client
+) -> None:
+    """GitHub hashes the token in, so that an App pays for each look of another hour."""
+    sandbox.world.add_token(Token("ghs_next_hour"))
+    etag = client.get(PULL).headers["etag"]
+
+    with open_client(sandbox, "ghs_next_hour") as other:
+        answer = other.get(PULL, headers={"If-None-Match": etag})
+
+    assert answer.status_code == 200
+    assert answer.headers["etag"] != etag
+    assert "Authorization" in answer.headers["vary"]
+
+
+def test_timeline_shows_all_but_reviews_that_are_only_replies() -> None:
+    """What vouches for lists must be as GitHub's."""
+    recording = make_recording(REPOSITORY, 7)
+    comment, count = recording.review_comments[0], len(recording.reviews)
+    recording.reviews.append({**recording.reviews[0], "id": 9, "state": "COMMENTED", "body": ""})
+    own = {"id": 10, "in_reply_to_id": comment["id"], "pull_request_review_id": 9}
+    recording.review_comments.append({**comment, **own})
+
+    names = Counter(item["event"] for item in recording.list_timeline())
+
+    made = {"committed": 3, "commented": 2, "reviewed": count, "merged": 1, "closed": 1}
+    assert names == made
 
 
 def test_unchanged_pages_and_the_limit_itself_cost_nothing(hour: SimpleNamespace) -> None:

@@ -1,6 +1,7 @@
 """Reading GitHub's JSON: what real payloads hold, not what the schema promises."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +15,14 @@ from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.snapshot import (
     GHOST_ID,
     READERS,
+    TIMES,
     Account,
     PullRequestItem,
     Section,
     SectionResult,
     Snapshot,
+    clean_json,
+    describe_unknown_times,
     is_held,
     read_account,
     read_items,
@@ -92,18 +96,43 @@ def test_every_text_can_be_stored_and_is_left_alone_the_second_time(text: str) -
     assert (b"\x00" in stored.encode(), read_text(stored)) == (False, stored)
 
 
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.text(st.characters()) | st.integers() | st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    ),
+    st.booleans(),
+)
+def test_every_payload_can_be_stored(value: Any, is_escaped: bool) -> None:
+    """No text leaves a payload in another way: one that is forgotten would cost everything."""
+    source = json.dumps(value, ensure_ascii=is_escaped).encode(errors="surrogatepass")
+
+    cleaned = clean_json(json.loads(source), source=source)
+
+    assert "\\u0000" not in json.dumps(cleaned, ensure_ascii=False).encode().decode()
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("2026-03-02T12:00:00Z", NOON),
         ("2026-03-02T05:00:00-07:00", NOON),
         ("2026-03-02T12:00:00.000Z", NOON),
+        ("2026-03-02T12:00:00", NOON),
         ("", None),
         (None, None),
+        pytest.param("0001-01-01T00:00:00Z", None, id="a program's zero"),
+        pytest.param("0001-01-01T00:00:00+14:00", None, id="before the year 1"),
+        pytest.param("9999-12-31T23:59:59-12:00", None, id="after the year 9999"),
+        pytest.param("1969-12-31T23:59:59Z", None, id="before 1970"),
+        ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("the day after", None),
+        (1772452800, None),
     ],
 )
-def test_times_are_read_as_utc(given: str | None, expected: datetime | None) -> None:
-    """Old commits carry the committer's offset."""
+def test_times_are_read_as_utc(given: Any, expected: datetime | None) -> None:
+    """Old commits carry the committer's offset, and what is no time is unknown."""
     moment = read_time(given)
 
     assert (moment, moment and moment.tzinfo) == (expected, expected and UTC)
@@ -148,7 +177,7 @@ def test_bare_item_is_read_with_null_for_the_unknown(section: Section) -> None:
 
     values = [getattr(item, field.name) for field in fields(item)]
     known = {NOON, "issue", "review", *BARE[section].values()}
-    assert {value for value in values if value not in known} <= {None, "", 0}
+    assert {value for value in values if value not in known} <= {None, "", 0, "ghost"}
 
 
 @pytest.mark.parametrize("section", Section)
@@ -172,11 +201,19 @@ def test_commit_keeps_both_dates(recording: Recording) -> None:
     assert commit.author_login == commit.author.login == "mona"
 
 
-def test_ghost_keeps_its_login_but_is_no_account() -> None:
+@pytest.mark.parametrize("user", [{"id": GHOST_ID, "login": "ghost"}, None])
+def test_ghost_keeps_its_login_but_is_no_account(user: dict[str, Any] | None) -> None:
     """The page shows `ghost` as GitHub does, and no two ghosts are one person."""
-    comment = read(Section.ISSUE_COMMENTS, user={"id": GHOST_ID, "login": "ghost"})
+    comment = read(Section.ISSUE_COMMENTS, user=user)
 
     assert (comment.author, comment.author_login) == (None, "ghost")
+
+
+def test_comment_on_a_whole_file_is_on_no_line() -> None:
+    """GitHub's answers say null, or 1."""
+    comment = read(Section.REVIEW_COMMENTS, subject_type="file", line=1)
+
+    assert comment.line is None
 
 
 def test_two_kinds_of_comments_are_told_apart(recording: Recording) -> None:
@@ -207,10 +244,43 @@ def test_states_are_read_in_lower_case(section: Section, name: str) -> None:
     assert getattr(read(section, **{name: "NEVER_SEEN_BEFORE"}), name) == "never_seen_before"
 
 
+@pytest.mark.parametrize(
+    ("section", "path"), [(section, path) for section in TIMES for path in TIMES[section]]
+)
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "soon"])
+def test_time_that_is_none_costs_no_item_and_is_told(
+    section: Section, path: Sequence[str], time: str
+) -> None:
+    """One commit with a broken date took the whole list, in every fetch."""
+    value: Any = time
+    for name in reversed(path):
+        value = {name: value}
+
+    [item] = read_items(section, [{**BARE[section], **value}])
+
+    assert item == read(section)
+    assert describe_unknown_times(section, [{**BARE[section], **value}, BARE[section]]) == (
+        "1 with a time that is unknown"
+    )
+
+
+def test_merge_at_a_time_that_is_none_is_refused() -> None:
+    """Without one, a merged pull request would pass for a closed one."""
+    with pytest.raises(ValueError, match="no time"):
+        read_pull(merged_at="0001-01-01T00:00:00Z")
+
+
+def test_file_whose_type_changes_has_two_lines() -> None:
+    """A file that becomes a symbolic link is removed and added under its name."""
+    lines = [{**BARE[Section.FILES], "status": status} for status in ("removed", "added")]
+
+    assert [item.status for item in read_items(Section.FILES, lines)] == ["removed", "added"]
+
+
 @pytest.mark.parametrize("section", Section)
 def test_item_on_two_pages_is_read_once_and_its_later_copy_wins(section: Section) -> None:
     """Pages shift while somebody comments."""
-    edited = {"commit": {"message": "b"}, "name": "b", "body": "b", "status": "b"}
+    edited: dict[str, Any] = {"commit": {"message": "b"}, "name": "b", "body": "b", "additions": 2}
 
     items = read_items(section, [BARE[section], {**BARE[section], **edited}])
 
@@ -309,7 +379,9 @@ def test_errors_name_only_the_sections_that_failed() -> None:
         (None, False),
         ({"result": "verified"}, True),
         ({"result": "capped"}, True),
+        ({"result": "disagreeing"}, True),
         ({"result": "outdated"}, False),
+        ({"result": "unavailable"}, False),
         ({"result": "GitHub answered 502"}, False),
     ],
 )

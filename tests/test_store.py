@@ -1,5 +1,6 @@
 """Writing deliveries and fetches: once, whole, in any order, and to the right team."""
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from metrics_sync.sandbox.shapes import event
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
     GHOST_ID,
+    OUTDATED,
     VERIFIED,
     Account,
     Section,
@@ -113,7 +115,7 @@ def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
 
 def save(row: PullRequest, snapshot: Snapshot) -> None:
     """Save a fetch as the job does."""
-    names = store.save_snapshot(row, snapshot)
+    names, snapshot = store.save_snapshot(row, snapshot)
     row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
     row.save(update_fields=names)
 
@@ -361,6 +363,113 @@ def test_review_that_was_dismissed_before_we_knew_it_stays_unknown(
     assert states == {"dismissed": "", "approved": "approved"}
 
 
+def test_late_delivery_does_not_undo_a_dismissal(row: PullRequest, recording: Recording) -> None:
+    """Deliveries overtake each other; what the review was is all that the late one tells."""
+    tell_review(recording, "dismissed", state="dismissed")
+    tell_review(recording, "submitted")
+
+    review = row.reviews.get()
+    assert (review.state, review.submitted_state) == ("dismissed", "changes_requested")
+
+
+def test_list_from_before_a_dismissal_does_not_undo_it(
+    row: PullRequest, recording: Recording
+) -> None:
+    """GitHub was asked before it, and another replica answers later than it knows."""
+    tell_review(recording, "dismissed", state="dismissed")
+
+    save(row, make_snapshot(recording))
+
+    review = row.reviews.get(github_review_id=recording.reviews[0]["id"])
+    assert (review.state, review.submitted_state) == ("dismissed", "changes_requested")
+
+
+ETAGS = {name: [["https://api.github.com/page", '"etag"']] for name in ("pull_request", "reviews")}
+REVIEWS = {"reviews": {"stated": None, "stored": 0, "result": VERIFIED}}
+
+
+def test_review_that_a_webhook_wrote_has_its_list_asked_for_in_full(
+    row: PullRequest, recording: Recording
+) -> None:
+    """Else GitHub says that the list is unchanged, and nobody sees that our rows are not."""
+    PullRequest.objects.update(etags=ETAGS, receipt=REVIEWS)
+
+    tell_review(recording, "submitted")
+
+    saved = PullRequest.objects.get()
+    assert saved.receipt["reviews"]["result"] == OUTDATED
+    assert "reviews" not in saved.etags
+
+
+@pytest.mark.parametrize(
+    ("values", "title", "names"),
+    [
+        pytest.param({}, "As fetched", set(ETAGS), id="of the same second"),
+        pytest.param({"updated_at": NEWER}, "News", {"reviews"}, id="newer"),
+    ],
+)
+def test_webhook_overwrites_only_what_is_older_than_it(
+    row: PullRequest, recording: Recording, values: dict[str, Any], title: str, names: set[str]
+) -> None:
+    """A second holds several events, and a fetch has seen all of them."""
+    PullRequest.objects.update(title="As fetched", etags=ETAGS, receipt=REVIEWS)
+
+    record(make_event(recording, "edited", title="News", **values), guid="other")
+
+    saved = PullRequest.objects.get()
+    assert (saved.title, set(saved.etags)) == (title, names)
+
+
+def test_fetch_from_before_a_webhook_does_not_overwrite_it(
+    row: PullRequest, recording: Recording
+) -> None:
+    """GitHub was asked before the title was edited, and the lists took long to come."""
+    snapshot = make_snapshot(recording)
+    record(make_event(recording, "edited", title="News", updated_at=NEWER), guid="other")
+    row.refresh_from_db()
+
+    names, _ = store.save_snapshot(row, replace(snapshot, etags=ETAGS))
+
+    assert (row.title, names, "pull_request" in row.etags) == ("News", ["etags"], False)
+
+
+def test_fetch_keeps_no_etags_of_a_list_that_it_did_not_ask_for(
+    row: PullRequest, recording: Recording
+) -> None:
+    """A webhook has dropped them while GitHub was asked for other lists."""
+    snapshot = make_snapshot(recording)
+    sections = {s: result for s, result in snapshot.sections.items() if s != Section.REVIEWS}
+
+    store.save_snapshot(row, replace(snapshot, sections=sections, etags=ETAGS))
+
+    assert row.etags == {"pull_request": ETAGS["pull_request"]}
+
+
+def test_reopened_pull_request_is_not_closed_any_more(
+    repository: TrackedRepository, recording: Recording
+) -> None:
+    """A time that GitHub took back would be shown, and measured by."""
+    record(make_event(recording, **CLOSED), guid="one")
+    closed_at = PullRequest.objects.get().closed_at
+
+    record(make_event(recording, "reopened", updated_at=NEWER, **OPEN), guid="two")
+
+    assert closed_at is not None
+    assert PullRequest.objects.get().closed_at is None
+
+
+def test_lists_that_lost_rows_are_not_recalled(row: PullRequest, recording: Recording) -> None:
+    """The old receipt would prove them, and GitHub says only that nothing has changed."""
+    save(row, make_snapshot(recording))
+    row.etags = {**ETAGS, "files": ETAGS["reviews"]}
+    row.files.first().delete()
+
+    receipt, etags = store.recall_lists(row)
+
+    assert set(row.receipt) - set(receipt) == {"files"}
+    assert set(etags) == set(ETAGS)
+
+
 def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Recording) -> None:
     """This event also comes with a new review, and with a state that cannot be trusted."""
     tell_review(recording, "submitted")
@@ -418,6 +527,9 @@ def test_what_github_changed_is_overwritten(
     item = find(recording, section)[0]
     news = {"body": "News", "name": "News", "status": "news", "commit": {"message": "News"}}
     news |= {"requested_reviewer": {"login": "news"}, "context": "News"}
+    if section is Section.FILES:
+        # The status of a file is part of what tells its line from others.
+        item["previous_filename"] = news.pop("status")
     item.update({key: value for key, value in news.items() if key in item})
 
     save(row, make_snapshot(recording))
@@ -493,11 +605,18 @@ def test_comments_of_both_kinds_may_have_one_id(row: PullRequest, recording: Rec
     assert (counts[Section.ISSUE_COMMENTS], counts[Section.REVIEW_COMMENTS]) == (2, 3)
 
 
-@pytest.mark.parametrize(("user", "login"), [(None, ""), (GHOST, "ghost"), ({}, "")])
+@pytest.mark.parametrize(
+    ("user", "login", "commit_login"),
+    [(None, "ghost", ""), (GHOST, "ghost", "ghost"), ({}, "", "")],
+)
 def test_deleted_accounts_are_nobody(
-    row: PullRequest, recording: Recording, user: dict[str, Any] | None, login: str
+    row: PullRequest,
+    recording: Recording,
+    user: dict[str, Any] | None,
+    login: str,
+    commit_login: str,
 ) -> None:
-    """All ghosts in one person would be the busiest reviewer of all."""
+    """All ghosts in one person would be the busiest reviewer of all; a commit's null is none."""
     for item in (*recording.reviews, *recording.review_comments, *recording.issue_comments):
         item["user"] = user
     for commit in recording.commits:
@@ -510,7 +629,7 @@ def test_deleted_accounts_are_nobody(
     assert (row.author, row.author_login) == (None, login)
     assert set(row.reviews.values_list("reviewer", "reviewer_login")) == {(None, login)}
     assert set(row.comments.values_list("author", "author_login")) == {(None, login)}
-    assert set(row.commits.values_list("author", "author_login")) == {(None, login)}
+    assert set(row.commits.values_list("author", "author_login")) == {(None, commit_login)}
 
 
 def test_person_is_one_row_under_the_latest_login(row: PullRequest, recording: Recording) -> None:
@@ -541,7 +660,8 @@ def spoil(value: Any) -> Any:
 @pytest.mark.usefixtures("repository")
 def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -> None:
     """One pasted NUL in a comment must not cost the whole pull request."""
-    record({**spoil(make_event(recording)), "repository": {"full_name": REPOSITORY}})
+    event = make_event(recording)
+    record({**spoil(event), "repository": event["repository"]})
     row = PullRequest.objects.get()
     for section in Section:
         setattr(recording, NAMES.get(section, section), spoil(find(recording, section)))
@@ -571,8 +691,10 @@ def count_queries(row: PullRequest, *, size: int) -> int:
 def test_number_of_queries_does_not_grow_with_the_number_of_items(row: PullRequest) -> None:
     """A pull request with 3,000 files must not take 3,000 round trips."""
     count_queries(row, size=40)  # writes the accounts, which are only read from then on
+    large = count_queries(row, size=40)
+    count_queries(row, size=2)  # removes what is listed no more
 
-    assert count_queries(row, size=40) == count_queries(row, size=2)
+    assert count_queries(row, size=2) == large
 
 
 def test_accounts_are_written_only_when_they_are_news() -> None:
@@ -685,3 +807,59 @@ def test_renaming_onto_a_former_repository_frees_its_numbers(
     former.refresh_from_db()
     assert (row.github_repo, row.github_pr_number) == ("acme/hammer", 7)
     assert former.github_pr_number is None
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes values of any length")
+def test_texts_may_be_as_long_as_github_has_them(row: PullRequest, recording: Recording) -> None:
+    """A path may have 4,096 bytes, which no row of an index holds, and names have no limit."""
+    path = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(60))
+    recording.files[0]["filename"] = path
+    recording.check_runs[0] |= {"app": {"slug": path}, "conclusion": path, "status": path}
+    recording.reviews[0]["user"]["login"] = path
+    recording.pull["head"]["ref"] = path
+
+    save(row, make_snapshot(recording))
+
+    row.refresh_from_db()
+    assert row.files.filter(filename=path).exists()
+    assert row.check_runs.filter(app_slug=path, conclusion=path, status=path).exists()
+    assert (row.head_ref, row.reviews.filter(reviewer_login=path).count()) == (path, 1)
+
+
+def test_value_that_the_database_refuses_costs_its_list_alone(
+    row: PullRequest, recording: Recording
+) -> None:
+    """One file's absurd number once lost reviews, commits and checks with it."""
+    save(row, make_snapshot(recording))
+    before = row.files.count()
+    recording.files[0]["additions"] = 2**70
+    del recording.files[1], recording.commits[0]
+
+    save(row, make_snapshot(recording))
+
+    assert (row.files.count(), row.commits.count()) == (before, len(recording.commits))
+    assert row.receipt["files"]["result"].startswith("the database refuses it: ")
+    assert row.receipt["commits"]["result"] == VERIFIED
+
+
+@pytest.mark.usefixtures("repository")
+def test_reason_of_a_delivery_is_fit_for_the_database() -> None:
+    """A NUL in an installation's login was answered 500, for ever."""
+    account = {"id": 5, "login": ODD}
+    payload = {"action": "created", "installation": {"id": 7, "account": account}}
+
+    delivery = record(payload, event="installation")
+
+    delivery.refresh_from_db()
+    assert (delivery.status, STORED in delivery.error) == ("ignored", True)
+
+
+def test_file_whose_type_changes_is_kept_twice(row: PullRequest, recording: Recording) -> None:
+    """GitHub lists it as removed and as added, under one name."""
+    [first, *_] = recording.files
+    items = read_items(Section.FILES, [first | {"status": "removed"}])
+    items += read_items(Section.FILES, [first | {"status": "added"}])
+
+    save(row, make_snapshot(recording, files=SectionResult(items, 2, VERIFIED)))
+
+    assert sorted(row.files.values_list("status", flat=True)) == ["added", "removed"]

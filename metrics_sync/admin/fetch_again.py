@@ -47,6 +47,7 @@ def _queue(pull_request: PullRequest, *, is_abandoned: bool) -> str:
         return UNDER_WAY
     if refusal := _find_refusal(pull_request):
         return refusal
+    pull_request.forget_pages()
     return QUEUED if enqueue_fetch(pull_request, queue_name=BULK) else UNDER_WAY
 
 

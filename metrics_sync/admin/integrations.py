@@ -1,13 +1,16 @@
 """Teams, and how they reach GitHub; secrets go in here and never come out."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import URLField
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from metrics_sync.admin.auditing import Audited
@@ -22,6 +25,7 @@ from metrics_sync.models import (
     TeamMember,
     TrackedRepository,
 )
+from metrics_sync.releasing import release_parked
 
 
 class SecretField(forms.CharField):
@@ -101,6 +105,9 @@ class RepositoryForm(OneTeamForm):
             credential__kind=IntegrationCredential.Kind.APP,
         )
         changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
+        if changed:
+            # GitHub is asked before the shared webhook tells the team anything of it.
+            self.instance.verified_at, self.instance.verify_at = None, timezone.now()
         if changed and of_app.exists():
             self.add_error(
                 "full_name", "Repositories of a GitHub App are added by `manage.py connect --app`."
@@ -153,6 +160,7 @@ class CredentialAdmin(OwnedAdmin):
         super().save_model(request, obj, form, change)
         if token := form.cleaned_data["secret"]:
             obj.store_token(token)
+            transaction.on_commit(partial(release_parked, obj))
 
 
 @admin.register(GitHubIntegration)

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
-from metrics_sync.snapshot import CAPPED, OUTDATED, UNAVAILABLE, VERIFIED, Section
+from metrics_sync.snapshot import CAPPED, DISAGREEING, OUTDATED, UNAVAILABLE, VERIFIED, Section
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -27,6 +27,7 @@ COLOURS = {
     "processed": "success",
     VERIFIED: "success",
     CAPPED: "warning",
+    DISAGREEING: "warning",
     OUTDATED: "info",
     UNAVAILABLE: "warning",
     "approved": "success",
@@ -80,7 +81,7 @@ def show_time_to_complete(row: PullRequest) -> str:
 
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
     """Return the receipt as a table with a row for each section, also those never fetched."""
-    headers = ["section", "stated", "stored", "result"]
+    headers = ["section", "stated", "stored", "result", "witness"]
     rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
     return show_table(headers, rows)
 
@@ -88,12 +89,13 @@ def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
 def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
     name = section.replace("_", " ")
     if entry is None:
-        return [name, UNKNOWN, UNKNOWN, UNKNOWN]
+        return [name, *[UNKNOWN] * 4]
     counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
     result = entry["result"]
     label = show_label(result) if result in COLOURS else result
     reason = entry.get("reason")
-    return [name, *counts, format_html("{} {}", label, reason) if reason else label]
+    shown = format_html("{} {}", label, reason) if reason else label
+    return [name, *counts, shown, entry.get("witness") or UNKNOWN]
 
 
 def show_provenance(provenance: Mapping[str, Any]) -> str:

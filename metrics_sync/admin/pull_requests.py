@@ -125,7 +125,14 @@ class PullRequestAdmin(ReadOnly, Guarded):
     change_form_outer_before_template = "metrics_sync/pull_request.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    readonly_fields = ["status", "seconds", "receipt_table", "cut_off", "provenance_table"]
+    readonly_fields = [
+        "status",
+        "seconds",
+        "receipt_table",
+        "cut_off",
+        "disagreements",
+        "provenance_table",
+    ]
     fieldsets = [
         (
             "Completeness",
@@ -133,7 +140,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
                 "fields": [
                     ("status", "sync_error"),
                     "receipt_table",
-                    ("cut_off", "sync_attempts"),
+                    ("cut_off", "disagreements", "sync_attempts"),
                     ("completed_at", "seconds"),
                     ("retry_at", "refetch_at"),
                 ]
@@ -214,6 +221,10 @@ class PullRequestAdmin(ReadOnly, Guarded):
     @admin.display(description="cut off by GitHub")
     def cut_off(self, row: PullRequest) -> str:
         return ", ".join(row.truncated) or "nothing"
+
+    @admin.display(description="where GitHub disagrees with itself")
+    def disagreements(self, row: PullRequest) -> str:
+        return ", ".join(row.disagreeing) or "nowhere"
 
     @admin.action(description="Fetch again", permissions=["view"])
     def fetch_selected_again(self, request: HttpRequest, rows: QuerySet[PullRequest]) -> None:

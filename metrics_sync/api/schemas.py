@@ -43,6 +43,9 @@ class PullRequest(Schema):
     sync_status: SyncStatus
     completed_at: datetime | None = Field(description="When all of it was first verified.")
     truncated: list[str] = Field(description="The lists that GitHub itself cuts off.")
+    disagreeing: list[str] = Field(
+        description="The lists of which GitHub has said two different things for a day."
+    )
 
     first_review_at: datetime | None
     cycle_time_hours: Hours
@@ -67,8 +70,11 @@ class ReceiptEntry(Schema):
 
     stated: int | None = Field(description="How many items GitHub says there are.")
     stored: int | None = Field(description="How many are stored.")
-    result: str = Field(description="verified, capped, outdated, unavailable, or what went wrong.")
+    result: str = Field(
+        description="verified, capped, disagreeing, outdated, unavailable, or what went wrong."
+    )
     reason: str = ""
+    witness: str = Field("", description="What vouched for its length; empty: nothing did.")
 
 
 class PullRequestDetail(PullRequest):

@@ -11,6 +11,7 @@ from metrics_sync.doctor.configuration import check_settings
 from metrics_sync.doctor.credentials import check_credentials
 from metrics_sync.doctor.database import check_database, check_migrations, check_rows
 from metrics_sync.doctor.findings import Finding
+from metrics_sync.doctor.identities import check_identities
 from metrics_sync.doctor.processes import check_processes, check_queues, check_redis
 from metrics_sync.doctor.webhooks import check_deliveries
 from metrics_sync.exceptions import QueueUnavailableError
@@ -28,6 +29,7 @@ CHECKS: Mapping[str, Callable[[], Sequence[Finding]]] = {
     "processes": check_processes,
     "queues": check_queues,
     "rows": check_rows,
+    "repositories": check_identities,
     "webhooks": check_deliveries,
     "tokens": check_credentials,
 }

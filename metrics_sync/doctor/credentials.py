@@ -28,11 +28,14 @@ MOST_REPOSITORIES = 20
 #: How many tokens are tried out at once, so that a silent GitHub is soon done with.
 AT_ONCE = 32
 
-#: Scopes of a classic token that reading needs; with more it can do harm.
+#: Scopes of a classic token that are no more than reading needs, or having lost deliveries sent
+#: again. `repo` is not among them: it may write, to everything that its user may.
 #: https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
-ENOUGH = {"repo", "public_repo", "repo:status", "read:org", "read:user"}
-#: Scopes that have lost deliveries sent again.
+ENOUGH = {"public_repo", "repo:status", "read:org", "read:user"}
 ENOUGH |= {"read:repo_hook", "write:repo_hook", "admin:repo_hook"}
+
+#: How fine-grained tokens begin.
+FINE_GRAINED = "github_pat_"
 
 
 def check_credentials() -> list[Finding]:
@@ -66,13 +69,17 @@ def _check(
     paths = {name: row.integration.list_webhook_paths() for name, row in rows.items()}
     name = f"{credential} ({credential.pk})"
     try:
-        health = Access.of(looked_at[0], is_bulk=False).ask(partial(examine_token, paths=paths))
+        access = Access.of(looked_at[0], is_bulk=False)
+        health = access.ask(partial(examine_token, paths=paths))
     except MetricsSyncError as error:
         yield Finding("tokens", f"{name}: {error}", _advise(error, credential))
         return
     yield from judge_token(name, health)
     yield from judge_repositories(name, health.repositories, of=len(repositories))
+    is_fine_grained = access.token.startswith(FINE_GRAINED)
     for repository in health.repositories:
+        if repository.refused_checks:
+            yield judge_checks(repository, is_fine_grained=is_fine_grained)
         if not repository.troubles or repository.hooks is not None:
             came = has_deliveries(rows[repository.full_name])
             yield from judge_hooks(repository.full_name, repository.hooks, has_deliveries=came)
@@ -90,7 +97,10 @@ def _advise(error: MetricsSyncError, credential: IntegrationCredential) -> str:
     if isinstance(error, DecryptionError):
         return "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, or `connect` again."
     if isinstance(error, RateLimitedError):
-        return "Wait: work goes on by itself. If it comes often, use a token for each team."
+        return (
+            "Wait: work goes on by itself. If it comes often, use a GitHub App, or give each team "
+            "a token of another user: GitHub counts all tokens of one user together."
+        )
     return "See whether this machine reaches the API root, and whether GitHub is well."
 
 
@@ -103,9 +113,19 @@ def judge_token(name: str, health: TokenHealth) -> Iterator[Finding]:
     yield Finding("tokens", f"{name}: accepted, {left}")
     if too_much := sorted(set(health.scopes) - ENOUGH):
         text = f"{name}: it may do more than it needs: {', '.join(too_much)}"
-        yield Finding("tokens", text, "Use a fine-grained token with read access.")
+        advice = "Use a GitHub App, or a fine-grained token, with read access."
+        yield Finding("tokens", text, advice)
     if health.answered_at is not None:
         yield judge_clock("GitHub", health.answered_at, now=timezone.now())
+
+
+def judge_checks(repository: RepositoryHealth, *, is_fine_grained: bool) -> Finding:
+    """Say that check runs are not read, and whether that can be helped; pure."""
+    if is_fine_grained:
+        text = "check runs are not read; GitHub lets no fine-grained token, but Apps"
+        return Finding("tokens", f"{repository.full_name}: {text}")
+    text = f"{repository.full_name}: check runs are not read: {repository.refused_checks}"
+    return Finding("tokens", text, "Allow the token or the App to read checks.")
 
 
 def judge_repositories(

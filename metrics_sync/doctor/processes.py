@@ -7,8 +7,12 @@ from django.utils import timezone
 from metrics_sync import queueing
 from metrics_sync.doctor.findings import Finding, describe
 from metrics_sync.exceptions import QueueUnavailableError
+from metrics_sync.github import CONCURRENT_REQUESTS
 from metrics_sync.queueing import QueueState
 
+#: How many requests GitHub takes at once of a user or an installation, REST and GraphQL together.
+#: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
+MOST_AT_ONCE = 100
 #: How long the oldest merge may wait for a worker.
 LONGEST_WAIT = timedelta(minutes=5)
 
@@ -25,7 +29,12 @@ def check_redis() -> list[Finding]:
 def check_processes() -> list[Finding]:
     """Look for workers, for the one of them that brings back waiting jobs, and for the clock."""
     states = [queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK)]
-    return [*map(judge_workers, states), *map(judge_scheduler, states), _check_clocks()]
+    return [
+        *map(judge_workers, states),
+        *map(judge_scheduler, states),
+        judge_concurrency(queueing.count_workers()),
+        _check_clocks(),
+    ]
 
 
 def judge_workers(state: QueueState) -> Finding:
@@ -33,6 +42,20 @@ def judge_workers(state: QueueState) -> Finding:
     text = f"workers on {state.name}: {state.workers}"
     advice = "" if state.workers else "Start `worker` of the Procfile."
     return Finding("processes", text, advice)
+
+
+def judge_concurrency(workers: int) -> Finding:
+    """Say whether GitHub takes what all workers may ask at once with one token; pure."""
+    at_once = workers * CONCURRENT_REQUESTS
+    text = f"requests that {workers} workers may have under way with one token: {at_once}"
+    if at_once <= MOST_AT_ONCE:
+        return Finding("processes", text)
+    return Finding(
+        "processes",
+        f"{text}; GitHub takes {MOST_AT_ONCE}",
+        f"Run {MOST_AT_ONCE // CONCURRENT_REQUESTS} workers for each user or installation of the "
+        "GitHub App that repositories are read with; with more, GitHub makes them pause at times.",
+    )
 
 
 def judge_scheduler(state: QueueState) -> Finding:

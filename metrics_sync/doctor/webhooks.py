@@ -18,6 +18,7 @@ EVENTS = {
     "pull_request_review",
     "pull_request_review_comment",
     "repository",
+    "status",
 }
 RECENT = timedelta(days=1)
 MANY = 1000

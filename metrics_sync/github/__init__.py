@@ -4,12 +4,13 @@ from metrics_sync.github.apps import (
     InstallationItem,
     InstallationToken,
     fetch_installation,
+    fetch_installation_by_id,
     fetch_installation_repositories,
     fetch_installation_token,
     sign_app_token,
 )
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import GitHub, load_http, prepare_api
+from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
@@ -24,6 +25,7 @@ from metrics_sync.github.fetch import (
     fetch_numbers,
     fetch_pull_request,
     fetch_repository,
+    fetch_repository_by_id,
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
@@ -31,6 +33,7 @@ from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permi
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
 __all__ = [
+    "CONCURRENT_REQUESTS",
     "FETCHED",
     "LISTED",
     "NEEDED",
@@ -51,6 +54,7 @@ __all__ = [
     "estimate_points",
     "examine_token",
     "fetch_installation",
+    "fetch_installation_by_id",
     "fetch_installation_repositories",
     "fetch_installation_token",
     "fetch_merges",
@@ -58,6 +62,7 @@ __all__ = [
     "fetch_numbers",
     "fetch_pull_request",
     "fetch_repository",
+    "fetch_repository_by_id",
     "fetch_snapshot",
     "fetch_snapshots",
     "list_merged",

@@ -1,6 +1,9 @@
 """Who asks: a token in every request, and once a new one when GitHub refuses it."""
 
 import asyncio
+import hashlib
+import hmac
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import httpx2
@@ -18,6 +21,15 @@ class TokenAuth(httpx2.Auth):
         self._renewal: asyncio.Future[str] | None = None
         self._renewed: str | None = None
 
+    def make_fingerprint(self) -> str:
+        """Return a salted hash of the token, so short that it tells nothing of it."""
+        return _hash(self._token, salt=secrets.token_hex(8))
+
+    def recognizes(self, fingerprint: str) -> bool:
+        """Whether a fingerprint was made of the token that is used now."""
+        salt, _, _ = fingerprint.partition(":")
+        return hmac.compare_digest(fingerprint, _hash(self._token, salt=salt))
+
     async def async_auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
@@ -31,3 +43,7 @@ class TokenAuth(httpx2.Auth):
             self._token = self._renewed = await asyncio.shield(self._renewal)
             request.headers["Authorization"] = f"Bearer {self._token}"
             yield request
+
+
+def _hash(token: str, *, salt: str) -> str:
+    return f"{salt}:{hashlib.sha256(f'{salt}:{token}'.encode()).hexdigest()[:16]}"

@@ -14,13 +14,21 @@ import stamina
 from ghapi.all import APIError, GhApi
 
 from metrics_sync import counting
-from metrics_sync.exceptions import GitHubError, RateLimitedError, RetrySoonError
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    GoneError,
+    PermissionMissingError,
+    RateLimitedError,
+    RetrySoonError,
+)
 from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import RateLimit, clean_json
 
-#: GitHub allows 100 at once; a fetch has seven things to ask for.
+#: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
+#: whatever processes: doctor multiplies this by the workers.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 CONCURRENT_REQUESTS = 10
 #: How many at once after GitHub complained of too many.
@@ -30,6 +38,8 @@ PER_PAGE = 100
 PAGES_AT_ONCE = 50
 MAX_REDIRECTS = 3
 TIMEOUT = httpx2.Timeout(20, connect=5)
+#: How long one request may take in all, however steadily its answer drips.
+REQUEST_SECONDS = 60
 HEADERS = {"User-Agent": "metrics_sync", "X-GitHub-Api-Version": "2022-11-28"}
 
 _pool: ContextVar[httpx2.AsyncClient] = ContextVar("_pool")
@@ -124,19 +134,23 @@ class GitHub:
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
+        self.api_url = api_url.rstrip("/")
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
         self._take_request = take_request
         self._in_flight = 0
+        self._has_token = bool(token)
+        self._confirmation: asyncio.Future[bool] | None = None
         self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
+        self._auth = TokenAuth(token, renew=renew)
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
         # Over HTTP/2, where it is spoken, all requests share one connection and one handshake.
         self._client = httpx2.AsyncClient(
             http2=True,
             headers=HEADERS,
-            auth=TokenAuth(token, renew=renew),
+            auth=self._auth,
             timeout=TIMEOUT,
             verify=_tls_context(),
         )
@@ -155,6 +169,17 @@ class GitHub:
         _pool.reset(self._pool_token)
         await self._client.__aexit__(error_type, error, traceback)
 
+    def make_fingerprint(self) -> str:
+        """Return what recognizes the token whose ETags these are; it does not tell the token.
+
+        GitHub's ETags belong to the token that asked (`Vary: Authorization`).
+        """
+        return self._auth.make_fingerprint()
+
+    def recognizes(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is of the token that asks now."""
+        return self._auth.recognizes(fingerprint)
+
     async def call(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         """Call one of ghapi's operations, e.g. `github.api.pulls.get`.
 
@@ -164,6 +189,10 @@ class GitHub:
             with attempt:
                 return await self._ask(operation, *route, **query)
         raise AssertionError("retry_context returns or raises")
+
+    async def get(self, path: str) -> Page:
+        """Ask for a path below the API root that ghapi has no operation for."""
+        return await self.call(self._get_url, f"{self.api_url}{path}")
 
     async def get_again(self, url: str, *, etag: str) -> Page:
         """Ask for an address that we have had; an unchanged one costs no rate limit."""
@@ -181,8 +210,10 @@ class GitHub:
     async def pages_from(self, page: Page) -> AsyncIterator[Page]:
         """Yield a page and those that follow it, one after the other."""
         yield page
+        seen = {page.url}
         while page.next_url:
-            page = await self._get_page(page.next_url)
+            [url] = self._check_unseen([self._move_to_own_root(page.next_url)], seen)
+            page = await self._get_page(url)
             yield page
 
     async def all_pages(
@@ -195,10 +226,17 @@ class GitHub:
 
     async def all_pages_from(self, first: Page) -> list[Page]:
         """Return a page and all that follow it; those that it knows of are asked for at once."""
-        pages = [first]
+        pages, seen = [first], {first.url}
         while urls := self._list_following(pages[-1]):
-            pages += await self._get_pages(urls)
+            pages += await self._get_pages(self._check_unseen(urls, seen))
         return pages
+
+    def _check_unseen(self, urls: list[str], seen: set[str]) -> list[str]:
+        """Return addresses that are new, and remember them; pages may lead in a circle."""
+        if not seen.isdisjoint(urls):
+            raise RetrySoonError("a page of GitHub's list leads back to an earlier one")
+        seen.update(urls)
+        return urls
 
     async def _get_pages(self, urls: list[str]) -> list[Page]:
         """Get pages at once; when one fails, the others are given up with it."""
@@ -218,18 +256,17 @@ class GitHub:
         """
         if page.next_url is None:
             return []
-        ends = [self._check_origin(url) for url in (page.next_url, page.last_url or page.next_url)]
-        first, last = map(httpx2.URL, ends)
+        urls = (page.next_url, page.last_url or page.next_url)
+        first, last = (httpx2.URL(self._move_to_own_root(url)) for url in urls)
         numbers = [url.params.get("page", "") for url in (first, last)]
         paths = {url.copy_remove_param("page") for url in (first, last)}
         if len(paths) > 1 or not all(map(str.isdecimal, numbers)):
-            return [page.next_url]
+            return [str(first)]
         low, high = map(int, numbers)
         pages = range(low, max(low, min(high, low + PAGES_AT_ONCE - 1)) + 1)
         return [str(first.copy_set_param("page", number)) for number in pages]
 
     async def _get_page(self, url: str) -> Page:
-        self._check_origin(url)
         return await self.call(self._get_url, url)
 
     async def _get_url(
@@ -247,9 +284,14 @@ class GitHub:
                 self.requests_made += 1
                 self._in_flight += 1
                 try:
-                    response = await operation(*route, **query, raw_=True)
+                    async with asyncio.timeout(REQUEST_SECONDS):
+                        response = await operation(*route, **query, raw_=True)
                     self._note_budget(response)
                     return _read_page(response)
+                except TimeoutError as error:
+                    raise RetrySoonError(
+                        f"GitHub's answer was not all there within {REQUEST_SECONDS} s"
+                    ) from error
                 except (APIError, httpx2.HTTPError, ValueError) as error:
                     # ghapi wraps some of what its HTTP library raises, as `cause`.
                     cause = error.__cause__ if isinstance(error, APIError) else error
@@ -259,7 +301,7 @@ class GitHub:
                             return Page(str(cause.response.url), is_unchanged=True)
                     location = self._read_redirect(cause)
                     if location is None:
-                        raise self._read_error(cause) from error
+                        raise await self._confirm(self._read_error(cause)) from error
                     self.was_redirected = True
                     operation, route, query = self._get_url, (location,), {}
                 finally:
@@ -275,12 +317,17 @@ class GitHub:
         if budget is not None and budget.remaining <= self._in_flight and budget.resets_at > now:
             until = max(until or now, budget.resets_at)
         if until is not None and until > now:
-            message = f"the rate limit is used up until {until:%H:%M:%S} UTC"
+            message = f"the rate limit is used up until {until:%Y-%m-%d %H:%M} UTC"
             raise RateLimitedError(message, until=until)
 
     def _note_budget(self, response: httpx2.Response) -> None:
-        """Keep what an answer states; of one window the least, as answers overtake each other."""
-        stated, budget = read_rate_limit(response), self.rate_limit
+        """Keep what an answer states; of one window the least, as answers overtake each other.
+
+        With 401 GitHub states the budget of those who ask without a token.
+        """
+        if response.status_code == 401:
+            return
+        stated, budget = read_rate_limit(response, now=datetime.now(UTC)), self.rate_limit
         if stated is None:
             return
         if budget is not None and budget.resets_at == stated.resets_at:
@@ -292,6 +339,49 @@ class GitHub:
         if isinstance(error, RateLimitedError):
             self._wait_until = error.until
         return error
+
+    async def is_accepted(self) -> bool:
+        """Whether GitHub accepts the token, asked with what costs nothing and needs no permission.
+
+        A server whose limits are switched off answers 404 for them; it is asked whose token this
+        is. Raises what leaves it unknown: passing faults and rate limits.
+        https://docs.github.com/en/rest/rate-limit/rate-limit
+        """
+        for operation in (self.api.rate_limit.get, self.api.users.get_authenticated):
+            self.requests_made += 1
+            try:
+                await operation(raw_=True)
+            except (APIError, httpx2.HTTPError, ValueError) as error:
+                refusal = self._read_error(
+                    error.__cause__ if isinstance(error, APIError) else error
+                )
+                if isinstance(refusal, CredentialRejectedError):
+                    return False
+                if isinstance(refusal, GoneError):
+                    continue
+                if not isinstance(refusal, PermissionMissingError):
+                    raise refusal from error
+            return True
+        return True
+
+    async def _confirm(self, error: GitHubError) -> GitHubError:
+        """Return what a refusal of the token comes to after asking once more, in another way.
+
+        GitHub answers 401 to good tokens now and then:
+        https://github.com/taskcluster/taskcluster/pull/2731
+        Requests that were refused together wait for one answer, and take no slot for it.
+        """
+        if not self._has_token or not isinstance(error, CredentialRejectedError):
+            return error
+        if self._confirmation is None:
+            self._confirmation = asyncio.ensure_future(self.is_accepted())
+        try:
+            is_accepted = await asyncio.shield(self._confirmation)
+        except GitHubError as unknown:
+            return RetrySoonError(f"{error}; whether it really does not is unknown ({unknown})")
+        if not is_accepted:
+            return error
+        return RetrySoonError(f"{error}, but accepts it elsewhere")
 
     def _read_redirect(self, error: BaseException | None) -> str | None:
         """Return where a renamed repository went; ghapi raises on 3xx as on any other status.
@@ -305,6 +395,19 @@ class GitHub:
         if not response.has_redirect_location or response.request.method != "GET":
             return None
         return self._check_origin(response.headers["location"], base=response.url)
+
+    def _move_to_own_root(self, url: str) -> str:
+        """Return where a page is at the API root that we ask.
+
+        `Link` of an Enterprise Server may name it by an inner host, or by another scheme. The
+        token is taken to no other host than its own.
+        """
+        try:
+            target = httpx2.URL(url)
+            scheme, host, port = self._origin
+            return str(target.copy_with(scheme=scheme, host=host, port=port, userinfo=b""))
+        except (httpx2.InvalidURL, ValueError, TypeError) as error:
+            raise GitHubError("GitHub points to an address that cannot be read") from error
 
     def _check_origin(self, url: str, *, base: httpx2.URL | str = "") -> str:
         """Return the address in full; refuse to take the token to any API but its own."""
@@ -324,7 +427,7 @@ def _read_origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 def _read_page(response: httpx2.Response) -> Page:
     return Page(
-        body=response.json(),
+        body=clean_json(response.json(), source=response.content),
         url=str(response.url),
         next_url=response.links.get("next", {}).get("url"),
         last_url=response.links.get("last", {}).get("url"),

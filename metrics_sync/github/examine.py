@@ -36,13 +36,15 @@ class HookHealth:
 class RepositoryHealth:
     """What a token can do with a repository.
 
-    `troubles` says what it cannot. `hooks` are those that lead to us; None when the token may
-    not read webhooks.
+    `troubles` says what it cannot, and `refused_checks` what GitHub says when that is to read check
+    runs, which no fine-grained token can be allowed. `hooks` are those that lead to us; None when
+    the token may not read webhooks.
     """
 
     full_name: str
     troubles: Sequence[str]
     hooks: Sequence[HookHealth] | None
+    refused_checks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +105,37 @@ async def _examine_repository(
     route = full_name.split("/")
     try:
         await github.call(github.api.repos.get, *route)
-        troubles = await _try_fetching(github, route) if tries_fetching else []
+        troubles, refused = await _try_fetching(github, route) if tries_fetching else ([], "")
     except GitHubError as error:
         return RepositoryHealth(full_name, [str(error)], None)
-    return RepositoryHealth(full_name, troubles, await _find_hooks(github, route, paths=paths))
+    hooks = await _find_hooks(github, route, paths=paths)
+    return RepositoryHealth(full_name, troubles, hooks, refused)
 
 
-async def _try_fetching(github: GitHub, route: list[str]) -> list[str]:
-    """Ask for one item of each kind that a fetch needs; return what GitHub refuses."""
+async def _try_fetching(github: GitHub, route: list[str]) -> tuple[list[str], str]:
+    """Ask for one item of each kind that a fetch needs; return what GitHub refuses.
+
+    Check runs that the token may not read are told apart.
+    """
     api = github.api
     page = await github.call(api.pulls.list, *route, state="all", per_page=1)
     try:
         number, sha = page.items[0]["number"], page.items[0]["head"]["sha"]
     except IndexError:
-        return []
+        return [], ""
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
     attempts: list[Awaitable[Page]] = [
+        _ask_one(github, api.checks.list_for_ref, *route, sha),
         _ask_one(github, api.pulls.list_commits, *route, number),
         _ask_one(github, api.issues.list_comments, *route, number),
-        _ask_one(github, api.checks.list_for_ref, *route, sha),
         _ask_one(github, api.repos.get_combined_status_for_ref, *route, sha),
     ]
-    answers = await asyncio.gather(*attempts, return_exceptions=True)
-    return [str(answer) for answer in answers if isinstance(answer, GitHubError)]
+    checks, *others = await asyncio.gather(*attempts, return_exceptions=True)
+    is_refused = isinstance(checks, PermissionMissingError)
+    answers = others if is_refused else [checks, *others]
+    troubles = [str(answer) for answer in answers if isinstance(answer, GitHubError)]
+    return troubles, str(checks) if is_refused else ""
 
 
 async def _ask_one(github: GitHub, operation: Callable[..., Any], *route: Any) -> Page:

@@ -2,22 +2,38 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from metrics_sync.exceptions import (
+    DisagreementError,
     GitHubError,
     GoneError,
+    NameReusedError,
     NumberReusedError,
     PermissionMissingError,
     RetrySoonError,
 )
 from metrics_sync.github.client import PER_PAGE, GitHub, Page
-from metrics_sync.github.mending import compare_commits, lines_add_up, recount_lines
+from metrics_sync.github.mending import (
+    compare_commits,
+    count_files,
+    lines_add_up,
+    recount_lines,
+)
+from metrics_sync.github.settling import settle
+from metrics_sync.github.witnesses import VOUCHING, corroborate, read_names
 from metrics_sync.snapshot import (
+    AGREED,
     CAPPED,
-    SUPPLEMENTARY,
+    COUNTER,
+    ITSELF,
+    OPTIONAL,
+    TOKEN,
+    TOTAL,
     UNAVAILABLE,
     VERIFIED,
     Item,
@@ -26,6 +42,7 @@ from metrics_sync.snapshot import (
     Section,
     SectionResult,
     Snapshot,
+    describe_unknown_times,
     is_held,
     read_items,
     read_pull_request,
@@ -47,8 +64,8 @@ UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
-#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
-ITSELF = "pull_request"
+#: How long one fetch may take in all: less than its job, which must still store what came.
+FETCH_SECONDS = 480
 
 #: The addresses of pages and the ETags that they came with.
 Validators = Sequence[Sequence[str]]
@@ -59,18 +76,29 @@ class Known:
     """What earlier fetches left: the receipt, and the pages that need not be sent again.
 
     `pull_request` is as those fetches read it; without one everything is asked for in full.
-    `github_pr_id` is whose number is asked for; None takes whatever has the number.
+    `github_pr_id` is whose number is asked for, `github_repo_id` whose name; None takes whatever
+    has the number or the name.
     """
 
     receipt: Mapping[str, Any] = field(default_factory=dict)
     etags: Mapping[str, Validators] = field(default_factory=dict)
     pull_request: PullRequestItem | None = None
     github_pr_id: int | None = None
+    github_repo_id: int | None = None
 
 
 async def fetch_repository(github: GitHub, full_name: str) -> RepositoryItem:
     """Fetch a repository by its name, present or former. Raises GitHubError."""
     page = await github.call(github.api.repos.get, *full_name.split("/"))
+    try:
+        return read_repository(page.body)
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a repository") from error
+
+
+async def fetch_repository_by_id(github: GitHub, github_repo_id: int) -> RepositoryItem:
+    """Fetch a repository by GitHub's id, whatever it is called now. Raises GitHubError."""
+    page = await github.get(f"/repositories/{github_repo_id}")
     try:
         return read_repository(page.body)
     except UNREADABLE as error:
@@ -161,25 +189,76 @@ async def fetch_snapshot(
     its number is another one's.
     """
     just_merged = merged_at is not None and now - merged_at < REPLICATION_LAG
-    pull_request, etags = await _fetch_itself(
-        github, full_name, number, known=known, just_merged=just_merged
-    )
-    wanted = [s for s in Section if _is_wanted(known.receipt.get(s), pull_request.stated.get(s))]
-    results = await _fetch_sections(github, pull_request, wanted, known)
-    disagreeing = [
-        s for s, result in results.items() if isinstance(result.error, _DisagreementError)
-    ]
-    if disagreeing:
+    give_up_at = asyncio.get_running_loop().time() + FETCH_SECONDS
+    known = _forget_unusable(known, github)
+    async with _until(give_up_at):
+        pull_request, etags = await _fetch_itself(
+            github, full_name, number, known=known, just_merged=just_merged
+        )
+    fetch = partial(_fetch_sections, github, give_up_at=give_up_at, just_merged=just_merged)
+    results = await fetch(pull_request, _choose(known, pull_request), known)
+    agreed = known.etags.get(AGREED, ())
+    results, agreed = corroborate(results, pull_request, agreed=agreed)
+    if disagreeing := _list_disagreeing(results):
         # Counters and lists are read at different moments, and somebody may be commenting.
-        page = await _get_itself(github, full_name, number)
-        pull_request, etags = _read_itself(page, full_name), _name(page)
-        results |= await _fetch_sections(github, pull_request, disagreeing, Known())
-    if just_merged:
-        results = {section: _expect_soon(result) for section, result in results.items()}
-    kept: dict[str, Validators] = {**known.etags, ITSELF: etags}
+        try:
+            async with _until(give_up_at):
+                page = await _get_itself(github, full_name, number)
+            pull_request, etags = _read_itself(page, full_name), _name(page)
+            results |= await fetch(pull_request, disagreeing, Known())
+            results, agreed = corroborate(results, pull_request, agreed=agreed)
+        except GitHubError as error:
+            results |= {s: replace(results[s], error=error) for s in disagreeing if s in results}
+    results = {
+        section: settle(section, result, known.receipt.get(section), now=now)
+        for section, result in results.items()
+    }
+    kept: dict[str, Validators] = {**known.etags, ITSELF: etags, AGREED: agreed}
+    kept[TOKEN] = [[github.make_fingerprint()]]
     kept.update({section: result.etags for section, result in results.items()})
     moved_to = pull_request.base_repo if github.was_redirected else ""
     return Snapshot(pull_request, results, kept, moved_to=moved_to)
+
+
+def _forget_unusable(known: Known, github: GitHub) -> Known:
+    """Drop ETags that are another token's, and those of lists that are to be compared anew."""
+    (fingerprint,) = known.etags.get(TOKEN, [[""]])[0]
+    if not github.recognizes(fingerprint):
+        return replace(known, etags={})
+    if known.etags.get(AGREED):
+        return known
+    usable = {name: etags for name, etags in known.etags.items() if name not in VOUCHING}
+    return replace(known, etags=usable)
+
+
+def _choose(known: Known, pull_request: PullRequestItem) -> list[Section]:
+    """Choose what is to be asked for; lists that vouch for each other are, together."""
+    entries = known.receipt
+    wanted = {s for s in Section if _is_wanted(entries.get(s), pull_request.stated.get(s))}
+    timeline = entries.get(Section.TIMELINE) or {"result": ""}
+    needs_timeline = Section.TIMELINE in wanted and timeline["result"] != UNAVAILABLE
+    if Section.REVIEWS in wanted or needs_timeline:
+        has_agreed = bool(known.etags.get(AGREED))
+        wanted |= {Section.REVIEWS, Section.TIMELINE} if has_agreed else set(VOUCHING)
+    return [section for section in Section if section in wanted]
+
+
+def _list_disagreeing(results: Mapping[Section, SectionResult]) -> list[Section]:
+    """List what is to be asked for once more, and in full what it is compared with."""
+    found = {s for s, result in results.items() if isinstance(result.error, DisagreementError)}
+    if found & {Section.REVIEWS, Section.TIMELINE}:
+        found |= set(VOUCHING)
+    return [section for section in Section if section in found]
+
+
+@asynccontextmanager
+async def _until(give_up_at: float) -> AsyncIterator[None]:
+    """Let the block take no longer than to that moment of the event loop."""
+    try:
+        async with asyncio.timeout_at(give_up_at):
+            yield
+    except TimeoutError as error:
+        raise RetrySoonError(f"the fetch took longer than {FETCH_SECONDS} s") from error
 
 
 async def fetch_missing(
@@ -196,12 +275,14 @@ async def fetch_missing(
         for section in snapshot.errors
         if _is_wanted(receipt.get(section), pull_request.stated.get(section))
     ]
-    results = await _fetch_sections(github, pull_request, wanted, Known())
-    return replace(snapshot, sections={**snapshot.sections, **results})
-
-
-class _DisagreementError(RetrySoonError):
-    """A list and the counter that states its length do not agree."""
+    give_up_at = asyncio.get_running_loop().time() + FETCH_SECONDS
+    came = await _fetch_sections(
+        github, pull_request, wanted, Known(), give_up_at=give_up_at, just_merged=False
+    )
+    sections = {**snapshot.sections, **came}
+    if Section.TIMELINE in came:
+        sections, _ = corroborate(sections, pull_request, agreed=())
+    return replace(snapshot, sections=sections)
 
 
 async def _fetch_itself(
@@ -219,6 +300,8 @@ async def _fetch_itself(
             raise RetrySoonError(f"GitHub does not show it yet ({error})") from error
         raise
     pull_request = _read_itself(page, full_name)
+    if pull_request.base_repo_id not in (None, known.github_repo_id or pull_request.base_repo_id):
+        raise NameReusedError(f"{full_name} is another repository now; GitHub is asked for ours")
     if known.github_pr_id not in (None, pull_request.github_pr_id):
         raise NumberReusedError(
             f"#{number} is another pull request now, as in a repository that was made anew"
@@ -228,11 +311,14 @@ async def _fetch_itself(
     return pull_request, _name(page)
 
 
-def _expect_soon(result: SectionResult) -> SectionResult:
-    """Take a list that is not there for one that just this replica has not got yet."""
-    if not isinstance(result.error, GoneError):
-        return result
-    return replace(result, error=RetrySoonError(f"GitHub does not show it yet ({result.error})"))
+def _allow_missing(section: Section, result: SectionResult, *, just_merged: bool) -> SectionResult:
+    """Take a list that is not there as one that this replica has not got yet, or can be missing."""
+    error = result.error
+    if just_merged and isinstance(error, GoneError):
+        return replace(result, error=RetrySoonError(f"GitHub does not show it yet ({error})"))
+    if section in OPTIONAL and isinstance(error, (GoneError, PermissionMissingError)):
+        return SectionResult(result=UNAVAILABLE, reason=str(error))
+    return result
 
 
 def _name(*pages: Page) -> Validators:
@@ -264,47 +350,75 @@ def _is_wanted(entry: Mapping[str, Any] | None, stated: int | None) -> bool:
 
 
 async def _fetch_sections(
-    github: GitHub, pull_request: PullRequestItem, sections: Collection[Section], known: Known
+    github: GitHub,
+    pull_request: PullRequestItem,
+    sections: Collection[Section],
+    known: Known,
+    *,
+    give_up_at: float,
+    just_merged: bool,
 ) -> dict[Section, SectionResult]:
     results = await asyncio.gather(
-        *(_fetch_section(github, pull_request, section, known) for section in sections)
+        *(_fetch_section(github, pull_request, s, known, give_up_at=give_up_at) for s in sections)
     )
-    return dict(zip(sections, results, strict=True))
+    return {
+        section: _allow_missing(section, result, just_merged=just_merged)
+        for section, result in zip(sections, results, strict=True)
+    }
 
 
 async def _fetch_section(
-    github: GitHub, pull_request: PullRequestItem, section: Section, known: Known
+    github: GitHub,
+    pull_request: PullRequestItem,
+    section: Section,
+    known: Known,
+    *,
+    give_up_at: float,
 ) -> SectionResult:
     """Fetch one list to its end and compare it with what GitHub states; errors are results."""
     stated = pull_request.stated.get(section)
-    if stated == 0:
-        return SectionResult(stated=0, result=VERIFIED)
-    entry, validators = known.receipt.get(section), known.etags.get(section, ())
     try:
-        is_unchanged, first = await _look_again(github, validators)
-        if is_unchanged and entry:
-            stated = entry["stated"] if section in LISTED_IN else stated
-            return _verify(section, None, stated, length=entry["stored"], etags=validators)
-        pages = await _list(github, pull_request, section, first)
-        values, total = _join(section, pages)
-        if section is Section.FILES:
-            values = await recount_lines(github, pull_request, values)
-        elif section is Section.COMMITS and stated is not None and len(values) < stated:
-            pages, values = await _add_compared(github, pull_request, pages, values, stated)
-        items = read_items(section, values)
+        async with _until(give_up_at):
+            return await _read_section(github, pull_request, section, known)
     except GitHubError as error:
-        if section in SUPPLEMENTARY and isinstance(error, (GoneError, PermissionMissingError)):
-            return SectionResult(result=UNAVAILABLE, reason=str(error))
         return SectionResult(stated=stated, error=error)
     except UNREADABLE as error:
         return SectionResult(
             stated=stated, error=RetrySoonError(f"an item is not as GitHub writes it ({error!r})")
         )
+
+
+async def _read_section(
+    github: GitHub, pull_request: PullRequestItem, section: Section, known: Known
+) -> SectionResult:
+    stated = pull_request.stated.get(section)
+    if stated == 0:
+        return SectionResult(
+            stated=0, result=VERIFIED, witness=COUNTER, names=read_names(section, [])
+        )
+    entry, validators = known.receipt.get(section), known.etags.get(section, ())
+    is_unchanged, first = await _look_again(github, validators)
+    if is_unchanged and entry:
+        stated = entry["stated"] if section in LISTED_IN else stated
+        # What was stated less than is stored was explained when the list came.
+        lengths = {entry["stored"], min(entry["stored"], entry["stated"] or entry["stored"])}
+        result = _verify(section, None, lengths, stated, etags=validators)
+        return replace(result, witness=entry.get("witness", ""), reason=entry.get("reason", ""))
+    pages = await _list(github, pull_request, section, first)
+    values, total = _join(section, pages)
+    if section is Section.FILES:
+        values = await recount_lines(github, pull_request, values)
+    elif section is Section.COMMITS and stated is not None and len(values) < stated:
+        pages, values = await _add_compared(github, pull_request, pages, values, stated)
+    items = read_items(section, values)
     stated = stated if total is None else total
-    result = _verify(section, items, stated, length=len(items), etags=_name(*pages))
+    lengths = count_files(values) if section is Section.FILES else {len(items)}
+    result = _verify(section, items, lengths, stated, etags=_name(*pages))
+    reasons = [describe_unknown_times(section, values)]
     if section is Section.FILES and not lines_add_up(values, pull_request):
-        result = replace(result, reason=UNCOUNTED_LINES)
-    return result
+        reasons.append(UNCOUNTED_LINES)
+    reason = "; ".join(filter(None, reasons))
+    return replace(result, reason=reason, names=read_names(section, values))
 
 
 async def _add_compared(
@@ -332,19 +446,25 @@ async def _add_compared(
 def _verify(
     section: Section,
     items: tuple[Item, ...] | None,
+    lengths: Collection[int],
     stated: int | None,
     *,
-    length: int,
     etags: Validators,
 ) -> SectionResult:
-    """Compare a list that was read to its end with the number that GitHub states."""
-    if stated is None or length == stated:
-        return SectionResult(items, stated, VERIFIED, etags=etags)
+    """Compare a list that was read to its end with the number that GitHub states.
+
+    `lengths` is in how many ways it can be counted.
+    """
+    length = max(lengths)
+    if stated is None:
+        return SectionResult(items, result=VERIFIED, etags=etags)
+    if stated in lengths:
+        witness = TOTAL if section in LISTED_IN else COUNTER
+        return SectionResult(items, stated, VERIFIED, etags=etags, witness=witness)
     if section in CAPS and CAPS[section] <= length < stated:
         return SectionResult(items, stated, CAPPED, etags=etags)
-    return SectionResult(
-        items, stated, error=_DisagreementError(f"GitHub states {stated} and lists {length}")
-    )
+    error = DisagreementError(f"GitHub states {stated} and lists {length}")
+    return SectionResult(items, stated, error=error)
 
 
 async def _list(

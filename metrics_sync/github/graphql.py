@@ -19,7 +19,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.client import GitHub, prepare_api
-from metrics_sync.github.errors import read_pause
+from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause
 from metrics_sync.snapshot import Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
@@ -89,7 +89,9 @@ class Points:
         if known is None or known.resets_at <= now or known.remaining - cost >= self.reserve:
             return
         until = known.resets_at
-        message = f"the points of this hour are used up but for the reserve, until {until:%H:%M:%S}"
+        message = (
+            f"the points of this hour are used up but for the reserve, until {until:%Y-%m-%d %H:%M}"
+        )
         raise BudgetSpentError(f"{message} UTC", until=until)
 
     def note(self, cost: int, stated: RateLimit | None) -> None:
@@ -194,9 +196,10 @@ def read_refusal(
     said, lower = f"GraphQL: {message or 'an answer without data'}", message.lower()
     if kind in {"RATE_LIMITED", "RATE_LIMIT"}:
         until = stated.resets_at if stated else now + timedelta(hours=1)
-        return RateLimitedError(said, until=max(until, now))
-    if "secondary rate limit" in lower:
-        return SecondaryLimitError(said, until=now + read_pause(retry_after))
+        # A reset in the past means that our clock is ahead of GitHub's.
+        return RateLimitedError(said, until=until if until > now else now + UNKNOWN_PAUSE)
+    if is_limit(error) or is_limit(body):
+        return SecondaryLimitError(said, until=now + read_pause(retry_after, now=now))
     if kind == "NOT_FOUND":
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:

@@ -53,16 +53,29 @@ async def recount_lines(
         pages = await asyncio.gather(
             *(_get_files(github, pull_request, page=n, per_page=per_page) for n in numbers)
         )
-        counted = {file["filename"]: file for page in pages for file in page.items}
-        mended = [counted.get(file["filename"], file) for file in mended]
+        counted = {_name_line(file): file for page in pages for file in page.items}
+        mended = [counted.get(_name_line(file), file) for file in mended]
     return mended
+
+
+def count_files(files: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Return the numbers that `changed_files` may state of a whole list.
+
+    A file whose type changes has two lines under one name, and is counted once or twice.
+    """
+    return {len(set(map(_name_line, files))), len({file["filename"] for file in files})}
+
+
+def _name_line(file: Mapping[str, Any]) -> tuple[Any, Any]:
+    return file["filename"], file.get("status")
 
 
 def lines_add_up(files: Sequence[Mapping[str, Any]], pull_request: PullRequestItem) -> bool:
     """Whether the files have the lines that the pull request states, if it states them."""
     sums = [sum(file[name] for file in files) for name in ("additions", "deletions")]
     stated = [pull_request.additions, pull_request.deletions]
-    return None in stated or len(files) != pull_request.changed_files or sums == stated
+    is_whole = pull_request.changed_files in count_files(files)
+    return None in stated or not is_whole or sums == stated
 
 
 def _may_be_uncounted(file: Mapping[str, Any]) -> bool:

@@ -8,12 +8,15 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github.client import GitHub
 
-#: Without these nothing of worth comes.
-NEEDED = ("pull_requests", "issues")
-#: What is not there without the others. A fine-grained token cannot be given `checks`:
-#: https://github.com/github/rest-api-description/issues/4290
+#: Without these nothing of worth comes. Comments and the timeline of a pull request want
+#: `issues` or `pull_requests`, whichever there is:
+#: https://docs.github.com/en/rest/issues/timeline
+NEEDED = ("pull_requests",)
+#: What is not there without the others. No fine-grained token can be given `checks`, though
+#: GitHub's pages name it: https://github.com/cli/cli/issues/8843
 OPTIONAL = {
-    "checks": "check runs are not read, and pull requests that have some stay partial",
+    "checks": "check runs are not read; an App or a classic token can be allowed to, "
+    "a fine-grained token cannot",
     "contents": "of more than 250 commits only the first 250 are had",
     "statuses": "statuses of CI that knows no check runs are missing",
 }
@@ -30,7 +33,6 @@ async def list_missing_permissions(github: GitHub, full_name: str) -> dict[str, 
     api = github.api
     operations = {
         "pull_requests": (api.pulls.list,),
-        "issues": (api.issues.list_comments_for_repo,),
         "contents": (api.repos.list_commits,),
         "checks": (api.checks.list_for_ref, "HEAD"),
         "statuses": (api.repos.get_combined_status_for_ref, "HEAD"),

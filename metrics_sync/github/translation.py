@@ -17,12 +17,14 @@ from metrics_sync.github.graphql import UNREADABLE, Refused
 from metrics_sync.github.queries import LISTS, LONGEST, LONGEST_COMMITS, PAGE
 from metrics_sync.snapshot import (
     COUNTERS,
+    TOTAL,
     VERIFIED,
     Json,
     PullRequestItem,
     Section,
     SectionResult,
     Snapshot,
+    describe_unknown_times,
     read_items,
     read_pull_request,
 )
@@ -116,8 +118,11 @@ def _read_section(section: Section, node: Json) -> SectionResult:
         return SectionResult(error=error)
     except UNREADABLE as error:
         return SectionResult(error=OnlyInRestError(f"not as GraphQL writes it ({error!r})"))
+    if len(read) != len(values):
+        return SectionResult(error=OnlyInRestError("GraphQL lists an item twice"))
     stated = None if section in UNCOUNTED else len(values)
-    return SectionResult(read, stated, VERIFIED)
+    reason = describe_unknown_times(section, values)
+    return SectionResult(read, stated, VERIFIED, reason=reason, witness=TOTAL)
 
 
 def find_connection(section: Section, node: Json) -> Any:

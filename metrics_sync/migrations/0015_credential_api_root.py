@@ -53,7 +53,7 @@ def release(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0009_scan_indexes'),
+        ('metrics_sync', '0014_repository_identity'),
     ]
 
     operations = [

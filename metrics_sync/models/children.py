@@ -4,9 +4,16 @@ States, statuses and conclusions are kept in lower case as GitHub's webhooks wri
 are plain text: GitHub adds new ones without notice, and a new one must not be lost.
 """
 
+from hashlib import sha256
+from typing import Any
+
 from django.db import models
 
-from metrics_sync.models.pull_request import RUNNING_CHECK_STATUSES, PullRequest
+from metrics_sync.models.pull_request import (
+    PENDING_STATUS,
+    RUNNING_CHECK_STATUSES,
+    PullRequest,
+)
 from metrics_sync.models.teams import Team, TeamMember
 
 
@@ -28,7 +35,7 @@ class Commit(PullRequestChild):
     author = models.ForeignKey(
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    author_login = models.CharField(max_length=255, blank=True)
+    author_login = models.TextField(blank=True)
     authored_at = models.DateTimeField(null=True, blank=True)
     committed_at = models.DateTimeField(null=True, blank=True)
     position = models.PositiveIntegerField(
@@ -48,27 +55,39 @@ class Commit(PullRequestChild):
 
 
 class PRFile(PullRequestChild):
-    """A changed file."""
+    """A changed file; one whose type changes is listed twice under its name, with two statuses."""
 
     pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="files")
     filename = models.TextField()
     previous_filename = models.TextField(blank=True)
-    status = models.CharField(max_length=50)
+    status = models.TextField()
     additions = models.IntegerField()
     deletions = models.IntegerField()
     changes = models.IntegerField()
+    #: Paths may have 4,096 bytes; a row of PostgreSQL's indexes has 2,704 at most.
+    listing_key = models.CharField(max_length=64, default="", db_default="", editable=False)
 
     class Meta:
         ordering = ["filename"]
         verbose_name = "file"
         constraints = [
             models.UniqueConstraint(
-                fields=["pull_request", "filename"], name="unique_file_of_pull_request"
+                fields=["pull_request", "listing_key"], name="unique_listing_of_pull_request"
             )
         ]
 
     def __str__(self) -> str:
         return self.filename
+
+    def save(self, **options: Any) -> None:
+        """Save; what is written many at a time has its key already."""
+        self.listing_key = self.make_key(self.filename, self.status)
+        super().save(**options)
+
+    @staticmethod
+    def make_key(filename: str, status: str) -> str:
+        """Return what tells a line of the list of files from the others."""
+        return sha256(f"{filename}\0{status}".encode()).hexdigest()
 
 
 class PRCheckRun(PullRequestChild):
@@ -79,9 +98,9 @@ class PRCheckRun(PullRequestChild):
     )
     github_check_run_id = models.BigIntegerField()
     name = models.TextField()
-    app_slug = models.CharField(max_length=255, blank=True)
-    status = models.CharField(max_length=50)
-    conclusion = models.CharField(max_length=50, blank=True)
+    app_slug = models.TextField(blank=True)
+    status = models.TextField()
+    conclusion = models.TextField(blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
 
@@ -121,7 +140,7 @@ class PRComment(PullRequestChild):
     author = models.ForeignKey(
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    author_login = models.CharField(max_length=255, blank=True)
+    author_login = models.TextField(blank=True)
     body = models.TextField(blank=True)
     path = models.TextField(blank=True)
     line = models.IntegerField(null=True, blank=True, help_text="Empty when it is outdated.")
@@ -152,10 +171,10 @@ class PRReview(PullRequestChild):
     reviewer = models.ForeignKey(
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    reviewer_login = models.CharField(max_length=255, blank=True)
-    state = models.CharField(max_length=50)
-    submitted_state = models.CharField(
-        max_length=50, blank=True, help_text="What it was before it was dismissed; empty: unknown."
+    reviewer_login = models.TextField(blank=True)
+    state = models.TextField()
+    submitted_state = models.TextField(
+        blank=True, help_text="What it was before it was dismissed; empty: unknown."
     )
     body = models.TextField(blank=True)
     commit_sha = models.CharField(max_length=64, blank=True)
@@ -181,19 +200,15 @@ class PRTimelineEvent(PullRequestChild):
         PullRequest, on_delete=models.CASCADE, related_name="timeline_events"
     )
     github_event_id = models.BigIntegerField()
-    event = models.CharField(max_length=50)
+    event = models.TextField()
     actor = models.ForeignKey(
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    actor_login = models.CharField(max_length=255, blank=True)
+    actor_login = models.TextField(blank=True)
     created_at = models.DateTimeField()
-    subject_login = models.CharField(
-        max_length=255, blank=True, help_text="Who was asked to review."
-    )
+    subject_login = models.TextField(blank=True, help_text="Who was asked to review.")
     dismissed_review_id = models.BigIntegerField(null=True, blank=True)
-    dismissed_state = models.CharField(
-        max_length=50, blank=True, help_text="What the dismissed review was."
-    )
+    dismissed_state = models.TextField(blank=True, help_text="What the dismissed review was.")
 
     class Meta:
         ordering = ["created_at", "pk"]
@@ -217,7 +232,7 @@ class PRCommitStatus(PullRequestChild):
     )
     github_status_id = models.BigIntegerField()
     context = models.TextField()
-    state = models.CharField(max_length=50)
+    state = models.TextField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -229,6 +244,13 @@ class PRCommitStatus(PullRequestChild):
             models.UniqueConstraint(
                 fields=["pull_request", "github_status_id"],
                 name="unique_commit_status_of_pull_request",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["pull_request"],
+                condition=models.Q(state=PENDING_STATUS),
+                name="pending_commit_status",
             )
         ]
 

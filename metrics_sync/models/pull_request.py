@@ -4,18 +4,22 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
-from metrics_sync.snapshot import OUTDATED, UNAVAILABLE, is_known
+from metrics_sync.names import PATTERN
+from metrics_sync.snapshot import OUTDATED, is_known
 
 #: What a check run is before it is completed.
 #: https://docs.github.com/en/rest/checks/runs
 RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pending")
+
+#: What a legacy commit status is while its check runs.
+PENDING_STATUS = "pending"
 
 #: How long news of a merged pull request is left to gather before it is looked at again.
 NEWS_PAUSE = timedelta(minutes=1)
@@ -26,6 +30,12 @@ STUCK_AFTER = timedelta(minutes=2)
 
 #: How long nobody looks again for the number of a row; that takes a listing of the repository.
 UNLISTED_PAUSE = timedelta(days=1)
+
+#: A row that failed more often in a row than in an outage of most of a day fails for a reason of
+#: its own: that GitHub answers others is no news to it.
+MOST_RELEASES = 8
+#: How many rows one answer of GitHub releases at most; the next answer releases others.
+RELEASED_AT_ONCE = 5000
 
 
 class SyncStatus(models.TextChoices):
@@ -66,15 +76,8 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
 
     def tracked(self, **which: Any) -> Self:
         """Keep those whose repository is tracked, if wanted by one that is `which`."""
-        return self.filter(
-            models.Exists(
-                TrackedRepository.objects.active().filter(
-                    team=models.OuterRef("team"),
-                    full_name__iexact=models.OuterRef("github_repo"),
-                    **which,
-                )
-            )
-        )
+        of_repository = {f"repository__{name}": value for name, value in which.items()}
+        return self.filter(repository__is_active=True, **of_repository)
 
     def in_repositories(self, full_names: Iterable[str]) -> Self:
         """Keep those of the repositories of these names; GitHub's names ignore case."""
@@ -83,6 +86,11 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             named |= models.Q(github_repo__iexact=full_name)
         return self.filter(named)
 
+    def of_repository(self, repository: TrackedRepository | None, full_name: str) -> Self:
+        """Keep those of a repository, and those of its name that belong to none yet."""
+        nobodys = models.Q(repository=None, github_repo__iexact=full_name)
+        return self.filter(nobodys | models.Q(repository=repository) if repository else nobodys)
+
     def missing(self) -> Self:
         """Keep merged ones that nobody has queued, or nobody can fetch for want of a number."""
         nameless = models.Q(
@@ -90,8 +98,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             sync_status__in=[SyncStatus.COMPLETE, SyncStatus.PARTIAL, SyncStatus.FAILED],
         )
         unqueued = models.Q(sync_status__in=[SyncStatus.IDLE, SyncStatus.PENDING])
-        waiting = type(self)(self.model).filter(sync_status=SyncStatus.UNTRACKED).tracked()
-        untracked = models.Q(sync_status=SyncStatus.UNTRACKED, pk__in=waiting)
+        untracked = models.Q(sync_status=SyncStatus.UNTRACKED, repository__is_active=True)
         return self.merged().filter(unqueued | untracked | nameless)
 
     def note_news(self) -> bool:
@@ -104,14 +111,41 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         self.filter(waiting).update(refetch_at=soon)
         return self.exists()
 
+    def release_passing(self, answered: "PullRequest") -> int:
+        """Let the clock try again at once what failed because GitHub did not answer.
+
+        Returns how many rows: those that are asked for where `answered` has just been had. As a
+        rule there is no such row, and one look into a small index says so. Each failure is
+        released once. Rows that somebody else has locked are left to the next answer, so that
+        nobody waits in a circle.
+        """
+        answering = TrackedRepository.objects.matching(answered).values("integration__api_url")
+        now = timezone.now()
+        rows = self.filter(fault_may_pass=True, retry_at__gt=now, failures__lte=MOST_RELEASES)
+        if not rows.exists():
+            return 0
+        with transaction.atomic():
+            locked = rows.tracked(integration__api_url__in=answering).select_for_update(
+                skip_locked=True, of=("self",), no_key=True
+            )
+            pks = list(locked.order_by("retry_at").values_list("pk", flat=True)[:RELEASED_AT_ONCE])
+            return self.filter(pk__in=pks).update(retry_at=now, fault_may_pass=False)
+
     def outdated(self, moment: datetime) -> Self:
         """Keep complete rows that were to be looked at again by then."""
         return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
 
     def with_running_checks(self) -> Self:
-        """Keep complete rows that have a check run which has not ended, as far as we know."""
-        rows = self.filter(sync_status=SyncStatus.COMPLETE)
-        return rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).distinct()
+        """Keep complete rows that have a check which has not ended, as far as we know.
+
+        A legacy status that is pending is one, too.
+        """
+        # Each from its own small index; joined with "or", all rows would be read.
+        rows = type(self)(self.model)
+        running = rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).values("pk")
+        pending = rows.filter(commit_statuses__state=PENDING_STATUS).values("pk")
+        either = models.Q(pk__in=running) | models.Q(pk__in=pending)
+        return self.filter(either, sync_status=SyncStatus.COMPLETE)
 
     def silent_since(self, moment: datetime) -> Self:
         """Keep running rows with no sign of life after `moment`."""
@@ -147,6 +181,16 @@ class PullRequest(models.Model):
     SyncStatus = SyncStatus
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="pull_requests")
+    repository = models.ForeignKey(
+        TrackedRepository,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="pull_requests",
+        verbose_name="tracked repository",
+        help_text="By GitHub's id; empty where the team tracks none.",
+    )
     github_repo = models.CharField("repository", max_length=255)
     github_pr_id = models.BigIntegerField("GitHub id")
     github_pr_number = models.PositiveIntegerField(
@@ -156,11 +200,11 @@ class PullRequest(models.Model):
     author = models.ForeignKey(
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    author_login = models.CharField(max_length=255, blank=True)
+    author_login = models.TextField(blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.OPEN)
     is_draft = models.BooleanField(default=False)
-    base_ref = models.CharField(max_length=255, blank=True)
-    head_ref = models.CharField(max_length=255, blank=True)
+    base_ref = models.TextField(blank=True)
+    head_ref = models.TextField(blank=True)
     head_sha = models.CharField(max_length=64, blank=True)
     base_sha = models.CharField(max_length=64, blank=True)
     pr_created_at = models.DateTimeField(null=True, blank=True)
@@ -213,12 +257,28 @@ class PullRequest(models.Model):
     truncated = models.JSONField(
         default=list, blank=True, help_text="Sections that GitHub itself cuts off."
     )
+    disagreeing = models.JSONField(
+        default=list,
+        db_default=models.Value([], output_field=models.JSONField()),
+        blank=True,
+        help_text="Sections of which GitHub has said two different things for a day.",
+    )
     receipt = models.JSONField(default=dict, blank=True)
     etags = models.JSONField(
         default=dict, blank=True, editable=False, help_text="Pages that need not be sent again."
     )
     refetch_at = models.DateTimeField(
         null=True, blank=True, help_text="When a complete one is to be looked at again."
+    )
+    failures = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="How often in a row it was given up; a list that came ends that.",
+    )
+    fault_may_pass = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="It failed because GitHub did not answer; the next answer ends that.",
     )
 
     objects = PullRequestQuerySet.as_manager()
@@ -234,17 +294,27 @@ class PullRequest(models.Model):
                 condition=models.Q(github_pr_number__isnull=False),
                 name="unique_pull_request_number",
             ),
+            models.CheckConstraint(
+                condition=models.Q(github_repo__regex=PATTERN), name="pull_request_name"
+            ),
         ]
         indexes = [
             models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync"),
             # How webhooks name a pull request; names are compared in upper case.
             models.Index(fields=["github_pr_id"], name="pull_request_github_id"),
             models.Index(Upper("github_repo"), "github_pr_number", name="pull_request_number"),
+            models.Index(fields=["repository", "github_pr_number"], name="pull_request_repository"),
             models.Index(fields=["head_sha"], name="pull_request_head"),
             models.Index(
                 fields=["refetch_at"],
                 condition=models.Q(refetch_at__isnull=False),
                 name="pull_request_refetch",
+            ),
+            # What the first answer after an outage looks for, and as a rule does not find.
+            models.Index(
+                fields=["retry_at"],
+                condition=models.Q(fault_may_pass=True),
+                name="pull_request_passing",
             ),
             # Found by the dashboard without reading all merges.
             models.Index(
@@ -293,7 +363,13 @@ class PullRequest(models.Model):
             self._stored_state = self.state
 
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Save; a merge that the row did not know yet makes it `pending`."""
+        """Save; a merge that the row did not know yet makes it `pending`.
+
+        A new row that says of no repository is found one by its name.
+        """
+        if self._state.adding and self.repository_id is None:
+            rows = TrackedRepository.objects.filter(team=self.team_id)
+            self.repository = rows.first_named(self.github_repo)
         if self.is_new_merge(update_fields):
             self.sync_status, self.receipt = SyncStatus.PENDING, self._outdate_receipt()
             self.completed_at = None
@@ -320,8 +396,35 @@ class PullRequest(models.Model):
         return {
             name: {**entry, "result": OUTDATED} if is_known(entry) else entry
             for name, entry in self.receipt.items()
-            if entry["result"] != UNAVAILABLE
         }
+
+    def adopt(self, other: "PullRequest") -> None:
+        """Take over what another object of the same row has written, once it is committed."""
+        for field in self._meta.concrete_fields:
+            setattr(self, field.attname, getattr(other, field.attname))
+        self._stored_state = self.state
+
+    def outdate(self, section: str) -> None:
+        """Have the next fetch ask for a list in full: one of its rows was written past a fetch.
+
+        `save` writes nothing here; the caller does, in the transaction that wrote the row.
+        """
+        self.etags = {name: pages for name, pages in self.etags.items() if name != section}
+        entry = self.receipt.get(section)
+        if entry is not None and is_known(entry):
+            self.receipt = {**self.receipt, section: {**entry, "result": OUTDATED}}
+
+    def forget_pages(self) -> bool:
+        """Have the next fetch ask for everything in full: a person doubts what is here.
+
+        One UPDATE; a run that is under way is left alone.
+        """
+        rows = type(self).objects.filter(pk=self.pk).exclude(sync_status=SyncStatus.RUNNING)
+        forgotten = {"etags": {}, "receipt": self._outdate_receipt()}
+        if not rows.update(**forgotten):
+            return False
+        self.etags, self.receipt = forgotten["etags"], forgotten["receipt"]
+        return True
 
     # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
     # the row, so that of two processes that want to, exactly one does.
@@ -412,22 +515,22 @@ class PullRequest(models.Model):
             sync_error=f"{self.github_repo} is not an active tracked repository of this team.",
         )
 
-    def mark_complete(self, *, job_id: str, refetch_at: datetime | None, **fields: Any) -> bool:
+    def mark_complete(self, *, job_id: str, **fields: Any) -> bool:
         """End the run of `job_id`: everything is verified, for now.
 
-        `completed_at` stays the first time, which says how long the data took to be here. News
-        that came during the run has set `refetch_at` already, to an earlier time.
+        `completed_at` stays the first time, which says how long the data took to be here.
         """
         fields["completed_at"] = self.completed_at or timezone.now()
-        if refetch_at is not None:
-            fields["refetch_at"] = Coalesce("refetch_at", models.Value(refetch_at))
         return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
 
-    def lock_run(self, *, job_id: str) -> bool:
-        """Lock the row until the transaction ends; False when it is not `job_id` that runs it."""
-        mine = type(self).objects.filter(pk=self.pk, sync_job_id=job_id)
-        locked = mine.filter(sync_status=SyncStatus.RUNNING).select_for_update()
-        return locked.values_list("pk", flat=True).first() is not None
+    def lock_run(self, *, job_id: str) -> "PullRequest | None":
+        """Lock the row until the transaction ends, and return it as it is now.
+
+        None when it is not `job_id` that runs it.
+        """
+        rows = PullRequest.objects.filter(pk=self.pk, sync_job_id=job_id)
+        rows = rows.filter(sync_status=SyncStatus.RUNNING).select_related("team", "author")
+        return rows.select_for_update(of=("self",), no_key=True).first()
 
     def note_heartbeat(self, *, job_id: str) -> None:
         """Say that the run of `job_id` is alive; one UPDATE, at once."""

@@ -34,7 +34,7 @@ class TeamMember(models.Model):
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="people")
     github_id = models.BigIntegerField()
-    login = models.CharField(max_length=255)
+    login = models.TextField()
     name = models.CharField(max_length=255, blank=True)
     is_bot = models.BooleanField(default=False)
 

@@ -85,7 +85,11 @@ def _show_installation(ask: Ask, installation: Installation | None) -> Answer:
 
 @root_routes.post(r"/app/installations/(?P<id>\d+)/access_tokens")
 def create_installation_token(ask: Ask) -> Answer:
-    """Issue a token for an hour; a body may narrow it to some `repositories`, named shortly."""
+    """Issue a token for an hour; a body may narrow it to some `repositories`, named shortly.
+
+    It has the form that GitHub gives it since 2026:
+    https://github.blog/changelog/2026-05-15-github-app-installation-tokens-per-request-override-header/
+    """
     installation = ask.world.installations.get(int(ask.params["id"]))
     if not ask.token.app_id:
         return refuse(401, UNDECODABLE)
@@ -94,8 +98,9 @@ def create_installation_token(ask: Ask) -> Answer:
     if installation.is_suspended:
         return refuse(403, "This installation has been suspended")
     expires_at = ask.now + HOUR
+    sha = shapes.make_sha(installation.id, ask.world.take_id())
     token = Token(
-        f"ghs_{shapes.make_sha(installation.id, ask.world.take_id())[:36]}",
+        f"ghs_{ask.token.app_id}_eyJ{sha}.eyJ{sha * 8}.{sha[:20]}-_{sha * 2}",
         login=f"{installation.account}[bot]",
         repositories=_choose_repositories(ask, installation),
         expires_at=expires_at,

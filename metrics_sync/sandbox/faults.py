@@ -38,6 +38,8 @@ class FaultKind(StrEnum):
     WRONG_TYPE = "wrong_type"
     #: The right answer after `seconds`.
     SLOW = "slow"
+    #: The right answer, whose body comes in ten pieces, one every `seconds`.
+    DRIP = "drip"
     #: The connection is reset without an answer.
     RESET = "reset"
     #: Replication lag: 404, or with `items` older lists (`items` fewer) and lower counters.

@@ -117,7 +117,7 @@ def _sort_comments(comments: Sequence[Json], ask: Ask) -> list[Json]:
 @repository_routes.get(r"/issues/(?P<number>\d+)/timeline")
 @_of_pull
 def list_timeline(_ask: Ask, recording: Recording) -> Answer:
-    return Listing(recording.timeline)
+    return Listing(recording.list_timeline())
 
 
 @repository_routes.get(r"/issues/(?P<number>\d+)/events")

@@ -112,7 +112,7 @@ class Service:
         _, _, value = request.headers.get("Authorization", "").partition(" ")
         if not value:
             return self.world.anonymous, None
-        if value.count(".") == 2:
+        if value.count(".") == 2 and not value.startswith("ghs_"):
             return accounts.read_app_token(value, apps=self.world.apps, now=now)
         token = self.world.tokens.get(value)
         if token is None or (token.expires_at is not None and token.expires_at <= now):
@@ -123,7 +123,8 @@ class Service:
         struck = self.faults.strike(
             ask.canonical_path, query=request.query_string, token=ask.token.value
         )
-        await asyncio.sleep(self._draw_latency() + sum(fault.seconds for fault in struck))
+        waits = sum(fault.seconds for fault in struck if fault.kind != FaultKind.DRIP)
+        await asyncio.sleep(self._draw_latency() + waits)
         fault = next((item for item in struck if item.kind != FaultKind.SLOW), None)
         if refusal is None:
             points = self._limits.look(ask.token, "graphql")
@@ -161,7 +162,10 @@ class Service:
         body, status = document.encode(), document.status
         headers = {"Content-Type": document.content_type, "Server": "github.com"}
         if status == 200:
-            headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()}"'
+            # As GitHub's, it belongs to the token that asked.
+            headers |= {"Vary": "Accept, Authorization, Cookie, X-GitHub-OTP"}
+            digest = hashlib.sha256(ask.token.value.encode() + body).hexdigest()
+            headers["ETag"] = f'W/"{digest}"'
             if headers["ETag"] in request.headers.get("If-None-Match", ""):
                 status, body = 304, b""
         if ask.budget is not None:
@@ -247,7 +251,22 @@ async def _send(request: web.Request, reply: _Reply) -> web.StreamResponse:
         return web.Response(body=str(text).encode(), content_type="application/json")
     if kind == FaultKind.TRUNCATED:
         return await _send_half(request, reply)
+    if kind == FaultKind.DRIP and reply.fault is not None:
+        return await _send_in_pieces(request, reply, seconds=reply.fault.seconds)
     return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+
+
+async def _send_in_pieces(
+    request: web.Request, reply: _Reply, *, seconds: float
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    response.content_length = len(reply.body)
+    await response.prepare(request)
+    size = -(-len(reply.body) // 10)
+    for start in range(0, len(reply.body), size):
+        await asyncio.sleep(seconds)
+        await response.write(reply.body[start : start + size])
+    return response
 
 
 async def _send_half(request: web.Request, reply: _Reply) -> web.StreamResponse:

@@ -596,6 +596,43 @@ def event(
     }
 
 
+def committed(commit: Json) -> Json:
+    """Build the entry of a commit in a timeline: the commit of git, with no id."""
+    keys = ("sha", "node_id", "url", "html_url", "parents")
+    return {
+        **{key: commit.get(key) for key in keys},
+        **{key: commit["commit"].get(key) for key in ("author", "committer", "message", "tree")},
+        "event": "committed",
+    }
+
+
+def commented(comment: Json) -> Json:
+    return {**comment, "event": "commented", "actor": comment.get("user")}
+
+
+def reviewed(review: Json) -> Json:
+    """Build the entry of a review in a timeline, where its state is in lower case."""
+    return {**review, "event": "reviewed", "state": str(review.get("state")).lower()}
+
+
+def merged(full_name: str, pull: Json) -> Json:
+    """Build the event that every merged pull request has."""
+    return event(
+        full_name,
+        event_id=make_id(f"{full_name}#{pull['number']} merged", start=1),
+        name="merged",
+        actor=pull.get("merged_by"),
+        created_at=pull["merged_at"],
+        commit_id=pull.get("merge_commit_sha"),
+    )
+
+
+def date_event(entry: Json) -> str:
+    """Return when an entry of a timeline happened, as text."""
+    committer = entry.get("committer") or {}
+    return str(entry.get("created_at") or entry.get("submitted_at") or committer.get("date") or "")
+
+
 def make_patch(path: str, *, additions: int, deletions: int) -> str:
     """Write a diff with the given numbers of lines, naming the file so that no two are alike."""
     removed = [f"-    value_{index} = read_old_{index}({path!r})" for index in range(deletions)]

@@ -120,6 +120,24 @@ def build_check_run_event(
     )
 
 
+def build_status_event(recording: Recording, status: Mapping[str, Any]) -> Json:
+    """Build the event of a legacy status; unlike others it has no action."""
+    keys = ("id", "state", "description", "target_url", "context", "created_at", "updated_at")
+    commits = [item for item in recording.commits if item["sha"] == recording.head_sha]
+    return _finish(
+        recording,
+        {
+            **{key: status[key] for key in keys},
+            "sha": recording.head_sha,
+            "name": recording.repo,
+            "commit": commits[0] if commits else None,
+            "branches": [],
+        },
+        sender=None,
+        installation_id=None,
+    )
+
+
 def build_ping_event(hook: Hook, *, repository: Json | None = None) -> Json:
     """Build what GitHub sends when a hook is made; an app's ping names no repository."""
     payload: Json = {

@@ -54,6 +54,33 @@ class Recording:
     def to_json(self) -> Json:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def list_timeline(self) -> list[Json]:
+        """Return all that happened: commits, comments and reviews among the events.
+
+        A review that is only a reply in a thread has no place of its own there; a pending one is
+        nobody's business yet. Commits that a force push took away leave the timeline, too.
+        """
+        commits = [shapes.committed(item) for item in self.commits]
+        comments = [shapes.commented(item) for item in self.issue_comments]
+        reviews = [shapes.reviewed(item) for item in self.reviews if not self._is_hidden(item)]
+        events = [*commits, *comments, *reviews]
+        made = {"committed", "commented", "reviewed"}
+        events += [item for item in self.timeline if item["event"] not in made]
+        if self.pull.get("merged_at") and not any(item["event"] == "merged" for item in events):
+            events += [shapes.merged(self.repo, self.pull)]
+        return sorted(events, key=shapes.date_event)
+
+    def _is_hidden(self, review: Json) -> bool:
+        if review.get("state") == "PENDING":
+            return True
+        comments = [
+            item
+            for item in self.review_comments
+            if item.get("pull_request_review_id") == review["id"]
+        ]
+        is_bare = review.get("state") == "COMMENTED" and not review.get("body")
+        return is_bare and bool(comments) and all(item.get("in_reply_to_id") for item in comments)
+
     @property
     def commit_statuses(self) -> list[Json]:
         """The statuses, under the name that the service has for them."""
@@ -115,7 +142,7 @@ class Token:
     limit_per_window: int | None = 5000
     window_seconds: float = HOUR
     repositories: frozenset[str] | None = None
-    scopes: str = "read:org, repo"
+    scopes: str = "public_repo, read:org"
     expires_at: float | None = None
     #: Whose token it is: an installation's, or (with a signed one) an App's.
     installation_id: int | None = None

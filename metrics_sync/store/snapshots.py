@@ -1,15 +1,17 @@
 """Writes what a fetch brought: the pull request, and each of its lists whole."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from metrics_sync.announcing import announce, pull_request_merged
+from metrics_sync.exceptions import RefusedByDatabaseError
 from metrics_sync.models import (
     Commit,
     PRCheckRun,
@@ -21,18 +23,31 @@ from metrics_sync.models import (
     PullRequest,
     Team,
     TeamMember,
+    TrackedRepository,
 )
+from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import (
+    AGREED,
     COUNTERS,
+    ITSELF,
     KEYS,
+    TOKEN,
     Account,
+    FileItem,
     Item,
     PullRequestItem,
+    RepositoryItem,
     ReviewItem,
     Section,
+    SectionResult,
     Snapshot,
+    is_known,
+    read_text,
 )
 from metrics_sync.store.accounts import save_accounts
+from metrics_sync.store.repositories import confirm
+
+logger = logging.getLogger(__name__)
 
 MODELS: dict[Section, Any] = {
     Section.COMMITS: Commit,
@@ -51,30 +66,63 @@ KINDS = {
     Section.REVIEW_COMMENTS: {"comment_type": PRComment.CommentType.REVIEW},
 }
 
+#: The columns that tell two rows of a list apart: GitHub's ids, but for files.
+COLUMNS = {section: names[0] for section, names in KEYS.items()} | {Section.FILES: "listing_key"}
+
 DISMISSED = "dismissed"
 
+#: What the database raises that takes no value of this kind: too long, too large, not to be coded.
+REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
 
-def save_pull_request(team: Team, item: PullRequestItem) -> PullRequest:
-    """Write a pull request as a webhook told it; returns the row, saved.
+
+def save_pull_request(
+    team: Team,
+    item: PullRequestItem,
+    *,
+    repository: TrackedRepository | None = None,
+    review: ReviewItem | None = None,
+) -> PullRequest:
+    """Write a pull request, and one of its reviews, as a webhook told it; returns the row, saved.
 
     Safe to repeat and in any order: news older than what the row holds changes nothing, and a
-    merged pull request stays merged. A merge that the row did not know fires the signal.
+    merged pull request stays merged. A merge that the row did not know fires the signal. The
+    accounts are written with one call, in the order of their ids: two deliveries with the same
+    people in other roles would wait for each other. The row is the repository's, and has its
+    name, whatever the item calls it; without one it is found by the item's name.
     """
-    rows = PullRequest.objects.select_for_update()
-    # GitHub's names ignore case: another spelling is no other repository.
+    repository = repository or team.repositories.first_named(item.github_repo)
+    item = _label(item, repository)
+    rows = PullRequest.objects.select_for_update(no_key=True)
     of_id = rows.filter(team=team, github_pr_id=item.github_pr_id)
-    row, created = of_id.in_repositories([item.github_repo]).first(), False
+    row, created = of_id.of_repository(repository, item.github_repo).first(), False
     if row is None:
         row, created = rows.get_or_create(
-            team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+            team=team,
+            github_repo=item.github_repo,
+            github_pr_id=item.github_pr_id,
+            defaults={"repository": repository},
         )
-    if created or _is_news(row, item):
-        if row.github_pr_number != item.github_pr_number:
-            _free_numbers(team, [item])
-        accounts = save_accounts(team, [item.author])
+    if repository is not None:
+        row.repository = repository
+    is_news = created or _is_news(row, item)
+    if is_news and row.github_pr_number != item.github_pr_number:
+        _free_numbers(team, [item])
+    people = [item.author] if is_news else []
+    accounts = save_accounts(team, people if review is None else [*people, review.reviewer])
+    if is_news:
         apply_pull_request(row, item, accounts=accounts)
+        row.outdate(ITSELF)
+    if review is not None:
+        _save_reviews(row, (review,), accounts, is_whole=False)
+        row.outdate(Section.REVIEWS)
+    if is_news or review is not None:
         row.save()
     return row
+
+
+def _label(item: PullRequestItem, repository: TrackedRepository | None) -> PullRequestItem:
+    """Call it as its repository is called here; a new name is followed when GitHub says so."""
+    return item if repository is None else replace(item, github_repo=repository.full_name)
 
 
 def save_number(row: PullRequest, number: int) -> None:
@@ -102,30 +150,44 @@ def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
         PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None, etags={})
 
 
-def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
+def save_missed_merges(
+    team: Team,
+    items: Collection[PullRequestItem],
+    *,
+    repository: TrackedRepository | None = None,
+) -> int:
     """Write merges that no webhook told as `pending` rows, past the signal; return how many.
 
-    Safe to repeat: rows that are merged already stay as they are.
+    Safe to repeat: rows that are merged already stay as they are. All items are of one
+    repository; without one it is found by their name.
     """
     if not items:
         return 0
+    name = next(iter(items)).github_repo
+    repository = repository or team.repositories.first_named(name)
+    items = [_label(item, repository) for item in items]
     ids = [item.github_pr_id for item in items]
     rows = PullRequest.objects.filter(team=team, github_pr_id__in=ids)
-    known = {(row.github_repo.lower(), row.github_pr_id): row for row in rows}
+    rows = rows.of_repository(repository, items[0].github_repo)
+    known = {row.github_pr_id: row for row in rows}
     _free_numbers(team, items)
     accounts = save_accounts(team, (item.author for item in items))
     new, merged = [], []
     for item in items:
-        row = known.get((item.github_repo.lower(), item.github_pr_id))
+        row = known.get(item.github_pr_id)
         if row is None:
             row = PullRequest(
-                team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+                team=team,
+                repository=repository,
+                github_repo=item.github_repo,
+                github_pr_id=item.github_pr_id,
             )
             row.sync_status = PullRequest.SyncStatus.PENDING
             apply_pull_request(row, item, accounts=accounts)
             new.append(row)
         elif row.state != PullRequest.State.MERGED:
-            names = apply_pull_request(row, item, accounts=accounts)
+            names = [*apply_pull_request(row, item, accounts=accounts), "etags"]
+            row.outdate(ITSELF)
             if row.mark_merged_late(**{name: getattr(row, name) for name in names}):
                 merged.append(row)
     PullRequest.objects.bulk_create(new, ignore_conflicts=True)
@@ -136,11 +198,22 @@ def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
 
 
 def _is_news(row: PullRequest, item: PullRequestItem) -> bool:
+    """Whether a webhook tells what the row may not have; of the same second a fetch has it."""
     if row.pr_updated_at is None or item.pr_updated_at is None:
         return True
     if item.state == PullRequest.State.MERGED and row.state != PullRequest.State.MERGED:
         return True
-    return item.pr_updated_at >= row.pr_updated_at
+    if item.pr_updated_at == row.pr_updated_at:
+        return ITSELF not in row.etags
+    return item.pr_updated_at > row.pr_updated_at
+
+
+def _is_older(item: PullRequestItem, row: PullRequest) -> bool:
+    """Whether a webhook told more while GitHub was asked."""
+    if row.pr_updated_at is None or item.pr_updated_at is None:
+        return False
+    is_merge = item.state == PullRequest.State.MERGED and row.state != PullRequest.State.MERGED
+    return item.pr_updated_at < row.pr_updated_at and not is_merge
 
 
 def apply_pull_request(
@@ -148,16 +221,18 @@ def apply_pull_request(
 ) -> list[str]:
     """Copy what GitHub says onto the row, unsaved, and return the names of the fields.
 
-    Numbers that the payload does not state keep their value. A merge is never taken back:
-    GitHub cannot, so an answer without it is an old one.
+    Numbers that the payload does not state keep their value; one that is open again was never
+    closed. A merge is never taken back: GitHub cannot, so an answer without it is an old one.
     """
-    kept = {"github_repo", "github_pr_id", "author", "stated", "base_repo"}
+    kept = {"github_repo", "github_pr_id", "author", "stated", "base_repo", "base_repo_id"}
     if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
         kept |= {"state", "merged_at", "closed_at"}
+    cleared = {"closed_at"} if item.state == PullRequest.State.OPEN else set()
     names = [
         field.name
         for field in fields(item)
-        if field.name not in kept and getattr(item, field.name) is not None
+        if field.name not in kept
+        and (getattr(item, field.name) is not None or field.name in cleared)
     ]
     for name in names:
         setattr(row, name, getattr(item, name))
@@ -165,30 +240,81 @@ def apply_pull_request(
     return [*names, "author"]
 
 
-@transaction.atomic(savepoint=False)
-def save_snapshot(row: PullRequest, snapshot: Snapshot) -> list[str]:
+def save_snapshot(row: PullRequest, snapshot: Snapshot) -> tuple[list[str], Snapshot]:
     """Write the lists of a snapshot and copy its pull request onto the row, which stays unsaved.
 
-    Safe to repeat: rows are matched by GitHub's ids. One transaction: rows that GitHub no longer
-    lists leave when the new ones come. A section that failed loses no row; what it did bring,
-    from a list that does not agree with its counter, is added. The number of queries does not
-    depend on the number of items (SQLite splits long lists).
-    Returns the names of the row's fields that were set.
+    To be called in a transaction. Safe to repeat: rows are matched by GitHub's ids, and rows
+    that GitHub no longer lists leave when the new ones come. A section that failed loses no row;
+    what it did bring, from a list that does not agree with its counter, is added. The number of
+    queries does not depend on the number of items (SQLite splits long lists).
+
+    A list with a value that the database refuses is left as it was, and no other list with it.
+    Returns the names of the row's fields that were set, and the snapshot as it was written: a
+    list that was refused is one that failed.
     """
-    accounts = save_accounts(row.team, _list_accounts(snapshot))
-    for section, result in snapshot.sections.items():
-        if result.items is None:
-            continue
-        # Without a receipt no fetch has written rows; reviews also come by webhook.
-        may_have_rows = section in row.receipt or section is Section.REVIEWS
-        if result.error is None and may_have_rows:
-            _delete_unlisted(row, section, result.items)
-        _save_section(row, section, result.items, accounts)
+    try:
+        with transaction.atomic():
+            accounts = save_accounts(row.team, _list_accounts(snapshot))
+            for section, result in snapshot.sections.items():
+                _save_list(row, section, result, accounts)
+    except REFUSED:
+        accounts = save_accounts(row.team, [snapshot.pull_request.author])
+        written = {s: _try_list(row, s, result) for s, result in snapshot.sections.items()}
+        snapshot = replace(snapshot, sections=written)
     reviews = snapshot.sections.get(Section.REVIEWS)
     listed = None if reviews is None else reviews.items
     if listed is None or any(getattr(item, "state", "") == DISMISSED for item in listed):
         _recover_submitted_states(row)
-    return apply_pull_request(row, snapshot.pull_request, accounts=accounts)
+    if _is_older(snapshot.pull_request, row):
+        row.etags = _merge_etags(row, snapshot)
+        row.outdate(ITSELF)
+        return ["etags"], snapshot
+    names = apply_pull_request(row, snapshot.pull_request, accounts=accounts)
+    row.etags = _merge_etags(row, snapshot)
+    return [*names, "etags"], snapshot
+
+
+def _merge_etags(row: PullRequest, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the ETags of what this fetch asked for, beside those of the lists that it left alone.
+
+    A webhook may have dropped those since, and the fetch those of another token.
+    """
+    asked = {ITSELF, TOKEN, AGREED, *snapshot.sections}
+    left_alone = snapshot.etags.keys() - asked
+    kept = {name: pages for name, pages in row.etags.items() if name in left_alone}
+    came = {name: pages for name, pages in snapshot.etags.items() if name in asked}
+    refused = {s.value for s, result in snapshot.sections.items() if result.error is not None}
+    return {ITSELF: (), **kept, **{name: p for name, p in came.items() if name not in refused}}
+
+
+def _save_list(
+    row: PullRequest,
+    section: Section,
+    result: SectionResult,
+    accounts: Mapping[int, TeamMember],
+) -> None:
+    if result.items is None:
+        return
+    is_whole = result.error is None
+    if section is Section.REVIEWS:
+        _save_reviews(row, result.items, accounts, is_whole=is_whole)
+        return
+    # Without a receipt no fetch has written rows.
+    if is_whole and section in row.receipt:
+        _delete_unlisted(row, section, result.items)
+    _save_section(row, section, _list_values(section, result.items, accounts))
+
+
+def _try_list(row: PullRequest, section: Section, result: SectionResult) -> SectionResult:
+    """Write one list by itself; returns its result, an error if the database refuses it."""
+    try:
+        with transaction.atomic():
+            _save_list(row, section, result, save_accounts(row.team, _list_people(result)))
+    except REFUSED as error:
+        logger.exception("The database refuses the %s of %s", section, row)
+        reason = read_text(str(error)).partition("\n")[0]
+        return replace(result, error=RefusedByDatabaseError(f"the database refuses it: {reason}"))
+    return result
 
 
 def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
@@ -197,65 +323,134 @@ def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
     It goes when the same pull request has a row of the new name already, which a webhook made
     before anybody told of the new name. Safe to repeat.
     """
-    if not snapshot.moved_to:
+    if row.repository is None:
         return True
-    for repository in row.team.repositories.named(row.github_repo):
-        repository.rename(snapshot.moved_to)
-        row.github_repo = snapshot.moved_to
+    pull_request = snapshot.pull_request
+    if row.repository.github_repo_id is None and pull_request.base_repo_id is not None:
+        item = RepositoryItem(
+            pull_request.base_repo_id,
+            RepositoryName(pull_request.base_repo or row.repository.full_name),
+        )
+        confirm(row.repository, item, actor=f"the fetch of {row}")
+        row.github_repo = row.repository.full_name
+    if not snapshot.moved_to:
+        return PullRequest.objects.filter(pk=row.pk).exists()
+    row.repository.rename(snapshot.moved_to)
+    row.github_repo = snapshot.moved_to
     return PullRequest.objects.filter(pk=row.pk).exists()
 
 
 def recall(row: PullRequest) -> PullRequestItem | None:
-    """Return the pull request as the last fetch read it; None if none has yet."""
-    if not row.etags or row.github_pr_number is None:
+    """Return the pull request as the last fetch read it; None if a webhook wrote since."""
+    if not row.etags.get(ITSELF) or row.github_pr_number is None:
         return None
     author = None
     if row.author is not None:
         author = Account(row.author.github_id, row.author.login, row.author.is_bot)
-    names = {field.name for field in fields(PullRequestItem)} - {"author", "stated", "base_repo"}
-    stated = {section: row.receipt[section]["stated"] for section in COUNTERS}
+    left_out = {"author", "stated", "base_repo", "base_repo_id"}
+    names = {field.name for field in fields(PullRequestItem)} - left_out
+    stated = {s: row.receipt[s]["stated"] for s in COUNTERS if s in row.receipt}
     return PullRequestItem(
         author=author, stated=stated, **{name: getattr(row, name) for name in names}
     )
 
 
+def recall_lists(row: PullRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the receipt and the ETags, but for lists of which we have other rows than they say.
+
+    A list that has lost rows, or has more than a fetch left, is to be had in full.
+    """
+    if not row.receipt:
+        return {}, row.etags
+    stored = count_rows(row)
+    changed = {
+        section.value
+        for section in Section
+        if is_known(entry := row.receipt.get(section)) and entry["stored"] != stored[section]
+    }
+    parts = (row.receipt, row.etags)
+    receipt, etags = ({n: v for n, v in part.items() if n not in changed} for part in parts)
+    return receipt, etags
+
+
 def _list_accounts(snapshot: Snapshot) -> Iterable[Account | None]:
     yield snapshot.pull_request.author
     for result in snapshot.sections.values():
-        for item in result.items or ():
-            for role in ("author", "reviewer", "actor"):
-                yield getattr(item, role, None)
+        yield from _list_people(result)
+
+
+def _list_people(result: SectionResult) -> Iterable[Account | None]:
+    for item in result.items or ():
+        for role in ("author", "reviewer", "actor"):
+            yield getattr(item, role, None)
+
+
+def _find_key(section: Section, item: Item) -> Any:
+    """Return what tells an item's row from the others of its list."""
+    if isinstance(item, FileItem):
+        return PRFile.make_key(item.filename, item.status)
+    return getattr(item, COLUMNS[section])
 
 
 def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]) -> None:
-    key = KEYS[section]
     rows = MODELS[section].objects.filter(pull_request=row, **KINDS.get(section, {}))
-    rows.exclude(**{f"{key}__in": [getattr(item, key) for item in items]}).delete()
+    listed = [_find_key(section, item) for item in items]
+    rows.exclude(**{f"{COLUMNS[section]}__in": listed}).delete()
 
 
-def _save_section(
-    row: PullRequest,
-    section: Section,
-    items: tuple[Item, ...],
-    accounts: Mapping[int, TeamMember],
-) -> None:
-    if not items:
-        return
-    model, key, kind = MODELS[section], KEYS[section], KINDS.get(section, {})
-    columns = [field.name for field in fields(items[0])]
-    values = [
-        {name: _to_column(getattr(item, name), accounts) for name in columns} for item in items
+def _list_values(
+    section: Section, items: tuple[Item, ...], accounts: Mapping[int, TeamMember]
+) -> list[dict[str, Any]]:
+    """Return the columns of each item."""
+    names = [field.name for field in fields(items[0])] if items else []
+    return [
+        {
+            **{name: _to_column(getattr(item, name), accounts) for name in names},
+            COLUMNS[section]: _find_key(section, item),
+        }
+        for item in items
     ]
-    if section is Section.REVIEWS:
-        columns.append("submitted_state")
-        _recall_submitted_states(row, values)
-    unique = [key, *kind]
+
+
+def _save_section(row: PullRequest, section: Section, values: list[dict[str, Any]]) -> None:
+    if not values:
+        return
+    model, unique = MODELS[section], [COLUMNS[section], *KINDS.get(section, {})]
     model.objects.bulk_create(
         [model(team=row.team, pull_request=row, **value) for value in values],
         update_conflicts=True,
         unique_fields=["pull_request", *unique],
-        update_fields=[name for name in columns if name not in unique],
+        update_fields=[name for name in values[0] if name not in unique],
     )
+
+
+def _save_reviews(
+    row: PullRequest,
+    items: tuple[Item, ...],
+    accounts: Mapping[int, TeamMember],
+    *,
+    is_whole: bool,
+) -> None:
+    """Write reviews, all of them or some; safe to repeat.
+
+    What each was when submitted is kept when it is dismissed, and one that was dismissed becomes
+    nothing else. GitHub forgets the one and never does the other: a list or a delivery that says
+    so is older than the dismissal.
+    """
+    columns = ("github_review_id", "state", "submitted_state")
+    stored = {review_id: states for review_id, *states in row.reviews.values_list(*columns)}
+    values = _list_values(Section.REVIEWS, items, accounts)
+    if is_whole and stored.keys() - {value["github_review_id"] for value in values}:
+        _delete_unlisted(row, Section.REVIEWS, items)
+    for value in values:
+        state, submitted = stored.get(value["github_review_id"], ("", ""))
+        if value["state"] == DISMISSED:
+            value["submitted_state"] = submitted
+        elif state == DISMISSED:
+            value |= {"state": DISMISSED, "submitted_state": submitted or value["state"]}
+        else:
+            value["submitted_state"] = value["state"]
+    _save_section(row, Section.REVIEWS, values)
 
 
 def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
@@ -264,17 +459,6 @@ def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
 
 def _find(account: Account | None, accounts: Mapping[int, TeamMember]) -> TeamMember | None:
     return None if account is None else accounts[account.github_id]
-
-
-def _recall_submitted_states(row: PullRequest, values: list[dict[str, Any]]) -> None:
-    """Add what each review was when submitted: GitHub forgets it when a review is dismissed."""
-    known = {}
-    if any(value["state"] == DISMISSED for value in values):
-        known = dict(row.reviews.values_list("github_review_id", "submitted_state"))
-    for value in values:
-        state = value["state"]
-        recalled = known.get(value["github_review_id"], "") if state == DISMISSED else state
-        value["submitted_state"] = recalled
 
 
 def _recover_submitted_states(row: PullRequest) -> None:
@@ -286,22 +470,6 @@ def _recover_submitted_states(row: PullRequest) -> None:
     told = row.timeline_events.filter(dismissed_review_id=OuterRef("github_review_id"))
     state = Subquery(told.exclude(dismissed_state="").values("dismissed_state")[:1])
     unknown.update(submitted_state=Coalesce(state, Value("")))
-
-
-def save_review(row: PullRequest, item: ReviewItem) -> None:
-    """Write one review as a webhook told it; safe to repeat.
-
-    What the review was when submitted is kept when it is dismissed.
-    """
-    accounts = save_accounts(row.team, [item.reviewer])
-    values = {field.name: getattr(item, field.name) for field in fields(item)}
-    values["reviewer"] = _find(item.reviewer, accounts)
-    _recall_submitted_states(row, [values])
-    PRReview.objects.update_or_create(
-        pull_request=row,
-        github_review_id=values.pop("github_review_id"),
-        defaults={"team": row.team, **values},
-    )
 
 
 def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
@@ -346,8 +514,12 @@ def build_receipt(
         section.value: {
             "stated": result.stated,
             "stored": stored[section],
-            "result": result.result or str(result.error),
-            **({"reason": result.reason} if result.reason else {}),
+            "result": read_text(str(result.error)) if result.error else result.result,
+            **{
+                name: read_text(value) if isinstance(value, str) else value
+                for name in ("reason", "witness", "looks")
+                if (value := getattr(result, name))
+            },
         }
         for section, result in snapshot.sections.items()
     }

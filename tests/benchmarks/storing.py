@@ -73,7 +73,7 @@ def _count_queries(stage: Stage, name: str) -> Figure:
     token = stage.integration.credential.access_token
     snapshot = Access(stage.api_url, token).ask(partial(_fetch, row))
     with CaptureQueriesContext(connection) as queries:
-        names = store.save_snapshot(row, snapshot)
+        names, _ = store.save_snapshot(row, snapshot)
         row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
         store.measure_rows(row)
         row.save(update_fields=[*names, "receipt"])

@@ -32,7 +32,8 @@ validate_owner = RegexValidator(
 EXAMPLES = """
 The token is read from GITHUB_TOKEN, or from standard input with --token-stdin; never give it
 as an argument, where other users of the machine could read it. It needs read access to pull
-requests and issues; docs/permissions.md says what more is good to have.
+requests; docs/permissions.md says what more is good to have. No fine-grained token can be given
+access to check runs: CI that reports by them needs the GitHub App, or a classic token.
 
   manage.py connect acme/anvil --team platform --token-stdin < token.txt
   GITHUB_TOKEN=... manage.py connect acme/anvil --team platform --base-url https://sync.example
@@ -41,7 +42,8 @@ Then add a webhook to the repository (Settings, Webhooks) with the printed URL a
 content type application/json, and the events: pull requests, pull request reviews, pull
 request review comments, issue comments, check runs, repositories.
 
-Run it again to store a new token: whatever waited for one goes on with the next reconcile.
+Run it again to store a new token: whatever waited for one goes on with the next reconcile, and
+what waited for the rate limit of the old one at once.
 
 With GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY set and the App installed at GitHub, no token is
 needed:

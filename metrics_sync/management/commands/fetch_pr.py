@@ -50,7 +50,7 @@ class Command(BaseCommand):
         try:
             team, access = find_access(full_name, team_slug=options["team"])
             pull_request, requests_made = get_pull_request(team, access, full_name, number)
-            result = fetch_now(pull_request, lambda: access)
+            result = fetch_now(pull_request, lambda: access, in_full=True)
         except MetricsSyncError as error:
             raise CommandError(f"{full_name}#{number}: {error}") from error
         if "error" in result:
@@ -66,10 +66,16 @@ class Command(BaseCommand):
 
     def _print(self, pull_request: PullRequest, result: dict[str, Any]) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
-        receipt = Table("section", "stated", "stored", "result", title=f"{pull_request}")
+        receipt = Table("section", "stated", "stored", "result", "witness", title=f"{pull_request}")
         for section, entry in pull_request.receipt.items():
             outcome = "; ".join(filter(None, [entry["result"], entry.get("reason")]))
-            receipt.add_row(section, _show(entry["stated"]), _show(entry["stored"]), outcome)
+            receipt.add_row(
+                section,
+                _show(entry["stated"]),
+                _show(entry["stored"]),
+                outcome,
+                entry.get("witness", ""),
+            )
         measured = Table("metric", "value")
         for name, value in _read_metrics(pull_request).items():
             measured.add_row(name, _show(value))
@@ -89,6 +95,7 @@ def _describe(pull_request: PullRequest, result: dict[str, Any]) -> dict[str, An
         "state": pull_request.state,
         "sync_status": pull_request.sync_status,
         "truncated": pull_request.truncated,
+        "disagreeing": pull_request.disagreeing,
         "receipt": pull_request.receipt,
         "metrics": _read_metrics(pull_request),
         **result,

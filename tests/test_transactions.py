@@ -1,0 +1,121 @@
+"""Transactions that meet: none is lost, and those of one kind never wait in a circle."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from metrics_sync import store
+from metrics_sync.models import TeamMember, TrackedRepository, WebhookDelivery
+from metrics_sync.sandbox import make_recording
+from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from metrics_sync.store.transactions import run_transaction
+from metrics_sync.webhooks import Delivery
+from tests.factories import TeamFactory, TrackedRepositoryFactory
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time"),
+]
+
+REPOSITORY = "acme/anvil"
+PAIRS = 40
+
+
+def run_at_once(*works: Callable[[], Any]) -> list[Any]:
+    """Run each in a thread and a connection of its own."""
+
+    def run(work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+def make_delivery(number: int, *, author: int, reviewer: int) -> Delivery:
+    """Make a review by an account that nobody has seen, of a pull request by another."""
+    recording = make_recording(REPOSITORY, number)
+    recording.pull["user"] |= {"id": author, "login": f"person-{author}"}
+    review = recording.reviews[0]
+    review["user"] = review["user"] | {"id": reviewer, "login": f"person-{reviewer}"}
+    payload = build_pull_request_review_event(recording, review)
+    text = json.dumps(payload)
+    return Delivery(f"guid-{number}", "pull_request_review", "submitted", REPOSITORY, payload, text)
+
+
+@pytest.fixture
+def repository() -> TrackedRepository:
+    return TrackedRepositoryFactory(full_name=REPOSITORY)
+
+
+def record_pair(number: int) -> None:
+    """Record, at the same moment, what two new people say of each other's pull requests."""
+    first, second, barrier = 1000 + 2 * number, 1001 + 2 * number, Barrier(2)
+
+    def record(delivery: Delivery) -> None:
+        barrier.wait(timeout=60)
+        store.record_delivery(delivery, integration=None)
+
+    run_at_once(
+        lambda: record(make_delivery(first, author=first, reviewer=second)),
+        lambda: record(make_delivery(second, author=second, reviewer=first)),
+    )
+
+
+@pytest.mark.usefixtures("repository")
+def test_reviews_in_opposite_roles_do_not_wait_for_each_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Four of ten such deliveries were answered 503, and GitHub does not send them again."""
+    for number in range(PAIRS):
+        record_pair(number)
+
+    assert WebhookDelivery.objects.filter(status="processed").count() == 2 * PAIRS
+    assert TeamMember.objects.count() == 2 * PAIRS
+    assert "again" not in caplog.text
+
+
+def make_circle() -> tuple[list[Callable[[], None]], list[int]]:
+    """Make two transactions that lock the same two rows in opposite order, at their first try."""
+    pks = [TeamFactory().people.create(github_id=n, login=f"{n}").pk for n in (1, 2)]
+    barrier, tries = Barrier(2), list[int]()
+
+    def lock(order: list[int]) -> None:
+        tries.append(1)
+        is_first = len(tries) <= 2
+        for pk in order:
+            TeamMember.objects.filter(pk=pk).update(name=f"{order}")
+            if is_first and pk == order[0]:
+                barrier.wait(timeout=60)
+
+    return [lambda: lock(pks), lambda: lock(pks[::-1])], tries
+
+
+def test_transaction_that_a_deadlock_ended_is_run_again() -> None:
+    """PostgreSQL ends one of two that wait for each other; its work would be lost."""
+    works, tries = make_circle()
+
+    run_at_once(*(lambda work=work: run_transaction(work) for work in works))
+
+    assert len(tries) == 3
+
+
+def test_other_faults_of_the_database_are_raised_at_once() -> None:
+    """What is refused for another reason is refused again."""
+    tries = []
+
+    def fail() -> None:
+        tries.append(1)
+        raise OperationalError("the database is shutting down")
+
+    with pytest.raises(OperationalError):
+        run_transaction(fail)
+
+    assert len(tries) == 1
