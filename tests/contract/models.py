@@ -17,6 +17,7 @@ HOOK = f"{REPOSITORY}/hooks/{{hook_id}}"
 
 #: What a successful answer of each operation is.
 MODELS: dict[str, Any] = {
+    "/user": models.PublicUser,
     "/rate_limit": models.RateLimitOverview,
     "/app/hook/deliveries": list[models.HookDeliveryItem],
     "/app/installations/{installation_id}": models.Installation,
