@@ -155,7 +155,7 @@ EXPLAINED = {"0011_saving"}
 REVIEWED = {"0014_repository_identity"}
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # indexes are made outside of one
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     """While a new version is rolled out, both write to the new tables (docs/deploy.md)."""
@@ -216,3 +216,18 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
     ]
     apps = migrator.apply_tested_migration(("metrics_sync", before)).apps
     assert apps.get_model("metrics_sync", "GitHubIntegration").objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
+@pytest.mark.parametrize("name", ["0009_scan_indexes", "0010_metrics_version_index"])
+def test_index_of_a_million_rows_locks_no_table(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Every delivery and every fetch would wait until it is made."""
+    call_command("sqlmigrate", "metrics_sync", name)
+
+    statements = capsys.readouterr().out
+    made = [line for line in statements.splitlines() if line.startswith("CREATE INDEX")]
+    assert made
+    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in made)
