@@ -202,7 +202,7 @@ class _MergeSlots:
 
 
 def _read_merge_slots(team_id: int) -> _MergeSlots:
-    """Look at a team's share: all workers of the queue but one, which is left for the others."""
+    """Look at a team's share: all workers of merges but one, which is left for the others."""
     try:
         queue = _get_queue(MERGES)
         with queue.connection.pipeline(transaction=True) as pipeline:
@@ -210,13 +210,17 @@ def _read_merge_slots(team_id: int) -> _MergeSlots:
             pipeline.lrange(queue.intermediate_queue_key, 0, -1)
             pipeline.zrangebyscore(queue.started_job_registry.key, time.time(), "+inf")
             pipeline.scard(WORKERS_BY_QUEUE_KEY % queue.name)
+            pipeline.sdiff([WORKERS_BY_QUEUE_KEY % name for name in (MERGES, BULK)])
             pipeline.llen(_get_turns_key(team_id))
-            listed, taken, begun, workers, waiting = pipeline.execute()
+            listed, taken, begun, workers, dedicated, waiting = pipeline.execute()
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
     ids = {as_text(entry).partition(":")[0] for entry in (*listed, *taken, *begun)}
     in_flight = sum(job_id.startswith(_make_job_prefix(team_id)) for job_id in ids)
-    return _MergeSlots(max(0, max(1, workers - 1) - in_flight), waiting)
+    # A worker that takes bulk work as well may be busy with it; where there are no others, it is
+    # what there is.
+    most = max(1, (len(dedicated) or workers) - 1)
+    return _MergeSlots(max(0, most - in_flight), waiting)
 
 
 def _make_job_id(team_id: int) -> str:
