@@ -20,6 +20,9 @@ pull_request_merged = Signal()
 #: metrics included; by the worker, as a rule seconds after the merge. Later looks send nothing.
 pull_request_completed = Signal()
 
+#: Sent after the commit when GitHub is to be asked about a tracked repository; ours alone.
+repository_doubted = Signal()
+
 
 def announce(signal: Signal, pull_request: PullRequest) -> None:
     """Send a signal once the transaction is committed, if anybody listens."""

@@ -21,6 +21,7 @@ from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
     GoneError,
+    NameReusedError,
     QueueUnavailableError,
     RateLimitedError,
     SecondaryLimitError,
@@ -50,7 +51,7 @@ Answer = TypeVar("Answer")
 Results = dict[int, Snapshot | GitHubError]
 
 #: What REST would not answer otherwise than GraphQL does.
-FINAL = (AppUnavailableError, CredentialRejectedError, RateLimitedError)
+FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimitedError)
 
 #: About how many requests REST takes for a pull request of which nothing has come.
 REQUESTS_FOR_ONE = 9
@@ -136,7 +137,7 @@ class Backfill:
 
         The latest changes come first, from REST where GraphQL fails. Only reads, but for a new
         name of the repository. A list that ends before its total is among the errors. Raises
-        GitHubError.
+        GitHubError, and NameReusedError when the name is another repository's now.
         """
         try:
             yield from self._list_by_graphql(since)
@@ -146,6 +147,7 @@ class Backfill:
             self._note(f"GraphQL does not list the merges, so REST does ({error})")
             self.missing, self.tally = [], Tally()
             items = self._ask_rest(partial(_list_merges, self.repository.full_name, since))
+            self._check_own(item.base_repo_id for item in items)
             self._add_missing(items)
             yield self.tally.found
 
@@ -160,6 +162,7 @@ class Backfill:
                     cursor=cursor,
                 )
             )
+            self._check_own([page.github_repo_id])
             self._follow(page.full_name)
             self._add_missing(page.items)
             # Merges that came meanwhile are on pages that were read.
@@ -170,6 +173,13 @@ class Backfill:
                 break
         if page.is_end and listed < total:
             self.tally.errors.append(f"GitHub lists {listed} of {total} merges; run this again")
+
+    def _check_own(self, github_repo_ids: Iterable[int | None]) -> None:
+        """Raise NameReusedError when GitHub's answer is of another repository by this name."""
+        if not store.is_own(self.repository, github_repo_ids):
+            reason = f"{self.repository} is another repository now"
+            store.doubt(self.repository, reason=reason, actor="the backfill")
+            raise NameReusedError(f"{reason}; GitHub is asked for ours")
 
     def _follow(self, full_name: str) -> None:
         """Follow the repository to its new name; GraphQL answers under the old one, too."""
@@ -323,7 +333,7 @@ class Backfill:
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
         self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
-        store.save_missed_merges(self.repository.team, listed)
+        store.save_missed_merges(self.repository.team, listed, repository=self.repository)
         rows = self._load_rows(batch)
         taken = {
             wanted.number: row

@@ -22,10 +22,10 @@ from metrics_sync.github import (
     fetch_repository,
     list_missing_permissions,
 )
-from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team
 from metrics_sync.releasing import release_parked
 from metrics_sync.snapshot import RepositoryItem
-from metrics_sync.store import record_change, track_repositories
+from metrics_sync.store import record_change, track_named, track_repositories
 from metrics_sync.tokens import ask_as_app
 
 Kind = IntegrationCredential.Kind
@@ -197,6 +197,7 @@ def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -
     integration.follows_installation = True
     integration.save(update_fields=["follows_installation"])
     added = track_repositories(integration, found.items)
+    integration.repositories.note_shown(item.github_repo_id for item in found.items)
     change = f"follows its installation; tracked: {', '.join(added) or 'nothing new'}"
     record_change(actor=actor, subject=integration, change=change)
     return Connection(integration, [item.full_name for item in found.items], bool(added))
@@ -210,13 +211,14 @@ def _save_integration(found: Found, *, team_slug: str, kind: Kind, actor: str) -
     integration = _find_integration(found, team_slug=team_slug)
     if integration is not None and integration.credential.kind == kind:
         return integration
-    credential = IntegrationCredential.objects.create(team=team, kind=kind)
+    api_url = _get_own_url(found)
+    credential = IntegrationCredential.objects.create(team=team, kind=kind, api_url=api_url)
     if integration is None:
         integration = GitHubIntegration.objects.create(
             team=team,
             credential=credential,
             organization_slug=found.owner,
-            api_url=_get_own_url(found),
+            api_url=api_url,
         )
         change = f"made for {integration.get_api_root()}"
     else:
@@ -237,19 +239,7 @@ def _replace_credential(integration: GitHubIntegration, credential: IntegrationC
 
 def _track_named(integration: GitHubIntegration, item: RepositoryItem, *, actor: str) -> Connection:
     """Track a repository that was named, whatever the team read it with before."""
-    # Another GitHub has other repositories under the same ids.
-    of_this_github = integration.team.repositories.filter(integration__api_url=integration.api_url)
-    for known in of_this_github.filter(github_repo_id=item.github_repo_id):
-        known.rename(item.full_name)
-    _, is_new = TrackedRepository.objects.update_or_create(
-        team=integration.team,
-        full_name=item.full_name,
-        defaults={
-            "integration": integration,
-            "github_repo_id": item.github_repo_id,
-            "is_active": True,
-        },
-    )
+    _, is_new = track_named(integration, item, actor=actor)
     if is_new:
         record_change(actor=actor, subject=integration, change=f"tracked: {item.full_name}")
     return Connection(integration, [item.full_name], is_new)

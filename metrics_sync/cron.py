@@ -12,6 +12,7 @@ from metrics_sync.measuring import remeasure_outdated
 from metrics_sync.reconcile import requeue_due, requeue_nameless
 from metrics_sync.releasing import release_refused
 from metrics_sync.retention import prune
+from metrics_sync.verifying import verify_due
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -29,8 +30,9 @@ def _every(seconds: int, function: Callable[[], Any]) -> None:
 
 
 _every(MINUTE, requeue_due)
+_every(MINUTE, verify_due)
 _every(5 * MINUTE, remeasure_outdated)
 _every(HOUR, discover_lost)
 _every(HOUR, requeue_nameless)
-_every(DAY, prune)
 _every(HOUR, release_refused)
+_every(DAY, prune)

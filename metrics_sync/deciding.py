@@ -7,6 +7,7 @@ from typing import Any
 
 from metrics_sync.exceptions import (
     CredentialRejectedError,
+    DisagreementError,
     NumberReusedError,
     RateLimitedError,
     RetrySoonError,
@@ -51,6 +52,11 @@ class Outcome:
     def may_pass(self) -> bool:
         """Whether RQ will try again: something passing, or a fault of our own."""
         return bool(self.passing) or "fetch" in self.errors
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether GitHub did not answer; a list that does not agree is no news for others."""
+        return any(not isinstance(error, DisagreementError) for error in self.passing)
 
     @property
     def is_refused(self) -> bool:
@@ -100,7 +106,7 @@ def decide(
         failures += 1
     changes |= {
         "failures": failures,
-        "fault_may_pass": bool(outcome.passing),
+        "fault_may_pass": outcome.is_outage,
         "retry_at": _choose_retry_at(outcome, failures, now),
     }
     return Transition(SyncStatus.PARTIAL if is_partial else SyncStatus.FAILED, result, changes)

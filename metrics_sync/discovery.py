@@ -24,7 +24,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.queueing import hold_round
+from metrics_sync.queueing import hold_round, note_round
 from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
 from metrics_sync.tokens import ask_as_app
@@ -65,6 +65,7 @@ def discover_lost() -> dict[str, Any]:
             if timezone.now() > ends_at or not go_on():
                 break
     logger.info("Discovered %s merges that no webhook told", found)
+    note_round("discover_lost", discovered=found, errors=len(errors))
     return {"discovered": found, "errors": errors}
 
 
@@ -101,10 +102,19 @@ def discover(
         except MetricsSyncError as error:
             yield repository, 0, str(error)
             continue
+        if not store.is_own(repository, (item.base_repo_id for item in items)):
+            reason = f"{repository.full_name} is another repository now"
+            if not dry_run:
+                store.doubt(repository, reason=reason, actor="the search for lost merges")
+            yield repository, 0, f"{reason}; GitHub is asked for ours"
+            continue
         if dry_run:
             yield repository, len(items) - _select_known(repository, items).count(), ""
             continue
-        found = store.save_missed_merges(repository.team, items)
+        own = [item for item in items if item.base_repo_id == repository.github_repo_id]
+        if own and own[0].base_repo:
+            repository.rename(own[0].base_repo)
+        found = store.save_missed_merges(repository.team, items, repository=repository)
         _note_changes(repository, items)
         counting.count("merges", found, source="discovered")
         if bookmark is None or start <= bookmark:
@@ -179,5 +189,4 @@ def _select_known(
     repository: TrackedRepository, items: Iterable[PullRequestItem]
 ) -> PullRequestQuerySet:
     ids = [item.github_pr_id for item in items]
-    rows = PullRequest.objects.merged().filter(team=repository.team)
-    return rows.in_repositories([repository.full_name]).filter(github_pr_id__in=ids)
+    return PullRequest.objects.merged().filter(repository=repository, github_pr_id__in=ids)

@@ -47,6 +47,10 @@ class RetrySoonError(GitHubError):
     """A passing fault (5xx, timeout, reset, unreadable body, lists that do not add up)."""
 
 
+class NameReusedError(RetrySoonError):
+    """The name is another repository's now: GitHub is asked for the right one's, then again."""
+
+
 class DisagreementError(RetrySoonError):
     """A list is not as long as GitHub states, or lacks what another list of the same names."""
 
@@ -93,3 +97,7 @@ class AmbiguousTeamError(MetricsSyncError):
 
 class NarrowTokenError(MetricsSyncError):
     """A new token cannot read repositories that would depend on it; nothing was stored."""
+
+
+class BadInputError(MetricsSyncError):
+    """What a user of the admin typed or sent cannot be followed: say so, and show the list."""

@@ -25,7 +25,7 @@ from metrics_sync import counting, store
 from metrics_sync.access import Access, converse
 from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
 from metrics_sync.deciding import Outcome, count_held, decide, leave_proven
-from metrics_sync.exceptions import GitHubError, MetricsSyncError
+from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
@@ -71,7 +71,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants its token to wait, the job returns an RQ Retry for that moment, which uses up none of
     its retries and holds no worker.
     """
-    pull_request = PullRequest.objects.select_related("team").filter(pk=pr_id).first()
+    rows = PullRequest.objects.select_related("team", "repository")
+    pull_request = rows.filter(pk=pr_id).first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     repositories = TrackedRepository.objects.matching(pull_request)
@@ -226,11 +227,19 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
     known = Known(
-        *store.recall_lists(pull_request), store.recall(pull_request), pull_request.github_pr_id
+        *store.recall_lists(pull_request),
+        store.recall(pull_request),
+        pull_request.github_pr_id,
+        pull_request.repository.github_repo_id if pull_request.repository else None,
     )
     with access.open() as github:
         outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
     access.note(outcome.errors.values())
+    if pull_request.repository is not None:
+        met = outcome.errors.get("pull_request")
+        if isinstance(met, GoneError | NameReusedError):
+            actor = f"the fetch of {pull_request}"
+            store.doubt(pull_request.repository, reason=str(met), actor=actor)
     return outcome
 
 

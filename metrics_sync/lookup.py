@@ -9,7 +9,7 @@ from django.db import transaction
 
 from metrics_sync import store
 from metrics_sync.access import Access
-from metrics_sync.exceptions import AmbiguousTeamError
+from metrics_sync.exceptions import AmbiguousTeamError, NameReusedError
 from metrics_sync.github import fetch_pull_request
 from metrics_sync.models import PullRequest, Team, TrackedRepository
 
@@ -48,7 +48,9 @@ def _find_tracked(full_name: str, *, team_slug: str) -> TrackedRepository | None
         repositories = repositories.filter(team__slug=team_slug)
     repositories = repositories.select_related("team", "integration__credential")
     secrets = ("integration__webhook_secret", "integration__credential__access_token")
-    found = list(repositories.defer(*secrets)[:2])
+    found = list(repositories.defer(*secrets))
+    # Of two in one team that changed names, one is doubted until GitHub is asked.
+    found = [row for row in found if row.doubted_at is None] or found
     if len(found) > 1:
         raise AmbiguousTeamError(f"Several teams track {full_name}; say which with --team.")
     return found[0] if found else None
@@ -73,12 +75,18 @@ def get_pull_request(
     if row is not None:
         return row, 0
     item = access.ask(partial(fetch_pull_request, full_name=full_name, number=number))
+    repository = team.repositories.active().first_named(full_name)
+    if repository is not None and not store.is_own(repository, [item.base_repo_id]):
+        store.doubt(repository, reason=f"{full_name} is another repository now", actor="fetch_pr")
+        raise NameReusedError(f"{full_name} is another repository now; GitHub is asked for ours")
     item = replace(item, github_repo=item.base_repo or full_name)
     with transaction.atomic():
+        if repository is not None:
+            repository.rename(item.github_repo)
         if item.merged_at:
-            store.save_missed_merges(team, [item])
+            store.save_missed_merges(team, [item], repository=repository)
         else:
-            store.save_pull_request(team, item)
+            store.save_pull_request(team, item, repository=repository)
         row = rows.in_repositories([item.github_repo]).get(github_pr_id=item.github_pr_id)
         if row.github_pr_number is None:
             store.save_number(row, number)

@@ -1,32 +1,76 @@
 """Throws away what nobody will look at any more."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from metrics_sync.models import FetchRun, WebhookDelivery
 
 logger = logging.getLogger(__name__)
 
+#: What one endpoint keeps at most, however young it is: who has its secret can sign what he likes.
+PAYLOADS_KEPT = 10_000
+DELIVERIES_KEPT = 100_000
+#: Rows of one statement, so that no lock lasts.
+BATCH = 5_000
+
 
 def prune() -> dict[str, int]:
-    """Empty the payloads of old deliveries that were processed, and delete old fetch runs.
+    """Empty the payloads of old deliveries, and delete old fetch runs and what is over the quota.
 
-    Old is RETENTION_DAYS. Kept are the deliveries themselves, so that a late repetition is still
-    known, the payloads of failed ones, and each pull request's last run, whose receipt proves
-    what we hold. Safe to repeat; what the clock runs once a day. Returns how many of each.
+    Old is RETENTION_DAYS, also for deliveries that failed: GitHub itself keeps them for a few
+    days only. Kept are the deliveries themselves, so that a late repetition is still known, the
+    newest of each endpoint, and each pull request's last run, whose receipt proves what we hold.
+    Safe to repeat; what the clock runs once a day. Returns how many of each.
     """
     before = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
-    deliveries = WebhookDelivery.objects.filter(received_at__lt=before)
-    done = deliveries.exclude(status=WebhookDelivery.Status.FAILED).exclude(payload="")
-    emptied = done.update(payload="")
+    with_payload = WebhookDelivery.objects.exclude(payload="")
+    emptied = _go_through(with_payload.filter(received_at__lt=before), _empty)
+    dropped = 0
+    for endpoint in (
+        WebhookDelivery.objects.order_by().values_list("endpoint", flat=True).distinct()
+    ):
+        emptied += _go_through(_select_over(with_payload, endpoint, PAYLOADS_KEPT), _empty)
+        rows = WebhookDelivery.objects.all()
+        dropped += _go_through(_select_over(rows, endpoint, DELIVERIES_KEPT), _delete)
     last = FetchRun.objects.filter(pull_request=OuterRef("pull_request"))
     old = FetchRun.objects.filter(started_at__lt=before).exclude(
         pk=Subquery(last.order_by("-started_at", "-pk").values("pk")[:1])
     )
     deleted, _ = old.delete()
-    logger.info("Emptied %s old deliveries, deleted %s old fetch runs", emptied, deleted)
-    return {"payloads": emptied, "fetch_runs": deleted}
+    logger.info(
+        "Emptied %s deliveries, deleted %s, and %s old fetch runs", emptied, dropped, deleted
+    )
+    return {"payloads": emptied, "deliveries": dropped, "fetch_runs": deleted}
+
+
+def _select_over(
+    rows: QuerySet[WebhookDelivery], endpoint: str, kept: int
+) -> QuerySet[WebhookDelivery]:
+    """Return the rows of an endpoint that are older than its newest ones."""
+    rows = rows.filter(endpoint=endpoint)
+    last = rows.order_by("-pk").values_list("pk", flat=True)[kept : kept + 1].first()
+    return rows.filter(pk__lte=last) if last is not None else rows.none()
+
+
+def _go_through(
+    rows: QuerySet[WebhookDelivery], change: Callable[[QuerySet[WebhookDelivery]], int]
+) -> int:
+    """Change rows, some thousand at a time, until none is left; return how many there were."""
+    changed = 0
+    while pks := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        changed += change(WebhookDelivery.objects.filter(pk__in=pks))
+    return changed
+
+
+def _empty(rows: QuerySet[WebhookDelivery]) -> int:
+    return rows.update(payload="")
+
+
+def _delete(rows: QuerySet[WebhookDelivery]) -> int:
+    deleted, _ = rows.delete()
+    return deleted

@@ -9,9 +9,14 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
+from metrics_sync.announcing import (
+    announce,
+    pull_request_completed,
+    pull_request_merged,
+    repository_doubted,
+)
 from metrics_sync.models import PullRequest
-from metrics_sync.queueing import enqueue_merge, save_counts
+from metrics_sync.queueing import enqueue_merge, enqueue_verification, save_counts
 
 __all__ = ["enqueue_merged", "pull_request_completed", "pull_request_merged"]
 
@@ -24,6 +29,12 @@ def enqueue_merged(
     if instance.is_new_merge(update_fields) and not raw:
         transaction.on_commit(partial(enqueue_merge, instance))
         announce(pull_request_merged, instance)
+
+
+@receiver(repository_doubted)
+def ask_about_repositories(**options: Any) -> None:
+    """Queue the question to GitHub about what a delivery or a fetch has hinted."""
+    enqueue_verification()
 
 
 @receiver(request_finished)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.names import RepositoryName
 
 #: The first year that a pull request's times can be of.
 FIRST_YEAR = 1970
@@ -184,6 +185,8 @@ class PullRequestItem:
     stated: Mapping[Section, int]
     #: How the repository is named in the payload: a renamed one has its new name there.
     base_repo: str = ""
+    #: GitHub's id of that repository; None where the answer does not say.
+    base_repo_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +278,7 @@ class RepositoryItem:
     """A repository as GitHub names it today."""
 
     github_repo_id: int
-    full_name: str
+    full_name: RepositoryName
     is_private: bool = field(default=False)
 
 
@@ -326,6 +329,11 @@ def _require_time(value: Any) -> datetime:
     return moment
 
 
+def read_count(value: Any) -> int | None:
+    """Return a number of things as a column can store it; any other is unknown."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
 def read_account(value: Json | None) -> Account | None:
     """Return the account; None when it is deleted, null, or the empty object of unknown e-mails.
 
@@ -343,14 +351,22 @@ def read_account(value: Json | None) -> Account | None:
 
 
 def read_login(value: Json | None) -> str:
-    """Return the login; a deleted account is the ghost, whichever way GitHub says so."""
-    return read_text(value.get("login")) if value else GHOST
+    """Return the login; a deleted account is the ghost, which GitHub may also write as null."""
+    return GHOST if value is None else read_text(value.get("login"))
+
+
+def _read_name(value: object) -> str:
+    """Return the name of a repository, or nothing in place of what must not become an address."""
+    try:
+        return RepositoryName(value)
+    except ValueError:
+        return ""
 
 
 def read_repository(value: Json) -> RepositoryItem:
     return RepositoryItem(
         github_repo_id=value["id"],
-        full_name=value["full_name"],
+        full_name=RepositoryName(value["full_name"]),
         is_private=bool(value.get("private")),
     )
 
@@ -362,7 +378,7 @@ def read_commit(value: Json) -> CommitItem:
         message=read_text(commit.get("message")),
         author=read_account(value.get("author")),
         # Null here says that nobody has the address.
-        author_login=read_login(value["author"]) if value.get("author") else "",
+        author_login=read_login(value.get("author") or {}),
         authored_at=read_time((commit.get("author") or {}).get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
     )
@@ -393,6 +409,7 @@ def read_check_run(value: Json) -> CheckRunItem:
 
 def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
     created_at = _require_time(value["created_at"])
+    is_of_file = comment_type == "review" and value.get("subject_type") == "file"
     return CommentItem(
         github_comment_id=value["id"],
         comment_type=comment_type,
@@ -401,7 +418,7 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
         # A comment on a whole file is on none of its lines, though GitHub may say the first.
-        line=None if value.get("subject_type") == "file" else value.get("line"),
+        line=None if is_of_file else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
         updated_at=read_time(value.get("updated_at")) or created_at,
@@ -537,6 +554,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """
     merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
+    repo = base.get("repo") or {}
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -554,13 +572,14 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         pr_updated_at=read_time(value.get("updated_at")),
         closed_at=read_time(value.get("closed_at")),
         merged_at=merged_at,
-        additions=value.get("additions"),
-        deletions=value.get("deletions"),
-        changed_files=value.get("changed_files"),
+        additions=read_count(value.get("additions")),
+        deletions=read_count(value.get("deletions")),
+        changed_files=read_count(value.get("changed_files")),
         stated={
             section: value[counter]
             for section, counter in COUNTERS.items()
             if isinstance(value.get(counter), int)
         },
-        base_repo=read_text((base.get("repo") or {}).get("full_name")),
+        base_repo=_read_name(repo.get("full_name")),
+        base_repo_id=repo.get("id"),
     )

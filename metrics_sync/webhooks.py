@@ -14,7 +14,38 @@ from metrics_sync.exceptions import (
     MalformedDeliveryError,
     UnsupportedContentTypeError,
 )
+from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import clean_json
+
+#: What each event's body has beside what all have. GitHub signs the body and not the headers, so
+#: a body that was signed for one event must not be taken for another.
+#: https://docs.github.com/en/webhooks/webhook-events-and-payloads
+SUBJECTS: Mapping[str, frozenset[str]] = {
+    "pull_request": frozenset({"pull_request", "number"}),
+    "pull_request_review": frozenset({"pull_request", "review"}),
+    "pull_request_review_comment": frozenset({"pull_request", "comment"}),
+    "issue_comment": frozenset({"issue", "comment"}),
+    "check_run": frozenset({"check_run"}),
+    "status": frozenset({"sha", "context", "state"}),
+    "repository": frozenset({"repository"}),
+    "installation": frozenset({"installation"}),
+    "installation_repositories": frozenset(
+        {"installation", "repositories_added", "repositories_removed"}
+    ),
+}
+#: Keys that tell of what an event is; no event has those of another.
+TELLING = frozenset[str]().union(*SUBJECTS.values()) - {"repository", "installation", "number"}
+#: All that these bodies may have: without a subject of their own, any other event with the same
+#: action would pass for one of them (`star` and `label` are `deleted`, too).
+WHOLE: Mapping[str, frozenset[str]] = {
+    "repository": frozenset(
+        {"action", "repository", "changes", "sender", "organization", "enterprise", "installation"}
+    ),
+    "installation": frozenset(
+        {"action", "installation", "repositories", "requester", "sender"}
+        | {"organization", "enterprise"}
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +59,30 @@ class Delivery:
     payload: Mapping[str, Any]
     #: The payload as it came, for the record.
     text: str
+
+    @property
+    def github_repo_id(self) -> int:
+        """GitHub's id of the repository. Raises ValueError where the payload names none."""
+        repository = self.payload.get("repository")
+        value = repository.get("id") if isinstance(repository, Mapping) else None
+        if type(value) is not int or not 0 < value < 2**63 or not self.github_repo:
+            raise ValueError("repository.id or repository.full_name is missing")
+        return value
+
+    @property
+    def body_hash(self) -> str:
+        """What tells the same body sent twice, under whatever id: its SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def check_shape(self) -> None:
+        """Refuse a body that was written for another event. Raises ValueError."""
+        wanted = SUBJECTS.get(self.event)
+        if wanted is None:
+            return
+        keys = self.payload.keys()
+        allowed = WHOLE.get(self.event)
+        if not wanted <= keys or keys & (TELLING - wanted) or (allowed and not keys <= allowed):
+            raise ValueError(f"the body is not that of the event {self.event}")
 
 
 def check_signature_form(signature: str | None) -> None:
@@ -74,6 +129,11 @@ def parse_delivery(headers: Mapping[str, str], body: bytes) -> Delivery:
             raise MalformedDeliveryError(
                 "The headers, `action` and `repository.full_name` must be short plain text."
             )
+    if name:
+        try:
+            RepositoryName(name)
+        except ValueError as error:
+            raise MalformedDeliveryError(str(error)) from error
     payload = clean_json(payload, source=text.encode())
     return Delivery(
         guid=guid, event=event, action=action, github_repo=name, payload=payload, text=text

@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from factory.django import DjangoModelFactory
 
 from metrics_sync import models
+from metrics_sync.sandbox.shapes import make_id
 
 MERGED_AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -54,8 +55,8 @@ class ApiTokenFactory(DjangoModelFactory):
 
     @classmethod
     def _create(cls, model_class: type[models.ApiToken], *args: Any, **values: Any) -> Any:
-        row: Any = model_class(**values)
-        row.token = row.draw_token()
+        row = model_class(**values)
+        row.draw_token()
         row.save()
         return row
 
@@ -73,11 +74,24 @@ class GitHubIntegrationFactory(DjangoModelFactory):
         model = models.GitHubIntegration
 
     team = factory.SubFactory(TeamFactory)
+    api_url = ""
     credential = factory.SubFactory(
-        IntegrationCredentialFactory, team=factory.SelfAttribute("..team")
+        IntegrationCredentialFactory,
+        team=factory.SelfAttribute("..team"),
+        api_url=factory.SelfAttribute("..api_url"),
     )
     organization_slug = "acme"
     webhook_secret = factory.Sequence(lambda n: f"webhook-secret-{n}")
+
+
+def move_to_github(integration: models.GitHubIntegration, api_url: str) -> None:
+    """Have an integration, and the same token anew, belong to another GitHub."""
+    token = integration.credential.access_token
+    integration.credential = IntegrationCredentialFactory(
+        team=integration.team, access_token=token, api_url=api_url
+    )
+    integration.api_url = api_url
+    integration.save()
 
 
 class TrackedRepositoryFactory(DjangoModelFactory):
@@ -87,6 +101,10 @@ class TrackedRepositoryFactory(DjangoModelFactory):
     team = factory.SubFactory(TeamFactory)
     integration = factory.SubFactory(GitHubIntegrationFactory, team=factory.SelfAttribute("..team"))
     full_name = factory.Sequence(lambda n: f"acme/repository-{n}")
+    #: As the sandbox numbers them, and shown to the team's token by `connect`.
+    github_repo_id = factory.LazyAttribute(lambda row: make_id(row.full_name, start=100_000))
+    verified_at = MERGED_AT
+    verify_at = None
 
 
 class PullRequestFactory(DjangoModelFactory):

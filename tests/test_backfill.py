@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import getitem
@@ -16,7 +17,7 @@ from rq import Queue
 
 from metrics_sync import store
 from metrics_sync.backfill import Backfill
-from metrics_sync.exceptions import GitHubError
+from metrics_sync.exceptions import NameReusedError
 from metrics_sync.github import GraphQL
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management.commands.backfill import Command
@@ -29,6 +30,7 @@ from metrics_sync.sandbox import (
     SandboxServer,
     Token,
     make_recording,
+    make_sample,
 )
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 from tests.test_flow import read_rows, read_truth
@@ -69,6 +71,16 @@ def change_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
 def fill(sandbox: SandboxServer, *numbers: int, **sizes: int) -> None:
     for number in numbers:
         sandbox.world.add(make_recording(REPOSITORY, number, **sizes))
+
+
+def rename_file(sandbox: SandboxServer, number: int) -> None:
+    """Give a pull request a list of files that only REST tells whole."""
+    with sandbox.world.editing(REPOSITORY, number) as recording:
+        recording.files[0] |= {"status": "renamed", "previous_filename": "old.py"}
+
+
+def list_rest(sandbox: SandboxServer) -> list[str]:
+    return [request.path for request in sandbox.requests if request.path != "/graphql"]
 
 
 def backfill(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -116,15 +128,32 @@ def test_every_merge_is_complete_and_true(
 def test_dry_run_says_the_cost_and_writes_nothing(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The operator decides by the number, so it has to be the one that GitHub takes."""
+    """The operator decides by the numbers, so they have to be those that GitHub takes."""
     fill(sandbox, *range(1, 31))
+    rename_file(sandbox, 30)
 
     said = backfill(capsys, "--dry-run")
     count_then = PullRequest.objects.count()
+    requests_then = list_rest(sandbox)
     done = backfill(capsys)
 
-    assert (said["would_fetch"], said["points_used"], count_then) == (30, 1, 0)
-    assert done["points_used"] == said["points_used"] + said["estimated_points"]
+    assert (said["would_fetch"], said["points_used"], count_then) == (30, 7, 0)
+    assert (said["tried"], said["tried_whole"], said["estimated_requests"]) == (25, 24, 1)
+    assert done["points_used"] == 1 + said["estimated_points"]
+    assert len(list_rest(sandbox)) - len(requests_then) == 1
+
+
+def test_dry_run_promises_nothing_that_fails(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list alone says nothing of the queries that come after it."""
+    fill(sandbox, 1, 2)
+    sandbox.world.graphql_lacks = {"Commit.checkSuites"}
+
+    said = backfill(capsys, "--dry-run")
+
+    assert (said["tried_whole"], said["estimated_requests"]) == (0, 2)
+    assert "check_runs" in said["notes"][0]
 
 
 def test_what_is_complete_is_not_fetched_again(
@@ -161,15 +190,64 @@ def test_only_what_merged_since_then_is_fetched(
     assert PullRequest.objects.get().github_pr_number == 1
 
 
-def test_lists_longer_than_a_page_are_left_to_the_queue(
+def test_longer_lists_are_paged_through(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of large pull requests REST would take a request for each hundred of everything."""
+    fill(sandbox, 1, commits=220, files=350, issue_comments=101, review_comments=60, reviews=130)
+    fill(sandbox, 2)
+
+    printed = backfill(capsys)
+
+    # The list, the two, and the pages: three further ones at most, all lists together.
+    assert (printed["fetched"], list_queries(sandbox), list_rest(sandbox)) == (2, [200] * 5, [])
+    for row in PullRequest.objects.all():
+        assert read_rows(row) == read_truth(
+            sandbox.world.recording(REPOSITORY, row.github_pr_number)
+        )
+
+
+def test_page_that_does_not_come_leaves_its_list_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """What came before it is good."""
+    fill(sandbox, 1, files=120, commits=101)
+
+    def cut(body: dict[str, Any]) -> None:
+        for part in body["data"]["repository"].values():
+            if "files" in part and "title" not in part:
+                part["files"]["nodes"] = []
+
+    change_answers(cut)
+
+    assert run(repository).tally.fetched == 1
+    assert [path.endswith("/pulls/1/files") for path in list_rest(sandbox)] == [True, True]
+
+
+def test_list_that_only_rest_has_is_fetched_at_once(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job would ask for the pull request, too."""
+    fill(sandbox, 1, 2)
+    rename_file(sandbox, 1)
+
+    printed = backfill(capsys)
+
+    [run] = FetchRun.objects.filter(pull_request__github_pr_number=1)
+    assert (printed["fetched"], printed["queued"], run.requests_made) == (2, 0, 1)
+    assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/pulls/1/files"]
+
+
+def test_list_that_nobody_gives_is_left_to_the_queue(
     sandbox: SandboxServer,
     repository: TrackedRepository,
     redis: Redis,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What came stays, and REST is asked only for what did not."""
-    fill(sandbox, 1, files=120)
-    fill(sandbox, 2)
+    fill(sandbox, 1, 2)
+    rename_file(sandbox, 1)
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=500, times=2))
 
     printed = backfill(capsys)
     row = PullRequest.objects.get(github_pr_number=1)
@@ -178,8 +256,8 @@ def test_lists_longer_than_a_page_are_left_to_the_queue(
 
     row.refresh_from_db()
     assert (printed["fetched"], printed["queued"], job.args) == (1, 1, (row.pk,))
-    # The pull request, two pages of files.
-    assert (row.sync_status, result["requests_made"]) == ("complete", 3)
+    # The pull request and its files.
+    assert (row.sync_status, result["requests_made"]) == ("complete", 2)
     assert read_rows(row) == read_truth(sandbox.world.recording(REPOSITORY, 1))
 
 
@@ -284,8 +362,9 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
 def test_list_that_rest_has_proven_stays_proven(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """GraphQL never brings so many files; asking REST again for them would bring nothing new."""
-    fill(sandbox, 1, files=120)
+    """GraphQL never brings these files; asking REST again for them would bring nothing new."""
+    fill(sandbox, 1)
+    rename_file(sandbox, 1)
     pull = sandbox.world.recording(REPOSITORY, 1).pull
     row = PullRequestFactory(
         team=repository.team, github_repo=REPOSITORY, github_pr_id=pull["id"], github_pr_number=1
@@ -293,12 +372,14 @@ def test_list_that_rest_has_proven_stays_proven(
     sandbox.faults.add(Fault(FaultKind.STATUS, path="/issues/1/comments", status=500))
     fetch_pr_complete_data(row.pk)
     sandbox.faults.clear()
+    asked_before = list_rest(sandbox)
 
     printed = backfill(capsys)
 
     row.refresh_from_db()
     assert (printed["fetched"], printed["queued"], row.sync_status) == (1, 0, "complete")
-    assert row.receipt["files"] == {"stated": 120, "stored": 120, "result": "verified"}
+    assert row.receipt["files"] == {"stated": 5, "stored": 5, "result": "verified"}
+    assert list_rest(sandbox) == asked_before
 
 
 def test_timeline_that_is_short_is_all_that_is_left_to_rest(
@@ -310,15 +391,12 @@ def test_timeline_that_is_short_is_all_that_is_left_to_rest(
     def shorten(body: dict[str, Any]) -> None:
         for name, pull in body["data"]["repository"].items():
             if name in {"p0", "p1"} and pull["number"] == 2:
-                pull["timelineItems"]["totalCount"] += 1
+                pull["timeline"]["totalCount"] += 1
 
     change_answers(shorten)
 
-    assert (run(repository).tally.fetched, list_statuses()) == (1, ["complete", "queued"])
-    receipt = PullRequest.objects.get(github_pr_number=2).receipt
-    assert [name for name, entry in receipt.items() if entry["result"] != "verified"] == [
-        "timeline"
-    ]
+    assert run(repository).tally.fetched == 2
+    assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/issues/2/timeline"]
 
 
 def test_requests_of_runs_are_those_of_rest(
@@ -346,18 +424,34 @@ def test_renamed_repository_is_followed(
     assert PullRequest.objects.get().github_repo == "acme/hammer"
 
 
+def test_merges_of_a_repository_that_took_the_name_are_not_taken(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """GraphQL says by its id which repository it is that has the name."""
+    fill(sandbox, 1)
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    sandbox.world.add(make_recording(REPOSITORY, 2, repository_id=99))
+
+    with pytest.raises(NameReusedError):
+        list(Backfill(repository).find_missing(since=LONG_AGO))
+
+    repository.refresh_from_db()
+    assert (PullRequest.objects.count(), repository.doubted_at is not None) == (0, True)
+
+
 def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Going on asking gets a token banned; and the requests of REST are another budget."""
-    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=25, window_seconds=2))
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=20, window_seconds=2))
     fill(sandbox, *range(1, 76))
 
     printed = backfill(capsys)
 
     repository.integration.credential.refresh_from_db()
-    # 20 of 25 points are enough for the list and two queries of 9.
-    assert (printed["fetched"], printed["points_used"]) == (75, 28)
+    # 16 of 20 points are enough for the list and two queries of 6.
+    assert (printed["fetched"], printed["points_used"]) == (75, 19)
     assert set(list_queries(sandbox)) == {200}
     assert len(list_queries(sandbox)) == 4
     assert repository.integration.credential.rate_limit is None
@@ -436,7 +530,7 @@ def test_refused_token_is_noted_and_ends_the_command(
     ("arguments", "message"),
     [
         pytest.param(["acme/nothing", "--since", "30d"], "No team tracks", id="not tracked"),
-        pytest.param([REPOSITORY, "--since", "30d"], "Could not resolve", id="not at GitHub"),
+        pytest.param([REPOSITORY, "--since", "30d"], "Not Found", id="not at GitHub"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(
@@ -462,7 +556,10 @@ def test_redis_down_leaves_rows_that_reconcile_finds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nothing is lost, and scripts see the exit code."""
-    fill(sandbox, 1, 2, files=120)
+    fill(sandbox, 1, 2)
+    rename_file(sandbox, 1)
+    rename_file(sandbox, 2)
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=500))
 
     with pytest.raises(SystemExit, match="1"):
         backfill(capsys)
@@ -485,7 +582,8 @@ def test_what_cannot_be_stored_stands_on_the_row_and_stops_nothing(
 
     run = FetchRun.objects.get(pull_request__github_pr_number=2)
     assert (printed["fetched"], printed["queued"]) == (1, 1)
-    assert (run.status, run.errors[0][:7]) == ("failed", "fetch: ")
+    assert (run.status, run.receipt["reviews"]["result"]) == ("partial", "verified")
+    assert run.errors[0].startswith("issue_comments: the database refuses it: ")
 
 
 def test_people_read_what_was_done(
@@ -502,22 +600,160 @@ def test_people_read_what_was_done(
     assert "Used 2 points; 4998 of 5000 are left" in printed
 
 
-def test_statuses_that_the_token_may_not_read_are_left_to_rest(
-    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+HEAD = ["nodes", 0, "commit"]
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "asked"),
+    [
+        pytest.param("check_runs", [*HEAD, "checkSuites"], "check-runs", id="check suites"),
+        pytest.param("commit_statuses", [*HEAD, "status"], "status", id="statuses"),
+        pytest.param("commits", [*HEAD, "author"], "commits", id="git author"),
+        pytest.param("commits", [*HEAD, "committer"], "commits", id="git committer"),
+        pytest.param("reviews", ["nodes", 1, "author"], "reviews", id="reviewer"),
+        pytest.param("timeline", ["nodes", 0], "timeline", id="event"),
+        pytest.param("files", [], "files", id="list"),
+    ],
+)
+def test_refused_field_costs_its_own_list_only(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    section: str,
+    path: list[str | int],
+    asked: str,
 ) -> None:
-    """A null with an error beside it does not say that there are none."""
+    """A null with an error beside it does not say that there is nothing, nor anything of others."""
     fill(sandbox, 1, statuses=2)
+    with sandbox.world.editing(REPOSITORY, 1) as recording:
+        recording.timeline = make_sample("a draft that became ready, with legacy statuses").timeline
 
     def forbid(body: dict[str, Any]) -> None:
-        if pull := body["data"]["repository"].get("p0"):
-            pull["head"]["nodes"][0]["commit"]["status"] = None
-            path = ["repository", "p0", "head", "nodes", 0, "commit", "status"]
-            body["errors"] = [{"type": "FORBIDDEN", "message": "not accessible", "path": path}]
+        if "p0" in body["data"]["repository"]:
+            full = ["repository", "p0", section, *path]
+            *parents, last = full
+            reduce(getitem, parents, body["data"])[last] = None
+            body["errors"] = [{"type": "FORBIDDEN", "message": "not accessible", "path": full}]
 
     change_answers(forbid)
 
-    assert run(repository).tally.queued == 1
-    assert PullRequest.objects.get().receipt["commit_statuses"]["result"] != "verified"
+    assert run(repository).tally.fetched == 1
+    assert [path.rpartition("/")[2] for path in list_rest(sandbox)] == [asked]
+    row = PullRequest.objects.get()
+    assert read_rows(row) == read_truth(sandbox.world.recording(REPOSITORY, 1))
+    assert {entry["result"] for entry in row.receipt.values()} == {"verified"}
+
+
+def test_pull_request_that_is_refused_is_left_to_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
+) -> None:
+    """The others of its query are as good as ever."""
+    fill(sandbox, 1, 2)
+
+    def forbid(body: dict[str, Any]) -> None:
+        if pull := body["data"]["repository"].get("p0"):
+            pull["author"] = None
+            path = ["repository", "p0", "author", "login"]
+            body["errors"] = [{"type": "FORBIDDEN", "message": "not accessible", "path": path}]
+
+    change_answers(forbid)
+    tally = run(repository).tally
+
+    assert (tally.fetched, tally.queued) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "asked"),
+    [
+        pytest.param({"StatusContext.createdAt"}, ["status"] * 2, id="field"),
+        pytest.param({"Commit.checkSuites"}, ["check-runs"] * 2, id="list"),
+        pytest.param(
+            {"CheckRun.completedAt", "ReviewDismissedEvent.review"},
+            ["check-runs", "timeline"] * 2,
+            id="fields of two lists",
+        ),
+    ],
+)
+def test_what_a_server_lacks_is_asked_of_rest_and_said_once(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    capsys: pytest.CaptureFixture[str],
+    lacks: set[str],
+    asked: list[str],
+) -> None:
+    """Enterprise servers are a year behind, and one unknown field fails a whole query."""
+    fill(sandbox, *range(1, 27), statuses=1)
+    sandbox.world.graphql_lacks = lacks
+
+    printed = backfill(capsys)
+
+    assert printed["fetched"] == 26
+    assert len(printed["notes"]) == len(set(asked))
+    # The list, the query that finds it out, and one for each batch.
+    assert list_queries(sandbox) == [200] * 4
+    assert sorted(path.rpartition("/")[2] for path in list_rest(sandbox)) == sorted(asked * 13)
+
+
+def test_server_that_lacks_what_all_needs_is_asked_by_rest(
+    sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its repositories are as old as others."""
+    fill(sandbox, 1, 2)
+    sandbox.world.graphql_lacks = {"PullRequest.fullDatabaseId"}
+
+    printed = backfill(capsys)
+
+    assert (printed["found"], printed["queued"], printed["errors"]) == (2, 2, [])
+    assert len(printed["notes"]) == 2
+
+
+SHAPES = [[], "text", {"totalCount": "many", "nodes": [7]}]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=map(str, range(len(SHAPES))))
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("data", "data.rateLimit", "data.rateLimit.cost", "data.repository", "errors"),
+        *("data.repository.nameWithOwner", "data.repository.p0", "data.repository.p0.commits"),
+        *("data.repository.p0.check_runs.nodes", "data.repository.p0.reviews.nodes.0"),
+        *("data.repository.p0.author", "data.repository.pullRequests.pageInfo"),
+        "data.repository.pullRequests.nodes.0",
+    ],
+)
+def test_answer_of_another_shape_is_a_passing_fault(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    change_answers: Callable[[Change], None],
+    path: str,
+    shape: Any,
+) -> None:
+    """Proxies and faults answer anything; REST is there for what cannot be read."""
+    fill(sandbox, 1)
+
+    def damage(body: dict[str, Any]) -> None:
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        with suppress(KeyError):
+            reduce(getitem, parents, body)[last] = shape
+
+    change_answers(damage)
+    run(repository)
+
+    assert PullRequest.objects.get().sync_status in {"complete", "queued"}
+
+
+def test_batch_that_keeps_coming_back_cut_costs_no_more_than_twice(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """Five times the points would be gone for nothing, and REST has them all."""
+    fill(sandbox, *range(1, 26))
+    backfill = Backfill(repository)
+    list(backfill.find_missing(since=LONG_AGO))
+    sandbox.faults.add(Fault(FaultKind.EMPTY_LISTS, path="/graphql"))
+
+    list(backfill.fetch())
+
+    assert (backfill.tally.queued, backfill.points.used) == (25, 1 + 2 * 6)
 
 
 def test_app_that_is_not_told_is_left_to_rest(
@@ -528,12 +764,13 @@ def test_app_that_is_not_told_is_left_to_rest(
 
     def hide(body: dict[str, Any]) -> None:
         if pull := body["data"]["repository"].get("p0"):
-            for suite in pull["head"]["nodes"][0]["commit"]["checkSuites"]["nodes"]:
+            for suite in pull["check_runs"]["nodes"][0]["commit"]["checkSuites"]["nodes"]:
                 suite["app"] = None
 
     change_answers(hide)
 
-    assert run(repository).tally.queued == 1
+    assert run(repository).tally.fetched == 1
+    assert len(list_rest(sandbox)) == 1
 
 
 @pytest.mark.parametrize(
@@ -571,7 +808,7 @@ def test_part_that_was_too_heavy_is_asked_for_again(
 
 
 @pytest.mark.parametrize("nodes", [pytest.param([None], id="null"), pytest.param([], id="short")])
-def test_list_with_gaps_is_not_believed(
+def test_list_with_gaps_is_not_believed_but_read_from_rest(
     sandbox: SandboxServer,
     repository: TrackedRepository,
     change_answers: Callable[[Change], None],
@@ -581,13 +818,13 @@ def test_list_with_gaps_is_not_believed(
     fill(sandbox, 1, 2)
 
     def cut(body: dict[str, Any]) -> None:
-        page = body["data"]["repository"]["pullRequests"]
-        page["nodes"], page["pageInfo"]["hasNextPage"] = nodes, not nodes
+        if page := body["data"]["repository"].get("pullRequests"):
+            page["nodes"], page["pageInfo"]["hasNextPage"] = nodes, not nodes
 
     change_answers(cut)
+    backfill = run(repository)
 
-    with pytest.raises(GitHubError, match="list of pull requests"):
-        run(repository)
+    assert (backfill.tally.fetched, len(backfill.notes)) == (2, 1)
 
 
 def test_list_that_ends_before_its_total_is_said(

@@ -214,6 +214,36 @@ def test_repository_that_was_renamed_stays_one(
     assert [row.full_name for row in TrackedRepository.objects.all()] == ["acme/hammock"]
 
 
+def test_repository_that_was_made_anew_is_another_one(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pull requests of the deleted one stay its own; GitHub is asked what became of it."""
+    connect(capsys, monkeypatch)
+    first = TrackedRepository.objects.get()
+    row = PullRequestFactory(team=first.team, github_repo=REPOSITORY)
+    sandbox.world.delete_repository(REPOSITORY)
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+
+    connect(capsys, monkeypatch)
+
+    row.refresh_from_db()
+    first.refresh_from_db()
+    assert (row.repository, first.doubted_at is not None) == (first, True)
+    anew = TrackedRepository.objects.exclude(pk=first.pk).get()
+    assert (anew.github_repo_id, anew.full_name) == (99, REPOSITORY)
+
+
+def test_repository_that_is_connected_is_one_that_github_has_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared webhook tells the team of it from now on."""
+    connect(capsys, monkeypatch)
+
+    row = TrackedRepository.objects.get()
+    assert row.verified_at is not None
+    assert (row.verify_at, row.doubted_at) == (None, None)
+
+
 def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from metrics_sync.deciding import LATE_COMMENTS, Outcome, decide, leave_proven
 from metrics_sync.exceptions import (
     CredentialRejectedError,
+    DisagreementError,
     GoneError,
     NumberReusedError,
     RateLimitedError,
@@ -27,6 +28,7 @@ DOWN = {"pull_request": RetrySoonError("GitHub answered 502")}
 LIMITED = {"reviews": RateLimitedError("wait", until=RESET)}
 REFUSED = {"pull_request": CredentialRejectedError("401")}
 GONE = {"pull_request": GoneError("404")}
+DISAGREEING = {"files": DisagreementError("GitHub states 2 and lists 1")}
 OURS = {"fetch": ValueError("a fault of ours")}
 TOO_LONG = {"files": RefusedByDatabaseError("the database refuses it")}
 
@@ -122,6 +124,7 @@ def test_refused_token_is_no_failure_of_the_row() -> None:
     [
         pytest.param(DOWN, True, id="GitHub did not answer"),
         pytest.param(GONE, False, id="GitHub said no"),
+        pytest.param(DISAGREEING, False, id="GitHub's lists do not agree"),
         pytest.param(TOO_LONG, False, id="our database said no"),
     ],
 )

@@ -14,7 +14,7 @@ from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer,
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
 from metrics_sync.snapshot import RateLimit
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = timezone.now() - timedelta(days=3650)
@@ -70,6 +70,35 @@ def test_row_that_changed_at_github_is_looked_at_again(
     look(repository)
 
     assert PullRequest.objects.get().refetch_at is not None
+
+
+def test_merges_of_a_repository_that_took_the_name_are_nobodys(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """They would be counted, announced and fetched as the team's own."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    sandbox.world.add(make_recording(REPOSITORY, 9, repository_id=99))
+
+    found, error = look(repository)
+
+    repository.refresh_from_db()
+    assert (found, PullRequest.objects.count()) == (0, 0)
+    assert ("another repository" in error, repository.doubted_at is not None) == (True, True)
+
+
+def test_merges_of_a_renamed_repository_are_found_once(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """The event of an organization's rename never came."""
+    look(repository)
+    sandbox.world.rename_repository(REPOSITORY, "anew/anvil")
+
+    found, _ = look(repository)
+
+    repository.refresh_from_db()
+    row = PullRequest.objects.get()
+    assert (found, repository.full_name, row.github_repo) == (0, "anew/anvil", "anew/anvil")
 
 
 def test_dry_run_counts_and_writes_nothing(repository: TrackedRepository) -> None:
@@ -278,7 +307,7 @@ def test_shared_endpoint_takes_nothing_of_another_github(
 ) -> None:
     """What comes there would be ignored, each hour again."""
     settings.DEBUG = True
-    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     shared = sandbox.world.add_hook(
         "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
     )
@@ -299,7 +328,7 @@ def test_enterprise_servers_keep_deliveries_longer(
     settings.DEBUG = True
     root = f"{sandbox.url}/api/v3"
     settings.GITHUB_API_URL = root if is_default else "https://api.github.com"
-    repository.integration.api_url = "" if is_default else root
+    move_to_github(repository.integration, "" if is_default else root)
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 
     assert [count for _, count, _ in recover([repository])] == [1]

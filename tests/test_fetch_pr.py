@@ -158,3 +158,15 @@ def test_row_known_only_by_its_id_gets_its_number(sandbox: SandboxServer) -> Non
     row, _ = get_pull_request(team, access, REPOSITORY, 7)
 
     assert (row, row.github_pr_number, PullRequest.objects.count()) == (old, 7, 1)
+
+
+def test_repository_that_took_the_name_is_refused(sandbox: SandboxServer) -> None:
+    """The team's row must not hold a stranger's pull request."""
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    repository = TrackedRepositoryFactory(full_name=REPOSITORY, github_repo_id=99, **token)
+
+    with pytest.raises(CommandError, match="another repository now"):
+        call_command("fetch_pr", REPOSITORY, "7")
+
+    repository.refresh_from_db()
+    assert (PullRequest.objects.count(), repository.doubted_at is not None) == (0, True)

@@ -1,11 +1,14 @@
 """What the webhook of a GitHub App changes, and for which teams."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError
 from metrics_sync.models import (
@@ -61,7 +64,7 @@ def receive(
         action=payload["action"],
         github_repo=(payload.get("repository") or {}).get("full_name", ""),
         payload=payload,
-        text="{}",
+        text=json.dumps(payload),
     )
     return record_delivery(delivery, integration=integration)
 
@@ -121,20 +124,41 @@ def test_repository_that_was_named_comes_back_with_the_app() -> None:
     """Taking the App off and putting it on again must not lose what the team was given."""
     link("forge", follows=False)
 
-    install("deleted")
-    gone = list_tracked()
+    TrackedRepository.objects.update(is_active=False)
+
     install("created", ANVIL, HAMMER, installation_id=6)
 
-    assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
+    assert list_tracked() == {("forge", "acme/anvil")}
 
 
-def test_repository_that_is_taken_away_is_tracked_no_more(anvil: TrackedRepository) -> None:
-    """Its token cannot read it any more; it comes back when it is given again."""
-    give(removed=(ANVIL,))
-    gone = list_tracked()
-    give(ANVIL)
+@pytest.mark.parametrize(
+    "send", [lambda: give(removed=(ANVIL,)), lambda: install("deleted")], ids=["one", "all"]
+)
+def test_word_that_a_repository_is_taken_away_is_a_hint(
+    anvil: TrackedRepository, send: Callable[[], WebhookDelivery]
+) -> None:
+    """It may be late, or sent again by somebody; GitHub is asked as the App."""
+    row = send()
 
-    assert (gone, list_tracked()) == (set(), {("forge", "acme/anvil")})
+    anvil.refresh_from_db()
+    assert (row.status, anvil.is_active) == ("processed", True)
+    assert anvil.doubted_at is not None
+
+
+def test_repository_that_is_given_is_not_believed_before_github_shows_it(
+    anvil: TrackedRepository,
+) -> None:
+    """The shared webhook would tell the team of it."""
+    TrackedRepository.objects.update(is_active=False)
+
+    give(ANVIL, HAMMER)
+
+    rows = TrackedRepository.objects.active()
+    assert {(row.full_name, row.verified_at) for row in rows} == {
+        ("acme/anvil", None),
+        ("acme/hammer", None),
+    }
+    assert rows.to_verify(timezone.now()).count() == 2
 
 
 @pytest.mark.parametrize("is_active", [True, False])
@@ -161,7 +185,7 @@ def test_what_a_team_reads_by_another_way_stays_so(
     [
         pytest.param(["suspend"], True, 1, id="suspended"),
         pytest.param(["suspend", "unsuspend"], False, 1, id="resumed"),
-        pytest.param(["deleted"], True, 0, id="removed"),
+        pytest.param(["deleted"], True, 1, id="removed"),
         pytest.param(["new_permissions_accepted"], False, 1, id="something else"),
     ],
 )
@@ -214,8 +238,8 @@ def test_merge_reaches_every_team_that_tracks_the_repository(
     anvil: TrackedRepository, installation_id: int | None
 ) -> None:
     """One team reads it as the App, another with a token of its own."""
-    TrackedRepositoryFactory(team__slug="vault", full_name="acme/anvil")
-    recording = make_recording("acme/anvil", 7)
+    TrackedRepositoryFactory(team__slug="vault", full_name="acme/anvil", github_repo_id=101)
+    recording = make_recording("acme/anvil", 7, repository_id=101)
     payload = build_pull_request_event(recording, "closed", installation_id=installation_id)
 
     receive("pull_request", payload)
@@ -229,17 +253,20 @@ def test_changes_are_in_the_audit_log(anvil: TrackedRepository) -> None:
     row = give(HAMMER)
     install("deleted")
 
-    removed, added = AuditEntry.objects.all()
+    *doubts, removed, added = AuditEntry.objects.all()
     assert (added.actor, added.team) == (f"webhook delivery {row.guid}", anvil.team)
-    assert added.change == "tracked: acme/hammer"
-    assert removed.change == ("installation 5: deleted; tracked no more: acme/anvil, acme/hammer")
+    assert (added.change, removed.change) == ("tracked: acme/hammer", "installation 5: deleted")
+    reason = "GitHub is asked: a delivery says that its installation is removed"
+    # acme/hammer is asked about anyway, as it is new.
+    assert [entry.change for entry in doubts] == [reason]
 
 
-def test_repository_that_was_renamed_stays_one(anvil: TrackedRepository) -> None:
-    """The webhook of the rename may have been lost."""
+def test_name_that_a_delivery_gives_is_a_hint(anvil: TrackedRepository) -> None:
+    """The webhook of the rename may have been lost, and this one may be late."""
     give({**ANVIL, "full_name": "acme/hammock"})
 
-    assert list_tracked() == {("forge", "acme/hammock")}
+    anvil.refresh_from_db()
+    assert (list_tracked(), anvil.doubted_at is not None) == ({("forge", "acme/anvil")}, True)
 
 
 def test_repository_of_another_github_with_the_same_id_stays(anvil: TrackedRepository) -> None:

@@ -38,6 +38,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
 )
 from metrics_sync.store import record_delivery
+from metrics_sync.verifying import verify_due
 from metrics_sync.webhooks import Delivery
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
@@ -722,6 +723,43 @@ def test_renamed_repository_is_followed(
     assert pull_request.sync_status == "complete"
 
 
+def test_repository_that_took_the_name_is_not_fetched(
+    sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """Its number 7 is a stranger's; GitHub is asked by the id for the right name."""
+    sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
+    sandbox.world.add_repository(REPOSITORY, repository_id=99)
+    taker = make_recording(REPOSITORY, 7, repository_id=99)
+    taker.pull["id"] = pull_request.github_pr_id
+    sandbox.world.add(taker)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    error, commits = pull_request.sync_error, pull_request.commits.count()
+    verify_due()
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert ("another repository now" in error, commits) == (True, 0)
+    assert (pull_request.github_repo, pull_request.github_pr_number) == ("acme/anvil-old", 7)
+    assert pull_request.sync_status == "complete"
+
+
+def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
+    repository: TrackedRepository, pull_request: PullRequest
+) -> None:
+    """GitHub has said it to the team's own token."""
+    TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    known = TrackedRepository.objects.get()
+    assert (known.github_repo_id, known.verified_at is not None) == (
+        repository.github_repo_id,
+        True,
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_long_fetch_gives_signs_of_life(
     sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
@@ -870,23 +908,20 @@ def test_save_that_is_rolled_back_leaves_no_proof(
 ) -> None:
     """The run said “verified” of lists that no table had, and the object did."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
-        recording.pull["additions"] = 2**70  # the last statement of the transaction fails
+        recording.pull["number"] = 2**70  # the last statement of the transaction fails
 
     with pytest.raises((DataError, OverflowError)):
         fetch_now(pull_request, partial(Access.of, repository, is_bulk=False))
 
     run, row = FetchRun.objects.get(), PullRequest.objects.get()
     assert (run.status, run.receipt, row.receipt, row.commits.count()) == ("failed", {}, {}, 0)
-    assert (pull_request.sync_status, pull_request.receipt, pull_request.additions) == (
-        *("failed", {}),
-        row.additions,
-    )
+    assert (pull_request.receipt, pull_request.github_pr_number) == ({}, 7)
 
 
 def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedRepository) -> None:
     """The same with pull requests that are fetched together with others."""
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
-    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "additions": 2**70}
+    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "number": 2**70}
     files = {Section.FILES: SectionResult((), 0, VERIFIED)}
     snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), files, etags={})
 

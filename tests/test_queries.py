@@ -1,6 +1,7 @@
 """The queries, against the schema of GitHub that ghapi ships, and what they cost."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,36 @@ from metrics_sync.github.queries import (
     FETCHED,
     LISTED,
     LISTING,
+    LISTS,
+    NextPage,
     build_fetch,
+    build_next,
+    count_next_points,
     count_points,
     estimate_points,
 )
+from metrics_sync.sandbox import graphql
 from metrics_sync.sandbox.costs import count_cost
 from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.snapshot import Section
+from tests.contract.graphql import list_differences, load_used
 
 BUILT_IN = {"Boolean", "Float", "ID", "Int", "String"}
-QUERIES = [pytest.param(LISTING, id="list"), pytest.param(build_fetch(FETCHED), id="fetch")]
+SANDBOX_SCHEMA = Path(graphql.__file__).with_name("schema.graphql")
+PAGES = [
+    NextPage(number, section, 'c"1', 40)
+    for number, section in enumerate(LISTS, start=1)
+    if section is not Section.COMMIT_STATUSES
+]
+QUERIES = [
+    pytest.param(LISTING, id="list"),
+    pytest.param(build_fetch(FETCHED), id="fetch"),
+    pytest.param(build_next(PAGES), id="next pages"),
+    *(
+        pytest.param(build_fetch(1, without=frozenset({section})), id=f"without {section}")
+        for section in LISTS
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +101,35 @@ def test_query_with_an_unknown_field_would_be_noticed(schema: GraphQLSchema) -> 
     assert [error.message for error in validate(schema, parse(query))] != []
 
 
-def test_sandbox_has_the_schema_of_github() -> None:
-    """What the sandbox takes and GitHub does not would be found out by users."""
-    differing = []
-    for name, kind in read_schema().type_map.items():
-        for field, definition in getattr(kind, "fields", {}).items():
-            github = gqlspec["types"].get(name, {"fields": {}})["fields"].get(field)
-            wide = str(definition.type).replace("WideInt", "Int")
-            if not name.startswith("__") and (github or {}).get("type") != wide:
-                differing.append(f"{name}.{field}")
+@pytest.mark.parametrize("query", QUERIES)
+def test_query_is_one_that_the_published_schema_takes(query: str) -> None:
+    """ghapi's tables are ahead of it, and Enterprise servers are behind."""
+    assert validate(load_used(), parse(query)) == []
 
-    assert differing == []
+
+def test_sandbox_has_nothing_that_github_has_not() -> None:
+    """What the sandbox takes and GitHub does not would be found out by users."""
+    assert list_differences(load_used(), read_schema()) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "told"),
+    [
+        ("createdAt: DateTime!", "createdAt: DateTime", "IssueComment.createdAt: DateTime"),
+        ("  path: String!", "  path: String!\n  size: Int", "PullRequestChangedFile.size: Int"),
+        ("ADDED CHANGED", "ADDED TOUCHED CHANGED", "PatchStatus has the value TOUCHED"),
+        ("author: Actor", "author(kind: Int): Actor", "PullRequest.author(kind: Int)"),
+        ("union RequestedReviewer = Bot", "union RequestedReviewer = Organization | Bot",
+         "RequestedReviewer goes with Organization"),
+    ],
+    ids=["null", "field", "value", "argument", "member"],
+)  # fmt: skip
+def test_difference_of_the_sandbox_would_be_noticed(ours: str, other: str, told: str) -> None:
+    """A check that takes everything checks nothing."""
+    text = SANDBOX_SCHEMA.read_text()
+    assert ours in text
+
+    assert told in list_differences(load_used(), build_schema(text.replace(ours, other)))
 
 
 def test_lists_of_each_pull_request_cost_what_is_said() -> None:
@@ -98,6 +138,15 @@ def test_lists_of_each_pull_request_cost_what_is_said() -> None:
         counted = count_cost(parse(build_fetch(count)), read_schema(), {})
         assert counted.points == count_points(count)
         assert counted.nodes < 500_000
+
+
+def test_further_pages_cost_what_is_said() -> None:
+    """The points are checked before a query is sent."""
+    many = PAGES * 12
+
+    counted = count_cost(parse(build_next(many)), read_schema(), {})
+
+    assert counted.points == count_next_points(many) == 11
 
 
 def test_hundred_listed_cost_one_point() -> None:

@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from metrics_sync import retention
 from metrics_sync.models import FetchRun, WebhookDelivery
 from metrics_sync.retention import prune
 from tests.factories import FetchRunFactory, PullRequestFactory, WebhookDeliveryFactory
@@ -29,7 +30,8 @@ def add_delivery(*, days_ago: int, status: str = "processed") -> WebhookDelivery
         pytest.param(11, "processed", "", id="old"),
         pytest.param(11, "ignored", "", id="old and ignored"),
         pytest.param(9, "processed", "{}", id="young"),
-        pytest.param(11, "failed", "{}", id="failed, and still to be looked into"),
+        pytest.param(9, "failed", "{}", id="failed, and still to be looked into"),
+        pytest.param(11, "failed", "", id="old and failed"),
     ],
 )
 def test_payloads_of_old_deliveries_are_emptied(days_ago: int, status: str, payload: str) -> None:
@@ -40,6 +42,21 @@ def test_payloads_of_old_deliveries_are_emptied(days_ago: int, status: str, payl
 
     row.refresh_from_db()
     assert row.payload == payload
+
+
+def test_each_endpoint_keeps_its_newest_payloads_and_deliveries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has a webhook's secret could fill the disk for all teams."""
+    monkeypatch.setattr(retention, "PAYLOADS_KEPT", 1)
+    monkeypatch.setattr(retention, "DELIVERIES_KEPT", 2)
+    busy = [WebhookDeliveryFactory(endpoint="busy", payload="{}") for _ in range(4)]
+    quiet = WebhookDeliveryFactory(endpoint="quiet", payload="{}")
+
+    prune()
+
+    left = list(WebhookDelivery.objects.order_by("pk").values_list("pk", "payload"))
+    assert left == [(busy[2].pk, ""), (busy[3].pk, "{}"), (quiet.pk, "{}")]
 
 
 def test_last_run_of_a_pull_request_stays(db: None) -> None:

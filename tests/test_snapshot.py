@@ -96,6 +96,12 @@ def test_every_text_can_be_stored_and_is_left_alone_the_second_time(text: str) -
     assert (b"\x00" in stored.encode(), read_text(stored)) == (False, stored)
 
 
+@pytest.mark.parametrize("value", [None, -1, 2**31, 10**40, "7", 1.5])
+def test_count_that_no_column_takes_is_unknown(value: Any) -> None:
+    """It would cost all that was fetched of the pull request."""
+    assert read_pull(additions=value).additions is None
+
+
 @settings(deadline=None)
 @given(
     st.recursive(
@@ -177,7 +183,7 @@ def test_bare_item_is_read_with_null_for_the_unknown(section: Section) -> None:
 
     values = [getattr(item, field.name) for field in fields(item)]
     known = {NOON, "issue", "review", *BARE[section].values()}
-    assert {value for value in values if value not in known} <= {None, "", 0}
+    assert {value for value in values if value not in known} <= {None, "", 0, "ghost"}
 
 
 @pytest.mark.parametrize("section", Section)
@@ -201,11 +207,19 @@ def test_commit_keeps_both_dates(recording: Recording) -> None:
     assert commit.author_login == commit.author.login == "mona"
 
 
-def test_ghost_keeps_its_login_but_is_no_account() -> None:
+@pytest.mark.parametrize("user", [{"id": GHOST_ID, "login": "ghost"}, None])
+def test_ghost_keeps_its_login_but_is_no_account(user: dict[str, Any] | None) -> None:
     """The page shows `ghost` as GitHub does, and no two ghosts are one person."""
-    comment = read(Section.ISSUE_COMMENTS, user={"id": GHOST_ID, "login": "ghost"})
+    comment = read(Section.ISSUE_COMMENTS, user=user)
 
     assert (comment.author, comment.author_login) == (None, "ghost")
+
+
+def test_comment_on_a_whole_file_is_on_no_line() -> None:
+    """GitHub's answers say null, or 1."""
+    comment = read(Section.REVIEW_COMMENTS, subject_type="file", line=1)
+
+    assert comment.line is None
 
 
 def test_two_kinds_of_comments_are_told_apart(recording: Recording) -> None:

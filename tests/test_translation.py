@@ -38,7 +38,7 @@ BOT_ADDRESS = "renovate[bot]@users.noreply.github.com"
 #: What differs between any two fetches of the same.
 BOOKKEEPING = {
     *("id", "team", "pull_request", "etags", "completed_at", "fetch_started_at", "queued_at"),
-    *("refetch_at", "retry_at", "sync_attempts", "sync_job_id"),
+    *("refetch_at", "retry_at", "sync_attempts", "sync_job_id", "repository"),
 }
 
 
@@ -93,7 +93,7 @@ SAMPLES: dict[str, int] = {
     "checks with one name, and unfinished ones": 0,
     "without review, comment or check": 0,
     "many pages of everything": 2,
-    "over GitHub's caps": 34,
+    "over GitHub's caps": 36,
     "over 20,000 changed lines": 0,
 }
 
@@ -239,6 +239,12 @@ BOT = {"__typename": "Bot", "databaseId": 7, "login": "copilot-swe-agent"}
             "PENDING",
             {"review_comments"},
             id="not submitted",
+        ),
+        pytest.param(
+            "files.nodes.1",
+            {"path": "anvil.c", "changeType": "DELETED", "additions": 0, "deletions": 9},
+            {"files"},
+            id="an item twice",
         ),
         pytest.param("reviews.nodes.0.commit", None, {"reviews"}, id="commit is gone"),
         pytest.param("files.nodes.0.changeType", "COPIED", {"files"}, id="earlier name"),

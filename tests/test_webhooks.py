@@ -14,7 +14,7 @@ from metrics_sync.exceptions import (
     MalformedDeliveryError,
     UnsupportedContentTypeError,
 )
-from metrics_sync.webhooks import Delivery, parse_delivery, verify_signature
+from metrics_sync.webhooks import SUBJECTS, Delivery, parse_delivery, verify_signature
 
 # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
 SECRET, BODY = "It's a Secret to Everybody", b"Hello, World!"
@@ -212,3 +212,60 @@ def test_no_guess_verifies(body: bytes, secret: str, signature: str) -> None:
     """The signature is the only thing between a stranger and the rows."""
     with pytest.raises(InvalidSignatureError):
         verify_signature(body, secret=secret, signature=signature)
+
+
+SHAPES = {
+    "pull_request": {"pull_request": {}, "number": 7},
+    "pull_request_review": {"pull_request": {}, "review": {}},
+    "pull_request_review_comment": {"pull_request": {}, "comment": {}},
+    "pull_request_review_thread": {"pull_request": {}, "thread": {}},
+    "issue_comment": {"issue": {}, "comment": {}},
+    "check_run": {"check_run": {}},
+    "repository": {},
+    "repository renamed": {"changes": {}},
+    "star": {"starred_at": None},
+    "label": {"label": {}},
+    "meta": {"hook_id": 1, "hook": {}},
+    "installation": {"installation": {}, "repositories": []},
+    "installation_repositories": {
+        "installation": {},
+        "repositories_added": [],
+        "repositories_removed": [],
+        "repository_selection": "all",
+    },
+}
+
+
+@pytest.mark.parametrize("written_for", SHAPES)
+@pytest.mark.parametrize("claimed", SUBJECTS)
+def test_body_is_taken_only_for_the_event_that_it_was_written_for(
+    claimed: str, written_for: str
+) -> None:
+    """The event's name is in a header, which is not signed; `deleted` is an action of many."""
+    is_of_app = written_for.startswith("installation")
+    own = {} if is_of_app else {"repository": {"id": 1, "full_name": "acme/anvil"}}
+    payload = {"action": "deleted", "sender": {}, **own, **SHAPES[written_for]}
+    delivery = Delivery("guid", claimed, "deleted", "", payload, "{}")
+
+    if claimed == written_for.partition(" ")[0]:
+        delivery.check_shape()
+    else:
+        with pytest.raises(ValueError, match="not that of the event"):
+            delivery.check_shape()
+
+
+@pytest.mark.parametrize("name", ["../user", "a b/c", "no-slash", "acme/.."])
+def test_name_that_is_none_is_malformed(name: str) -> None:
+    """It would become part of an address that the team's token is sent to."""
+    with pytest.raises(MalformedDeliveryError, match="OWNER/NAME"):
+        parse({**PAYLOAD, "repository": {"id": 1, "full_name": name}})
+
+
+def test_same_payload_has_one_hash_in_either_form() -> None:
+    """A hook's content type can be changed between a delivery and its repetition."""
+    text = json.dumps(PAYLOAD)
+    form = urlencode({"payload": text}).encode()
+
+    as_form = parse(body=form, content_type="application/x-www-form-urlencoded")
+
+    assert as_form.body_hash == parse(body=text.encode()).body_hash

@@ -4,6 +4,7 @@ from metrics_sync.github.apps import (
     InstallationItem,
     InstallationToken,
     fetch_installation,
+    fetch_installation_by_id,
     fetch_installation_repositories,
     fetch_installation_token,
     sign_app_token,
@@ -24,6 +25,7 @@ from metrics_sync.github.fetch import (
     fetch_numbers,
     fetch_pull_request,
     fetch_repository,
+    fetch_repository_by_id,
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
@@ -52,6 +54,7 @@ __all__ = [
     "estimate_points",
     "examine_token",
     "fetch_installation",
+    "fetch_installation_by_id",
     "fetch_installation_repositories",
     "fetch_installation_token",
     "fetch_merges",
@@ -59,6 +62,7 @@ __all__ = [
     "fetch_numbers",
     "fetch_pull_request",
     "fetch_repository",
+    "fetch_repository_by_id",
     "fetch_snapshot",
     "fetch_snapshots",
     "list_merged",

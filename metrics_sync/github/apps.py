@@ -78,6 +78,11 @@ async def fetch_installation(app: GitHub, name: str) -> InstallationItem:
     )
 
 
+async def fetch_installation_by_id(app: GitHub, installation_id: int) -> InstallationItem:
+    """Fetch an installation, suspended or not. Raises GoneError when it was removed."""
+    return await _read_installation(app, app.api.apps.get_installation, installation_id)
+
+
 async def _read_installation(
     app: GitHub, operation: Callable[..., Any], *route: Any
 ) -> InstallationItem:
@@ -108,7 +113,7 @@ async def fetch_installation_token(
     installation is suspended, gone, or somebody else's; AppUnavailableError; other GitHubErrors.
     """
     try:
-        found = await _read_installation(app, app.api.apps.get_installation, installation_id)
+        found = await fetch_installation_by_id(app, installation_id)
         if found.account_id != account_id:
             raise CredentialRejectedError(
                 f"the installation {installation_id} is on another account ({found.account}) now"

@@ -50,11 +50,13 @@ WHOLE = "pull_request"
 class Listed:
     """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
 
-    `full_name` is the new name of a renamed repository. Of `length` pull requests on the page
-    `items` are those that were asked for; `is_end` says that GitHub has no others.
+    `full_name` is the new name of a renamed repository, `github_repo_id` tells which it is. Of
+    `length` pull requests on the page `items` are those that were asked for; `is_end` says that
+    GitHub has no others.
     """
 
     full_name: str
+    github_repo_id: int | None
     items: Sequence[PullRequestItem]
     cursor: str | None
     length: int
@@ -87,8 +89,8 @@ async def _list_page(
     variables = {"owner": owner, "name": name, "first": size, "after": cursor}
     repository = await graphql.ask(LISTING, cost=1, **variables)
     try:
-        page, known_as = repository["pullRequests"], repository["nameWithOwner"]
-        full_name = full_name if known_as.lower() == full_name.lower() else known_as
+        page = repository["pullRequests"]
+        full_name = _read_new_name(repository, full_name) or full_name
         nodes, more = page["nodes"], page["pageInfo"]
         if more["hasNextPage"] and (len(nodes) < size or not more["endCursor"]):
             raise RetrySoonError("GitHub's list of pull requests has gaps")
@@ -97,6 +99,7 @@ async def _list_page(
         is_last = is_end or any(_changed_before(since, item) for item in items)
         return Listed(
             full_name,
+            repository.get("databaseId"),
             [item for item in items if item.merged_at and item.merged_at >= since],
             None if is_last else more["endCursor"],
             length=len(nodes),
@@ -105,6 +108,12 @@ async def _list_page(
         )
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of pull requests") from error
+
+
+def _read_new_name(repository: Json, full_name: str) -> str:
+    """Return what GitHub calls a repository now, if that is another name. Raises ValueError."""
+    owner, name = repository["nameWithOwner"].split("/")
+    return "" if f"{owner}/{name}".lower() == full_name.lower() else f"{owner}/{name}"
 
 
 def _changed_before(moment: datetime, item: PullRequestItem) -> bool:
@@ -159,12 +168,13 @@ async def _fetch_batch(
         graphql, len(numbers), owner=owner, name=name, **variables
     )
     try:
-        moved_to = str(repository["nameWithOwner"])
+        moved_to = _read_new_name(repository, full_name)
         nodes = {n: repository.get(f"p{index}") for index, n in enumerate(numbers)}
         doubts = {n: _find_doubt(node, is_alone=len(numbers) == 1) for n, node in nodes.items()}
-        sound = {n: node for n, node in nodes.items() if doubts[n] is None}
+        sound = {n: node for n, node in nodes.items() if node is not None and doubts[n] is None}
         await _add_pages(graphql, sound, owner=owner, name=name)
-        return {n: doubts[n] or _read(node, full_name, moved_to) for n, node in nodes.items()}
+        read = {n: _read(node, full_name, moved_to) for n, node in sound.items()}
+        return read | {n: doubt for n, doubt in doubts.items() if doubt is not None}
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not of pull requests") from error
 
@@ -253,4 +263,4 @@ def _read(node: Json, full_name: str, moved_to: str) -> Snapshot | GitHubError:
         snapshot = read_snapshot(node, github_repo=full_name)
     except RetrySoonError as error:
         return error
-    return replace(snapshot, moved_to="" if moved_to.lower() == full_name.lower() else moved_to)
+    return replace(snapshot, moved_to=moved_to)

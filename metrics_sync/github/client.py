@@ -134,6 +134,7 @@ class GitHub:
         is_careful: bool = False,
     ) -> None:
         self.api = prepare_api(api_url)
+        self.api_url = api_url.rstrip("/")
         self.requests_made = 0
         self.was_redirected = False
         self.rate_limit: RateLimit | None = None
@@ -188,6 +189,10 @@ class GitHub:
             with attempt:
                 return await self._ask(operation, *route, **query)
         raise AssertionError("retry_context returns or raises")
+
+    async def get(self, path: str) -> Page:
+        """Ask for a path below the API root that ghapi has no operation for."""
+        return await self.call(self._get_url, f"{self.api_url}{path}")
 
     async def get_again(self, url: str, *, etag: str) -> Page:
         """Ask for an address that we have had; an unchanged one costs no rate limit."""

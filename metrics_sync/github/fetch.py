@@ -12,6 +12,7 @@ from metrics_sync.exceptions import (
     DisagreementError,
     GitHubError,
     GoneError,
+    NameReusedError,
     NumberReusedError,
     PermissionMissingError,
     RetrySoonError,
@@ -75,18 +76,29 @@ class Known:
     """What earlier fetches left: the receipt, and the pages that need not be sent again.
 
     `pull_request` is as those fetches read it; without one everything is asked for in full.
-    `github_pr_id` is whose number is asked for; None takes whatever has the number.
+    `github_pr_id` is whose number is asked for, `github_repo_id` whose name; None takes whatever
+    has the number or the name.
     """
 
     receipt: Mapping[str, Any] = field(default_factory=dict)
     etags: Mapping[str, Validators] = field(default_factory=dict)
     pull_request: PullRequestItem | None = None
     github_pr_id: int | None = None
+    github_repo_id: int | None = None
 
 
 async def fetch_repository(github: GitHub, full_name: str) -> RepositoryItem:
     """Fetch a repository by its name, present or former. Raises GitHubError."""
     page = await github.call(github.api.repos.get, *full_name.split("/"))
+    try:
+        return read_repository(page.body)
+    except UNREADABLE as error:
+        raise RetrySoonError("GitHub's answer is not a repository") from error
+
+
+async def fetch_repository_by_id(github: GitHub, github_repo_id: int) -> RepositoryItem:
+    """Fetch a repository by GitHub's id, whatever it is called now. Raises GitHubError."""
+    page = await github.get(f"/repositories/{github_repo_id}")
     try:
         return read_repository(page.body)
     except UNREADABLE as error:
@@ -288,6 +300,8 @@ async def _fetch_itself(
             raise RetrySoonError(f"GitHub does not show it yet ({error})") from error
         raise
     pull_request = _read_itself(page, full_name)
+    if pull_request.base_repo_id not in (None, known.github_repo_id or pull_request.base_repo_id):
+        raise NameReusedError(f"{full_name} is another repository now; GitHub is asked for ours")
     if known.github_pr_id not in (None, pull_request.github_pr_id):
         raise NumberReusedError(
             f"#{number} is another pull request now, as in a repository that was made anew"

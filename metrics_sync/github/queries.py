@@ -160,7 +160,7 @@ LISTING = f"""
 query($owner: String!, $name: String!, $first: Int!, $after: String) {{
   rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
-    nameWithOwner
+    nameWithOwner databaseId
     pullRequests(
       first: $first, after: $after, states: [MERGED],
       orderBy: {{field: UPDATED_AT, direction: DESC}}
@@ -194,8 +194,9 @@ def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str
     spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
     parts = (f"p{n}: pullRequest(number: $n{n}) {{ {spreads} }}" for n in range(count))
     fragments = (
-        f"fragment {section} on PullRequest {{\n  {section}: {LISTS[section].write(LISTS[section].first)}\n}}\n"
-        for section in sections
+        f"fragment {section} on PullRequest {{\n  {section}: {one.write(one.first)}\n}}\n"
+        for section, one in LISTS.items()
+        if section in sections
     )
     variables = "".join(f", $n{n}: Int!" for n in range(count))
     return _write_query(variables, parts, PULL_REQUEST, *fragments)

@@ -118,6 +118,8 @@ def _read_section(section: Section, node: Json) -> SectionResult:
         return SectionResult(error=error)
     except UNREADABLE as error:
         return SectionResult(error=OnlyInRestError(f"not as GraphQL writes it ({error!r})"))
+    if len(read) != len(values):
+        return SectionResult(error=OnlyInRestError("GraphQL lists an item twice"))
     stated = None if section in UNCOUNTED else len(values)
     reason = describe_unknown_times(section, values)
     return SectionResult(read, stated, VERIFIED, reason=reason, witness=TOTAL)

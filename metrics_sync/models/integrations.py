@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models, transaction
+from django.db.models.functions import Now, Upper
 from django.urls import reverse
 from django.utils import timezone
 
@@ -16,15 +18,18 @@ from metrics_sync.api_roots import find_fault
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import NOTHING_SAID, TokenBudget
 from metrics_sync.models.teams import Team
+from metrics_sync.names import PATTERN
 
 if TYPE_CHECKING:
     from metrics_sync.models.pull_request import PullRequest
 
-#: GitHub's own rules are narrower; this keeps out spaces, missing parts and whole URLs.
-validate_full_name = RegexValidator(
-    r"\A[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z", "Write the repository as OWNER/NAME."
-)
+validate_full_name = RegexValidator(PATTERN, "Write the repository as OWNER/NAME.")
 
+#: A hint about a repository counts once GitHub has said the same so long after it: until then
+#: the API may still answer from before.
+REPLICATION_LAG = timedelta(minutes=5)
+#: For how long one process may ask about a repository before another does.
+VERIFICATION_CLAIM = timedelta(minutes=5)
 
 #: For how long one worker may take to renew the token of an installation before another tries.
 RENEWAL_CLAIM = timedelta(seconds=45)
@@ -51,6 +56,14 @@ class IntegrationCredential(TokenBudget):
         APP = "app", "GitHub App installation"
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="credentials")
+    api_url = models.URLField(
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_api_root],
+        help_text="The API root that the token is for, and that it is sent to. Fixed once made. "
+        "Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.",
+    )
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.TOKEN)
     access_token = EncryptedTextField(blank=True)
     installation_id = models.BigIntegerField(null=True, blank=True)
@@ -67,9 +80,16 @@ class IntegrationCredential(TokenBudget):
 
     class Meta:
         verbose_name = "credential"
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(kind="app") | models.Q(api_url=""),
+                name="app_belongs_to_default_api_root",
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.team}"
+        place = f" at {self.api_url}" if self.api_url else ""
+        return f"{self.get_kind_display()} of {self.team}{place}"
 
     def _note(self, **fields: Any) -> None:
         type(self).objects.filter(pk=self.pk).update(**fields)
@@ -178,6 +198,8 @@ class GitHubIntegration(models.Model):
     class Meta:
         ordering = ["organization_slug"]
         verbose_name = "integration"
+        # On PostgreSQL also `token_stays_at_its_api_root`, a key of two columns, which Django
+        # cannot describe: the migration that adds it is 0015.
         constraints = [
             models.UniqueConstraint(
                 fields=["team", "organization_slug", "api_url"], name="unique_integration"
@@ -186,6 +208,15 @@ class GitHubIntegration(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization_slug} for {self.team}"
+
+    def clean(self) -> None:
+        """Keep a token with the API root that it was stored for. Raises ValidationError."""
+        if self.credential_id and not self.is_api_root_of_token():
+            raise ValidationError({"credential": "Its token is for another API root."})
+
+    def is_api_root_of_token(self) -> bool:
+        """Whether the token was stored for the API root that it would be sent to."""
+        return self.credential.api_url == self.api_url
 
     def get_api_root(self) -> str:
         """Return the URL in front of every API path, without a slash at the end."""
@@ -208,9 +239,22 @@ class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
         """Keep those of that name; GitHub's names ignore case."""
         return self.filter(full_name__iexact=full_name)
 
+    def first_named(self, full_name: str) -> "TrackedRepository | None":
+        """Return the one of that name, or of several the one that is tracked."""
+        return self.named(full_name).order_by("-is_active", "-pk").first()
+
     def matching(self, pull_request: "PullRequest") -> Self:
-        """Keep the active ones, at most one, that a pull request belongs to."""
-        return self.active().filter(team=pull_request.team_id).named(pull_request.github_repo)
+        """Keep the one that a pull request belongs to, if it is active."""
+        return self.active().filter(pull_requests=pull_request.pk)
+
+    def note_shown(self, github_repo_ids: Iterable[int]) -> None:
+        """Note that GitHub has just shown these to their own token. One UPDATE."""
+        rows = self.filter(github_repo_id__in=list(github_repo_ids))
+        rows.update(verified_at=timezone.now(), verify_at=None, doubted_at=None)
+
+    def to_verify(self, moment: datetime) -> Self:
+        """Keep those of which GitHub is to be asked by then, the longest waiting first."""
+        return self.filter(verify_at__lte=moment).order_by("verify_at", "pk")
 
 
 class TrackedRepository(models.Model):
@@ -230,29 +274,108 @@ class TrackedRepository(models.Model):
         auto_now_add=True, null=True, help_text="Older merges nobody could tell us of in time."
     )
 
+    verified_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When GitHub last showed it to the team's own token.",
+    )
+    doubted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Since when something speaks against its name or its being there.",
+    )
+    verify_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        default=timezone.now,
+        db_default=Now(),
+        help_text="When GitHub is to be asked about it.",
+    )
+
     objects = TrackedRepositoryQuerySet.as_manager()
 
     class Meta:
         ordering = ["full_name"]
         verbose_name_plural = "tracked repositories"
         constraints = [
-            models.UniqueConstraint(fields=["team", "full_name"], name="unique_tracked_repository")
+            # GitHub's id is the identity. Names are labels: while GitHub is asked, two that
+            # changed names may have the same one.
+            models.UniqueConstraint(
+                fields=["integration", "github_repo_id"],
+                condition=models.Q(github_repo_id__isnull=False),
+                name="unique_tracked_repository_id",
+            ),
+            models.UniqueConstraint(
+                fields=["team", "full_name"],
+                condition=models.Q(github_repo_id=None),
+                name="unique_tracked_repository",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(full_name__regex=PATTERN), name="tracked_repository_name"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["github_repo_id"], name="tracked_repository_github_id"),
+            models.Index(Upper("full_name"), name="tracked_repository_upper_name"),
+            models.Index(
+                fields=["verify_at"],
+                condition=models.Q(verify_at__isnull=False),
+                name="tracked_repository_to_verify",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.full_name
 
+    def save(self, *args: Any, **options: Any) -> None:
+        """Save; a new one gets the pull requests of its name that belong to no repository yet."""
+        is_new = self._state.adding
+        super().save(*args, **options)
+        if is_new:
+            self.adopt()
+
+    def adopt(self) -> None:
+        """Take the pull requests of its name that belong to no repository; safe to repeat."""
+        rows = self.team.pull_requests.filter(repository=None, github_repo__iexact=self.full_name)
+        rows.update(repository=self)
+
     @transaction.atomic
     def rename(self, full_name: str) -> None:
         """Follow the repository, and its pull requests with it, to its new name.
 
-        Safe to repeat. Where the team tracks the new name already, that row stays and this one
-        is tracked no more; of a pull request under both names the one of the new name stays.
+        Only for names that GitHub gave to the team's own token. Safe to repeat. Where the team
+        tracks the same repository under the new name already, that row stays and this one is
+        tracked no more; of a pull request under both names the one of the new name stays.
+        Another repository that was known by this name has lost it, and GitHub is asked for its
+        new one.
         """
         if full_name == self.full_name:
             return
-        rows = self.team.pull_requests.filter(github_repo__iexact=self.full_name)
-        rows = rows.exclude(github_repo=full_name)
+        others = self.team.repositories.named(full_name).exclude(pk=self.pk)
+        others = others.filter(integration__api_url=self.integration.api_url)
+        mine = models.Q(github_repo_id=None) | models.Q(github_repo_id=self.github_repo_id)
+        if twin := others.filter(mine).first():
+            self.merge_into(twin)
+            return
+        for other in others.active():
+            other.doubt()
+        self._move_pull_requests(full_name, to=self)
+        self.full_name = full_name
+        self.save(update_fields=["full_name"])
+
+    @transaction.atomic
+    def merge_into(self, twin: "TrackedRepository") -> None:
+        """Leave its pull requests and its id to another row of the same repository."""
+        self._move_pull_requests(twin.full_name, to=twin)
+        twin.github_repo_id, self.github_repo_id = self.github_repo_id, None
+        self.is_active, self.doubted_at, self.verify_at = False, None, None
+        self.save(update_fields=["github_repo_id", "is_active", "doubted_at", "verify_at"])
+        twin.save(update_fields=["github_repo_id"])
+
+    def _move_pull_requests(self, full_name: str, *, to: "TrackedRepository") -> None:
+        rows = self.pull_requests.exclude(github_repo=full_name)
         known = self.team.pull_requests.filter(github_repo=full_name)
         rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
         # Of a repository that had the new name before, and is no more.
@@ -260,11 +383,36 @@ class TrackedRepository(models.Model):
         known.filter(github_pr_number__in=numbers).update(github_pr_number=None, etags={})
         # Addresses of the old name may be another repository's one day.
         rows.update(github_repo=full_name, etags={})
-        if self.team.repositories.named(full_name).exclude(pk=self.pk).exists():
-            self.deactivate()
-            return
-        self.full_name = full_name
-        self.save(update_fields=["full_name"])
+        self.pull_requests.update(repository=to)
+
+    def doubt(self) -> bool:
+        """Have GitHub asked before anything about it changes; False if it is asked already.
+
+        One conditional UPDATE.
+        """
+        now = timezone.now()
+        rows = type(self).objects.filter(pk=self.pk, doubted_at=None)
+        is_new = bool(rows.update(doubted_at=now, verify_at=now))
+        if is_new:
+            self.doubted_at = self.verify_at = now
+        return is_new
+
+    def claim_verification(self) -> bool:
+        """Reserve the question to GitHub; of two processes one wins. One conditional UPDATE."""
+        now = timezone.now()
+        mine = type(self).objects.filter(pk=self.pk, verify_at__lte=now)
+        return bool(mine.update(verify_at=now + VERIFICATION_CLAIM))
+
+    def postpone_verification(self, moment: datetime) -> None:
+        """Have GitHub asked again then. One UPDATE."""
+        type(self).objects.filter(pk=self.pk).update(verify_at=moment)
+        self.verify_at = moment
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what GitHub says now can be believed: the doubt is older than its replicas."""
+        since = self.doubted_at or self.connected_at
+        return since is None or timezone.now() - since >= REPLICATION_LAG
 
     def deactivate(self) -> None:
         """Track it no more; its pull requests stay."""

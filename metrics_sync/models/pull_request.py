@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.names import PATTERN
 from metrics_sync.snapshot import OUTDATED, is_known
 
 #: What a check run is before it is completed.
@@ -75,15 +76,8 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
 
     def tracked(self, **which: Any) -> Self:
         """Keep those whose repository is tracked, if wanted by one that is `which`."""
-        return self.filter(
-            models.Exists(
-                TrackedRepository.objects.active().filter(
-                    team=models.OuterRef("team"),
-                    full_name__iexact=models.OuterRef("github_repo"),
-                    **which,
-                )
-            )
-        )
+        of_repository = {f"repository__{name}": value for name, value in which.items()}
+        return self.filter(repository__is_active=True, **of_repository)
 
     def in_repositories(self, full_names: Iterable[str]) -> Self:
         """Keep those of the repositories of these names; GitHub's names ignore case."""
@@ -92,6 +86,11 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             named |= models.Q(github_repo__iexact=full_name)
         return self.filter(named)
 
+    def of_repository(self, repository: TrackedRepository | None, full_name: str) -> Self:
+        """Keep those of a repository, and those of its name that belong to none yet."""
+        nobodys = models.Q(repository=None, github_repo__iexact=full_name)
+        return self.filter(nobodys | models.Q(repository=repository) if repository else nobodys)
+
     def missing(self) -> Self:
         """Keep merged ones that nobody has queued, or nobody can fetch for want of a number."""
         nameless = models.Q(
@@ -99,8 +98,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             sync_status__in=[SyncStatus.COMPLETE, SyncStatus.PARTIAL, SyncStatus.FAILED],
         )
         unqueued = models.Q(sync_status__in=[SyncStatus.IDLE, SyncStatus.PENDING])
-        waiting = type(self)(self.model).filter(sync_status=SyncStatus.UNTRACKED).tracked()
-        untracked = models.Q(sync_status=SyncStatus.UNTRACKED, pk__in=waiting)
+        untracked = models.Q(sync_status=SyncStatus.UNTRACKED, repository__is_active=True)
         return self.merged().filter(unqueued | untracked | nameless)
 
     def note_news(self) -> bool:
@@ -136,6 +134,10 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
     def outdated(self, moment: datetime) -> Self:
         """Keep complete rows that were to be looked at again by then."""
         return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
+
+    def disagreeing(self) -> Self:
+        """Keep rows with a list of which GitHub's counter says something else for good."""
+        return self.exclude(disagreeing=[])
 
     def with_running_checks(self) -> Self:
         """Keep complete rows that have a check which has not ended, as far as we know.
@@ -183,6 +185,16 @@ class PullRequest(models.Model):
     SyncStatus = SyncStatus
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="pull_requests")
+    repository = models.ForeignKey(
+        TrackedRepository,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="pull_requests",
+        verbose_name="tracked repository",
+        help_text="By GitHub's id; empty where the team tracks none.",
+    )
     github_repo = models.CharField("repository", max_length=255)
     github_pr_id = models.BigIntegerField("GitHub id")
     github_pr_number = models.PositiveIntegerField(
@@ -286,12 +298,16 @@ class PullRequest(models.Model):
                 condition=models.Q(github_pr_number__isnull=False),
                 name="unique_pull_request_number",
             ),
+            models.CheckConstraint(
+                condition=models.Q(github_repo__regex=PATTERN), name="pull_request_name"
+            ),
         ]
         indexes = [
             models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync"),
             # How webhooks name a pull request; names are compared in upper case.
             models.Index(fields=["github_pr_id"], name="pull_request_github_id"),
             models.Index(Upper("github_repo"), "github_pr_number", name="pull_request_number"),
+            models.Index(fields=["repository", "github_pr_number"], name="pull_request_repository"),
             models.Index(fields=["head_sha"], name="pull_request_head"),
             models.Index(
                 fields=["refetch_at"],
@@ -303,6 +319,12 @@ class PullRequest(models.Model):
                 fields=["retry_at"],
                 condition=models.Q(fault_may_pass=True),
                 name="pull_request_passing",
+            ),
+            # Counted at every scrape.
+            models.Index(
+                fields=["merged_at"],
+                condition=~models.Q(disagreeing=[]),
+                name="pull_request_disagreeing",
             ),
             # Found by the dashboard without reading all merges.
             models.Index(
@@ -353,7 +375,13 @@ class PullRequest(models.Model):
             self._stored_state = self.state
 
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Save; a merge that the row did not know yet makes it `pending`."""
+        """Save; a merge that the row did not know yet makes it `pending`.
+
+        A new row that says of no repository is found one by its name.
+        """
+        if self._state.adding and self.repository_id is None:
+            rows = TrackedRepository.objects.filter(team=self.team_id)
+            self.repository = rows.first_named(self.github_repo)
         if self.is_new_merge(update_fields):
             self.sync_status, self.receipt = SyncStatus.PENDING, self._outdate_receipt()
             self.completed_at = None

@@ -33,12 +33,22 @@ class WebhookDelivery(models.Model):
         max_length=36, help_text="The integration's uuid, or “shared” for the shared endpoint."
     )
     guid = models.CharField("X-GitHub-Delivery", max_length=100)
+    body_hash = models.CharField(
+        max_length=64,
+        blank=True,
+        db_default="",
+        default="",
+        editable=False,
+        help_text="SHA-256 of the payload.",
+    )
     event = models.CharField(max_length=100)
     action = models.CharField(max_length=100, blank=True)
     github_repo = models.CharField(max_length=255, blank=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.FAILED)
     error = models.TextField(blank=True)
-    payload = models.TextField(blank=True, help_text="The JSON as it came.")
+    payload = models.TextField(
+        blank=True, help_text="The JSON as it came, cut where it is very long; empty where ignored."
+    )
     received_at = models.DateTimeField(auto_now_add=True, db_index=True)
     processed_at = models.DateTimeField(null=True, blank=True)
 
@@ -47,7 +57,13 @@ class WebhookDelivery(models.Model):
         verbose_name_plural = "webhook deliveries"
         constraints = [
             # One event sent to several endpoints carries the same GUID.
-            models.UniqueConstraint(fields=["endpoint", "guid"], name="unique_delivery")
+            models.UniqueConstraint(fields=["endpoint", "guid"], name="unique_delivery"),
+            # Only the body is signed: sent again under another id it is the same delivery.
+            models.UniqueConstraint(
+                fields=["endpoint", "event", "body_hash"],
+                condition=~models.Q(body_hash=""),
+                name="unique_delivery_body",
+            ),
         ]
 
     def __str__(self) -> str:

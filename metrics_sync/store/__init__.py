@@ -4,6 +4,7 @@ from metrics_sync.store.auditing import record_change
 from metrics_sync.store.deliveries import record_delivery
 from metrics_sync.store.histories import measure_rows
 from metrics_sync.store.installations import track_repositories
+from metrics_sync.store.repositories import confirm, doubt, is_own, note_gone, track_named
 from metrics_sync.store.snapshots import (
     build_receipt,
     count_rows,
@@ -20,10 +21,14 @@ from metrics_sync.store.transactions import run_transaction
 
 __all__ = [
     "build_receipt",
+    "confirm",
     "count_rows",
+    "doubt",
     "follow_rename",
+    "is_own",
     "list_rows",
     "measure_rows",
+    "note_gone",
     "recall",
     "recall_lists",
     "record_change",
@@ -33,5 +38,6 @@ __all__ = [
     "save_number",
     "save_pull_request",
     "save_snapshot",
+    "track_named",
     "track_repositories",
 ]

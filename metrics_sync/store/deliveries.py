@@ -5,6 +5,7 @@ from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallationError
@@ -15,6 +16,9 @@ from metrics_sync.store.transactions import run_transaction
 from metrics_sync.webhooks import Delivery
 
 logger = logging.getLogger(__name__)
+
+#: How much of a payload is kept, in characters: far more than a pull request has.
+LONGEST_PAYLOAD = 512 * 1024
 
 #: What reading or writing a payload raises that is not what its event says.
 UNREADABLE = (
@@ -37,8 +41,9 @@ def record_delivery(
     `integration` is None for the shared endpoint, whose deliveries go to every team that tracks
     the repository; those of an integration go to its own team only. One transaction holds the
     record, so that of the same delivery sent twice at the same time the second waits for the
-    first and then does nothing. A delivery that failed before is taken up again, and one that met
-    another in a deadlock is tried again at once.
+    first and then does nothing; the same body is the same delivery, under whatever id. A delivery
+    that failed before is taken up again, and one that met another in a deadlock is tried again at
+    once. Of what is ignored no payload is kept.
 
     Raises MalformedDeliveryError when the payload is not what its event says; the record stays,
     with the reason, and a redelivery is welcome.
@@ -55,19 +60,8 @@ def _record(
     delivery: Delivery, integration: GitHubIntegration | None
 ) -> tuple[WebhookDelivery, Exception | None]:
     malformed = None
-    row, created = WebhookDelivery.objects.select_for_update().get_or_create(
-        endpoint=integration.uuid if integration else WebhookDelivery.SHARED_ENDPOINT,
-        guid=delivery.guid,
-        defaults={
-            "integration": integration,
-            "team_id": integration.team_id if integration else None,
-            "event": delivery.event,
-            "action": delivery.action,
-            "github_repo": delivery.github_repo,
-            "payload": delivery.text,
-        },
-    )
-    if not created and row.status != WebhookDelivery.Status.FAILED:
+    row = _claim_row(delivery, integration)
+    if row.status != WebhookDelivery.Status.FAILED:
         return row, None
     try:
         with transaction.atomic():
@@ -80,6 +74,31 @@ def _record(
         row.status = WebhookDelivery.Status.FAILED
         row.error = read_text(f"{type(error).__name__}: {error}")
         malformed = error
+    is_ignored = row.status == WebhookDelivery.Status.IGNORED
+    row.payload = "" if is_ignored else delivery.text[:LONGEST_PAYLOAD]
     row.processed_at = timezone.now()
-    row.save(update_fields=["status", "error", "processed_at"])
+    row.save(update_fields=["status", "error", "payload", "processed_at"])
     return row, malformed
+
+
+def _claim_row(delivery: Delivery, integration: GitHubIntegration | None) -> WebhookDelivery:
+    """Return the delivery's row, locked; a new one is `failed` until it is processed.
+
+    A body that came before is the same delivery under whatever id, as the id is not signed. Of
+    two that come at the same time the second waits for the first.
+    """
+    endpoint = str(integration.uuid) if integration else WebhookDelivery.SHARED_ENDPOINT
+    new = WebhookDelivery(
+        endpoint=endpoint,
+        guid=delivery.guid,
+        body_hash=delivery.body_hash,
+        integration=integration,
+        team_id=integration.team_id if integration else None,
+        event=delivery.event,
+        action=delivery.action,
+        github_repo=delivery.github_repo,
+    )
+    WebhookDelivery.objects.bulk_create([new], ignore_conflicts=True)
+    same = Q(guid=delivery.guid) | Q(event=delivery.event, body_hash=delivery.body_hash)
+    rows = WebhookDelivery.objects.select_for_update().defer("payload")
+    return rows.filter(same, endpoint=endpoint).order_by("pk")[:1].get()

@@ -2,18 +2,11 @@
 
 from collections.abc import Callable
 
-from django.db.models import QuerySet
-
-from metrics_sync.models import (
-    GitHubIntegration,
-    PullRequest,
-    Team,
-    TrackedRepository,
-)
+from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
-from metrics_sync.store.auditing import record_change
 from metrics_sync.store.installations import save_installation, save_installation_repositories
+from metrics_sync.store.repositories import doubt, find_targets
 from metrics_sync.store.snapshots import save_pull_request
 from metrics_sync.webhooks import Delivery
 
@@ -29,62 +22,40 @@ def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> boo
     UnlinkedInstallationError.
     """
     handler = HANDLERS.get(delivery.event)
+    delivery.check_shape()
     return handler is not None and handler(delivery, integration)
 
 
-def _list_repositories(
-    delivery: Delivery, integration: GitHubIntegration | None
-) -> QuerySet[TrackedRepository]:
-    """Return the tracked repositories that the delivery may speak of, by GitHub's id or name."""
-    # Another GitHub has other repositories under the same names and ids.
-    rows = TrackedRepository.objects.filter(
-        integration__api_url=integration.api_url if integration else ""
-    )
-    if integration is not None:
-        rows = rows.filter(team=integration.team_id)
-    of_name = rows.named(delivery.github_repo)
-    repository_id = delivery.payload["repository"].get("id")
-    return of_name | rows.filter(github_repo_id=repository_id) if repository_id else of_name
-
-
-def _list_teams(delivery: Delivery, integration: GitHubIntegration | None) -> QuerySet[Team]:
-    """Return the teams whose rows the delivery may write.
-
-    At the shared endpoint these are all that track the repository at GITHUB_API_URL: who connected
-    it has shown that the team's token reads it, and members cannot add one by hand.
-    """
-    if integration is not None:
-        return Team.objects.filter(pk=integration.team_id)
-    repositories = TrackedRepository.objects.filter(integration__api_url="")
-    repositories = repositories.named(delivery.github_repo)
-    return Team.objects.filter(pk__in=repositories.values("team"))
-
-
 def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> PullRequestQuerySet:
-    rows = PullRequest.objects.merged().filter(team__in=_list_teams(delivery, integration))
-    return rows.in_repositories([delivery.github_repo])
+    repositories = [target.repository for target in find_targets(delivery, integration)]
+    return PullRequest.objects.merged().filter(
+        repository__in=[row for row in repositories if row is not None]
+    )
+
+
+def _save_pull_requests(
+    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
+) -> list[PullRequest]:
+    item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    if item.base_repo_id not in (None, delivery.github_repo_id):
+        raise ValueError("the pull request is another repository's")
+    # Always in the same order: two deliveries would wait for each other.
+    targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
+    return [
+        save_pull_request(team, item, repository=repository, review=review)
+        for team, repository in targets
+    ]
 
 
 def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    return bool(_save_rows(delivery, integration))
-
-
-def _save_rows(
-    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
-) -> list[PullRequest]:
-    if not delivery.github_repo:
-        raise ValueError("repository.full_name is missing")
-    item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
-    # Always in the same order: two deliveries would wait for each other.
-    teams = _list_teams(delivery, integration).order_by("pk")
-    return [save_pull_request(team, item, review=review) for team in teams]
+    return bool(_save_pull_requests(delivery, integration))
 
 
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Write the review at once: only its webhook says what it is before it is dismissed."""
     is_whole = delivery.action in REVIEW_ACTIONS
     review = read_review(delivery.payload["review"]) if is_whole else None
-    rows = _save_rows(delivery, integration, review=review)
+    rows = _save_pull_requests(delivery, integration, review=review)
     PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_news()
     return bool(rows)
 
@@ -112,26 +83,19 @@ def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> b
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
-def _save_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Follow a repository to its new name, and track one no more that is deleted.
+def _doubt_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Have GitHub asked about a repository that is said to be renamed, moved or deleted.
 
     An archived one can still be read, so it stays.
     """
-    if not delivery.github_repo:
-        raise ValueError("it names no repository")
-    repositories = list(_list_repositories(delivery, integration))
-    for repository in repositories:
-        if delivery.action in {"renamed", "transferred"}:
-            change = f"{delivery.action}: from {repository} to {delivery.github_repo}"
-            repository.rename(delivery.github_repo)
-        elif delivery.action == "deleted":
-            change = f"tracked no more: {repository} is deleted at GitHub"
-            repository.deactivate()
-        else:
-            return False
-        actor = f"webhook delivery {delivery.guid}"
-        record_change(actor=actor, subject=repository, change=change)
-    return bool(repositories)
+    if delivery.action not in {"renamed", "transferred", "deleted"}:
+        return False
+    targets = find_targets(delivery, integration)
+    for _, repository in targets:
+        if repository is not None and repository.is_active:
+            actor = f"webhook delivery {delivery.guid}"
+            doubt(repository, reason=f"a delivery says that it is {delivery.action}", actor=actor)
+    return any(repository is not None for _, repository in targets)
 
 
 HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
@@ -141,7 +105,7 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "issue_comment": _note_issue_comment,
     "check_run": _note_check_run,
     "status": _note_status,
-    "repository": _save_repository,
+    "repository": _doubt_repository,
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,
 }

@@ -6,6 +6,7 @@ of any other account is ignored.
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -14,9 +15,10 @@ from django.db.models.functions import Upper
 
 from metrics_sync.exceptions import UnlinkedInstallationError
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
-from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import RepositoryItem, read_repository
 from metrics_sync.store.auditing import record_change
+from metrics_sync.store.repositories import doubt, hint
 from metrics_sync.webhooks import Delivery
 
 
@@ -54,11 +56,12 @@ def save_installation_repositories(
     is_handled = False
     for linked in _list_linked(delivery).filter(credential__installation_id=installation_id):
         rows = linked.repositories.active().filter(github_repo_id__in=removed)
-        names = list(rows.values_list("full_name", flat=True))
-        rows.update(is_active=False)
+        for row in rows.select_related("team"):
+            doubt(row, reason="a delivery says that it is taken away", actor=_name_actor(delivery))
+            is_handled = True
         added = _track_given(linked, delivery.payload["repositories_added"])
-        is_handled |= bool(names or added)
-        _record(linked, delivery, added=added, removed=names)
+        is_handled |= bool(added)
+        _record(linked, delivery, added=added)
     return is_handled
 
 
@@ -92,24 +95,22 @@ class _Known:
     def __init__(self, integration: GitHubIntegration, items: Collection[RepositoryItem]) -> None:
         names = Q(name__in=[item.full_name.upper() for item in items])
         ids = Q(github_repo_id__in=[item.github_repo_id for item in items])
-        rows = integration.team.repositories.annotate(name=Upper("full_name")).filter(names | ids)
-        found = list(
-            rows.select_related("team", "integration").defer("integration__webhook_secret")
-        )
-        self._integration = integration
-        self._by_name = {row.full_name.upper(): row for row in found}
-        # Another GitHub has other repositories under the same ids.
-        here = [row for row in found if row.integration.api_url == integration.api_url]
-        self._by_id = {row.github_repo_id: row for row in here}
+        rows = integration.team.repositories.filter(integration__api_url=integration.api_url)
+        rows = rows.annotate(name=Upper("full_name")).filter(names | ids).select_related("team")
+        # Another GitHub has other repositories under the same ids and names.
+        self._integration, found = integration, list(rows)
+        self._by_id = {row.github_repo_id: row for row in found if row.github_repo_id is not None}
+        # One of that name with another id is another repository.
+        self._by_name = {row.full_name.upper(): row for row in found if row.github_repo_id is None}
 
     def find(self, item: RepositoryItem) -> TrackedRepository | None:
-        """Return the row of that name, after the one of that id has followed to it."""
-        by_id, name = self._by_id.get(item.github_repo_id), item.full_name.upper()
-        if by_id is not None and by_id.full_name != item.full_name:
-            by_id.rename(item.full_name)
-            if by_id.full_name == item.full_name:
-                self._by_name[name] = by_id
-        return self._by_name.get(name)
+        """Return the row of that id, which follows to the name, else that of the name alone."""
+        row = self._by_id.get(item.github_repo_id)
+        if row is None:
+            return self._by_name.get(item.full_name.upper())
+        if row.full_name != item.full_name:
+            row.rename(item.full_name)
+        return row
 
     def add(self, item: RepositoryItem) -> TrackedRepository:
         row = TrackedRepository(
@@ -118,7 +119,7 @@ class _Known:
             full_name=item.full_name,
             github_repo_id=item.github_repo_id,
         )
-        self._by_name[item.full_name.upper()] = row
+        self._by_id[item.github_repo_id] = row
         return row
 
 
@@ -159,24 +160,35 @@ def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
         case _:
             return
     for linked in credential.integrations.select_related("team").defer("webhook_secret"):
-        removed = []
-        if delivery.action == "deleted":
-            rows = linked.repositories.active()
-            removed = list(rows.values_list("full_name", flat=True))
-            rows.update(is_active=False)
         change = f"installation {credential.installation_id}: {delivery.action}"
-        _record(linked, delivery, change=change, removed=removed)
+        _record(linked, delivery, change=change)
+        if delivery.action == "deleted":
+            for row in linked.repositories.active().select_related("team"):
+                reason = "a delivery says that its installation is removed"
+                doubt(row, reason=reason, actor=_name_actor(delivery))
 
 
 def _track_given(linked: GitHubIntegration, values: Iterable[Any]) -> list[str]:
-    """Track what the App is given; where one repository was named, only what was named before."""
+    """Track what the App is said to be given; where one repository was named, only such.
+
+    What is known already keeps its name, and what is tracked from now on is told nothing by the
+    shared endpoint, until GitHub has shown it.
+    """
     items = [read_repository(value) for value in values]
-    for item in items:
-        validate_full_name(item.full_name)
+    rows = linked.repositories.filter(github_repo_id__in=[item.github_repo_id for item in items])
+    known = {row.github_repo_id: row for row in rows.select_related("team")}
     if not linked.follows_installation:
-        named = set(linked.repositories.values_list("github_repo_id", flat=True))
-        items = [item for item in items if item.github_repo_id in named]
-    return track_repositories(linked, items)
+        items = [item for item in items if item.github_repo_id in known]
+    for index, item in enumerate(items):
+        row = known.get(item.github_repo_id)
+        if row is not None and row.full_name != item.full_name:
+            reason = f"a delivery calls it {item.full_name}"
+            doubt(row, reason=reason, actor=f"installation of {linked}")
+            items[index] = replace(item, full_name=RepositoryName(row.full_name))
+    added = track_repositories(linked, items)
+    if added:
+        hint(linked.repositories.filter(full_name__in=added))
+    return added
 
 
 def _record(
@@ -185,12 +197,11 @@ def _record(
     *,
     change: str = "",
     added: Iterable[str] = (),
-    removed: Iterable[str] = (),
 ) -> None:
-    lists = {"tracked": ", ".join(added), "tracked no more": ", ".join(removed)}
-    changes = [change, *(f"{name}: {names}" for name, names in lists.items() if names)]
-    record_change(
-        actor=f"webhook delivery {delivery.guid}",
-        subject=linked,
-        change="; ".join(filter(None, changes)),
-    )
+    tracked = f"tracked: {names}" if (names := ", ".join(added)) else ""
+    changes = "; ".join(filter(None, [change, tracked]))
+    record_change(actor=_name_actor(delivery), subject=linked, change=changes)
+
+
+def _name_actor(delivery: Delivery) -> str:
+    return f"webhook delivery {delivery.guid}"

@@ -23,7 +23,9 @@ from metrics_sync.models import (
     PullRequest,
     Team,
     TeamMember,
+    TrackedRepository,
 )
+from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import (
     AGREED,
     COUNTERS,
@@ -34,6 +36,7 @@ from metrics_sync.snapshot import (
     FileItem,
     Item,
     PullRequestItem,
+    RepositoryItem,
     ReviewItem,
     Section,
     SectionResult,
@@ -42,6 +45,7 @@ from metrics_sync.snapshot import (
     read_text,
 )
 from metrics_sync.store.accounts import save_accounts
+from metrics_sync.store.repositories import confirm
 
 logger = logging.getLogger(__name__)
 
@@ -72,23 +76,34 @@ REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
 
 
 def save_pull_request(
-    team: Team, item: PullRequestItem, *, review: ReviewItem | None = None
+    team: Team,
+    item: PullRequestItem,
+    *,
+    repository: TrackedRepository | None = None,
+    review: ReviewItem | None = None,
 ) -> PullRequest:
     """Write a pull request, and one of its reviews, as a webhook told it; returns the row, saved.
 
     Safe to repeat and in any order: news older than what the row holds changes nothing, and a
     merged pull request stays merged. A merge that the row did not know fires the signal. The
     accounts are written with one call, in the order of their ids: two deliveries with the same
-    people in other roles would wait for each other.
+    people in other roles would wait for each other. The row is the repository's, and has its
+    name, whatever the item calls it; without one it is found by the item's name.
     """
+    repository = repository or team.repositories.first_named(item.github_repo)
+    item = _label(item, repository)
     rows = PullRequest.objects.select_for_update(no_key=True)
-    # GitHub's names ignore case: another spelling is no other repository.
     of_id = rows.filter(team=team, github_pr_id=item.github_pr_id)
-    row, created = of_id.in_repositories([item.github_repo]).first(), False
+    row, created = of_id.of_repository(repository, item.github_repo).first(), False
     if row is None:
         row, created = rows.get_or_create(
-            team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+            team=team,
+            github_repo=item.github_repo,
+            github_pr_id=item.github_pr_id,
+            defaults={"repository": repository},
         )
+    if repository is not None:
+        row.repository = repository
     is_news = created or _is_news(row, item)
     if is_news and row.github_pr_number != item.github_pr_number:
         _free_numbers(team, [item])
@@ -103,6 +118,11 @@ def save_pull_request(
     if is_news or review is not None:
         row.save()
     return row
+
+
+def _label(item: PullRequestItem, repository: TrackedRepository | None) -> PullRequestItem:
+    """Call it as its repository is called here; a new name is followed when GitHub says so."""
+    return item if repository is None else replace(item, github_repo=repository.full_name)
 
 
 def save_number(row: PullRequest, number: int) -> None:
@@ -130,24 +150,37 @@ def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
         PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None, etags={})
 
 
-def save_missed_merges(team: Team, items: Collection[PullRequestItem]) -> int:
+def save_missed_merges(
+    team: Team,
+    items: Collection[PullRequestItem],
+    *,
+    repository: TrackedRepository | None = None,
+) -> int:
     """Write merges that no webhook told as `pending` rows, past the signal; return how many.
 
-    Safe to repeat: rows that are merged already stay as they are.
+    Safe to repeat: rows that are merged already stay as they are. All items are of one
+    repository; without one it is found by their name.
     """
     if not items:
         return 0
+    name = next(iter(items)).github_repo
+    repository = repository or team.repositories.first_named(name)
+    items = [_label(item, repository) for item in items]
     ids = [item.github_pr_id for item in items]
     rows = PullRequest.objects.filter(team=team, github_pr_id__in=ids)
-    known = {(row.github_repo.lower(), row.github_pr_id): row for row in rows}
+    rows = rows.of_repository(repository, items[0].github_repo)
+    known = {row.github_pr_id: row for row in rows}
     _free_numbers(team, items)
     accounts = save_accounts(team, (item.author for item in items))
     new, merged = [], []
     for item in items:
-        row = known.get((item.github_repo.lower(), item.github_pr_id))
+        row = known.get(item.github_pr_id)
         if row is None:
             row = PullRequest(
-                team=team, github_repo=item.github_repo, github_pr_id=item.github_pr_id
+                team=team,
+                repository=repository,
+                github_repo=item.github_repo,
+                github_pr_id=item.github_pr_id,
             )
             row.sync_status = PullRequest.SyncStatus.PENDING
             apply_pull_request(row, item, accounts=accounts)
@@ -191,7 +224,7 @@ def apply_pull_request(
     Numbers that the payload does not state keep their value; one that is open again was never
     closed. A merge is never taken back: GitHub cannot, so an answer without it is an old one.
     """
-    kept = {"github_repo", "github_pr_id", "author", "stated", "base_repo"}
+    kept = {"github_repo", "github_pr_id", "author", "stated", "base_repo", "base_repo_id"}
     if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
         kept |= {"state", "merged_at", "closed_at"}
     cleared = {"closed_at"} if item.state == PullRequest.State.OPEN else set()
@@ -290,11 +323,20 @@ def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
     It goes when the same pull request has a row of the new name already, which a webhook made
     before anybody told of the new name. Safe to repeat.
     """
-    if not snapshot.moved_to:
+    if row.repository is None:
         return True
-    for repository in row.team.repositories.named(row.github_repo):
-        repository.rename(snapshot.moved_to)
-        row.github_repo = snapshot.moved_to
+    pull_request = snapshot.pull_request
+    if row.repository.github_repo_id is None and pull_request.base_repo_id is not None:
+        item = RepositoryItem(
+            pull_request.base_repo_id,
+            RepositoryName(pull_request.base_repo or row.repository.full_name),
+        )
+        confirm(row.repository, item, actor=f"the fetch of {row}")
+        row.github_repo = row.repository.full_name
+    if not snapshot.moved_to:
+        return PullRequest.objects.filter(pk=row.pk).exists()
+    row.repository.rename(snapshot.moved_to)
+    row.github_repo = snapshot.moved_to
     return PullRequest.objects.filter(pk=row.pk).exists()
 
 
@@ -305,7 +347,8 @@ def recall(row: PullRequest) -> PullRequestItem | None:
     author = None
     if row.author is not None:
         author = Account(row.author.github_id, row.author.login, row.author.is_bot)
-    names = {field.name for field in fields(PullRequestItem)} - {"author", "stated", "base_repo"}
+    left_out = {"author", "stated", "base_repo", "base_repo_id"}
+    names = {field.name for field in fields(PullRequestItem)} - left_out
     stated = {s: row.receipt[s]["stated"] for s in COUNTERS if s in row.receipt}
     return PullRequestItem(
         author=author, stated=stated, **{name: getattr(row, name) for name in names}

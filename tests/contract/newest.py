@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from graphql import build_schema
 
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.store.events import HANDLERS
+from tests.contract import graphql
 from tests.contract.asking import ask_everything
 from tests.contract.reducing import (
     USED,
@@ -30,6 +32,7 @@ from tests.test_contract import post
 REST = "@octokit/openapi"
 WEBHOOKS = "@octokit/openapi-webhooks"
 EXAMPLES = "@octokit/webhooks-examples"
+SCHEMA = "@octokit/graphql-schema"
 GITHUB = "api.github.com"
 
 
@@ -37,7 +40,7 @@ GITHUB = "api.github.com"
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tarfile.TarFile]:
     """The newest packages, by name."""
     folder = tmp_path_factory.mktemp("packages")
-    return {name: _download(name, folder) for name in (REST, WEBHOOKS, EXAMPLES)}
+    return {name: _download(name, folder) for name in (REST, WEBHOOKS, EXAMPLES, SCHEMA)}
 
 
 def _download(name: str, folder: Path) -> tarfile.TarFile:
@@ -87,6 +90,17 @@ def test_nothing_that_we_use_has_changed(
         USED.write_text(json.dumps(newest, indent=1, sort_keys=True) + "\n")
         return
     assert changes == []
+
+
+def test_nothing_that_we_ask_of_graphql_has_changed(packages: dict[str, tarfile.TarFile]) -> None:
+    """One field that is gone fails a whole query."""
+    file = packages[SCHEMA].extractfile("package/schema.graphql")
+    assert file is not None
+    newest = graphql.reduce_schema(build_schema(file.read().decode(), assume_valid=True))
+
+    if os.environ.get("WRITE"):
+        graphql.USED.write_text(newest)
+    assert graphql.USED.read_text() == newest
 
 
 @pytest.mark.django_db

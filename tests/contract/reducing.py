@@ -28,7 +28,9 @@ COUNTERS = {
 #: Fields that one reader looks for in several places, of which GitHub describes it for some.
 OF_ANOTHER_PLACE = {
     # Comments on lines have these, comments in the conversation have not.
-    "GET /repos/{owner}/{repo}/issues/{issue_number}/comments": {"path", "line", "in_reply_to_id"},
+    "GET /repos/{owner}/{repo}/issues/{issue_number}/comments": {
+        *("path", "line", "in_reply_to_id", "subject_type"),
+    },
     "GET /repos/{owner}/{repo}/pulls": COUNTERS,
     "pull_request_review.submitted": {f"pull_request.{name}" for name in COUNTERS},
     "pull_request_review.dismissed": {f"pull_request.{name}" for name in COUNTERS},

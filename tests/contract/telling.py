@@ -18,6 +18,7 @@ from metrics_sync.sandbox.webhooks import (
     build_pull_request_review_comment_event,
     build_pull_request_review_event,
     build_repository_event,
+    build_status_event,
 )
 from metrics_sync.store.events import save_event
 from metrics_sync.webhooks import Delivery
@@ -46,7 +47,7 @@ TRANSFERRED = {"owner": {"from": {"organization": ORGANIZATION}}}
 
 def list_deliveries(sandbox: SandboxServer) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (event, payload) of what the service takes, one of each action that it tells apart."""
-    recording = sandbox.world.add(make_recording(REPOSITORY, 1))
+    recording = sandbox.world.add(make_recording(REPOSITORY, 1, statuses=1))
     yield from _list_of_pull_request(recording)
     hook = sandbox.world.add_hook("http://127.0.0.1:1/", secret="s", full_name=REPOSITORY)
     repository = build_repository(REPOSITORY, repository_id=101)
@@ -79,6 +80,7 @@ def _list_of_pull_request(recording: Recording) -> Iterator[tuple[str, dict[str,
     )
     yield "issue_comment", build_issue_comment_event(recording, recording.issue_comments[0])
     yield "check_run", build_check_run_event(recording, recording.check_runs[0])
+    yield "status", build_status_event(recording, recording.statuses[0])
 
 
 def read_deliveries(deliveries: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, set[str]]:

@@ -32,12 +32,12 @@ from metrics_sync.models.integrations import validate_full_name
 NOTES = """
 It lists the merged pull requests of a tracked repository, those that changed last first, and
 fetches each that is not complete yet, 25 with every query of GitHub's GraphQL API. That costs
-0.36 points for a pull request, of 5,000 an hour that are counted apart from the requests which
-merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up it waits until
-GitHub gives new ones.
+some 0.25 points for a pull request, of 5,000 an hour that are counted apart from the requests
+that merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up it waits
+until GitHub gives new ones.
 
-What GraphQL cannot bring with certainty (lists longer than a page, earlier names of files, deleted
-accounts) is left to the queue pr-data-bulk, so workers should run.
+A list that GraphQL cannot bring with certainty (as the files, when one was renamed) is asked of
+REST. What does not come then either is left to the queue pr-data-bulk, so workers should run.
 
   manage.py backfill acme/anvil --since 2024-01-01 --dry-run
   manage.py backfill acme/anvil --since 365d

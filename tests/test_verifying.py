@@ -1,0 +1,251 @@
+"""What GitHub is asked about repositories, and what comes of its answers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import DjangoCaptureOnCommitCallbacks
+from redis import Redis
+from rq import Queue
+
+from metrics_sync import store
+from metrics_sync.models import AuditEntry, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.queueing import BULK
+from metrics_sync.sandbox import SandboxServer, Token
+from metrics_sync.sandbox.world import Repository
+from metrics_sync.verifying import verify_due
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+
+TOKEN = "ghp_forge"
+
+
+@pytest.fixture
+def held(sandbox: SandboxServer) -> Repository:
+    """A repository at the pretend GitHub, which the team's token reads."""
+    sandbox.world.add_token(Token(TOKEN))
+    return sandbox.world.add_repository("acme/anvil", private=True)
+
+
+@pytest.fixture
+def anvil(db: None, held: Repository) -> TrackedRepository:
+    return TrackedRepositoryFactory(
+        full_name="acme/anvil",
+        github_repo_id=held.id,
+        integration__credential__access_token=TOKEN,
+    )
+
+
+def hint(*, minutes_ago: int = 0) -> None:
+    since = timezone.now() - timedelta(minutes=minutes_ago)
+    TrackedRepository.objects.update(doubted_at=since, verify_at=since)
+
+
+def read() -> TrackedRepository:
+    return TrackedRepository.objects.get()
+
+
+def test_new_name_is_followed_when_github_says_so(
+    sandbox: SandboxServer, anvil: TrackedRepository
+) -> None:
+    """Rows, addresses and pages go by it."""
+    row = PullRequestFactory(team=anvil.team, merged=True)
+    sandbox.world.rename_repository("acme/anvil", "anew/hammer")
+    hint()
+
+    verify_due()
+
+    row.refresh_from_db()
+    assert (read().full_name, row.github_repo, row.repository) == (*["anew/hammer"] * 2, anvil)
+    assert "renamed: from acme/anvil to anew/hammer" in AuditEntry.objects.get().change
+
+
+def test_hint_that_github_does_not_confirm_changes_nothing(anvil: TrackedRepository) -> None:
+    """A forged, late or replayed delivery costs two requests."""
+    hint(minutes_ago=6)
+
+    verify_due()
+
+    row = read()
+    assert (row.full_name, row.is_active, row.doubted_at, row.verify_at) == (
+        *("acme/anvil", True),
+        *(None, None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "is_active"),
+    [pytest.param(1, True, id="may be a replica"), pytest.param(6, False, id="still gone")],
+)
+def test_deleted_repository_is_tracked_no_more_when_github_has_said_so_twice(
+    sandbox: SandboxServer, anvil: TrackedRepository, minutes_ago: int, is_active: bool
+) -> None:
+    """While it moves to another owner it may be missing for a moment."""
+    sandbox.world.delete_repository("acme/anvil")
+    hint(minutes_ago=minutes_ago)
+
+    verify_due()
+
+    row = read()
+    assert (row.is_active, row.verify_at is not None) == (is_active, is_active)
+
+
+def test_answer_from_before_the_hint_is_asked_for_again(anvil: TrackedRepository) -> None:
+    """Right after a webhook the API may still say what was."""
+    hint()
+
+    verify_due()
+
+    row = read()
+    assert row.doubted_at is not None
+    assert row.verify_at == row.doubted_at + timedelta(minutes=5)
+
+
+def test_name_that_another_repository_took_leads_to_ours(
+    sandbox: SandboxServer, anvil: TrackedRepository
+) -> None:
+    """Asked by its id, GitHub tells what became of it."""
+    sandbox.world.rename_repository("acme/anvil", "acme/anvil-old")
+    sandbox.world.add_repository("acme/anvil", repository_id=99)
+    hint()
+
+    verify_due()
+
+    assert (read().full_name, read().github_repo_id) == ("acme/anvil-old", anvil.github_repo_id)
+
+
+def test_two_repositories_may_change_names(
+    sandbox: SandboxServer, anvil: TrackedRepository
+) -> None:
+    """For a moment both have one name, and neither takes the other's pull requests."""
+    other = sandbox.world.add_repository("acme/hammer")
+    hammer = TrackedRepositoryFactory(
+        team=anvil.team,
+        integration=anvil.integration,
+        full_name="acme/hammer",
+        github_repo_id=other.id,
+    )
+    rows = [
+        PullRequestFactory(team=anvil.team, github_repo=name, github_pr_number=7)
+        for name in ("acme/anvil", "acme/hammer")
+    ]
+    for old, new in (("anvil", "x"), ("hammer", "anvil"), ("x", "hammer")):
+        sandbox.world.rename_repository(f"acme/{old}", f"acme/{new}")
+    hint()
+
+    verify_due()
+
+    names = {row.pk: row.full_name for row in TrackedRepository.objects.active()}
+    assert names == {anvil.pk: "acme/hammer", hammer.pk: "acme/anvil"}
+    owners = [PullRequest.objects.get(pk=row.pk).repository for row in rows]
+    assert owners == [anvil, hammer]
+
+
+def test_id_is_learned_from_github(held: Repository, anvil: TrackedRepository) -> None:
+    """From then on the shared webhook may tell the team of it."""
+    TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
+    hint(minutes_ago=6)
+
+    verify_due()
+
+    assert (read().github_repo_id, read().verified_at is not None) == (held.id, True)
+
+
+def test_refused_token_leaves_all_as_it_is_and_waits(
+    sandbox: SandboxServer, anvil: TrackedRepository
+) -> None:
+    """A token that ran out says nothing about the repository."""
+    sandbox.world.revoke_token(TOKEN)
+    hint(minutes_ago=6)
+
+    result = verify_due()
+
+    row = read()
+    assert (row.is_active, len(result["errors"]), row.doubted_at is not None) == (True, 1, True)
+    assert row.verify_at is not None
+    assert row.verify_at > timezone.now()
+
+
+@pytest.mark.usefixtures("anvil")
+def test_nothing_is_asked_without_a_hint(sandbox: SandboxServer) -> None:
+    """The clock looks every minute."""
+    assert verify_due() == {"asked": 0, "errors": []}
+    assert sandbox.requests == []
+
+
+def test_pull_request_without_a_key_gets_it(anvil: TrackedRepository) -> None:
+    """Bulk statements of a script pass by what fills it."""
+    row = PullRequestFactory(team=anvil.team)
+    PullRequest.objects.update(repository=None)
+
+    verify_due()
+
+    row.refresh_from_db()
+    assert row.repository == anvil
+
+
+def test_hint_is_asked_about_at_once(
+    redis: Redis,
+    anvil: TrackedRepository,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    """On the bulk queue: the webhook itself asks nobody."""
+    with django_capture_on_commit_callbacks(execute=True):
+        store.doubt(anvil, reason="a delivery calls it acme/hammer", actor="a test")
+
+    [job] = Queue(BULK, connection=redis).jobs
+    assert job.func_name == "metrics_sync.verifying.verify_due"
+
+
+@pytest.mark.usefixtures("redis_down")
+def test_hint_waits_for_the_clock_while_redis_is_down(
+    anvil: TrackedRepository,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    """The delivery is answered all the same."""
+    with django_capture_on_commit_callbacks(execute=True):
+        store.doubt(anvil, reason="a delivery calls it acme/hammer", actor="a test")
+
+    assert verify_due()["asked"] == 1
+
+
+@pytest.fixture
+def of_app(app: SandboxServer, db: None) -> TrackedRepository:
+    """A public repository of an account that the GitHub App is installed on."""
+    held = app.world.add_repository("acme/anvil")
+    installation = app.world.add_installation(5, "acme", repositories=["acme/anvil"])
+    return TrackedRepositoryFactory(
+        full_name="acme/anvil",
+        github_repo_id=held.id,
+        integration__credential__kind="app",
+        integration__credential__installation_id=5,
+        integration__credential__account_id=installation.account_id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "is_active"),
+    [
+        pytest.param({}, True, id="given as before"),
+        pytest.param({"repositories": []}, False, id="taken away"),
+        pytest.param({"is_removed": True}, False, id="App removed"),
+        pytest.param({"is_suspended": True}, True, id="App suspended"),
+    ],
+)
+def test_app_is_asked_for_what_it_is_given(
+    app: SandboxServer, of_app: TrackedRepository, change: dict[str, Any], is_active: bool
+) -> None:
+    """A public repository can be read by everybody, also by an App that it was taken from."""
+    if "repositories" in change:
+        app.world.add_repository("acme/other")
+        app.world.add_installation(5, "acme", repositories=["acme/other"])
+    if "is_removed" in change:
+        app.world.remove_installation(5)
+    if "is_suspended" in change:
+        app.world.suspend_installation(5)
+        IntegrationCredential.objects.update(revoked_at=timezone.now())
+    hint(minutes_ago=6)
+
+    verify_due()
+
+    assert read().is_active is is_active
