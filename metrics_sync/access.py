@@ -62,7 +62,7 @@ class Access:
         request for a new token.
         """
         integration = repository.integration
-        _check_api_root(integration.api_url)
+        _check_api_root(integration)
         api_url, credential = integration.get_api_root(), integration.credential
         token = find_token(credential, api_url=api_url)
         return cls(api_url=api_url, token=token, credential=credential, is_bulk=is_bulk)
@@ -145,7 +145,7 @@ def is_accepted_again(integration: GitHubIntegration) -> bool:
 
     One request, which costs nothing. Raises MetricsSyncError when it stays unknown.
     """
-    _check_api_root(integration.api_url)
+    _check_api_root(integration)
     credential = integration.credential
     if not ask_again(credential, api_url=integration.get_api_root()):
         return False
@@ -183,8 +183,13 @@ def converse(
         raise
 
 
-def _check_api_root(api_url: str) -> None:
+def _check_api_root(integration: GitHubIntegration) -> None:
     """Look at it again where it is used: a row may be older than the rules, or than DEBUG=0."""
+    api_url = integration.api_url
+    if not integration.is_api_root_of_token():
+        raise UnsafeAddressError(
+            f"the token of {integration} was stored for another API root; connect again"
+        )
     try:
         if api_url:
             validate_api_root(api_url)

@@ -9,10 +9,42 @@ _ROOT = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
-
-#: Where clouds tell their machines secrets, beside the link-local addresses.
-#: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
-_METADATA = {"fd00:ec2::254", "100.100.100.200", "metadata.google.internal"}
+#: Addresses at which a machine meets itself or its cloud, beside those that say so of themselves.
+_OWN = [
+    ipaddress.ip_network(network)
+    for network in (
+        # Alibaba Cloud
+        "100.100.100.200/32",
+        # Azure: https://learn.microsoft.com/en-us/azure/virtual-network/what-is-ip-address-168-63-129-16
+        "168.63.129.16/32",
+        # Oracle Cloud's older machines are at 192.0.0.192; no site is in this block.
+        # https://www.iana.org/assignments/iana-ipv4-special-registry
+        "192.0.0.0/24",
+        # AWS: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+        "fd00:ec2::/32",
+        # Google Cloud, Oracle Cloud and Scaleway by IPv6
+        "fd20:ce::254/128",
+        "fd00:c1::a9fe:a9fe/128",
+        "fd00:42::42/128",
+    )
+]
+#: Networks of IPv6 whose addresses end in one of IPv4: https://datatracker.ietf.org/doc/html/rfc6052
+_TRANSLATED = [ipaddress.IPv6Network(one) for one in ("64:ff9b::/96", "64:ff9b:1::/48")]
+#: Names by which clouds and `/etc/hosts` have the same.
+_OWN_NAMES = {
+    "api.metadata.cloud.ibm.com",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "ip6-localhost",
+    "ip6-loopback",
+    "localhost",
+    "localhost.localdomain",
+    "metadata",
+    "metadata.goog",
+    "metadata.google.internal",
+    "metadata.tencentyun.com",
+    "rancher-metadata",
+}
 
 
 def find_fault(url: str, *, is_development: bool) -> str:
@@ -31,7 +63,7 @@ def find_fault(url: str, *, is_development: bool) -> str:
     if match["scheme"].lower() != "https":
         return "it must start with https://, as the token is sent there"
     host = match["host"].lower().strip("[]").rstrip(".")
-    if host in {"localhost", *_METADATA} or host.endswith(".localhost") or _is_local(host):
+    if host in _OWN_NAMES or host.endswith(".localhost") or _is_local(host):
         return "it must not be an address of this machine, its network link or its metadata service"
     return ""
 
@@ -45,10 +77,9 @@ def _is_local(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]) is not None
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    mapped = inner or address
+    mapped = _find_inner(address) or address
     return (
-        str(mapped) in _METADATA
+        any(mapped in network for network in _OWN)
         or mapped.is_loopback
         or mapped.is_link_local
         or mapped.is_unspecified
@@ -56,3 +87,14 @@ def _is_local(host: str) -> bool:
         or mapped.is_reserved
         or getattr(mapped, "is_site_local", False)
     )
+
+
+def _find_inner(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | None:
+    """Return the address of IPv4 that routers make of one of IPv6; None when they make none."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if any(address in network for network in _TRANSLATED):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour

@@ -211,13 +211,14 @@ def _save_integration(found: Found, *, team_slug: str, kind: Kind, actor: str) -
     integration = _find_integration(found, team_slug=team_slug)
     if integration is not None and integration.credential.kind == kind:
         return integration
-    credential = IntegrationCredential.objects.create(team=team, kind=kind)
+    api_url = _get_own_url(found)
+    credential = IntegrationCredential.objects.create(team=team, kind=kind, api_url=api_url)
     if integration is None:
         integration = GitHubIntegration.objects.create(
             team=team,
             credential=credential,
             organization_slug=found.owner,
-            api_url=_get_own_url(found),
+            api_url=api_url,
         )
         change = f"made for {integration.get_api_root()}"
     else:

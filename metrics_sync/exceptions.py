@@ -97,3 +97,7 @@ class AmbiguousTeamError(MetricsSyncError):
 
 class NarrowTokenError(MetricsSyncError):
     """A new token cannot read repositories that would depend on it; nothing was stored."""
+
+
+class BadInputError(MetricsSyncError):
+    """What a user of the admin typed or sent cannot be followed: say so, and show the list."""

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import sys
 from uuid import UUID
 
 from django.conf import settings
@@ -10,8 +11,10 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.shortcuts import redirect
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
+from django.views.defaults import server_error
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from metrics_sync import counting, monitoring, queueing, store, throttling, webhooks
@@ -125,6 +128,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+def show_fault(request: HttpRequest) -> HttpResponse:
+    """Answer what no view caught: 503 when it is the database's, so that people try again."""
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return _answer(503, "The database does not answer; try again.")
+    return server_error(request)
+
+
 @require_GET
 def readyz(request: HttpRequest) -> JsonResponse:
     """Say whether the database and Redis answer: 200 when both do, else 503."""
@@ -149,6 +159,7 @@ def _is_redis_up() -> bool:
     return True
 
 
+@never_cache
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
     """Give Prometheus its text, to who has METRICS_TOKEN, and to superusers who signed in."""

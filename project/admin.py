@@ -4,8 +4,9 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from metrics_sync.admin.guarding import Guarded
 
 # Not named admin/index.html, which the theme, an app before this one, has itself.
 admin.site.index_template = "metrics_sync/dashboard.html"
@@ -13,12 +14,12 @@ admin.site.unregister([User, Group])
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # not at run time
+class UserAdmin(DjangoUserAdmin, Guarded):  # type: ignore[type-arg]  # not at run time
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, Guarded):
     pass

@@ -40,6 +40,8 @@ def logging_config(*, log_format: str) -> dict[str, Any]:
             # httpx2 writes a line for every request; the fetch writes one for every PR.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
+            # project.sign_in says who failed to sign in, in one line.
+            "axes": {"level": "ERROR"},
             # The one immediate repetition of a request is counted among the requests made.
             "stamina": {"level": "ERROR"},
         },

@@ -2,7 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from project.databases import build_options, find_patience, read_process
 from project.logs import logging_config
 from project.reports import start_reports
 
@@ -20,6 +23,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
 env = environ.Env()
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only this user can look into; close our own `var/` if it is open."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder == VAR_DIR and folder.stat().st_uid == os.getuid():
+        folder.chmod(0o700)
 
 
 def _required(name: str, *, generate: Callable[[], str]) -> str:
@@ -33,7 +43,7 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
             f"generated into {VAR_DIR} for development."
         )
     kept = VAR_DIR / name.lower()
-    VAR_DIR.mkdir(exist_ok=True)
+    _make_private(VAR_DIR)
     try:
         descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -41,6 +51,17 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(generate())
     return kept.read_text().strip()
+
+
+def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """Return the addresses and networks that the texts write down."""
+    try:
+        return [ip_network(text.strip()) for text in texts]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            "TRUSTED_PROXIES must be addresses or networks such as 10.0.0.0/8, separated by "
+            f"commas: {error}."
+        ) from error
 
 
 DEBUG = env.bool("DEBUG", default=False)
@@ -58,6 +79,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
     "csp",
     "django_rq",
     "ninja",
@@ -74,6 +96,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Last: it answers in place of the view that somebody is locked out of.
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -92,23 +116,31 @@ TEMPLATES = [
     }
 ]
 
-# Database. SQLite is set up so that web, workers and clock can write side by side: readers
-# never block (WAL), a writer waits for its turn, and a transaction takes the write lock when
-# it begins instead of failing when it is upgraded.
+# Database. Nobody waits for PostgreSQL for ever (docs/deploy.md). SQLite is set up so that web,
+# workers and clock can write side by side: readers never block (WAL), a writer waits for its
+# turn, and a transaction takes the write lock when it begins instead of failing when it is
+# upgraded.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
 DATABASES = {
     "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
 }
+DATABASE_PATIENCE = find_patience(
+    read_process(), statement_seconds=env.float("STATEMENT_SECONDS", default=60)
+)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    _make_private(Path(DATABASES["default"]["NAME"]).parent)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        timeout=20,
+        # Of `web` GitHub waits for ten seconds.
+        timeout=6 if read_process() == "web" else 20,
         transaction_mode="IMMEDIATE",
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     )
 else:
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    DATABASES["default"]["OPTIONS"] = {
+        **build_options(DATABASE_PATIENCE),
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queues
@@ -148,6 +180,8 @@ SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if DEBUG else 30 
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not DEBUG)
+# A message may name what is nobody else's business: it stays here instead of in a cookie.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Everything comes from this host. docs/security.md explains each exception.
 CONTENT_SECURITY_POLICY = {
@@ -178,6 +212,26 @@ SILENCED_SYSTEM_CHECKS = [
     # And metrics_sync.W009 of ALLOWED_HOSTS.
     "security.W020",
 ]
+
+# Sign-in. Who failed five times under one name waits from the last of them; others sign in
+# under that name all the same.
+# https://django-axes.readthedocs.io/en/latest/4_configuration.html
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+TRUSTED_PROXIES = _read_networks(env.list("TRUSTED_PROXIES", default=[]))
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "project.sign_in.find_client_network"
+AXES_LOCKOUT_CALLABLE = "project.sign_in.show_lockout"
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
+# The log says who signed in and who failed; rows of it would grow without end.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 

@@ -7,7 +7,10 @@ from csp.decorators import csp_update
 from django.contrib import admin
 from django.contrib.auth.decorators import user_passes_test
 from django.core.exceptions import PermissionDenied
+from django.http import Http404
 from django.urls import URLPattern, include, path
+from django.views.decorators.cache import never_cache
+from django.views.defaults import page_not_found
 from django_rq.urls import urlpatterns as queue_pages
 
 
@@ -20,13 +23,16 @@ def _is_superuser(user: Any) -> bool:
 
 def _for_superusers(page: URLPattern) -> URLPattern:
     # django-rq itself lets in all staff, and has scripts inside its pages.
-    view = user_passes_test(_is_superuser)(page.callback)
+    view = never_cache(user_passes_test(_is_superuser)(page.callback))
     view = csp_update({"script-src": [UNSAFE_INLINE]})(view)
     return URLPattern(page.pattern, view, page.default_args, page.name)
 
 
+handler500 = "metrics_sync.views.show_fault"
 urlpatterns = [
     path("", include("metrics_sync.urls")),
+    # The theme's search, which no page of ours offers, fails on pages that are no numbers.
+    path("admin/search/", page_not_found, {"exception": Http404()}),
     path("admin/", admin.site.urls),
     path("django-rq/", include(([_for_superusers(page) for page in queue_pages], "django_rq"))),
 ]

@@ -55,8 +55,8 @@ class ApiTokenFactory(DjangoModelFactory):
 
     @classmethod
     def _create(cls, model_class: type[models.ApiToken], *args: Any, **values: Any) -> Any:
-        row: Any = model_class(**values)
-        row.token = row.draw_token()
+        row = model_class(**values)
+        row.draw_token()
         row.save()
         return row
 
@@ -74,11 +74,24 @@ class GitHubIntegrationFactory(DjangoModelFactory):
         model = models.GitHubIntegration
 
     team = factory.SubFactory(TeamFactory)
+    api_url = ""
     credential = factory.SubFactory(
-        IntegrationCredentialFactory, team=factory.SelfAttribute("..team")
+        IntegrationCredentialFactory,
+        team=factory.SelfAttribute("..team"),
+        api_url=factory.SelfAttribute("..api_url"),
     )
     organization_slug = "acme"
     webhook_secret = factory.Sequence(lambda n: f"webhook-secret-{n}")
+
+
+def move_to_github(integration: models.GitHubIntegration, api_url: str) -> None:
+    """Have an integration, and the same token anew, belong to another GitHub."""
+    token = integration.credential.access_token
+    integration.credential = IntegrationCredentialFactory(
+        team=integration.team, access_token=token, api_url=api_url
+    )
+    integration.api_url = api_url
+    integration.save()
 
 
 class TrackedRepositoryFactory(DjangoModelFactory):

@@ -1,6 +1,7 @@
 """The admin: what is shown to whom, what may be changed, and secrets that never come out."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 from redis import Redis
 from rq import Queue
 
@@ -28,6 +30,7 @@ from metrics_sync.models import (
 )
 from metrics_sync.queueing import BULK, MERGES
 from tests import factories
+from tests.teams import make_rows
 
 OURS = [model for model in admin.site._registry if model._meta.app_label == "metrics_sync"]
 PAGES = ["change", "history", "delete"]
@@ -42,38 +45,6 @@ PAGES_OF_OURS = [
 
 def url_of(model: type[Model], page: str, *args: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
-
-
-def make_rows(word: str) -> dict[type[Model], Any]:
-    """Make a row of each model for one team, each with the word in what people read of it."""
-    team = factories.TeamFactory(name=f"Team {word}", slug=word)
-    repository = factories.TrackedRepositoryFactory(
-        team=team,
-        full_name=f"{word}/anvil",
-        integration__organization_slug=word,
-        integration__credential__access_token=f"ghp_{word}",
-        integration__webhook_secret=f"hook_{word}",
-    )
-    pull_request = factories.PullRequestFactory(
-        merged=True, team=team, github_repo=f"{word}/anvil", title=f"Forge {word}"
-    )
-    mine = {"pull_request": pull_request}
-    rows = [
-        team, repository, repository.integration, repository.integration.credential, pull_request,
-        factories.TeamMemberFactory(team=team, login=f"{word}-mona"),
-        factories.ApiTokenFactory(team=team, name=f"charts {word}"),
-        factories.CommitFactory(message=f"Heat {word}", **mine),
-        factories.PRFileFactory(filename=f"{word}.py", **mine),
-        factories.PRCheckRunFactory(name=f"test {word}", **mine),
-        factories.PRCommentFactory(body=f"Why {word}?", **mine),
-        factories.PRReviewFactory(body=f"Not {word}!", **mine),
-        factories.PRTimelineEventFactory(actor_login=f"{word}-mona", **mine),
-        factories.PRCommitStatusFactory(context=f"ci/{word}", **mine),
-        factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
-        factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
-        factories.AuditEntryFactory(team=team, subject=f"integration {word}"),
-    ]  # fmt: skip
-    return {type(row): row for row in rows}
 
 
 @pytest.fixture
@@ -224,6 +195,27 @@ def test_credential_of_another_team_is_refused(
 
     assert "This belongs to another team." in response.content.decode()
     assert not GitHubIntegration.objects.filter(organization_slug="new").exists()
+
+
+def test_members_are_chosen_by_whom_may_see_users(
+    member_client: Client, member: User, rows: dict[type[Model], Any]
+) -> None:
+    """A number that is tried tells the name behind it: on the page, in the log, in an address."""
+    allow(member, "add_team", "change_team")
+    stranger = factories.UserFactory(username="zoe")
+    data = {"name": "Team forge", "slug": "forge", "members": [member.pk, stranger.pk]}
+    url = url_of(Team, "change", rows[Team].pk)
+
+    pages = [
+        member_client.post(url, data, follow=True),
+        member_client.post(url, {**data, "name": ""}),
+        member_client.post(url_of(Team, "add"), {**data, "slug": ""}),
+        member_client.get(f"{url_of(Team, 'add')}?members={stranger.pk}"),
+        member_client.get(url_of(models.AuditEntry, "changelist")),
+    ]
+
+    assert not any(b"zoe" in page.content for page in pages)
+    assert list(rows[Team].members.all()) == [member]
 
 
 def test_members_are_looked_up_by_whom_may_see_users(member_client: Client, member: User) -> None:
@@ -403,11 +395,24 @@ def fetch_selected_again(client: Client, *pull_requests: PullRequest) -> str:
 def test_member_fetches_one_again(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """Somebody waits for it, so it goes where merges go."""
+    """No merge waits for it."""
     page = fetch_again(member_client, rows[PullRequest])
 
     assert "Queued to be fetched again: 1." in page
-    assert Queue(MERGES, connection=redis).count == 1
+    assert (Queue(BULK, connection=redis).count, Queue(MERGES, connection=redis).count) == (1, 0)
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_one_whose_job_is_gone_is_fetched_again(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis, status: str
+) -> None:
+    """Such a row was once refused for ever, as its job's hash said `queued`."""
+    moment = timezone.now() - timedelta(minutes=3)
+    PullRequest.objects.update(sync_status=status, sync_job_id="gone", queued_at=moment)
+
+    page = fetch_again(member_client, rows[PullRequest])
+
+    assert "Queued to be fetched again: 1." in page
 
 
 def test_what_is_fetched_again_is_fetched_in_full(
@@ -465,8 +470,14 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
     ("values", "reason"),
     [
         pytest.param({"state": "open", "sync_status": "idle"}, "Not merged", id="open"),
-        pytest.param({"sync_status": "queued"}, "already queued or running: 1", id="queued"),
-        pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
+        pytest.param(
+            {"sync_status": "queued", "queued_at": timezone.now()}, "already queued", id="queued"
+        ),
+        pytest.param(
+            {"sync_status": "running", "heartbeat_at": timezone.now()},
+            "already queued or running: 1",
+            id="running",
+        ),
         pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
         pytest.param({"repository": None}, "does not track", id="untracked"),
     ],
@@ -550,7 +561,7 @@ def test_web_root_follows_from_the_api_root(api_root: str, web_root: str) -> Non
 
 def test_page_leads_to_github(admin_client: Client, rows: dict[type[Model], Any]) -> None:
     """What is not stored here is there."""
-    GitHubIntegration.objects.update(api_url="https://code.acme.example/api/v3")
+    factories.move_to_github(rows[GitHubIntegration], "https://code.acme.example/api/v3")
     row = rows[PullRequest]
 
     page = read(admin_client, url_of(PullRequest, "change", row.pk))
@@ -644,12 +655,31 @@ def test_api_token_is_shown_once(admin_client: Client, rows: dict[type[Model], A
 
     response = admin_client.post(url_of(models.ApiToken, "add"), data, follow=True)
 
+    assert "no-store" in response.headers["Cache-Control"]
     shown = re.findall(r"msync_[\w-]{43}", response.content.decode())
     row = models.ApiToken.objects.get(name="weekly report")
     assert [models.ApiToken.objects.of(token).get() for token in shown] == [row]
     for page in (url_of(models.ApiToken, "changelist"), url_of(models.ApiToken, "change", row.pk)):
         assert shown[0] not in read(admin_client, page)
         assert row.token_hash not in read(admin_client, page)
+
+
+@pytest.mark.parametrize("button", ["_save", "_continue", "_addanother"])
+def test_api_token_is_kept_nowhere(
+    admin_client: Client, rows: dict[type[Model], Any], settings: Settings, button: str
+) -> None:
+    """Neither in a cookie nor in a session, whatever a host project does with messages."""
+    settings.MESSAGE_STORAGE = "django.contrib.messages.storage.fallback.FallbackStorage"
+    data = {"team": rows[Team].pk, "name": "weekly report", button: "1"}
+
+    page = admin_client.post(url_of(models.ApiToken, "add"), data).content.decode()
+
+    [token] = re.findall(r"msync_[\w-]{43}", page)
+    assert token not in admin_client.cookies.output()
+    assert token not in str(dict(admin_client.session.items()))
+    assert token not in str(
+        list(LogEntry.objects.values()) + list(models.AuditEntry.objects.values())
+    )
 
 
 def test_saving_an_api_token_keeps_what_it_is(
@@ -719,26 +749,23 @@ def test_members_are_in_the_audit_log(
     assert change == f"members: {member} → {member}, zoe"
 
 
-def test_new_integration_is_in_the_audit_log_with_its_api_root(
+def test_new_credential_is_in_the_audit_log_with_its_api_root(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
     """It says where a token goes."""
-    new = factories.IntegrationCredentialFactory(team=rows[Team])
     data = {
         "team": rows[Team].pk,
-        "credential": new.pk,
-        "organization_slug": "new",
         "api_url": "https://ghe.acme.example/api/v3",
-        "secret": "webhook-secret",
+        "secret": "ghp_new",
     }
 
-    admin_client.post(url_of(GitHubIntegration, "add"), data)
+    admin_client.post(url_of(IntegrationCredential, "add"), data)
 
     [(_, change)] = read_log()
     assert change.startswith("made; ")
     assert "api_url: none → https://ghe.acme.example/api/v3" in change
-    assert "new webhook secret stored" in change
-    assert "webhook-secret" not in change
+    assert "new access token stored" in change
+    assert "ghp_new" not in change
 
 
 @pytest.mark.parametrize("way", ["button", "action"])
@@ -788,32 +815,78 @@ def test_api_root_of_an_integration_stays(
 
 
 @pytest.mark.parametrize(
-    ("kind", "api_url", "message"),
+    ("api_url", "message"),
     [
-        pytest.param("token", "https://evil.example", "another API root", id="stored token"),
-        pytest.param("app", "https://evil.example", "another API root", id="token of the App"),
-        pytest.param("token", "http://evil.example", "https://", id="in the open"),
-        pytest.param("token", "https://169.254.169.254/", "this machine", id="metadata service"),
-        pytest.param("token", "https://localhost:9200/", "this machine", id="this machine"),
+        pytest.param("http://evil.example", "https://", id="in the open"),
+        pytest.param("https://169.254.169.254/", "this machine", id="metadata service"),
+        pytest.param("https://localhost:9200/", "this machine", id="this machine"),
     ],
 )
-def test_token_is_sent_to_no_other_host_by_a_new_integration(
-    admin_client: Client, rows: dict[type[Model], Any], kind: str, api_url: str, message: str
+def test_credential_is_made_for_no_inner_address(
+    admin_client: Client, rows: dict[type[Model], Any], api_url: str, message: str
+) -> None:
+    """Its token would be sent there."""
+    data = {"team": rows[Team].pk, "api_url": api_url, "secret": "ghp_new"}
+
+    page = admin_client.post(url_of(IntegrationCredential, "add"), data).content.decode()
+
+    assert message in page
+    assert IntegrationCredential.objects.count() == 1
+
+
+def test_new_integration_asks_where_its_token_is_for(
+    admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
     """Who may make integrations may not read tokens."""
-    IntegrationCredential.objects.update(kind=kind)
+    credential = factories.IntegrationCredentialFactory(
+        team=rows[Team], api_url="https://ghe.acme.example/api/v3"
+    )
     data = {
         "team": rows[Team].pk,
-        "credential": rows[IntegrationCredential].pk,
+        "credential": credential.pk,
         "organization_slug": "new",
-        "api_url": api_url,
+        "api_url": "https://evil.example",
         "secret": "webhook-secret",
     }
 
-    page = admin_client.post(url_of(GitHubIntegration, "add"), data).content.decode()
+    admin_client.post(url_of(GitHubIntegration, "add"), data)
 
-    assert message in page
-    assert GitHubIntegration.objects.count() == 1
+    assert GitHubIntegration.objects.get(organization_slug="new").api_url == credential.api_url
+
+
+def test_stored_token_is_moved_to_another_api_root_by_no_steps(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """Freed from its integration by a spare credential, a token was taken by any other one."""
+    integration, stored = rows[GitHubIntegration], rows[IntegrationCredential]
+    spare = factories.IntegrationCredentialFactory(team=rows[Team])
+    evil = factories.GitHubIntegrationFactory(team=rows[Team], api_url="https://evil.example")
+    pages = []
+    for row, credential in ((integration, spare), (evil, stored)):
+        data = {"credential": credential.pk, "organization_slug": row.organization_slug}
+        answer = admin_client.post(url_of(GitHubIntegration, "change", row.pk), data)
+        pages.append(answer.content.decode())
+    data = {"api_url": "https://evil.example", "secret": ""}
+    admin_client.post(url_of(IntegrationCredential, "change", stored.pk), data)
+
+    stored.refresh_from_db()
+    assert "another API root" in pages[1]
+    assert (list(stored.integrations.all()), stored.api_url) == ([], "")
+
+
+def test_name_that_is_taken_is_said_beside_the_form(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """What is unique within a team was looked at by the database alone, which answers with 500."""
+    integration = rows[GitHubIntegration]
+    factories.GitHubIntegrationFactory(
+        team=rows[Team], credential=integration.credential, organization_slug="taken"
+    )
+    data = {"credential": integration.credential_id, "organization_slug": "taken"}
+
+    answer = admin_client.post(url_of(GitHubIntegration, "change", integration.pk), data)
+
+    assert "already exists" in answer.content.decode()
 
 
 def test_installation_is_chosen_by_no_form(

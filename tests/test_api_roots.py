@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
 from httpx2 import URL
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -15,10 +16,11 @@ from metrics_sync.api_roots import find_fault
 from metrics_sync.discovery import discover_lost
 from metrics_sync.exceptions import UnsafeAddressError
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import GitHubIntegration, TrackedRepository
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from tests.factories import (
     GitHubIntegrationFactory,
+    IntegrationCredentialFactory,
     PullRequestFactory,
     TrackedRepositoryFactory,
 )
@@ -29,6 +31,10 @@ GOOD = [
     "https://ghe.acme.com:8443/api/v3/",
     "https://10.1.2.3/api/v3",
     "https://[fd00::1]/api/v3",
+    "https://100.64.1.2/api/v3",
+    "https://168.63.129.17",
+    "https://[64:ff9b::808:808]",
+    "https://metadata.acme.com/api/v3",
 ]
 LOCAL = [
     "https://localhost/api/v3",
@@ -48,8 +54,24 @@ LOCAL = [
     # Metadata services of clouds.
     "https://[fd00:ec2::254]",
     "https://[fd00:ec2:0::254]",
+    "https://[fd00:ec2::23]",
+    "https://[fd20:ce::254]",
+    "https://[fd00:c1::a9fe:a9fe]",
+    "https://[fd00:42::42]",
     "https://100.100.100.200",
+    "https://168.63.129.16/api/v3",
+    "https://192.0.0.192",
     "https://metadata.google.internal",
+    "https://METADATA.google.internal.:443/api/v3",
+    "https://metadata",
+    "https://metadata.tencentyun.com",
+    "https://instance-data.ec2.internal",
+    "https://ip6-localhost",
+    # The same where IPv6 is translated to IPv4.
+    "https://[64:ff9b::169.254.169.254]",
+    "https://[64:ff9b::a83f:8110]",
+    "https://[64:ff9b:1::7f00:1]",
+    "https://[::ffff:168.63.129.16]",
     # Other ways to write 127.0.0.1, which the system's resolver takes.
     "https://127.1",
     "https://2130706433",
@@ -115,8 +137,9 @@ def test_integration_with_such_an_address_is_not_valid(url: str) -> None:
     """Whatever form or script writes one."""
     integration = GitHubIntegrationFactory.build(api_url=url)
 
-    with pytest.raises(ValidationError, match="no API root"):
-        integration.clean_fields(exclude=["team", "credential"])
+    for row in (integration, integration.credential):
+        with pytest.raises(ValidationError, match="no API root"):
+            row.clean_fields(exclude=["team", "credential", "access_token"])
 
 
 @pytest.fixture
@@ -143,6 +166,36 @@ def test_row_with_such_an_address_is_not_asked(
     assert sandbox.requests == []
     assert "nothing is sent to http://127.0.0.1" in result["errors"][0]
     assert "nothing is sent to http://127.0.0.1" in report["errors"][0]
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL keeps such a row out")
+def test_token_is_sent_to_no_other_api_root_than_its_own(
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
+) -> None:
+    """Whoever may write integrations would read every token of the team."""
+    settings.DEBUG = True
+    GitHubIntegration.objects.update(api_url=sandbox.url)
+
+    repository = TrackedRepository.objects.get()
+    with pytest.raises(UnsafeAddressError, match="another API root"):
+        Access.of(repository, is_bulk=False)
+
+    assert sandbox.requests == []
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a key of two columns")
+def test_database_keeps_a_token_with_its_api_root(repository: TrackedRepository) -> None:
+    """Whatever form, command or script writes the row."""
+    for rows in (GitHubIntegration.objects, IntegrationCredential.objects):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rows.update(api_url="https://ghe.evil.example/api/v3")
+
+
+@pytest.mark.django_db
+def test_token_of_the_app_is_for_the_default_api_root() -> None:
+    """The App's key signs for one GitHub."""
+    with pytest.raises(IntegrityError), transaction.atomic():
+        IntegrationCredentialFactory(kind="app", api_url="https://ghe.acme.example/api/v3")
 
 
 def test_enterprise_server_without_rate_limits_never_waits(

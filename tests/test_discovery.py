@@ -7,13 +7,14 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from metrics_sync import discovery
 from metrics_sync.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
 from metrics_sync.snapshot import RateLimit
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = timezone.now() - timedelta(days=3650)
@@ -140,6 +141,7 @@ def test_later_looks_begin_an_hour_before_the_last_one(
     assert found == [0, 1]
 
 
+@pytest.mark.usefixtures("redis")
 def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
     """Nobody has to think of asking."""
     PullRequest.objects.all().delete()
@@ -236,6 +238,26 @@ def test_token_that_may_not_read_webhooks_is_no_error(
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
 
 
+@pytest.mark.usefixtures("redis")
+def test_round_of_the_clock_ends_and_the_next_goes_on(
+    sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RQ ends the job after an hour; the last of a thousand repositories would never be asked."""
+    sandbox.world.add(make_recording("acme/hammer", 1))
+    TrackedRepositoryFactory(
+        full_name="acme/hammer", team=repository.team, integration=repository.integration
+    )
+    monkeypatch.setattr(discovery, "ROUND_LASTS", timedelta(0))
+
+    discover_lost()
+    after_one = TrackedRepository.objects.exclude(discovered_until=None).count()
+    discover_lost()
+
+    after_two = TrackedRepository.objects.exclude(discovered_until=None).count()
+    assert (after_one, after_two) == (1, 2)
+
+
+@pytest.mark.usefixtures("redis")
 def test_refused_token_is_an_error_once(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
@@ -285,7 +307,7 @@ def test_shared_endpoint_takes_nothing_of_another_github(
 ) -> None:
     """What comes there would be ignored, each hour again."""
     settings.DEBUG = True
-    repository.integration.api_url = f"{sandbox.url}/api/v3"
+    move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     shared = sandbox.world.add_hook(
         "http://127.0.0.1:1/webhooks/github/", secret="x", full_name=repository.full_name
     )
@@ -306,7 +328,7 @@ def test_enterprise_servers_keep_deliveries_longer(
     settings.DEBUG = True
     root = f"{sandbox.url}/api/v3"
     settings.GITHUB_API_URL = root if is_default else "https://api.github.com"
-    repository.integration.api_url = "" if is_default else root
+    move_to_github(repository.integration, "" if is_default else root)
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 
     assert [count for _, count, _ in recover([repository])] == [1]

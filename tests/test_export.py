@@ -58,7 +58,16 @@ def test_csv_has_the_same_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("title", ["=HYPERLINK(1)", "+1", "-1", "@cell"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "=HYPERLINK(1)", "+1", "-1", "@cell",
+        # Full-width and small signs, which spreadsheets read as the usual ones.
+        "\uff1d1", "\uff0b1", "\uff0d1", "\uff20cell", "\ufe661",
+        # Behind what spreadsheets skip, or take for the end of a cell.
+        "\n=1", "\r=1", "\t=1", " =1", "\u00a0=1", "\u200b=1", "\ufeff\uff1d1", "\ttext", "\ntext",
+    ],
+)  # fmt: skip
 def test_title_is_no_formula(capsys: pytest.CaptureFixture[str], title: str) -> None:
     """Anybody can open a pull request, and a lead opens the spreadsheet."""
     add(title=title)
@@ -66,6 +75,17 @@ def test_title_is_no_formula(capsys: pytest.CaptureFixture[str], title: str) -> 
     [record] = export(capsys, form="csv")
 
     assert record["title"] == f"'{title}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("title", ["Make it heavier", "a = b", "", " ", "²", "\u20131"])
+def test_other_titles_stay_as_they_are(capsys: pytest.CaptureFixture[str], title: str) -> None:
+    """A quote before every title would be in everybody's way."""
+    add(title=title)
+
+    [record] = export(capsys, form="csv")
+
+    assert record["title"] == title
 
 
 @pytest.mark.django_db

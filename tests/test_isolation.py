@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository
+from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     Recording,
     SandboxServer,
@@ -19,7 +19,7 @@ from metrics_sync.sandbox import (
 from metrics_sync.sandbox.webhooks import build_repository_event
 from metrics_sync.store import record_delivery
 from metrics_sync.webhooks import Delivery
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 
@@ -156,7 +156,7 @@ def test_shared_webhook_writes_no_row_of_a_team_on_another_github(
 ) -> None:
     """GitHub Enterprise has other repositories under the same names and ids."""
     repository = recording.pull["base"]["repo"]
-    GitHubIntegration.objects.update(api_url="https://ghe.acme.example/api/v3")
+    move_to_github(theirs.integration, "https://ghe.acme.example/api/v3")
     TrackedRepository.objects.update(github_repo_id=repository["id"])
     payload, name = build_pull_request_event(recording, "closed"), "pull_request"
     if event == "deleted":

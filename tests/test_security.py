@@ -1,5 +1,6 @@
 """The threats of docs/security.md that are tested nowhere else, and that the others are."""
 
+import json
 import re
 from argparse import ArgumentParser
 from pathlib import Path
@@ -14,9 +15,17 @@ from django.urls import reverse
 from django.utils import timezone
 from redis import Redis
 
+from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management import commands
 from metrics_sync.models import PullRequest
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from metrics_sync.sandbox import (
+    SandboxServer,
+    Token,
+    build_pull_request_event,
+    make_recording,
+    sign,
+)
+from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedRepositoryFactory
 
 ROOT: Path = settings.BASE_DIR
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -57,6 +66,64 @@ def test_title_is_text(admin_client: Client, redis: Redis) -> None:
         text = admin_client.get(path).content.decode()
         assert SCRIPT not in text
         assert "&lt;script&gt;alert(1)" in text
+
+
+@pytest.mark.django_db
+def test_nothing_behind_the_sign_in_may_be_cached(admin_client: Client, redis: Redis) -> None:
+    """The next person at the browser, or behind the same proxy, may be of another team."""
+    row = PullRequestFactory(merged=True)
+    PullRequest.objects.update(sync_status="queued")
+    token = ApiTokenFactory(team=row.team).token
+    pages = [
+        reverse("admin:index"),
+        reverse("admin:metrics_sync_pullrequest_change", args=[row.pk]),
+        reverse("metrics_sync:dashboard-live"),
+        reverse("metrics_sync:pull-request-live", args=[row.pk]),
+        reverse("metrics_sync:metrics"),
+        "/django-rq/",
+        "/django-rq/queues/0/",
+        "/api/v1/pull-requests",
+    ]
+
+    answers = {
+        page: admin_client.get(page, headers={"Authorization": f"Bearer {token}"}) for page in pages
+    }
+
+    assert {answer.status_code for answer in answers.values()} == {200}
+    rules = {page: answer.headers.get("Cache-Control", "") for page, answer in answers.items()}
+    assert [page for page, rule in rules.items() if "no-store" not in rule] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_secret_is_in_redis_or_in_the_log(
+    client: Client, sandbox: SandboxServer, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are read by more people than the database is, and kept elsewhere."""
+    caplog.set_level("INFO")
+    sandbox.world.add_token(Token("ghp_of_the_team"))
+    repository = TrackedRepositoryFactory(
+        full_name="acme/anvil",
+        integration__credential__access_token="ghp_of_the_team",
+        integration__webhook_secret="hook_of_the_team",
+    )
+    recording = sandbox.world.add(make_recording("acme/anvil", 7))
+    body = json.dumps(build_pull_request_event(recording, "closed")).encode()
+    headers = {
+        "X-GitHub-Delivery": "guid",
+        "X-GitHub-Event": "pull_request",
+        "X-Hub-Signature-256": sign(body, "hook_of_the_team"),
+    }
+    path = repository.integration.get_webhook_path()
+    client.post(path, body, content_type="application/json", headers=headers)
+    sandbox.world.revoke_token("ghp_of_the_team")
+
+    fetch_pr_complete_data(PullRequest.objects.get().pk)
+
+    kept = [redis.dump(key) for key in redis.scan_iter()]
+    assert kept
+    assert not any(b"_of_the_team" in value for value in kept)
+    assert "acme/anvil#7" in caplog.text
+    assert "_of_the_team" not in caplog.text
 
 
 @pytest.mark.django_db

@@ -112,6 +112,28 @@ def test_development_makes_its_secrets_once_and_for_itself_only(tmp_path: Path) 
     assert modes == {"secret_key": 0o600, "token_encryption_keys": 0o600}
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "of an older release"])
+def test_folder_of_secrets_is_for_its_user_only(tmp_path: Path, *, is_new: bool) -> None:
+    """The database of development is in it too, and may hold tokens of real teams."""
+    shutil.copytree(BASE_DIR / "project", tmp_path / "project")
+    folder = tmp_path / "var"
+    if not is_new:
+        folder.mkdir(mode=0o755)
+
+    run(VAR, base=tmp_path, DEBUG="1", SECRET_KEY="")
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+    """A database may lie where others have files."""
+    tmp_path.chmod(0o755)
+
+    result = run(VAR, DATABASE_URL=f"sqlite:///{tmp_path}/metrics_sync.sqlite3")
+
+    assert (result.returncode, stat.S_IMODE(tmp_path.stat().st_mode)) == (0, 0o755)
+
+
 def test_keys_are_separated_by_commas() -> None:
     """The first encrypts and all decrypt; a space after the comma is no part of a key."""
     assert read("TOKEN_ENCRYPTION_KEYS", TOKEN_ENCRYPTION_KEYS="new, old") == {
@@ -183,6 +205,14 @@ def test_console_log_is_for_people() -> None:
     assert "ERROR" in lines[0]
     assert "metrics_sync.jobs: Fetched acme/anvil#7" in lines[0]
     assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_proxy_that_is_no_address_is_one_clear_line() -> None:
+    """A name would be believed by nobody, and nobody would be locked out."""
+    result = run(READ, TRUSTED_PROXIES="10.0.0.1, proxy.acme.example")
+
+    assert result.returncode == 1
+    assert "TRUSTED_PROXIES must be addresses or networks" in result.stderr.splitlines()[-1]
 
 
 def test_unknown_log_format_is_refused() -> None:

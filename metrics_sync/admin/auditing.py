@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import AuditEntry
 from metrics_sync.store import record_change
@@ -55,7 +55,7 @@ def _show(value: Any) -> str:
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnly, ModelAdmin):
+class AuditEntryAdmin(ReadOnly, Guarded):
     """Nobody changes or deletes what happened."""
 
     list_display = ["at", "actor", "team", "subject", "change"]

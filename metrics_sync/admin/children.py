@@ -5,8 +5,9 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import (
@@ -72,7 +73,7 @@ SEARCHED = {
 }
 
 
-class ChildAdmin(ReadOnly, ModelAdmin):
+class ChildAdmin(ReadOnly, Guarded):
     related = ("team", "pull_request")
     hidden = ("pull_request__receipt", "pull_request__etags")
     list_filter = [("team", TeamFilter)]

@@ -5,16 +5,19 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth import get_permission_codename, get_user_model
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import URLField
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from metrics_sync.admin.auditing import Audited
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import describe_budget, name_credential_state, show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, TeamScoped
+from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -41,7 +44,19 @@ class SecretField(forms.CharField):
 
 
 class OneTeamForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """Refuses what belongs to another team than the row itself."""
+    """Refuses what belongs to another team than the row itself, and what it has already."""
+
+    def _post_clean(self) -> None:
+        """Check constraints with the fields that the form does not show, such as the team."""
+        super()._post_clean()  # type: ignore[misc]  # Django's own hook, without a public name
+        if self.errors:
+            return
+        fields = self.instance._meta.concrete_fields  # noqa: SLF001  (public in all but name)
+        secrets = {field.name for field in fields if isinstance(field, EncryptedTextField)}
+        try:
+            self.instance.validate_constraints(exclude=secrets)
+        except ValidationError as error:
+            self.add_error(None, error)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -73,16 +88,10 @@ class IntegrationForm(OneTeamForm):
         self.fields["secret"].required = self.instance.pk is None
 
     def clean(self) -> dict[str, Any]:
-        """Take a stored token to no other host than the one that it was stored for."""
+        """Take the API root from the credential: its token is sent to no other."""
         cleaned = super().clean()
-        credential, api_url = cleaned.get("credential"), cleaned.get("api_url", "")
-        if self.instance.pk is not None:
-            api_url = self.instance.api_url
-        if credential is None:
-            return cleaned
-        others = credential.integrations.exclude(pk=self.instance.pk).exclude(api_url=api_url)
-        if others.exists() or (api_url and credential.kind == credential.Kind.APP):
-            self.add_error("credential", "Its token is for another API root.")
+        if self.instance.pk is None and (credential := cleaned.get("credential")):
+            self.instance.api_url = credential.api_url
         return cleaned
 
 
@@ -106,7 +115,7 @@ class RepositoryForm(OneTeamForm):
         return cleaned
 
 
-class OwnedAdmin(Audited, TeamScoped, ModelAdmin):
+class OwnedAdmin(Audited, TeamScoped, Guarded):
     """What a team owns; it stays with that team."""
 
     form = OneTeamForm
@@ -124,13 +133,18 @@ class OwnedAdmin(Audited, TeamScoped, ModelAdmin):
 @admin.register(IntegrationCredential)
 class CredentialAdmin(OwnedAdmin):
     form = CredentialForm
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
     list_display = ["__str__", "team", "kind", "state", "budget", "wait_until", "expires_at"]
     # An installation is linked by `manage.py connect --app` only: its id opens what it may read.
     readonly_fields = ["kind", "installation_id", "state", "budget", "revoked_at", "wait_until"]
     fields = [
-        "team", "kind", "secret", "installation_id", "expires_at", ("state", "revoked_at"),
-        ("budget", "wait_until"),
+        "team", "api_url", "kind", "secret", "installation_id", "expires_at",
+        ("state", "revoked_at"), ("budget", "wait_until"),
     ]  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Keep the API root as it was made: the stored token would go to the new one."""
+        return [*super().get_readonly_fields(request, obj), *(["api_url"] if obj else [])]
 
     @admin.display(description="state")
     def state(self, row: IntegrationCredential) -> str:
@@ -152,20 +166,15 @@ class CredentialAdmin(OwnedAdmin):
 @admin.register(GitHubIntegration)
 class IntegrationAdmin(OwnedAdmin):
     form = IntegrationForm
-    formfield_overrides = {URLField: {"assume_scheme": "https"}}
     related = ("team", "credential__team")
     hidden = ("credential__access_token",)
     list_display = ["organization_slug", "team", "credential", "api_url"]
     search_fields = ["organization_slug"]
-    readonly_fields = ["follows_installation", "webhook_path"]
+    readonly_fields = ["api_url", "follows_installation", "webhook_path"]
     fields = [
         "team", "organization_slug", "credential", "api_url", "secret", "follows_installation",
         "webhook_path",
     ]  # fmt: skip
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Keep the API root as it was made: a stored token would go to the new one."""
-        return [*super().get_readonly_fields(request, obj), *(["api_url"] if obj else [])]
 
     @admin.display(description="webhook path")
     def webhook_path(self, row: GitHubIntegration) -> str:
@@ -206,16 +215,22 @@ class RepositoryAdmin(OwnedAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(Audited, TeamScoped, ModelAdmin):
+class TeamAdmin(Audited, TeamScoped, Guarded):
     related = ()
     list_display = ["name", "slug"]
     search_fields = ["name", "slug"]
     prepopulated_fields = {"slug": ["name"]}
     autocomplete_fields = ["members"]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Leave members to those who may see users: a number that is tried tells a name."""
+        user = get_user_model()._meta  # noqa: SLF001  (public in all but name)
+        may_see = request.user.has_perm(f"{user.app_label}.{get_permission_codename('view', user)}")
+        return [] if may_see else ["members"]
+
 
 @admin.register(TeamMember)
-class TeamMemberAdmin(ReadOnly, ModelAdmin):
+class TeamMemberAdmin(ReadOnly, Guarded):
     list_display = ["login", "name", "team", "is_bot"]
     list_filter = [("team", TeamFilter), "is_bot"]
     search_fields = ["login", "name"]

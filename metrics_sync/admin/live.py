@@ -5,6 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from metrics_sync.admin.dashboard import build_news
@@ -20,6 +21,7 @@ from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, 
 RECONCILED_AT_ONCE = 500
 
 
+@never_cache
 @require_GET
 def show_news(request: HttpRequest) -> HttpResponse:
     """Answer with what changes on the dashboard; 204 when all of it was `seen`."""
@@ -33,6 +35,7 @@ def show_news(request: HttpRequest) -> HttpResponse:
     return render(request, "metrics_sync/news.html", {**context, "is_update": True})
 
 
+@never_cache
 @require_GET
 def show_pull_request(request: HttpRequest, pk: int) -> HttpResponse:
     """Answer with the state of a pull request that is under way; 204 when it was `seen`.

@@ -9,12 +9,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
 
 from metrics_sync.admin.children import INLINES
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import (
     UNKNOWN,
     show_hours,
@@ -96,7 +96,7 @@ class RepositoryFilter(DropdownFilter):
 
 
 @admin.register(PullRequest)
-class PullRequestAdmin(ReadOnly, ModelAdmin):
+class PullRequestAdmin(ReadOnly, Guarded):
     hidden = ("etags",)
     list_display = [
         "heading",

@@ -4,16 +4,16 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from metrics_sync.admin.children import errors, status
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_receipt
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import FetchRun, WebhookDelivery
 
 
-class RecordAdmin(ReadOnly, ModelAdmin):
+class RecordAdmin(ReadOnly, Guarded):
     fields: ClassVar[list[Any]] = []
     list_filter_submit = True
     show_full_result_count = False

@@ -5,17 +5,18 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from metrics_sync.admin.auditing import record_by_hand
+from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.integrations import OwnedAdmin
 from metrics_sync.admin.labels import show_label
 from metrics_sync.models import ApiToken
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(OwnedAdmin, ModelAdmin):
+class ApiTokenAdmin(OwnedAdmin, Guarded):
     hidden = ("token_hash",)
     list_display = ["name", "team", "shown", "state", "last_used_at", "expires_at"]
     search_fields = ["name", "prefix"]
@@ -44,6 +45,16 @@ class ApiTokenAdmin(OwnedAdmin, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: Any) -> None:
         if not change:
-            token = obj.draw_token()
-            messages.warning(request, f"The token, which is shown only now: {token}")
+            obj.draw_token()
         super().save_model(request, obj, form, change)
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the token in the answer itself; a message would store it until the next page."""
+        context = self.admin_site.each_context(request)
+        return render(
+            request,
+            "metrics_sync/new_api_token.html",
+            {**context, "title": f"New API token: {obj.name}", "opts": self.opts, "row": obj},
+        )

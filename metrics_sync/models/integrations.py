@@ -56,6 +56,14 @@ class IntegrationCredential(TokenBudget):
         APP = "app", "GitHub App installation"
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="credentials")
+    api_url = models.URLField(
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_api_root],
+        help_text="The API root that the token is for, and that it is sent to. Fixed once made. "
+        "Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.",
+    )
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.TOKEN)
     access_token = EncryptedTextField(blank=True)
     installation_id = models.BigIntegerField(null=True, blank=True)
@@ -72,9 +80,16 @@ class IntegrationCredential(TokenBudget):
 
     class Meta:
         verbose_name = "credential"
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(kind="app") | models.Q(api_url=""),
+                name="app_belongs_to_default_api_root",
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.team}"
+        place = f" at {self.api_url}" if self.api_url else ""
+        return f"{self.get_kind_display()} of {self.team}{place}"
 
     def _note(self, **fields: Any) -> None:
         type(self).objects.filter(pk=self.pk).update(**fields)
@@ -183,6 +198,8 @@ class GitHubIntegration(models.Model):
     class Meta:
         ordering = ["organization_slug"]
         verbose_name = "integration"
+        # On PostgreSQL also `token_stays_at_its_api_root`, a key of two columns, which Django
+        # cannot describe: the migration that adds it is 0015.
         constraints = [
             models.UniqueConstraint(
                 fields=["team", "organization_slug", "api_url"], name="unique_integration"
@@ -191,6 +208,15 @@ class GitHubIntegration(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization_slug} for {self.team}"
+
+    def clean(self) -> None:
+        """Keep a token with the API root that it was stored for. Raises ValidationError."""
+        if self.credential_id and not self.is_api_root_of_token():
+            raise ValidationError({"credential": "Its token is for another API root."})
+
+    def is_api_root_of_token(self) -> bool:
+        """Whether the token was stored for the API root that it would be sent to."""
+        return self.credential.api_url == self.api_url
 
     def get_api_root(self) -> str:
         """Return the URL in front of every API path, without a slash at the end."""

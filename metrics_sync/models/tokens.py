@@ -56,6 +56,9 @@ class ApiToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    #: The token itself, on the object that drew it and nowhere else.
+    token: str | None = None
+
     objects = ApiTokenQuerySet.as_manager()
 
     class Meta:
@@ -68,7 +71,7 @@ class ApiToken(models.Model):
     def draw_token(self) -> str:
         """Give this new, unsaved row its token, and return it: it cannot be read again later."""
         token = PREFIX + secrets.token_urlsafe(32)
-        self.token_hash, self.prefix = hash_token(token), token[:SHOWN]
+        self.token, self.token_hash, self.prefix = token, hash_token(token), token[:SHOWN]
         return token
 
     @property

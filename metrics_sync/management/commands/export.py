@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable
 from typing import Any
@@ -22,8 +23,8 @@ are, its metrics, and how they got their numbers (`provenance`). Unknown is empt
   manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
 """
 
-#: What spreadsheets would take for a formula at the start of a cell.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What spreadsheets take for a formula at the start of a cell.
+FORMULA = ("=", "+", "-", "@")
 
 
 class Command(BaseCommand):
@@ -58,12 +59,21 @@ class Command(BaseCommand):
 
 
 def _to_cell(value: Any) -> Any:
-    """Return what a spreadsheet reads as this value, and never as a formula.
-
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
+    """Return what a spreadsheet reads as this value, and never as a formula."""
     if isinstance(value, dict | list):
         return json.dumps(value)
-    if isinstance(value, str) and value.startswith(FORMULA):
+    if isinstance(value, str) and _is_formula(value):
         return f"'{value}"
     return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet could take a text for a formula, or for the start of another cell.
+
+    Spreadsheets skip what cannot be seen, and read full-width signs as the usual ones.
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if not text or text[0] in "\t\r\n":
+        return bool(text)
+    seen = (letter for letter in text if letter.isprintable() and not letter.isspace())
+    return unicodedata.normalize("NFKC", next(seen, "")).startswith(FORMULA)

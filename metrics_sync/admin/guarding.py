@@ -1,0 +1,92 @@
+"""What all our admins share: addresses may narrow a list down, and no input is a fault of ours."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, QueryDict
+from django.shortcuts import redirect
+from unfold.admin import ModelAdmin
+
+from metrics_sync.exceptions import BadInputError
+
+#: What Django, its filters and the databases raise for values that are none.
+_REFUSALS = (
+    IncorrectLookupParameters,
+    OverflowError,
+    SuspiciousOperation,
+    ValidationError,
+    ValueError,
+)
+#: Longer searches are cut: each word is looked for in each field.
+_LONGEST_SEARCH = 200
+
+
+class Guarded(ModelAdmin):
+    """Shows the whole list, with a message, where the address asks for what it cannot.
+
+    Only what the filters beside a list offer can be asked for by its address. Django allows every
+    lookup of every field, which reads secrets letter by letter: `?access_token__startswith=`.
+    """
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return lookup in self._list_lookups(request)
+
+    def _list_lookups(self, request: HttpRequest) -> Iterator[str]:
+        filters: Sequence[Any] = self.get_list_filter(request)
+        for one in filters:
+            if hasattr(one, "parameter_name"):
+                yield one.parameter_name
+                continue
+            name = one if isinstance(one, str) else one[0]
+            yield from (name, f"{name}__exact", f"{name}__id__exact", f"{name}__isnull")
+        if day := self.date_hierarchy:
+            yield from (f"{day}__{part}" for part in ("year", "month", "day", "gte", "lt"))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return what the list shows. Raises BadInputError for an address that it cannot follow."""
+        try:
+            _check(request.GET)
+            return super().get_changelist_instance(request)
+        except _REFUSALS as error:
+            if not request.GET:
+                raise
+            raise BadInputError("This list cannot show what its address asks for.") from error
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self._check_key(key)
+            return super().changelist_view(request, extra_context)
+        except BadInputError as error:
+            messages.warning(request, f"{error} All of it is shown instead.")
+            return redirect(request.path)
+
+    def _check_key(self, key: str) -> None:
+        try:
+            self.opts.pk.clean(key, None)
+        except ValidationError as error:
+            raise BadInputError("What was selected is no row of this list.") from error
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> Any:
+        """Search in lists and in choices; PostgreSQL takes no text with NUL in it."""
+        term = search_term.replace("\0", "")[:_LONGEST_SEARCH]
+        return super().get_search_results(request, queryset, term)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Let no address fill in a form: a link could do so for somebody else."""
+        return {}
+
+
+def _check(query: QueryDict) -> None:
+    """Refuse what PostgreSQL takes in no text. Raises ValueError."""
+    if any("\0" in text for name, values in query.lists() for text in (name, *values)):
+        raise ValueError("NUL")

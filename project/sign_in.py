@@ -1,0 +1,78 @@
+"""Sign-in: each failure leaves a line in the log, and whoever keeps failing has to wait."""
+
+import ipaddress
+import logging
+from typing import Any
+
+from axes.signals import user_locked_out
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+logger = logging.getLogger(__name__)
+
+
+def find_client_address(request: HttpRequest) -> str | None:
+    """Return the address of whoever asks; None where the server does not know it.
+
+    `X-Forwarded-For` is believed from the proxies of TRUSTED_PROXIES only, and read from its end:
+    anybody may have written what stands before the first address that is no proxy of ours.
+    """
+    hops = [
+        *request.headers.get("X-Forwarded-For", "").split(","),
+        request.META.get("REMOTE_ADDR", ""),
+    ]
+    found = None
+    for hop in reversed(hops):
+        try:
+            address = ipaddress.ip_address(hop.strip())
+        except ValueError:
+            break
+        found = str(address)
+        if not any(address in network for network in settings.TRUSTED_PROXIES):
+            break
+    return found
+
+
+def find_client_network(request: HttpRequest) -> str | None:
+    """Return the address that failures are counted for: of IPv6 the /64, which one machine has."""
+    address = find_client_address(request)
+    if address is None or ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network(f"{address}/64", strict=False).network_address)
+
+
+def show_lockout(
+    request: HttpRequest, _original: HttpResponse | None = None, _credentials: Any = None
+) -> HttpResponse:
+    """Answer 429, and say how long to wait and who can help."""
+    context = {
+        **admin.site.each_context(request),
+        "title": "Sign-in is locked",
+        "minutes": int(settings.AXES_COOLOFF_TIME.total_seconds() // 60),
+    }
+    answer = render(request, "project/locked_out.html", context, status=429)
+    answer["Retry-After"] = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+@receiver(user_login_failed)
+def log_failure(credentials: dict[str, Any], request: HttpRequest | None, **_: Any) -> None:
+    # With %r, as a name may hold the ends of lines.
+    address = find_client_address(request) if request else None
+    logger.warning("Sign-in as %r from %s failed", credentials.get("username"), address)
+
+
+@receiver(user_locked_out)
+def log_lockout(request: HttpRequest, username: str, **_: Any) -> None:
+    address = find_client_address(request)
+    logger.warning("Sign-in as %r from %s is locked", username, address)
+
+
+@receiver(user_logged_in)
+def log_success(request: HttpRequest, user: Any, **_: Any) -> None:
+    logger.info("%r signed in from %s", user.get_username(), find_client_address(request))

@@ -1,0 +1,120 @@
+"""What an address of the admin may ask for, and what happens to one that asks for more."""
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from metrics_sync.models import (
+    ApiToken,
+    GitHubIntegration,
+    IntegrationCredential,
+    PullRequest,
+    Team,
+    TrackedRepository,
+    WebhookDelivery,
+)
+from tests.teams import make_rows
+
+REFUSED = "All of it is shown instead."
+
+
+@pytest.fixture
+def rows(db: None) -> dict[type[Model], Any]:
+    return make_rows("forge")
+
+
+def list_of(model: type[Model]) -> str:
+    return reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_changelist")
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        pytest.param(IntegrationCredential, "access_token__startswith", id="stored token"),
+        pytest.param(GitHubIntegration, "webhook_secret__regex", id="webhook secret"),
+        pytest.param(GitHubIntegration, "credential__access_token__gt", id="of a joined row"),
+        pytest.param(ApiToken, "token_hash__startswith", id="hash of a token"),
+        pytest.param(WebhookDelivery, "payload__contains", id="payload"),
+        pytest.param(TrackedRepository, "integration__webhook_secret", id="exact"),
+        pytest.param(User, "password__startswith", id="hash of a password"),
+        pytest.param(Team, "members__username__startswith", id="names of users"),
+    ],
+)
+def test_address_reads_no_field_letter_by_letter(
+    admin_client: Client, rows: dict[type[Model], Any], model: type[Model], lookup: str
+) -> None:
+    """A list that gets shorter or stays says what a field begins with, though it is never shown."""
+    pages = [
+        admin_client.get(f"{list_of(model)}?{lookup}={value}", follow=True)
+        for value in ("gAAAA", "zzzz", "")
+    ]
+
+    assert all(REFUSED in page.content.decode() for page in pages)
+    assert len({page.context["cl"].result_count for page in pages}) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=forge&%00=1", "q=%00", "merged_at__year=9999", "merged_at__year=9999999999999999999",
+        "merged_at__gte=abc", "title__regex=(", "nonsense=1", "o=1&merged_at__month=%00",
+    ],
+)  # fmt: skip
+def test_address_that_cannot_be_followed_shows_everything_and_says_so(
+    admin_client: Client, rows: dict[type[Model], Any], query: str
+) -> None:
+    """People mistype addresses, and send each other old ones."""
+    page = admin_client.get(f"{list_of(PullRequest)}?{query}", follow=True)
+
+    assert page.redirect_chain == [(list_of(PullRequest), 302)]
+    assert REFUSED in page.content.decode()
+    assert page.context["cl"].result_count == 1
+
+
+@pytest.mark.parametrize("key", ["abc", "\0", "9" * 30, ""])
+def test_selection_that_is_no_row_does_nothing(
+    admin_client: Client, rows: dict[type[Model], Any], key: str
+) -> None:
+    """Nor does it take the good ones of the same form with it."""
+    keys = [rows[PullRequest].pk, key]
+    data = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
+
+    page = admin_client.post(list_of(PullRequest), data, follow=True)
+
+    assert "no row of this list" in page.content.decode()
+    assert PullRequest.objects.count() == 1
+
+
+@pytest.mark.parametrize("term", ["%00forge", "forge" + "%20a" * 900])
+def test_choices_are_searched_with_anything(
+    admin_client: Client, admin_user: User, term: str
+) -> None:
+    """They are asked for with each letter that is typed or pasted."""
+    query = f"app_label=metrics_sync&model_name=team&field_name=members&term={term}"
+
+    assert admin_client.get(f"{reverse('admin:autocomplete')}?{query}").status_code == 200
+
+
+def test_address_fills_in_no_form(admin_client: Client, rows: dict[type[Model], Any]) -> None:
+    """A link from somebody else would write the form, and the user only presses the button."""
+    url = reverse("admin:metrics_sync_integrationcredential_add")
+
+    page = admin_client.get(f"{url}?api_url=https://ghe.evil.example&team=abc").content.decode()
+
+    assert "evil" not in page
+
+
+def test_every_admin_of_ours_is_guarded() -> None:
+    """The next one that somebody adds, too."""
+    open_ones = [
+        model._meta.label
+        for model, one in admin.site._registry.items()
+        if "metrics_sync.admin.guarding" not in {base.__module__ for base in type(one).__mro__}
+    ]
+
+    assert open_ones == []
