@@ -23,7 +23,7 @@ from metrics_sync.sandbox import (
     make_recording,
 )
 from metrics_sync.tokens import find_token
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"
 
@@ -133,8 +133,7 @@ def test_token_that_no_key_decrypts_stops_no_other(
     lost = refuse(repository)
     settings.TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
     other = track("acme/hammer")
-    other.integration.api_url = f"{sandbox.url}/api/v3"
-    other.integration.save()
+    move_to_github(other.integration, f"{sandbox.url}/api/v3")
     refuse(other)
 
     assert release_refused()["accepted"] == 1
