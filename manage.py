@@ -10,11 +10,15 @@ def main() -> None:
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+
+        from project.databases import PROCESS
     except ImportError as error:
         raise SystemExit(
             "Django is not installed for this Python. Run `make install`, then use "
             "`.venv/bin/python manage.py`."
         ) from error
+    # How long it waits for the database depends on it.
+    os.environ[PROCESS] = "".join(sys.argv[1:2])
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:

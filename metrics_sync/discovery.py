@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.queueing import hold_round, note_round
 from metrics_sync.reconcile import Scope, list_repositories
 from metrics_sync.snapshot import PullRequestItem
 from metrics_sync.tokens import ask_as_app
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = timedelta(days=30)
 #: How far each look goes back behind the end of the last one.
 OVERLAP = timedelta(hours=1)
+#: When a round of the clock ends, and for how long one whose process died keeps others away: it
+#: gives a sign of life after each repository.
+ROUND_LASTS = timedelta(minutes=30)
+ROUND_HOLD = timedelta(minutes=10)
 #: For how long deliveries are kept by GitHub Enterprise Server. GitHub itself lists those of three
 #: days, so whatever root is asked, what is listed can be sent again.
 #: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
@@ -43,17 +48,31 @@ DELIVERIES_KEPT = timedelta(days=7)
 def discover_lost() -> dict[str, Any]:
     """Look for missed merges of every tracked repository; what the clock runs once an hour.
 
-    Safe to repeat. The merges found wait for the next `requeue_due`.
+    Those that were looked at longest ago come first; a round ends after ROUND_LASTS, and the next
+    one goes on. Two are never at it at once. Safe to repeat. The merges found wait for the next
+    `requeue_due`.
     """
-    repositories = list_repositories(Scope())
-    found, errors = 0, []
-    for repository, count, error in discover(repositories, since=None, dry_run=False):
-        found += count
-        if error:
-            errors.append(f"{repository}: {error}")
-            logger.warning("Cannot look for missed merges of %s: %s", repository, error)
+    found, errors = 0, list[str]()
+    with hold_round("discover_lost", lasts=ROUND_HOLD) as go_on:
+        if go_on is None:
+            return {"discovered": 0, "errors": []}
+        ends_at = timezone.now() + ROUND_LASTS
+        for repository, count, error in discover(_list_oldest(), since=None, dry_run=False):
+            found += count
+            if error:
+                errors.append(f"{repository}: {error}")
+                logger.warning("Cannot look for missed merges of %s: %s", repository, error)
+            if timezone.now() > ends_at or not go_on():
+                break
     logger.info("Discovered %s merges that no webhook told", found)
+    note_round("discover_lost", discovered=found, errors=len(errors))
     return {"discovered": found, "errors": errors}
+
+
+def _list_oldest() -> list[TrackedRepository]:
+    """Return what is tracked, in the order of the last look; first what was never looked at."""
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(list_repositories(Scope()), key=lambda row: row.discovered_until or never)
 
 
 def discover(

@@ -6,8 +6,10 @@ it is emptied, as counters may.
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import accumulate
 
@@ -37,11 +39,15 @@ MOST_COUNTED = 50_000
 #: The window of the gauge that has all statuses.
 RECENT = timedelta(days=1)
 
+_WAITING = "Since when the oldest row is queued that waits for a worker, and for no time."
+_ROUNDS = "Seconds since the clock's last round of its kind came to its end."
+
 #: What a metric is for each combination of the values of its labels.
 Values = Iterable[tuple[Sequence[str], float]]
 
 #: Every counter, and what its labels are.
 COUNTERS = {
+    "jobs_ended_silently": ("Jobs whose process ended before it could say why.", ["queue"]),
     "merges": ("Merges that became known, by what told them.", ["source"]),
     "github_requests": ("Requests to GitHub, by endpoint and outcome.", ["endpoint", "outcome"]),
     "webhook_answers": ("Answers to webhook deliveries.", ["endpoint", "status"]),
@@ -80,6 +86,9 @@ class _Truth(Collector):
             else:
                 up.add_metric([part], 1)
         yield up
+        with suppress(DatabaseError, InterfaceError, QueueUnavailableError):
+            # Both have to answer.
+            yield _oldest_waiting()
 
 
 def _database() -> list[Metric]:
@@ -87,7 +96,7 @@ def _database() -> list[Metric]:
 
 
 def _redis() -> list[Metric]:
-    return [*_queues(), *_counters(queueing.read_counts())]
+    return [*_queues(), *_work(), *_counters(queueing.read_counts())]
 
 
 def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
@@ -111,6 +120,10 @@ def _pull_requests() -> Iterator[Metric]:
     ages = [([str(status)], _age(merged_at[status], now)) for status in UNFINISHED]
     text = "Seconds since the oldest merge that is not complete; 0 when there is none."
     yield _gauge("oldest_unfinished_seconds", text, ages, "status")
+
+    disagreeing = rows.disagreeing().order_by()[:MOST_COUNTED].count()
+    text = "Pull requests with a list of which GitHub says two different things."
+    yield _gauge("disagreeing_pull_requests", text, [([], disagreeing)])
 
     recent = rows.filter(merged_at__gt=now - RECENT).order_by().values_list("sync_status")
     found = dict(recent.annotate(count=Count("pk")))
@@ -157,6 +170,32 @@ def _queues() -> list[Metric]:
         _gauge("queue_oldest_seconds", "Since when the oldest of them waits.", ages, "queue"),
         _gauge("workers", "Workers that were heard of lately.", workers, "queue"),
         _gauge("clocks", "Clocks (rqcron) that were heard of lately.", clocks),
+    ]
+
+
+def _oldest_waiting() -> Metric:
+    age = _age(queueing.find_oldest_unscheduled(), timezone.now())
+    return _gauge("oldest_waiting_seconds", _WAITING, [([], age)])
+
+
+def _work() -> list[Metric]:
+    now = timezone.now()
+    ended = queueing.read_silent_ends().count_last_day
+    rounds = queueing.read_rounds()
+    # A clock whose rounds never end has none.
+    due = rounds.get("requeue_due")
+    ages = {name: _age(done.ended_at, now) for name, done in rounds.items()}
+    ages["requeue_due"] = _age(due.ended_at, now) if due else math.inf
+    found = [
+        ([name, what], float(count))
+        for name, done in rounds.items()
+        for what, count in done.found.items()
+    ]
+    text = "Jobs of the last 24 hours whose process ended before it could say why."
+    return [
+        _gauge("silent_ends", text, [([], ended)]),
+        _gauge("round_age_seconds", _ROUNDS, [([n], age) for n, age in ages.items()], "round"),
+        _gauge("round_found", "What the clock's last round found.", found, "round", "what"),
     ]
 
 

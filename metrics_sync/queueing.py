@@ -38,6 +38,7 @@ __all__ = [
     "BULK",
     "MERGES",
     "QueueState",
+    "Round",
     "SilentEnds",
     "bring_forward",
     "count_clocks",
@@ -47,13 +48,16 @@ __all__ = [
     "enqueue_verification",
     "feed_merges",
     "find_abandoned",
+    "find_oldest_unscheduled",
     "find_room",
     "find_team_of_job",
     "hold_round",
     "inspect_queue",
+    "note_round",
     "note_silent_end",
     "ping",
     "read_counts",
+    "read_rounds",
     "read_silent_ends",
     "save_counts",
 ]
@@ -83,6 +87,11 @@ PAUSE_SECONDS = 10
 #: Where Redis keeps the jobs that ended without a word, by the moment of it, and how many at most.
 SILENT_ENDS_KEY = "metrics_sync:silent_ends"
 MOST_SILENT_ENDS = 1000
+
+#: Where Redis keeps the last round of each of the clock's jobs.
+ROUNDS_KEY = "metrics_sync:rounds"
+#: Of so many queued rows, the oldest, it is asked which wait for a time.
+MOST_LOOKED_AT = 1000
 DAY_SECONDS = 86_400
 LONGEST_REASON = 300
 
@@ -94,6 +103,14 @@ class SilentEnds:
     count_last_day: int = 0
     last_reason: str = ""
     last_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round of the clock that came to its end, and what it found."""
+
+    ended_at: datetime
+    found: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +190,8 @@ def enqueue_merge(pull_request: PullRequest) -> None:
                 _get_turns_key(pull_request.team_id), pull_request.pk
             )
             feed_merges(pull_request.team_id)
-    except QueueUnavailableError as error:
-        logger.warning("%s", error)
-    except RedisError as error:
-        logger.warning("Redis does not answer (%s): %s stays pending", error, pull_request)
+    except (QueueUnavailableError, RedisError) as error:
+        logger.warning("%s stays pending, and the clock will queue it: %s", pull_request, error)
 
 
 def feed_merges(team_id: int) -> None:
@@ -206,21 +221,26 @@ class _MergeSlots:
 
 
 def _read_merge_slots(team_id: int) -> _MergeSlots:
-    """Look at a team's share: all workers of the queue but one, which is left for the others."""
+    """Look at a team's share: all workers of the queue but one, which is left for the others.
+
+    Workers that take bulk work, too, may be held by it, so they count only where no others are.
+    """
     try:
         queue = _get_queue(MERGES)
         with queue.connection.pipeline(transaction=True) as pipeline:
             pipeline.lrange(queue.key, 0, -1)
             pipeline.lrange(queue.intermediate_queue_key, 0, -1)
             pipeline.zrangebyscore(queue.started_job_registry.key, time.time(), "+inf")
-            pipeline.scard(WORKERS_BY_QUEUE_KEY % queue.name)
+            pipeline.smembers(WORKERS_BY_QUEUE_KEY % queue.name)
+            pipeline.smembers(WORKERS_BY_QUEUE_KEY % BULK)
             pipeline.llen(_get_turns_key(team_id))
-            listed, taken, begun, workers, waiting = pipeline.execute()
+            listed, taken, begun, workers, of_bulk, waiting = pipeline.execute()
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
     ids = {as_text(entry).partition(":")[0] for entry in (*listed, *taken, *begun)}
     in_flight = sum(job_id.startswith(_make_job_prefix(team_id)) for job_id in ids)
-    return _MergeSlots(max(0, max(1, workers - 1) - in_flight), waiting)
+    share = max(1, len(workers - of_bulk or workers) - 1)
+    return _MergeSlots(max(0, share - in_flight), waiting)
 
 
 def _make_job_id(team_id: int) -> str:
@@ -512,6 +532,45 @@ def note_silent_end(job: Job, reason: str) -> None:
             pipeline.execute()
     except RedisError as error:
         logger.warning("The end of job %s could not be noted (%s)", job.id, error)
+
+
+def note_round(name: str, **found: int) -> None:
+    """Keep that a round of the clock came to its end, and what it found; never raises."""
+    ended = json.dumps({"at": time.time(), "found": found})
+    try:
+        _get_queue(MERGES).connection.hset(ROUNDS_KEY, name, ended)
+    except RedisError as error:
+        logger.warning("The end of a round (%s) could not be noted (%s)", name, error)
+
+
+def read_rounds() -> dict[str, Round]:
+    """Return the last round of each name. Raises QueueUnavailableError."""
+    try:
+        stored = _get_queue(MERGES).connection.hgetall(ROUNDS_KEY)
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    ended = {as_text(name): json.loads(text) for name, text in stored.items()}
+    return {
+        name: Round(datetime.fromtimestamp(entry["at"], UTC), entry["found"])
+        for name, entry in ended.items()
+    }
+
+
+def find_oldest_unscheduled() -> datetime | None:
+    """Return since when the oldest row is queued whose job waits for no time but for a worker.
+
+    Looks at MOST_LOOKED_AT rows. Raises QueueUnavailableError.
+    """
+    queued = PullRequest.objects.filter(sync_status=SyncStatus.QUEUED, queued_at__isnull=False)
+    rows = queued.order_by("queued_at").values_list("sync_job_id", "queued_at")[:MOST_LOOKED_AT]
+    scheduled: set[str] = set()
+    try:
+        for name in (MERGES, BULK):
+            registry = _get_queue(name).scheduled_job_registry
+            scheduled |= set(registry.get_job_ids(cleanup=False))
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+    return next((queued_at for job_id, queued_at in rows if job_id not in scheduled), None)
 
 
 def read_silent_ends() -> SilentEnds:

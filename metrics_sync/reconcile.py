@@ -21,7 +21,14 @@ from metrics_sync.github import fetch_numbers
 from metrics_sync.jobs import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
-from metrics_sync.queueing import BULK, enqueue_fetch, find_abandoned, find_room, hold_round
+from metrics_sync.queueing import (
+    BULK,
+    enqueue_fetch,
+    find_abandoned,
+    find_room,
+    hold_round,
+    note_round,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +112,7 @@ def requeue_due() -> dict[str, Any]:
         with hold_round("requeue_due", lasts=ROUND_HOLD) as go_on:
             if go_on is not None:
                 _requeue_in_slices(report, go_on)
+                note_round("requeue_due", requeued=report.requeued, errors=len(report.errors))
     except QueueUnavailableError as error:
         report.errors.append(str(error))
     return _summarize(report)

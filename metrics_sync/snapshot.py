@@ -329,6 +329,11 @@ def _require_time(value: Any) -> datetime:
     return moment
 
 
+def read_count(value: Any) -> int | None:
+    """Return a number of things as a column can store it; any other is unknown."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
 def read_account(value: Json | None) -> Account | None:
     """Return the account; None when it is deleted, null, or the empty object of unknown e-mails.
 
@@ -567,9 +572,9 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         pr_updated_at=read_time(value.get("updated_at")),
         closed_at=read_time(value.get("closed_at")),
         merged_at=merged_at,
-        additions=value.get("additions"),
-        deletions=value.get("deletions"),
-        changed_files=value.get("changed_files"),
+        additions=read_count(value.get("additions")),
+        deletions=read_count(value.get("deletions")),
+        changed_files=read_count(value.get("changed_files")),
         stated={
             section: value[counter]
             for section, counter in COUNTERS.items()

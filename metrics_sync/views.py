@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import sys
 from uuid import UUID
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
+from django.views.defaults import server_error
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from metrics_sync import counting, monitoring, queueing, store, throttling, webhooks
@@ -124,6 +126,13 @@ def home(request: HttpRequest) -> HttpResponse:
 def healthz(request: HttpRequest) -> HttpResponse:
     """Say that this process answers; nothing else is asked."""
     return HttpResponse("ok\n", content_type="text/plain")
+
+
+def show_fault(request: HttpRequest) -> HttpResponse:
+    """Answer what no view caught: 503 when it is the database's, so that people try again."""
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return _answer(503, "The database does not answer; try again.")
+    return server_error(request)
 
 
 @require_GET

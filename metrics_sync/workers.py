@@ -35,6 +35,8 @@ TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
 #: How often a worker says that its job is alive; RQ believes it for a minute longer.
 SIGN_OF_LIFE_SECONDS = 10
 
+BULK_NICENESS = 10
+
 #: How RQ ends the process of a job whose error it could not record.
 UNRECORDED_ERROR = 1
 
@@ -54,6 +56,9 @@ class FetchWorker(Worker):
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 
     def work(self, *args: Any, **options: Any) -> bool:
+        if self.queue_names() == [BULK]:
+            # Where both share a machine, its processors are for merges first.
+            os.nice(BULK_NICENESS)
         load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:

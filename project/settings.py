@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from project.databases import build_options, find_patience, read_process
 from project.logs import logging_config
 from project.reports import start_reports
 
@@ -115,23 +116,31 @@ TEMPLATES = [
     }
 ]
 
-# Database. SQLite is set up so that web, workers and clock can write side by side: readers
-# never block (WAL), a writer waits for its turn, and a transaction takes the write lock when
-# it begins instead of failing when it is upgraded.
+# Database. Nobody waits for PostgreSQL for ever (docs/deploy.md). SQLite is set up so that web,
+# workers and clock can write side by side: readers never block (WAL), a writer waits for its
+# turn, and a transaction takes the write lock when it begins instead of failing when it is
+# upgraded.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
 DATABASES = {
     "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
 }
+DATABASE_PATIENCE = find_patience(
+    read_process(), statement_seconds=env.float("STATEMENT_SECONDS", default=60)
+)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     _make_private(Path(DATABASES["default"]["NAME"]).parent)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        timeout=20,
+        # Of `web` GitHub waits for ten seconds.
+        timeout=6 if read_process() == "web" else 20,
         transaction_mode="IMMEDIATE",
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     )
 else:
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    DATABASES["default"]["OPTIONS"] = {
+        **build_options(DATABASE_PATIENCE),
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queues

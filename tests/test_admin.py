@@ -1,6 +1,7 @@
 """The admin: what is shown to whom, what may be changed, and secrets that never come out."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -394,11 +395,24 @@ def fetch_selected_again(client: Client, *pull_requests: PullRequest) -> str:
 def test_member_fetches_one_again(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """Somebody waits for it, so it goes where merges go."""
+    """No merge waits for it."""
     page = fetch_again(member_client, rows[PullRequest])
 
     assert "Queued to be fetched again: 1." in page
-    assert Queue(MERGES, connection=redis).count == 1
+    assert (Queue(BULK, connection=redis).count, Queue(MERGES, connection=redis).count) == (1, 0)
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_one_whose_job_is_gone_is_fetched_again(
+    member_client: Client, rows: dict[type[Model], Any], redis: Redis, status: str
+) -> None:
+    """Such a row was once refused for ever, as its job's hash said `queued`."""
+    moment = timezone.now() - timedelta(minutes=3)
+    PullRequest.objects.update(sync_status=status, sync_job_id="gone", queued_at=moment)
+
+    page = fetch_again(member_client, rows[PullRequest])
+
+    assert "Queued to be fetched again: 1." in page
 
 
 def test_what_is_fetched_again_is_fetched_in_full(
@@ -456,8 +470,14 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
     ("values", "reason"),
     [
         pytest.param({"state": "open", "sync_status": "idle"}, "Not merged", id="open"),
-        pytest.param({"sync_status": "queued"}, "already queued or running: 1", id="queued"),
-        pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
+        pytest.param(
+            {"sync_status": "queued", "queued_at": timezone.now()}, "already queued", id="queued"
+        ),
+        pytest.param(
+            {"sync_status": "running", "heartbeat_at": timezone.now()},
+            "already queued or running: 1",
+            id="running",
+        ),
         pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
         pytest.param({"repository": None}, "does not track", id="untracked"),
     ],

@@ -1,13 +1,15 @@
 """The JSON API: what a token opens, pages, refusals, and the document that describes it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection
+from django.contrib.auth.models import User
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -433,3 +435,32 @@ def test_last_use_is_noted_once_a_minute(get: Get, token: Any) -> None:
 
     assert first == second is not None
     assert ApiToken.objects.get().last_used_at > first
+
+
+@contextmanager
+def hang_database() -> Iterator[None]:
+    def refuse(*args: Any) -> None:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    with connection.execute_wrapper(refuse):
+        yield
+
+
+def test_database_that_hangs_asks_programs_to_try_again(client: Client, token: Any) -> None:
+    """500 says that we are wrong; a program that gets it does not try again."""
+    with hang_database():
+        answer = client.get(DOORS[0], headers={"Authorization": f"Bearer {token.token}"})
+
+    assert answer.status_code == 503
+    assert answer.json()["message"] == "The database does not answer; try again."
+
+
+def test_database_that_hangs_asks_people_to_try_again(client: Client, admin_user: User) -> None:
+    """The same for pages; balancers, too, tell 503 from a fault of ours."""
+    client.force_login(admin_user)
+    client.raise_request_exception = False
+
+    with hang_database():
+        answer = client.get("/admin/metrics_sync/team/")
+
+    assert (answer.status_code, answer.json()["message"][:12]) == (503, "The database")

@@ -132,7 +132,7 @@ class Storm:
         return send(payload=post.payload, guid=post.guid).status
 
     def let_time_pass(self) -> None:
-        """Let the ten minutes of stuck rows be over, and wait until each token may ask."""
+        """Let the two minutes of stuck rows be over, and wait until each token may ask."""
         moment = timezone.now() - STUCK_AFTER
         PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
         wait_until(

@@ -11,6 +11,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from redis import Redis
+from rq import Queue
+from rq.job import Job
 
 from metrics_sync.admin.labels import UNKNOWN
 from metrics_sync.dashboard import News, Selection, Spread, Summary, read_news, summarise
@@ -20,6 +23,7 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
+from metrics_sync.queueing import note_silent_end
 from tests.factories import (
     MERGED_AT,
     GitHubIntegrationFactory,
@@ -306,6 +310,33 @@ def test_page_says_which_tokens_are_refused_and_what_others_have_left(
 
     assert "the personal access token of Refused" in page
     assert "4321 of 5000" in page
+
+
+def test_operator_sees_that_work_does_not_come_to_its_end(
+    admin_client: Client, client: Client, team: Team, redis: Redis
+) -> None:
+    """Rows stayed queued for ever under a page that looked well."""
+    queue = Queue("pr-data", connection=redis)
+    for number in range(9):
+        job = Job.create(print, id=str(number), origin=queue.name, connection=redis)
+        note_silent_end(job, "TypeError: <trace>")
+
+    page = read_page(admin_client)
+    team.members.add(member := UserFactory())
+    client.force_login(member)
+
+    assert "ended without a word: 9" in page
+    assert "TypeError: &lt;trace&gt;" in page
+    assert "no round has come to its end yet" in page
+    assert "ended without a word" not in read_page(client)
+
+
+def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> None:
+    """They are complete, and not as GitHub counts."""
+    TrackedRepositoryFactory(team=team)
+    make_merge(team, merged_at=timezone.now(), disagreeing=["files"])
+
+    assert "says two different things: 1." in read_page(admin_client)
 
 
 def test_budget_of_an_hour_that_is_over_is_unknown(admin_client: Client, team: Team) -> None:

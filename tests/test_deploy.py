@@ -32,8 +32,9 @@ NOT_OF_COMPOSE = {
     "SECURE_COOKIES": "0 is for trying it out without TLS",
     "SECURE_HSTS_SECONDS": "its default is right there",
     "GITHUB_TOKEN": "an operator gives it to one command",
-    "PORT": "the command names it",
-    "WEB_CONCURRENCY": "the command names it",
+    "BIND": "the image has it, and the port is published",
+    "PORT": "the same",
+    "MERGE_WORKERS": "the command names it",
     "WORKERS": "the command names it",
 }
 
@@ -150,6 +151,16 @@ def test_web_server_reloads_without_closing_its_port() -> None:
     text = (DEPLOY / "metrics-sync-web.service").read_text()
 
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "bound"), [({}, "127.0.0.1:8000"), ({"BIND": "10.0.0.1", "PORT": "1"}, "10.0.0.1:1")]
+)
+def test_web_server_lets_nobody_else_in_unless_told_to(given: dict[str, str], bound: str) -> None:
+    """`X-Forwarded-Proto` is believed, and who tries it out has no firewall."""
+    result = run("from project import serving; print(serving.bind)", **given)
+
+    assert result.stdout.split() == [bound]
 
 
 @pytest.mark.parametrize("source", ["Containerfile", "metrics-sync-web.service"])

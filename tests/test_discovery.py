@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from metrics_sync import discovery
 from metrics_sync.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
@@ -140,6 +141,7 @@ def test_later_looks_begin_an_hour_before_the_last_one(
     assert found == [0, 1]
 
 
+@pytest.mark.usefixtures("redis")
 def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
     """Nobody has to think of asking."""
     PullRequest.objects.all().delete()
@@ -236,6 +238,26 @@ def test_token_that_may_not_read_webhooks_is_no_error(
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
 
 
+@pytest.mark.usefixtures("redis")
+def test_round_of_the_clock_ends_and_the_next_goes_on(
+    sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RQ ends the job after an hour; the last of a thousand repositories would never be asked."""
+    sandbox.world.add(make_recording("acme/hammer", 1))
+    TrackedRepositoryFactory(
+        full_name="acme/hammer", team=repository.team, integration=repository.integration
+    )
+    monkeypatch.setattr(discovery, "ROUND_LASTS", timedelta(0))
+
+    discover_lost()
+    after_one = TrackedRepository.objects.exclude(discovered_until=None).count()
+    discover_lost()
+
+    after_two = TrackedRepository.objects.exclude(discovered_until=None).count()
+    assert (after_one, after_two) == (1, 2)
+
+
+@pytest.mark.usefixtures("redis")
 def test_refused_token_is_an_error_once(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:

@@ -21,7 +21,13 @@ from metrics_sync import queueing
 from metrics_sync.doctor import Finding, examine
 from metrics_sync.doctor.database import judge_clock
 from metrics_sync.doctor.identities import check_identities
-from metrics_sync.doctor.processes import judge_concurrency, judge_queue
+from metrics_sync.doctor.processes import (
+    judge_concurrency,
+    judge_queue,
+    judge_round,
+    judge_silent_ends,
+    judge_waiting,
+)
 from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
 from metrics_sync.models import (
@@ -31,7 +37,7 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.queueing import QueueState
+from metrics_sync.queueing import QueueState, Round, SilentEnds
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -104,6 +110,7 @@ def processes(workers: Workers) -> Iterator[None]:
     try:
         wait_until(lambda: queueing.inspect_queue(queueing.MERGES).has_scheduler)
         wait_until(lambda: queueing.count_clocks() == 1)
+        wait_until(lambda: len(queueing.read_rounds()) == 2)
         yield
     finally:
         clock.terminate()
@@ -117,7 +124,7 @@ def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
 
     assert diagnosis.wrong == {}
     assert (diagnosis.status, diagnosis.is_ok) == (0, True)
-    groups = ["settings", "database", "migrations", "redis", "processes", "queues", "rows"]
+    groups = ["settings", "database", "migrations", "redis", "processes", "queues", "work", "rows"]
     assert list(dict.fromkeys(diagnosis.groups)) == [*groups, "webhooks", "tokens", "clock"]
     assert f"{REPOSITORY}: the webhook is active" in diagnosis.well
     assert any("accepted, 49" in text for text in diagnosis.well)
@@ -371,7 +378,7 @@ def test_rows_and_deliveries_that_went_wrong_are_counted(
 
     wrong = examine_here()
 
-    assert "running without a sign of life for 20 minutes: 1" in wrong
+    assert "running without a sign of life for 4 minutes: 1" in wrong
     assert "deliveries of the last 24 hours that could not be read: 1" in wrong
 
 
@@ -506,6 +513,46 @@ def test_clock_may_be_half_a_minute_off(*, seconds: int, is_ok: bool) -> None:
     moment = MERGED_AT + timedelta(seconds=seconds)
 
     assert judge_clock("GitHub", moment, now=MERGED_AT).is_ok is is_ok
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_ok"),
+    [
+        pytest.param(3, True, id="lately"),
+        pytest.param(20, False, id="long ago"),
+        pytest.param(None, False, id="never"),
+    ],
+)
+def test_rounds_of_the_clock_come_to_their_end(minutes: int | None, is_ok: bool) -> None:
+    """The clock ran, and what it queued ended before it began."""
+    ended_at = None if minutes is None else MERGED_AT - timedelta(minutes=minutes)
+    last = ended_at and Round(ended_at, {"requeued": 7})
+
+    finding = judge_round("requeue_due", last, now=MERGED_AT)
+
+    assert finding.is_ok is is_ok
+    assert last is None or "7 requeued" in finding.text
+
+
+@pytest.mark.parametrize(("count", "is_ok"), [(0, True), (2, True), (50, False)])
+def test_jobs_that_end_silently_are_told_with_the_last_reason(count: int, is_ok: bool) -> None:
+    """The reason was in no log, and nobody knew that there was one."""
+    ends = (
+        SilentEnds(count, "TypeError: trace()", MERGED_AT - timedelta(minutes=4)) if count else None
+    )
+
+    finding = judge_silent_ends(ends or SilentEnds(), now=MERGED_AT)
+
+    assert finding.is_ok is is_ok
+    assert ("4 min ago: TypeError: trace()" in finding.text) is bool(count)
+
+
+@pytest.mark.parametrize(("minutes", "is_ok"), [(None, True), (9, True), (11, False)])
+def test_row_that_waits_for_no_time_is_told(minutes: int | None, is_ok: bool) -> None:
+    """Its job is nowhere, or no worker takes it."""
+    oldest = None if minutes is None else MERGED_AT - timedelta(minutes=minutes)
+
+    assert judge_waiting(oldest, now=MERGED_AT).is_ok is is_ok
 
 
 @pytest.mark.parametrize(

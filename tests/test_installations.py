@@ -6,6 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError
@@ -24,7 +26,8 @@ from metrics_sync.sandbox.webhooks import (
     build_installation_repositories_event,
 )
 from metrics_sync.sandbox.world import Installation
-from metrics_sync.store import record_delivery
+from metrics_sync.snapshot import RepositoryItem
+from metrics_sync.store import record_delivery, track_repositories
 from metrics_sync.webhooks import Delivery
 from tests.factories import TrackedRepositoryFactory
 
@@ -287,3 +290,27 @@ def test_name_that_is_none_is_refused(anvil: TrackedRepository) -> None:
         give({**HAMMER, "full_name": "acme/../../user"})
 
     assert list_tracked() == {("forge", "acme/anvil")}
+
+
+def test_statements_do_not_grow_with_the_repositories_that_are_given(
+    anvil: TrackedRepository,
+) -> None:
+    """An organisation installs the App on all of its three hundred, and GitHub waits 10 s."""
+    items = [RepositoryItem(70_000 + n, f"acme/given-{n}") for n in range(300)]
+
+    with CaptureQueriesContext(connection) as queries:
+        added = track_repositories(anvil.integration, items)
+
+    assert len(added) == 300
+    # SQLite splits what has too many parameters.
+    assert len(queries) <= 6
+
+
+def test_repository_that_is_given_twice_is_one(anvil: TrackedRepository) -> None:
+    """Names ignore case, and deliveries are repeated."""
+    items = [RepositoryItem(71, "acme/Given"), RepositoryItem(71, "acme/given")]
+
+    track_repositories(anvil.integration, items[:1])
+    track_repositories(anvil.integration, items)
+
+    assert TrackedRepository.objects.named("acme/given").count() == 1

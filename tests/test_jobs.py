@@ -908,23 +908,20 @@ def test_save_that_is_rolled_back_leaves_no_proof(
 ) -> None:
     """The run said “verified” of lists that no table had, and the object did."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
-        recording.pull["additions"] = 2**70  # the last statement of the transaction fails
+        recording.pull["number"] = 2**70  # the last statement of the transaction fails
 
     with pytest.raises((DataError, OverflowError)):
         fetch_now(pull_request, partial(Access.of, repository, is_bulk=False))
 
     run, row = FetchRun.objects.get(), PullRequest.objects.get()
     assert (run.status, run.receipt, row.receipt, row.commits.count()) == ("failed", {}, {}, 0)
-    assert (pull_request.sync_status, pull_request.receipt, pull_request.additions) == (
-        *("failed", {}),
-        row.additions,
-    )
+    assert (pull_request.receipt, pull_request.github_pr_number) == ({}, 7)
 
 
 def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedRepository) -> None:
     """The same with pull requests that are fetched together with others."""
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
-    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "additions": 2**70}
+    pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "number": 2**70}
     files = {Section.FILES: SectionResult((), 0, VERIFIED)}
     snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), files, etags={})
 

@@ -95,7 +95,7 @@ def kill_in(status: str, line: str, row: PullRequest, environment: dict[str, str
 
 
 def let_time_pass() -> None:
-    """Let ten minutes be over since the last sign of life."""
+    """Let two minutes be over since the last sign of life."""
     moment = timezone.now() - STUCK_AFTER - timedelta(seconds=1)
     PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
 

@@ -89,7 +89,7 @@ def test_worker_says_so_on_the_row_and_goes_on(redis: Redis, rows: list[PullRequ
 
 
 def test_clock_queues_the_others(redis: Redis, rows: list[PullRequest]) -> None:
-    """It runs every five minutes, and nobody watches it."""
+    """It runs every minute, and nobody watches it."""
     report = requeue_due()
     work(redis, BULK)
 

@@ -12,6 +12,8 @@ from django.utils import timezone
 from django_migration_linter import MigrationLinter
 from django_test_migrations.migrator import Migrator
 
+from metrics_sync.models import PRFile
+
 BEFORE = ("metrics_sync", "0001_initial")
 AFTER = ("metrics_sync", "0002_pull_request_number")
 
@@ -89,6 +91,27 @@ def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
     rows.create(team=other, github_pr_id=IDS[0], github_pr_number=7, **ROW)
 
 
+def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> None:
+    """A fetch would else write each of them a second time, and count both."""
+    apps = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
+    team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    row = apps.get_model("metrics_sync", "PullRequest").objects.create(
+        team=team, github_pr_id=IDS[0], **ROW
+    )
+    counts = dict.fromkeys(("additions", "deletions", "changes"), 1)
+    names = ["a.py", "naïve 🚀/b.py"]
+    for name in names:
+        apps.get_model("metrics_sync", "PRFile").objects.create(
+            team=team, pull_request=row, filename=name, status="added", **counts
+        )
+
+    apps = migrator.apply_tested_migration(("metrics_sync", "0011_saving")).apps
+
+    files = apps.get_model("metrics_sync", "PRFile").objects
+    keys = dict(files.values_list("filename", "listing_key"))
+    assert keys == {name: PRFile.make_key(name, "added") for name in names}
+
+
 def test_pull_requests_get_their_repository_and_bad_names_go(migrator: Migrator) -> None:
     """After an upgrade the old rows are found by key, in any spelling of the name."""
     apps = migrator.apply_initial_migration(BEFORE_KEYS).apps
@@ -132,7 +155,7 @@ EXPLAINED = {"0011_saving"}
 REVIEWED = {"0014_repository_identity"}
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # indexes are made outside of one
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     """While a new version is rolled out, both write to the new tables (docs/deploy.md)."""
@@ -146,6 +169,23 @@ def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -
     linter.lint_all_migrations()
 
     assert not linter.has_errors, capsys.readouterr().out
+
+
+def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
+    """Rows from before the bound would keep their teams waiting until the year 2100."""
+    far, near = timezone.now() + timedelta(days=20000), timezone.now() + timedelta(minutes=30)
+    before = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
+    team = before.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    for until in (far, near):
+        before.get_model("metrics_sync", "IntegrationCredential").objects.create(
+            team=team, wait_until=until, rate_limit_resets_at=until
+        )
+
+    apps = migrator.apply_tested_migration(("metrics_sync", "0013_forget_far_limits")).apps
+
+    rows = apps.get_model("metrics_sync", "IntegrationCredential").objects.order_by("pk")
+    kept = list(rows.values_list("wait_until", "rate_limit_resets_at"))
+    assert kept == [(None, None), (near, near)]
 
 
 def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrator) -> None:
@@ -178,18 +218,16 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
     assert apps.get_model("metrics_sync", "GitHubIntegration").objects.count() == 3
 
 
-def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
-    """Rows from before the bound would keep their teams waiting until the year 2100."""
-    far, near = timezone.now() + timedelta(days=20000), timezone.now() + timedelta(minutes=30)
-    before = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
-    team = before.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
-    for until in (far, near):
-        before.get_model("metrics_sync", "IntegrationCredential").objects.create(
-            team=team, wait_until=until, rate_limit_resets_at=until
-        )
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
+@pytest.mark.parametrize("name", ["0009_scan_indexes", "0010_metrics_version_index"])
+def test_index_of_a_million_rows_locks_no_table(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Every delivery and every fetch would wait until it is made."""
+    call_command("sqlmigrate", "metrics_sync", name)
 
-    apps = migrator.apply_tested_migration(("metrics_sync", "0013_forget_far_limits")).apps
-
-    rows = apps.get_model("metrics_sync", "IntegrationCredential").objects.order_by("pk")
-    kept = list(rows.values_list("wait_until", "rate_limit_resets_at"))
-    assert kept == [(None, None), (near, near)]
+    statements = capsys.readouterr().out
+    made = [line for line in statements.splitlines() if line.startswith("CREATE INDEX")]
+    assert made
+    assert all(line.startswith("CREATE INDEX CONCURRENTLY") for line in made)

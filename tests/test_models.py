@@ -181,7 +181,7 @@ def test_of_ten_workers_at_once_one_begins() -> None:
     ],
 )
 def test_row_of_a_dead_worker_is_taken_over(values: dict[str, Any], takes_over: bool) -> None:
-    """A machine that is lost says nothing; ten minutes of silence say it."""
+    """A machine that is lost says nothing; two minutes of silence say it."""
     row = make_row(sync_status="running", sync_job_id="dead", **values)
 
     assert row.mark_running(job_id="new") is takes_over
@@ -220,7 +220,7 @@ def test_complete_row_is_looked_at_anew(arrow: str, attempts: int) -> None:
 
 @pytest.mark.django_db
 def test_released_claim_is_as_if_never_queued() -> None:
-    """Redis was down: reconcile must find the row, and not wait ten minutes for it."""
+    """Redis was down: reconcile must find the row, and not wait two minutes for it."""
     row = make_row(sync_status="pending")
     row.claim(job_id="job")
 
@@ -361,7 +361,7 @@ def test_missing_rows_are_those_that_nobody_has_queued(
 
 @pytest.mark.django_db
 def test_untracked_row_is_not_missing_before_its_repository_is_tracked() -> None:
-    """Reconcile would take it up every five minutes, for nothing."""
+    """Reconcile would take it up every minute, for nothing."""
     make_row(sync_status="untracked")
 
     assert not PullRequest.objects.missing().exists()

@@ -1,7 +1,10 @@
 """What Prometheus reads at /metrics, parsed as Prometheus does."""
 
 import json
+import math
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +19,14 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 from redis import Redis
+from rq import Queue
 
 from metrics_sync import counting, monitoring, queueing
+from metrics_sync.discovery import discover_lost
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.queueing import enqueue_fetch
+from metrics_sync.reconcile import requeue_due
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -104,7 +110,7 @@ def test_number_of_queries_does_not_grow_with_the_rows(
     PullRequestFactory.create_batch(5, merged=True)
     IntegrationCredentialFactory.create_batch(5)
 
-    with django_assert_num_queries(2 * len(monitoring.UNFINISHED) + 2):
+    with django_assert_num_queries(2 * len(monitoring.UNFINISHED) + 4):
         monitoring.render()
 
 
@@ -238,6 +244,78 @@ def test_merge_is_counted_through_all_processes(
     assert scrape.get("seconds_to_complete_count", queue="pr-data") == 1
     commits = "repository/pulls/*/commits"
     assert scrape.get("github_requests_total", endpoint=commits, outcome="200") == 1
+
+
+def test_jobs_that_end_silently_and_rows_that_wait_for_nothing_are_told(redis: Redis) -> None:
+    """Every fetch ended before it began, under a green dashboard, and nobody was told."""
+    repository = TrackedRepositoryFactory(full_name="acme/anvil")
+    rows = PullRequestFactory.create_batch(2, merged=True, team=repository.team)
+    waits, parked = (PullRequest.objects.get(pk=row.pk) for row in rows)
+    with time_machine.travel(MERGED_AT, tick=False):
+        assert enqueue_fetch(parked, queue_name=queueing.BULK)
+        queue = Queue(queueing.BULK, connection=redis)
+        queue.scheduled_job_registry.schedule(
+            queue.fetch_job(parked.sync_job_id), MERGED_AT + timedelta(hours=1)
+        )
+    with time_machine.travel(MERGED_AT + timedelta(minutes=1), tick=False):
+        assert enqueue_fetch(waits, queue_name=queueing.BULK)
+        queueing.note_silent_end(queue.fetch_job(waits.sync_job_id), "TypeError: trace()")
+
+    with time_machine.travel(MERGED_AT + timedelta(minutes=21), tick=False):
+        scrape = Scrape()
+
+    assert scrape.get("silent_ends") == 1
+    assert scrape.get("oldest_waiting_seconds") == 1200
+
+
+def test_rounds_of_the_clock_are_told(redis: Redis) -> None:
+    """A clock that runs, and whose jobs never end, looked well."""
+    assert Scrape().get("round_age_seconds", round="requeue_due") == math.inf
+    with time_machine.travel(MERGED_AT, tick=False):
+        requeue_due()
+        discover_lost()
+
+    with time_machine.travel(MERGED_AT + timedelta(minutes=5), tick=False):
+        scrape = Scrape()
+
+    assert scrape.get("round_age_seconds", round="requeue_due") == 300
+    assert scrape.get("round_found", round="requeue_due", what="requeued") == 0
+    assert scrape.get("round_found", round="discover_lost", what="discovered") == 0
+
+
+def test_lists_that_disagree_for_good_are_counted(redis: Redis) -> None:
+    """They are complete, and not what GitHub counts."""
+    PullRequestFactory(merged=True, disagreeing=["commits"])
+    PullRequestFactory(merged=True)
+
+    assert Scrape().get("disagreeing_pull_requests") == 1
+
+
+@pytest.mark.usefixtures("redis_down")
+def test_silent_redis_hides_nothing_of_the_database() -> None:
+    """What needs both is left out, and neither is said to be down for it."""
+    scrape = Scrape()
+
+    assert (scrape.get("up", part="database"), scrape.get("up", part="redis")) == (1, 0)
+    assert "metrics_sync_oldest_waiting_seconds" not in scrape.names
+
+
+@pytest.mark.parametrize("arguments", [("check", "alerts.yaml"), ("test", "alerts.test.yaml")])
+def test_alerts_fire_when_they_should(arguments: tuple[str, str]) -> None:
+    """One with a wrong word in it is found on the night that it should have fired."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("Prometheus is not installed")
+
+    done = subprocess.run(
+        [promtool, arguments[0], "rules", DOCS / arguments[1]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def list_metrics(text: str) -> set[str]:

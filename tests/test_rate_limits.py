@@ -8,7 +8,7 @@ from redis import Redis
 from rq.job import Job
 
 from metrics_sync.models import PullRequest, RequestLease, TrackedRepository
-from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from tests.conftest import Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
@@ -66,12 +66,14 @@ def test_new_token_ends_the_wait_for_the_limit_of_the_old_one(
     sandbox: SandboxServer, workers: Workers, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator who adds a token for this must not wait for the hour to end all the same."""
-    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=10, window_seconds=3000))
+    # Enough for one of the three, and not for two.
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=14, window_seconds=3000))
     sandbox.world.add_token(Token("ghp_of_another_user"))
     repository = queue_merges(sandbox, 3)
     workers.start()
     complete = PullRequest.objects.filter(sync_status="complete")
-    wait_until(lambda: redis.zcard(f"rq:scheduled:{MERGES}") == 2 and complete.count() == 1)
+    keys = [f"rq:scheduled:{name}" for name in (MERGES, BULK)]
+    wait_until(lambda: sum(map(redis.zcard, keys)) == 2 and complete.count() == 1)
 
     monkeypatch.setattr("sys.stdin", io.StringIO("ghp_of_another_user\n"))
     call_command("connect", REPOSITORY, "--team", repository.team.slug, "--token-stdin")

@@ -395,7 +395,7 @@ def test_row_has_one_reason(repository: TrackedRepository) -> None:
 def test_row_that_github_does_not_list_is_looked_for_again_in_a_day(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Each look lists the whole repository, and the clock runs every five minutes."""
+    """Each look lists the whole repository, and the clock runs every minute."""
     sandbox.world.add(make_recording(REPOSITORY, 7))
     add(repository, sync_status="pending", github_pr_number=None)
 

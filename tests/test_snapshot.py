@@ -96,6 +96,12 @@ def test_every_text_can_be_stored_and_is_left_alone_the_second_time(text: str) -
     assert (b"\x00" in stored.encode(), read_text(stored)) == (False, stored)
 
 
+@pytest.mark.parametrize("value", [None, -1, 2**31, 10**40, "7", 1.5])
+def test_count_that_no_column_takes_is_unknown(value: Any) -> None:
+    """It would cost all that was fetched of the pull request."""
+    assert read_pull(additions=value).additions is None
+
+
 @settings(deadline=None)
 @given(
     st.recursive(

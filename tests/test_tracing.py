@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -57,8 +56,9 @@ def serve(environment: dict[str, str], log: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "project.wsgi", "--bind", f"127.0.0.1:{port}"]
-    command += ["--no-control-socket"]
+    command = [sys.executable, "-m", "gunicorn", "project.asgi", "--config"]
+    command += ["python:project.serving"]
+    environment = {**environment, "PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as file:
         web = subprocess.Popen(command, env=environment, stderr=file, cwd=django_settings.BASE_DIR)
@@ -74,7 +74,7 @@ def _answers(url: str) -> bool:
     try:
         with urlopen(f"{url}/healthz", timeout=5) as answer:  # noqa: S310  (our own)
             return bool(answer.status == 200)
-    except URLError:
+    except OSError:
         return False
 
 

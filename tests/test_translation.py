@@ -38,7 +38,7 @@ BOT_ADDRESS = "renovate[bot]@users.noreply.github.com"
 #: What differs between any two fetches of the same.
 BOOKKEEPING = {
     *("id", "team", "pull_request", "etags", "completed_at", "fetch_started_at", "queued_at"),
-    *("refetch_at", "retry_at", "sync_attempts", "sync_job_id"),
+    *("refetch_at", "retry_at", "sync_attempts", "sync_job_id", "repository"),
 }
 
 

@@ -3,24 +3,30 @@
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from django.utils import timezone
 from redis import Redis
-from rq import Queue
+from rq import Queue, Worker
+from rq.job import Job
 
 from metrics_sync import counting
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.queueing import (
+    BULK,
     MERGES,
     SilentEnds,
     enqueue_fetch,
+    enqueue_merge,
     read_counts,
     read_silent_ends,
 )
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.snapshot import RateLimit
 from metrics_sync.workers import FetchWorker
 from tests.benchmarks.worker import read_notes
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
@@ -30,7 +36,7 @@ from tests.http2 import serve_http2
 REPOSITORY = "acme/anvil"
 QUEUES = ["pr-data", "pr-data-bulk"]
 WORKER = ["rqworker", *QUEUES, "--with-scheduler"]
-POOL = ["rqworker-pool", *QUEUES, "--num-workers", "2"]
+POOL = ["rqworker-pool", MERGES, "--num-workers", "2"]
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_job_is_finished_when_its_worker_is_told_to_stop(
     command: list[str],
     tell: Callable[[psutil.Process], None],
 ) -> None:
-    """Each deployment stops every worker; a row that stays `running` waits for ten minutes."""
+    """Each deployment stops every worker; a row that stays `running` waits for minutes."""
     rows = PullRequest.objects.filter(pk=pull_request.pk)
     assert enqueue_fetch(rows.get(), queue_name=MERGES)
     worker = psutil.Popen([*MANAGE, *command], env=workers.environment)
@@ -149,7 +155,7 @@ def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers:
     rows = PullRequest.objects.filter(pk=pull_request.pk)
     wait_until(lambda: rows.get().sync_status == SyncStatus.RUNNING)
     workers.kill()
-    registry = Queue(MERGES, connection=Redis.from_url(workers.environment["REDIS_URL"]))
+    registry = Queue(MERGES, connection=connect(workers))
     started = registry.started_job_registry
     for entry in started.connection.zrange(started.key, 0, -1):
         started.connection.zadd(started.key, {entry: 1})
@@ -157,3 +163,73 @@ def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers:
     workers.drain()
 
     assert "worker is gone" in read_silent_ends().last_reason
+
+
+@pytest.mark.parametrize("kind", [FaultKind.STATUS, FaultKind.PRIMARY_LIMIT])
+def test_merge_that_is_done_once_more_leaves_the_queue_of_merges(
+    pull_request: PullRequest, sandbox: SandboxServer, workers: Workers, redis: Redis, kind: str
+) -> None:
+    """Hundreds that failed together come back together, in front of other teams' merges."""
+    sandbox.faults.add(Fault(kind, path="/pulls/7$", status=502))
+    redis.flushdb()
+    enqueue_fetch(pull_request, queue_name=MERGES)
+
+    workers.drain()
+
+    waiting = {name: Queue(name, connection=redis).scheduled_job_registry.count for name in QUEUES}
+    assert waiting == {"pr-data": 0, "pr-data-bulk": 1}
+
+
+def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
+    pull_request: PullRequest, redis: Redis, workers: Workers
+) -> None:
+    """The reserve is kept for merges."""
+    redis.flushdb()
+    enqueue_fetch(pull_request, queue_name=MERGES)
+    credential = pull_request.team.credentials.get()
+    credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(minutes=30)))
+    merges, bulk = (Queue(name, connection=redis) for name in QUEUES)
+    redis.lmove(merges.key, bulk.key)
+    redis.hset(Job.key_for(pull_request.sync_job_id), "origin", BULK)
+
+    workers.drain()
+
+    pull_request.refresh_from_db()
+    assert pull_request.sync_status == "complete"
+
+
+def test_one_team_whose_merges_hang_holds_no_other(
+    pull_request: PullRequest, sandbox: SandboxServer, workers: Workers
+) -> None:
+    """One worker of merges is left, and in front of it waits nobody."""
+    command = [*MANAGE, "rqworker-pool", MERGES, "--num-workers", "2"]
+    workers.started.append(psutil.Popen(command, env=workers.environment))
+    wait_until(lambda: Worker.count(queue=Queue(MERGES, connection=connect(workers))) == 2)
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/repos/acme/hanging/", seconds=600))
+    token = {"integration__credential__access_token": DEFAULT_TOKEN}
+    hanging = TrackedRepositoryFactory(full_name="acme/hanging", **token)
+    for number in range(1, 11):
+        recording = sandbox.world.add(make_recording("acme/hanging", number))
+        ids = {"github_repo": "acme/hanging", "github_pr_id": recording.pull["id"]}
+        PullRequestFactory(merged=True, team=hanging.team, github_pr_number=number, **ids)
+    statuses = PullRequest.objects.filter(team=hanging.team).values_list("sync_status", flat=True)
+    wait_until(lambda: "running" in set(statuses.all()))
+
+    PullRequest.objects.filter(pk=pull_request.pk).update(sync_status="pending")
+    enqueue_merge(PullRequest.objects.get(pk=pull_request.pk))
+    wait_until(lambda: PullRequest.objects.get(pk=pull_request.pk).sync_status == "complete")
+
+    assert sorted(statuses.all()) == ["pending"] * 9 + ["running"]
+
+
+def connect(workers: Workers) -> Redis:
+    return Redis.from_url(workers.environment["REDIS_URL"])
+
+
+def test_processors_are_for_merges_first(workers: Workers) -> None:
+    """On one machine, 500 jobs of bulk work make a merge wait as a full queue would."""
+    bulk, merges = workers.start(BULK), workers.start(MERGES)
+
+    wait_until(lambda: Worker.count(connection=connect(workers)) == 2)
+
+    assert bulk.nice() - merges.nice() == 10

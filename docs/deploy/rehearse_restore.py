@@ -107,11 +107,12 @@ class Service:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.environment |= {"PORT": str(self.port), "BIND": "127.0.0.1"}
 
     def start(self, *names: str) -> None:
-        web = ["-m", "gunicorn", "project.wsgi", "--bind", f"127.0.0.1:{self.port}"]
+        web = ["-m", "gunicorn", "project.asgi", "--config", "python:project.serving"]
         commands = {
-            "web": [sys.executable, *web, "--threads", "4", "--no-control-socket"],
+            "web": [sys.executable, *web],
             "worker": [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "2"],
         }
         with self.log.open("a") as log:

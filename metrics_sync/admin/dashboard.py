@@ -25,6 +25,9 @@ from metrics_sync.admin.labels import (
 )
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import News, Selection, Summary, read_news, summarise
+from metrics_sync.doctor import Finding
+from metrics_sync.doctor.processes import check_work
+from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest
 
 #: The share of merges that are to be complete within five minutes.
@@ -46,6 +49,8 @@ def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict
         "selection": selection,
         "summary": summary,
         "team_slugs": [team.slug for team in selection.teams[:2]],
+        "troubles": _find_troubles() if request.user.is_superuser else [],
+        "disagreeing": selection.merges.disagreeing().order_by().count(),
         "revoked": [row for row in summary.credentials if row.revoked_at],
         "figures": _build_figures(summary),
         "trends": _draw_trends(summary),
@@ -53,6 +58,14 @@ def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict
         "slowest": _show_slowest(summary.slowest),
         "budgets": _show_budgets(summary.credentials),
     }
+
+
+def _find_troubles() -> list[Finding]:
+    """Return what keeps all work from being done; it is for who can do something about it."""
+    try:
+        return [finding for finding in check_work() if not finding.is_ok]
+    except QueueUnavailableError as error:
+        return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
 
 
 def build_news(request: HttpRequest, selection: Selection, news: News) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The read-only JSON API: one team's numbers, for programs that show its token."""
 
+import logging
+
 from django.apps import apps
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from ninja import NinjaAPI, Swagger
@@ -10,6 +13,8 @@ from metrics_sync.api import pull_requests, repositories, summary
 from metrics_sync.api.tokens import MissingTokenError, TeamToken
 
 __all__ = ["api"]
+
+logger = logging.getLogger(__name__)
 
 api = NinjaAPI(
     title="metrics_sync",
@@ -53,6 +58,14 @@ def refuse_parameters(request: HttpRequest, error: ValidationError) -> HttpRespo
 @api.exception_handler(HttpError)
 def refuse(request: HttpRequest, error: HttpError) -> HttpResponse:
     return _answer(request, error.status_code, str(error))
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+def say_later(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Have the program try again: the database is away, or takes too long."""
+    logger.error("The API cannot be answered: %s", error)
+    return _answer(request, 503, "The database does not answer; try again.")
 
 
 def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:

@@ -149,9 +149,10 @@ def _find_port() -> int:
 @contextmanager
 def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iterator[None]:
     """Run what the Procfile names until the end of the block, then end it and its children."""
-    web = [sys.executable, "-m", "gunicorn", "project.wsgi", "--bind", f"127.0.0.1:{port}"]
+    web = [sys.executable, "-m", "gunicorn", "project.asgi", "--config", "python:project.serving"]
+    environment = {**environment, "PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     commands = [
-        [*web, "--threads", "4", "--no-control-socket"],
+        web,
         [*MANAGE, "rqworker-pool", "pr-data", "--num-workers", "2"],
         [*MANAGE, "rqworker-pool", "pr-data-bulk", "--num-workers", "1"],
         [*MANAGE, "rqcron", "metrics_sync.cron"],

@@ -171,9 +171,9 @@ def _read_time(text: str) -> datetime:
 
 
 def _kill_worker_of(merge: Merge) -> None:
-    """End the worker that fetches a pull request with SIGKILL, and let ten minutes pass.
+    """End the worker that fetches a pull request with SIGKILL, and let two minutes pass.
 
-    The ten minutes after which a silent row counts as stuck are not waited for: the row is
+    The two minutes after which a silent row counts as stuck are not waited for: the row is
     told that they have passed.
     """
     wait_for(lambda: merge.has_status(SyncStatus.RUNNING), f"a worker to take {merge.name}")

@@ -12,7 +12,12 @@ from metrics_sync.doctor.credentials import check_credentials
 from metrics_sync.doctor.database import check_database, check_migrations, check_rows
 from metrics_sync.doctor.findings import Finding
 from metrics_sync.doctor.identities import check_identities
-from metrics_sync.doctor.processes import check_processes, check_queues, check_redis
+from metrics_sync.doctor.processes import (
+    check_processes,
+    check_queues,
+    check_redis,
+    check_work,
+)
 from metrics_sync.doctor.webhooks import check_deliveries
 from metrics_sync.exceptions import QueueUnavailableError
 
@@ -28,6 +33,7 @@ CHECKS: Mapping[str, Callable[[], Sequence[Finding]]] = {
     "redis": check_redis,
     "processes": check_processes,
     "queues": check_queues,
+    "work": check_work,
     "rows": check_rows,
     "repositories": check_identities,
     "webhooks": check_deliveries,

@@ -62,13 +62,17 @@ def check_rows() -> list[Finding]:
     silent = rows.silent_since(timezone.now() - 2 * STUCK_AFTER)[:MANY].count()
     failed = rows.filter(sync_status__in=[SyncStatus.FAILED, SyncStatus.PARTIAL])[:MANY].count()
     advice = "See the reasons in /admin/; most often it is a token." if failed > FEW else ""
+    disagreeing = rows.disagreeing()[:MANY].count()
     findings = [Finding("rows", f"failed or partial: {_count(failed)}; the rows say why", advice)]
     if waiting := rows.waiting_since(timezone.now() - LONG)[:MANY].count():
         text = f"pending or queued for more than 2 hours: {_count(waiting)}"
         advice = "See whether clock, workers and tokens are well; the rows say what they wait for."
         findings.append(Finding("rows", text, advice))
+    if disagreeing:
+        text = f"with a list of which GitHub says two things: {_count(disagreeing)}"
+        findings.append(Finding("rows", f"{text}; their receipts have both numbers"))
     if silent:
-        text = f"running without a sign of life for 20 minutes: {_count(silent)}"
+        text = f"running without a sign of life for 4 minutes: {_count(silent)}"
         findings.append(Finding("rows", text, "Run `manage.py reconcile`, and see to the clock."))
     return findings
 

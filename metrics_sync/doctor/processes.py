@@ -8,11 +8,18 @@ from metrics_sync import queueing
 from metrics_sync.doctor.findings import Finding, describe
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import CONCURRENT_REQUESTS
-from metrics_sync.queueing import QueueState
+from metrics_sync.queueing import QueueState, Round, SilentEnds
 
 #: How many requests GitHub takes at once of a user or an installation, REST and GraphQL together.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
 MOST_AT_ONCE = 100
+
+#: How long ago the last round of the clock may have ended.
+LONGEST_ROUNDS = {"requeue_due": timedelta(minutes=10), "discover_lost": timedelta(hours=3)}
+#: How long a row may be queued without having begun, unless it waits for a time.
+LONGEST_QUEUED = timedelta(minutes=10)
+#: So many workers may be killed in a day without anybody having to look.
+FEW_SILENT_ENDS = 5
 #: How long the oldest merge may wait for a worker.
 LONGEST_WAIT = timedelta(minutes=5)
 
@@ -78,6 +85,48 @@ def _check_clocks() -> Finding:
             "processes", f"clocks that run: {clocks}", "Run `clock` once: more do no good."
         )
     return Finding("processes", "no clock runs", "Start `clock` of the Procfile, once.")
+
+
+def check_work() -> list[Finding]:
+    """Look whether the clock's rounds and all jobs come to their ends."""
+    now = timezone.now()
+    rounds, oldest = queueing.read_rounds(), queueing.find_oldest_unscheduled()
+    return [
+        *(judge_round(name, rounds.get(name), now=now) for name in LONGEST_ROUNDS),
+        judge_waiting(oldest, now=now),
+        judge_silent_ends(queueing.read_silent_ends(), now=now),
+    ]
+
+
+def judge_round(name: str, last: Round | None, *, now: datetime) -> Finding:
+    """Say when a job of the clock came to its end last, and what it found; pure."""
+    advice = "See to `clock` and `worker` of the Procfile, and to the log of `worker`."
+    if last is None:
+        return Finding("work", f"{name}: no round has come to its end yet", advice)
+    ago = now - last.ended_at
+    found = ", ".join(f"{count} {what}" for what, count in last.found.items())
+    text = f"{name}: the last round ended {describe(ago)} ago: {found}"
+    return Finding("work", text, advice if ago > LONGEST_ROUNDS[name] else "")
+
+
+def judge_waiting(oldest: datetime | None, *, now: datetime) -> Finding:
+    """Say how long rows wait that wait for no time; pure."""
+    if oldest is None:
+        return Finding("work", "no row waits for a worker")
+    waits = now - oldest
+    text = f"the oldest row that waits for a worker is queued for {describe(waits)}"
+    advice = "See whether `merges` and `worker` run, and whether their jobs end (below)."
+    return Finding("work", text, advice if waits > LONGEST_QUEUED else "")
+
+
+def judge_silent_ends(ends: SilentEnds, *, now: datetime) -> Finding:
+    """Say how many jobs ended before they could say why, and why the last one did; pure."""
+    text = f"jobs of the last 24 hours that ended without a word: {ends.count_last_day}"
+    if ends.last_at is None:
+        return Finding("work", text)
+    text += f", the last {describe(now - ends.last_at)} ago: {ends.last_reason}"
+    advice = "A few are workers that were killed (memory?). If they go on, see the worker's log."
+    return Finding("work", text, advice if ends.count_last_day > FEW_SILENT_ENDS else "")
 
 
 def check_queues() -> list[Finding]:

@@ -2,19 +2,22 @@
 
 from django.db import migrations, models
 
+from metrics_sync.migrations._operations import AddIndexWithoutLock
+
 
 class Migration(migrations.Migration):
+    atomic = False
 
     dependencies = [
         ('metrics_sync', '0008_app_installations_and_audit'),
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexWithoutLock(
             model_name='prcheckrun',
             index=models.Index(condition=models.Q(('status__in', ('queued', 'in_progress', 'waiting', 'requested', 'pending'))), fields=['pull_request'], name='running_check_run'),
         ),
-        migrations.AddIndex(
+        AddIndexWithoutLock(
             model_name='pullrequest',
             index=models.Index(condition=models.Q(('state', 'merged'), models.Q(('sync_status__in', ['idle', 'pending', 'untracked']), ('github_pr_number', None), _connector='OR')), fields=['merged_at'], name='pull_request_missing'),
         ),

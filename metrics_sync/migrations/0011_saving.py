@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
     # Indexes are made while rows are written.
     atomic = False
 
-    dependencies = [("metrics_sync", "0009_scan_indexes")]
+    dependencies = [("metrics_sync", "0010_metrics_version_index")]
 
     operations = [
         *make_text("commit", "author_login", blank=True),

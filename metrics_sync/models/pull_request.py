@@ -135,6 +135,10 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         """Keep complete rows that were to be looked at again by then."""
         return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
 
+    def disagreeing(self) -> Self:
+        """Keep rows with a list of which GitHub's counter says something else for good."""
+        return self.exclude(disagreeing=[])
+
     def with_running_checks(self) -> Self:
         """Keep complete rows that have a check which has not ended, as far as we know.
 
@@ -316,6 +320,12 @@ class PullRequest(models.Model):
                 condition=models.Q(fault_may_pass=True),
                 name="pull_request_passing",
             ),
+            # Counted at every scrape.
+            models.Index(
+                fields=["merged_at"],
+                condition=~models.Q(disagreeing=[]),
+                name="pull_request_disagreeing",
+            ),
             # Found by the dashboard without reading all merges.
             models.Index(
                 models.F("review_wait_hours").desc(),
@@ -323,6 +333,8 @@ class PullRequest(models.Model):
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
             ),
+            # What was measured by other formulas.
+            models.Index(fields=["metrics_version"], name="pull_request_metrics_version"),
             # What `missing` looks for and little else.
             models.Index(
                 fields=["merged_at"],

@@ -599,9 +599,10 @@ def event(
 def committed(commit: Json) -> Json:
     """Build the entry of a commit in a timeline: the commit of git, with no id."""
     keys = ("sha", "node_id", "url", "html_url", "parents")
+    of_git = ("author", "committer", "message", "tree", "verification")
     return {
         **{key: commit.get(key) for key in keys},
-        **{key: commit["commit"].get(key) for key in ("author", "committer", "message", "tree")},
+        **{key: commit["commit"].get(key) for key in of_git},
         "event": "committed",
     }
 
@@ -611,8 +612,9 @@ def commented(comment: Json) -> Json:
 
 
 def reviewed(review: Json) -> Json:
-    """Build the entry of a review in a timeline, where its state is in lower case."""
-    return {**review, "event": "reviewed", "state": str(review.get("state")).lower()}
+    """Build the entry of a review in a timeline: its state in lower case, its user never null."""
+    changes = {"event": "reviewed", "state": str(review.get("state")).lower()}
+    return {**review, **changes, "user": review.get("user") or {**user("ghost"), "id": 10137}}
 
 
 def merged(full_name: str, pull: Json) -> Json:

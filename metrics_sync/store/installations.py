@@ -5,15 +5,16 @@ team by itself: an operator links its account to a team with `connect --app`, an
 of any other account is ignored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from shlex import quote
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Upper
 
 from metrics_sync.exceptions import UnlinkedInstallationError
-from metrics_sync.models import GitHubIntegration, IntegrationCredential
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import RepositoryItem, read_repository
 from metrics_sync.store.auditing import record_change
@@ -69,29 +70,57 @@ def track_repositories(
 ) -> list[str]:
     """Track repositories with an integration; return the names of those that were not tracked.
 
-    Safe to repeat. What the team reads with another integration stays with that.
+    Safe to repeat. What the team reads with another integration stays with that. The number of
+    statements does not grow with the number of repositories, but for those that were renamed.
     """
-    repositories, added = integration.team.repositories, list[str]()
-    # Another GitHub has other repositories under the same ids.
-    of_this_github = repositories.filter(integration__api_url=integration.api_url)
+    items = list(items)
+    known = _Known(integration, items)
+    new, resumed = list[TrackedRepository](), list[TrackedRepository]()
     for item in items:
-        for renamed in of_this_github.filter(github_repo_id=item.github_repo_id):
-            renamed.rename(item.full_name)
+        row = known.find(item)
+        if row is None:
+            row = known.add(item)
+            new.append(row)
+        elif row.integration_id == integration.pk and not row.is_active:
+            row.is_active = True
+            resumed.append(row)
+    TrackedRepository.objects.bulk_create(new)
+    TrackedRepository.objects.filter(pk__in=[row.pk for row in resumed]).update(is_active=True)
+    return [row.full_name for row in (*new, *resumed)]
+
+
+class _Known:
+    """What a team has of some repositories, read with one statement."""
+
+    def __init__(self, integration: GitHubIntegration, items: Collection[RepositoryItem]) -> None:
+        names = Q(name__in=[item.full_name.upper() for item in items])
+        ids = Q(github_repo_id__in=[item.github_repo_id for item in items])
+        rows = integration.team.repositories.filter(integration__api_url=integration.api_url)
+        rows = rows.annotate(name=Upper("full_name")).filter(names | ids).select_related("team")
+        # Another GitHub has other repositories under the same ids and names.
+        self._integration, found = integration, list(rows)
+        self._by_id = {row.github_repo_id: row for row in found if row.github_repo_id is not None}
         # One of that name with another id is another repository.
-        same = of_this_github.filter(github_repo_id=item.github_repo_id)
-        known = (same | of_this_github.named(item.full_name).filter(github_repo_id=None)).first()
-        if known is None:
-            integration.repositories.create(
-                team=integration.team,
-                full_name=item.full_name,
-                github_repo_id=item.github_repo_id,
-            )
-            added.append(item.full_name)
-        elif known.integration_id == integration.pk and not known.is_active:
-            known.is_active = True
-            known.save(update_fields=["is_active"])
-            added.append(known.full_name)
-    return added
+        self._by_name = {row.full_name.upper(): row for row in found if row.github_repo_id is None}
+
+    def find(self, item: RepositoryItem) -> TrackedRepository | None:
+        """Return the row of that id, which follows to the name, else that of the name alone."""
+        row = self._by_id.get(item.github_repo_id)
+        if row is None:
+            return self._by_name.get(item.full_name.upper())
+        if row.full_name != item.full_name:
+            row.rename(item.full_name)
+        return row
+
+    def add(self, item: RepositoryItem) -> TrackedRepository:
+        row = TrackedRepository(
+            team=self._integration.team,
+            integration=self._integration,
+            full_name=item.full_name,
+            github_repo_id=item.github_repo_id,
+        )
+        self._by_id[item.github_repo_id] = row
+        return row
 
 
 def _list_linked(delivery: Delivery) -> QuerySet[GitHubIntegration]:

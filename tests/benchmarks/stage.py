@@ -145,9 +145,9 @@ class Stage:
         """Run gunicorn as the Procfile does and yield its address and its process."""
         port = find_port()
         url = f"http://127.0.0.1:{port}"
-        bind = ("--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4")
-        command = (sys.executable, "-m", "gunicorn", "project.wsgi", *bind)
-        with self.run(*command, "--access-logfile", "-", "--no-control-socket") as process:
+        config = ("--config", "python:project.serving")
+        command = (sys.executable, "-m", "gunicorn", "project.asgi", *config)
+        with self.run(*command, PORT=str(port), BIND="127.0.0.1") as process:
             wait_for(lambda: answers(f"{url}/readyz"), "gunicorn to answer")
             yield url, process
 
