@@ -92,7 +92,11 @@ def ask_again(credential: IntegrationCredential, *, api_url: str) -> bool:
     UnsafeAddressError, AppUnavailableError, passing faults and rate limits.
     """
     if credential.kind != credential.Kind.APP:
-        github = GitHub(api_url=api_url, token=str(credential.access_token))
+        token = str(credential.access_token)
+        if not token:
+            # GitHub accepts whoever shows none, as anybody.
+            return False
+        github = GitHub(api_url=api_url, token=token)
         return asyncio.run(_converse(github, GitHub.is_accepted))
     _check_api_root(api_url)
     try:

@@ -56,9 +56,6 @@ class FetchWorker(Worker):
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 
     def work(self, *args: Any, **options: Any) -> bool:
-        if self.queue_names() == [BULK]:
-            # Where both share a machine, its processors are for merges first.
-            os.nice(BULK_NICENESS)
         load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
@@ -77,6 +74,12 @@ class FetchWorker(Worker):
         """
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Begin in the process that was forked; a machine's processors are for merges first."""
+        if queue.name == BULK:
+            os.nice(BULK_NICENESS)
+        super().main_work_horse(job, queue)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         """Run a job in the process that was forked for it, and save what that has counted.

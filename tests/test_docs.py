@@ -14,9 +14,10 @@ from django.test import Client
 from django.utils import timezone
 
 from metrics_sync.github import NEEDED, OPTIONAL
-from metrics_sync.github.queries import REQUESTS_FOR_ONE, SUITES, THREADS, estimate_points
+from metrics_sync.github.queries import LISTS, estimate_points
 from metrics_sync.metrics import METRICS_VERSION, Metrics, measure
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.snapshot import Section
 from tests.factories import ApiTokenFactory, PullRequestFactory, TrackedRepositoryFactory
 from tests.histories import tell
 
@@ -95,9 +96,11 @@ def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
     """Operators plan with it."""
     page = (ROOT / "docs" / "backfill.md").read_text()
 
-    assert f"up to {THREADS} threads | {THREADS} |" in page
-    assert f"up to {SUITES} suites | {SUITES} |" in page
-    assert f"{REQUESTS_FOR_ONE}, or {REQUESTS_FOR_ONE / 100} points" in page
+    threads, suites = (LISTS[s].first for s in (Section.REVIEW_COMMENTS, Section.CHECK_RUNS))
+    together = 9 + threads + suites
+    assert f"the first {threads} threads | {threads} |" in page
+    assert f"the first {suites} suites | {suites} |" in page
+    assert f"{together}, or {together / 100} points" in page
     assert f"Would fetch 4812, for about {estimate_points(4812)} points" in page
 
 

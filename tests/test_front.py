@@ -149,13 +149,14 @@ def test_delivery_that_waits_too_long_is_answered_and_done_nevertheless() -> Non
 
     async def wait() -> Any:
         front = make_front(django, answer_seconds=0.01)
-        late = [await ask(front, DELIVERY, b"1"), await ask(front, "/api/v1/", b"2")]
+        begun = await ask(front, DELIVERY, b"1")
+        late = [await ask(front, DELIVERY, b"2"), await ask(front, "/api/v1/", b"3")]
         django.may_answer.set()
-        page = await ask(front, "/admin/", b"3")
-        return [status for status, _ in late], page[0], front.held_bytes
+        page = await ask(front, "/admin/", b"4")
+        return [status for status, _ in (begun, *late)], page[0], front.held_bytes
 
-    assert run(wait) == ([503, 503], 200, 0)
-    assert [environ["body"] for environ in django.asked] == [b"1", b"3"]
+    assert run(wait) == ([503, 503, 503], 200, 0)
+    assert [environ["body"] for environ in django.asked] == [b"1", b"2", b"4"]
 
 
 def test_only_so_many_wait() -> None:

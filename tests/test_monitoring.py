@@ -330,6 +330,7 @@ def test_examples_name_metrics_that_exist(name: str, redis: Redis) -> None:
     for observed in monitoring.HISTOGRAMS:
         counting.observe(observed, 1, queue="x")
     queueing.save_counts()
+    queueing.note_round("requeue_due", requeued=1)
     now = timezone.now()
     IntegrationCredentialFactory(rate_limit=1, rate_limit_remaining=1, rate_limit_resets_at=now)
 

@@ -356,6 +356,18 @@ def test_no_team_takes_the_last_worker_of_merges(
     assert other.sync_status == "queued"
 
 
+def test_worker_that_takes_bulk_work_as_well_is_left_to_nobody(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """It may be busy with that when the merge of another team comes."""
+    start_workers(redis, 4)
+    redis.sadd(WORKERS_BY_QUEUE_KEY % BULK, "rq:worker:2", "rq:worker:3")
+
+    rows = [merge(repository) for _ in range(2)]
+
+    assert [row.sync_status for row in rows] == ["queued", "pending"]
+
+
 def test_merges_of_a_team_are_fed_in_their_turn(
     repository: TrackedRepository, redis: Redis
 ) -> None:

@@ -125,6 +125,17 @@ def test_github_that_is_down_is_asked_once_and_nothing_is_believed(
     assert all(map(is_refused, credentials))
 
 
+def test_credential_without_a_token_stays_refused(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """GitHub answers whoever shows no token, and the team's rows would be asked for as anybody."""
+    credential = repository.integration.credential
+    credential.store_token("")
+    credential.mark_revoked()
+
+    assert (release_refused()["accepted"], sandbox.requests) == (0, [])
+
+
 def test_token_that_no_key_decrypts_stops_no_other(
     sandbox: SandboxServer, repository: TrackedRepository, settings: Settings
 ) -> None:

@@ -36,7 +36,7 @@ from tests.http2 import serve_http2
 REPOSITORY = "acme/anvil"
 QUEUES = ["pr-data", "pr-data-bulk"]
 WORKER = ["rqworker", *QUEUES, "--with-scheduler"]
-POOL = ["rqworker-pool", MERGES, "--num-workers", "2"]
+POOL = ["rqworker-pool", *QUEUES, "--num-workers", "2"]
 
 
 @pytest.fixture
@@ -226,10 +226,16 @@ def connect(workers: Workers) -> Redis:
     return Redis.from_url(workers.environment["REDIS_URL"])
 
 
-def test_processors_are_for_merges_first(workers: Workers) -> None:
+@pytest.mark.parametrize(("name", "niceness"), [(MERGES, 0), (BULK, 10)])
+def test_processors_are_for_merges_first(
+    pull_request: PullRequest, workers: Workers, redis: Redis, name: str, niceness: int
+) -> None:
     """On one machine, 500 jobs of bulk work make a merge wait as a full queue would."""
-    bulk, merges = workers.start(BULK), workers.start(MERGES)
+    redis.flushdb()
+    enqueue_fetch(pull_request, queue_name=name)
 
-    wait_until(lambda: Worker.count(connection=connect(workers)) == 2)
+    worker = workers.start()
 
-    assert bulk.nice() - merges.nice() == 10
+    rows = PullRequest.objects.filter(pk=pull_request.pk)
+    wait_until(lambda: rows.get().sync_status == SyncStatus.RUNNING)
+    assert max(child.nice() for child in worker.children()) - worker.nice() == niceness

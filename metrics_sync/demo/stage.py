@@ -154,7 +154,7 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
     commands = [
         web,
         [*MANAGE, "rqworker-pool", "pr-data", "--num-workers", "2"],
-        [*MANAGE, "rqworker-pool", "pr-data-bulk", "--num-workers", "1"],
+        [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"],
         [*MANAGE, "rqcron", "metrics_sync.cron"],
     ]
     processes = [

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from metrics_sync.exceptions import (
@@ -131,7 +132,7 @@ async def fetch_snapshots(
     Raises GitHubError when GitHub refuses.
     """
     found: dict[int, Snapshot | GitHubError] = {n: RetrySoonError("not asked") for n in numbers}
-    allowance = count_points(len(numbers))
+    allowance = max(count_points(len(numbers)), ceil(len(numbers) / SIZES[1]))
     for size in SIZES:
         missing = [n for n, result in found.items() if _may_mend(result)]
         for batch in _cut(missing, size):

@@ -18,7 +18,7 @@ FETCHED = 25
 #: inside GitHub, and so does the list that each thread, and each suite, has in turn: these are
 #: what a query costs, so that only those that need more are asked for more.
 PAGE = 100
-INNER_FIRST, INNER_NEXT = 7, 50
+INNER_FIRST, INNER_NEXT = 5, 50
 
 #: How many items of a list are asked for, page by page; REST lists no more commits than these.
 LONGEST = 1000

@@ -1,25 +1,6 @@
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
-
-class AddIndexWhileOthersWrite(AddIndexConcurrently):
-    """Adds an index; of PostgreSQL without locking the table."""
-
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        if schema_editor.connection.vendor == "postgresql":
-            super().database_forwards(app_label, schema_editor, from_state, to_state)
-        else:
-            migrations.AddIndex.database_forwards(
-                self, app_label, schema_editor, from_state, to_state
-            )
-
-    def database_backwards(self, app_label, schema_editor, from_state, to_state):
-        if schema_editor.connection.vendor == "postgresql":
-            super().database_backwards(app_label, schema_editor, from_state, to_state)
-        else:
-            migrations.AddIndex.database_backwards(
-                self, app_label, schema_editor, from_state, to_state
-            )
+from metrics_sync.migrations._operations import AddIndexWithoutLock
 
 
 class Migration(migrations.Migration):
@@ -30,7 +11,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexWhileOthersWrite(
+        AddIndexWithoutLock(
             model_name="pullrequest",
             index=models.Index(
                 condition=models.Q(("disagreeing", []), _negated=True),

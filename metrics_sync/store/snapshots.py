@@ -333,10 +333,11 @@ def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
         )
         confirm(row.repository, item, actor=f"the fetch of {row}")
         row.github_repo = row.repository.full_name
-    if not snapshot.moved_to:
-        return PullRequest.objects.filter(pk=row.pk).exists()
-    row.repository.rename(snapshot.moved_to)
-    row.github_repo = snapshot.moved_to
+    elif not snapshot.moved_to:
+        return True
+    if snapshot.moved_to:
+        row.repository.rename(snapshot.moved_to)
+        row.github_repo = snapshot.moved_to
     return PullRequest.objects.filter(pk=row.pk).exists()
 
 

@@ -1,6 +1,8 @@
 """Runs a transaction, and again when it met another that waited for it."""
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,8 +17,9 @@ Result = TypeVar("Result")
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
 
-#: How often a transaction is tried; the other one has ended when it is this one's turn again.
+#: How often a transaction is tried, and the longest pause before the next, in which the other ends.
 TRIES = 4
+PAUSE_SECONDS = 0.2
 
 
 def run_transaction(work: Callable[[], Result]) -> Result:
@@ -32,7 +35,8 @@ def run_transaction(work: Callable[[], Result]) -> Result:
         except OperationalError as error:
             if not tries_left or connection.in_atomic_block or not _met_another(error):
                 raise
-            logger.warning("Tried a transaction again: %s", error.__class__.__name__)
+            logger.warning("A transaction met another and is run again")
+        time.sleep(random.uniform(0, PAUSE_SECONDS))
     raise AssertionError("the last try returns or raises")
 
 
