@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
@@ -932,11 +933,14 @@ def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedReposi
     assert (row.sync_status, row.receipt) == ("failed", {})
 
 
+@pytest.mark.parametrize("seconds_behind", [0, 60])
 def test_job_that_comes_back_with_an_old_dump_does_nothing(
-    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, seconds_behind: int
 ) -> None:
-    """A Redis that is restored has jobs again that are done."""
+    """A Redis that is restored has jobs again that are done, whatever a worker's clock said."""
     [job] = run_queue(redis, pull_request)
+    behind = F("fetch_started_at") - timedelta(seconds=seconds_behind)
+    PullRequest.objects.update(fetch_started_at=behind)
     asked_before = len(sandbox.requests)
     Queue(MERGES, connection=redis).enqueue_job(job)
 
