@@ -1024,6 +1024,21 @@ def test_person_who_asks_again_is_answered_in_full(
     assert not pull_request.comments.filter(body="Spoiled").exists()
 
 
+def test_time_that_is_none_stands_in_the_receipt(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """One such date emptied the list for good; who misses the time is told why."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.check_runs[0]["started_at"] = "0001-01-01T00:00:00Z"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    entry = pull_request.receipt["check_runs"]
+    assert (entry["result"], entry["stored"]) == ("verified", len(recording.check_runs))
+    assert entry["reason"] == "1 with a time that is unknown"
+
+
 def test_dismissal_whose_list_comes_unchanged_is_kept(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
