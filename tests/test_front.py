@@ -186,6 +186,18 @@ def test_large_answer_is_sent_in_parts_without_a_thread() -> None:
     assert run(read)[0] == 2 * PART_BYTES + 1
 
 
+def test_websocket_is_refused() -> None:
+    """Anybody could fill the log with errors that say nothing."""
+    sent = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    run(lambda: make_front(Django())({"type": "websocket", "path": "/"}, asyncio.Event().wait, send))
+
+    assert sent == [{"type": "websocket.close"}]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_slow_senders_leave_the_web_server_to_the_others(
     environment: dict[str, str], tmp_path: Path
