@@ -153,11 +153,12 @@ def _read_text(content_type: str, body: bytes) -> str:
             return text
         # The content type is not signed: JSON with `&payload=` in a comment is no form.
         name, _, value = text.partition("=")
-        if name != "payload" or "&" in value:
-            raise ValueError("`payload` is not the only field")
-        return unquote_plus(value, errors="strict")
+        value = unquote_plus(value, errors="strict") if "&" not in value else ""
     except ValueError as error:
-        raise MalformedDeliveryError("The body is not UTF-8, or has no `payload`.") from error
+        raise MalformedDeliveryError("The body is not UTF-8.") from error
+    if name != "payload" or not value:
+        raise MalformedDeliveryError("The body has other fields than `payload`, or none.")
+    return value
 
 
 def _parse_payload(text: str) -> dict[str, Any]:
