@@ -192,6 +192,68 @@ def test_second_look_pays_only_for_what_changed(
     assert (pull_request.sync_status, pull_request.total_comments) == ("complete", 6)
 
 
+def test_second_look_with_another_token_costs_what_the_first_did(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """An App's token lives an hour: ETags of the last one would be sent in vain, at double cost."""
+    fetch_pr_complete_data(pull_request.pk)
+    first = len(sandbox.requests)
+    sandbox.world.add_token(Token("ghs_next_hour"))
+    credential.access_token = "ghs_next_hour"
+    credential.save()
+
+    fetch_pr_complete_data(pull_request.pk)
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    asked = [(request.status, request.conditional) for request in sandbox.requests]
+    assert (first, asked[first:]) == (9, [(200, False)] * 9 + [(304, True)] * 9)
+    assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
+
+
+def cut_reviews(sandbox: SandboxServer) -> Fault:
+    """Let GitHub list the reviews without the last one, also when asked again at once."""
+    return break_section(sandbox, "/reviews", kind=FaultKind.STALE, items=1, times=2)
+
+
+def test_stale_list_of_reviews_is_not_verified_and_right_after_the_next_look(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """No counter of GitHub's tells of it; the timeline does."""
+    cut_reviews(sandbox)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    stale = pull_request.receipt
+    status = pull_request.sync_status
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (status, [name for name in stale if stale[name]["result"] != "verified"]) == (
+        *("partial", ["reviews"]),
+    )
+    assert (pull_request.sync_status, pull_request.reviews.count()) == ("complete", 2)
+    assert pull_request.receipt["reviews"]["witness"] == "timeline"
+
+
+def test_stale_list_of_reviews_at_the_second_look_leaves_the_rows(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A replica that is behind must not take away a review that was stored."""
+    fetch_pr_complete_data(pull_request.pk)
+    before = _read_keys(pull_request, "reviews")
+    cut_reviews(sandbox)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    meanwhile = (pull_request.sync_status, _read_keys(pull_request, "reviews"))
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert meanwhile == ("partial", before)
+    assert (pull_request.sync_status, _read_keys(pull_request, "reviews")) == ("complete", before)
+
+
 def test_completed_at_stays_the_first_time(pull_request: PullRequest) -> None:
     """It says how long the data took to be here, which a second look does not change."""
     fetch_pr_complete_data(pull_request.pk)
