@@ -113,6 +113,7 @@ def test_reconcile_names_it_and_fetches_the_others(
     assert read_statuses(rows) == ["pending", "complete"]
 
 
+@pytest.mark.usefixtures("redis")
 def test_discovery_finds_the_merges_of_the_others(
     sandbox: SandboxServer, repositories: list[TrackedRepository]
 ) -> None:
