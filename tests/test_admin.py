@@ -470,14 +470,8 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
     ("values", "reason"),
     [
         pytest.param({"state": "open", "sync_status": "idle"}, "Not merged", id="open"),
-        pytest.param(
-            {"sync_status": "queued", "queued_at": timezone.now()}, "already queued", id="queued"
-        ),
-        pytest.param(
-            {"sync_status": "running", "heartbeat_at": timezone.now()},
-            "already queued or running: 1",
-            id="running",
-        ),
+        pytest.param({"sync_status": "queued"}, "already queued", id="queued"),
+        pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
         pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
         pytest.param({"repository": None}, "does not track", id="untracked"),
     ],
@@ -490,7 +484,8 @@ def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
     reason: str,
 ) -> None:
     """The user is told why; a second job would only be in the way of the first."""
-    PullRequest.objects.update(**values)
+    now = timezone.now()
+    PullRequest.objects.update(queued_at=now, heartbeat_at=now, **values)
 
     page = fetch_again(admin_client, rows[PullRequest])
 
