@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import unquote_plus
 
 from metrics_sync.exceptions import (
     InvalidSignatureError,
@@ -151,9 +151,12 @@ def _read_text(content_type: str, body: bytes) -> str:
         text = body.decode()
         if media_type == "application/json":
             return text
-        # GitHub puts the JSON of a form delivery in its `payload` field.
-        return parse_qs(text, strict_parsing=True, errors="strict", max_num_fields=10)["payload"][0]
-    except (ValueError, KeyError) as error:
+        # The content type is not signed: JSON with `&payload=` in a comment is no form.
+        name, _, value = text.partition("=")
+        if name != "payload" or "&" in value:
+            raise ValueError("`payload` is not the only field")
+        return unquote_plus(value, errors="strict")
+    except ValueError as error:
         raise MalformedDeliveryError("The body is not UTF-8, or has no `payload`.") from error
 
 

@@ -66,7 +66,9 @@ class Front:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
+            # There are no websockets here; to raise would put each try into the log as an error.
+            await send({"type": "websocket.close"})
+            return
         if scope["path"] == "/healthz" and scope["method"] in {"GET", "HEAD"}:
             # This process answers: no thread, no database, whatever they are busy with.
             await _send_whole(send, 200, "text/plain", b"ok\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -186,6 +187,18 @@ def test_large_answer_is_sent_in_parts_without_a_thread() -> None:
     assert run(read)[0] == 2 * PART_BYTES + 1
 
 
+def test_websocket_is_refused() -> None:
+    """Anybody could fill the log with errors that say nothing."""
+    sent = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    run(lambda: make_front(Django())({"type": "websocket", "path": "/"}, asyncio.Event().wait, send))
+
+    assert sent == [{"type": "websocket.close"}]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_slow_senders_leave_the_web_server_to_the_others(
     environment: dict[str, str], tmp_path: Path
@@ -211,3 +224,22 @@ def test_slow_senders_leave_the_web_server_to_the_others(
     assert answer.status == 202
     assert refusal.startswith(b"HTTP/1.1 408")
     assert json.loads(refusal.partition(b"\r\n\r\n")[2])["message"].startswith("The body did not")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_idle_connections_leave_the_web_server_to_the_others(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Each is a file, of which init systems allow few to a process that asks for no more."""
+    served = serve({**environment, "ALLOWED_HOSTS": "127.0.0.1"}, tmp_path / "log")
+    few, limits = 200, resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        url = stack.enter_context(served)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        port = int(url.rpartition(":")[2])
+        for _ in range(few):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        with urlopen(f"{url}/healthz", timeout=30) as alive:  # noqa: S310  (our own)
+            assert alive.status == 200

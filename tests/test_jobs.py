@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
@@ -994,11 +995,14 @@ def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedReposi
     assert (row.sync_status, row.receipt) == ("failed", {})
 
 
+@pytest.mark.parametrize("seconds_behind", [0, 60])
 def test_job_that_comes_back_with_an_old_dump_does_nothing(
-    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, seconds_behind: int
 ) -> None:
-    """A Redis that is restored has jobs again that are done."""
+    """A Redis that is restored has jobs again that are done, whatever a worker's clock said."""
     [job] = run_queue(redis, pull_request)
+    behind = F("fetch_started_at") - timedelta(seconds=seconds_behind)
+    PullRequest.objects.update(fetch_started_at=behind)
     asked_before = len(sandbox.requests)
     Queue(MERGES, connection=redis).enqueue_job(job)
 
@@ -1080,6 +1084,21 @@ def test_person_who_asks_again_is_answered_in_full(
 
     assert {request.status for request in sandbox.requests[asked_before:]} == {200}
     assert not pull_request.comments.filter(body="Spoiled").exists()
+
+
+def test_time_that_is_none_stands_in_the_receipt(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """One such date emptied the list for good; who misses the time is told why."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.check_runs[0]["started_at"] = "0001-01-01T00:00:00Z"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    entry = pull_request.receipt["check_runs"]
+    assert (entry["result"], entry["stored"]) == ("verified", len(recording.check_runs))
+    assert entry["reason"] == "1 with a time that is unknown"
 
 
 def test_dismissal_whose_list_comes_unchanged_is_kept(
