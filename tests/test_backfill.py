@@ -238,6 +238,34 @@ def test_list_that_only_rest_has_is_fetched_at_once(
     assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/pulls/1/files"]
 
 
+@pytest.mark.parametrize(
+    ("stale", "queued"),
+    [pytest.param(0, 0, id="as GraphQL counts"), pytest.param(1, 1, id="one less")],
+)
+def test_reviews_of_rest_are_proven_by_the_total_of_graphql(
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    capsys: pytest.CaptureFixture[str],
+    stale: int,
+    queued: int,
+) -> None:
+    """REST has no counter of them, and the timeline, which names them, is not asked for."""
+    fill(sandbox, 1)
+    with sandbox.world.editing(REPOSITORY, 1) as recording:
+        several = {"login": "copilot-reviewer[bot]", "type": "Bot"}
+        recording.reviews[0]["user"] = {**recording.reviews[0]["user"], **several}
+    if stale:
+        sandbox.faults.add(Fault(FaultKind.STALE, path="/reviews", items=stale, times=1))
+
+    printed = backfill(capsys)
+
+    entry = PullRequest.objects.get().receipt["reviews"]
+    result = "GitHub states 2 and lists 1" if stale else "verified"
+    assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/pulls/1/reviews"]
+    assert (printed["fetched"], printed["queued"]) == (1 - queued, queued)
+    assert (result in entry["result"], entry.get("witness")) == (True, None if stale else "total")
+
+
 def test_list_that_nobody_gives_is_left_to_the_queue(
     sandbox: SandboxServer,
     repository: TrackedRepository,

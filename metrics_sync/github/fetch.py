@@ -267,7 +267,7 @@ async def fetch_missing(
     """Fetch the lists that a snapshot came without, unless the receipt holds them already.
 
     The pull request itself is not asked for again. Each section fails alone, with its error in
-    its result.
+    its result. Of what came without a counter of REST's, the total that is stated is the witness.
     """
     pull_request = snapshot.pull_request
     wanted = [
@@ -276,9 +276,16 @@ async def fetch_missing(
         if _is_wanted(receipt.get(section), pull_request.stated.get(section))
     ]
     give_up_at = asyncio.get_running_loop().time() + FETCH_SECONDS
+    totals = {s: result.stated for s in wanted if (result := snapshot.sections[s]).stated}
+    asked = replace(pull_request, stated={**pull_request.stated, **totals})
     came = await _fetch_sections(
-        github, pull_request, wanted, Known(), give_up_at=give_up_at, just_merged=False
+        github, asked, wanted, Known(), give_up_at=give_up_at, just_merged=False
     )
+    came |= {
+        section: replace(result, stated=None, witness=TOTAL)
+        for section, result in came.items()
+        if section in totals and result.result == VERIFIED
+    }
     sections = {**snapshot.sections, **came}
     if Section.TIMELINE in came:
         sections, _ = corroborate(sections, pull_request, agreed=())

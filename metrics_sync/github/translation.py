@@ -115,7 +115,7 @@ def _read_section(section: Section, node: Json) -> SectionResult:
         values = TRANSLATORS[section](node, items)
         read = read_items(section, values)
     except OnlyInRestError as error:
-        return SectionResult(error=error)
+        return SectionResult(error=error, stated=_count_reviews(section, node))
     except UNREADABLE as error:
         return SectionResult(error=OnlyInRestError(f"not as GraphQL writes it ({error!r})"))
     if len(read) != len(values):
@@ -123,6 +123,16 @@ def _read_section(section: Section, node: Json) -> SectionResult:
     stated = None if section in UNCOUNTED else len(values)
     reason = describe_unknown_times(section, values)
     return SectionResult(read, stated, VERIFIED, reason=reason, witness=TOTAL)
+
+
+def _count_reviews(section: Section, node: Json) -> int | None:
+    """Return the total by which a list of REST's is proven that nothing of REST's vouches for."""
+    if section is not Section.REVIEWS:
+        return None
+    try:
+        return int(find_connection(section, node)["totalCount"])
+    except (OnlyInRestError, *UNREADABLE):
+        return None
 
 
 def find_connection(section: Section, node: Json) -> Any:
