@@ -153,11 +153,11 @@ def _read_text(content_type: str, body: bytes) -> str:
             return text
         # The content type is not signed: JSON with `&payload=` in a comment is no form.
         name, _, value = text.partition("=")
-        if name != "payload" or "&" in value:
-            raise ValueError("`payload` is not the only field")
-        return unquote_plus(value, errors="strict")
+        if name == "payload" and "&" not in value:
+            return unquote_plus(value, errors="strict")
     except ValueError as error:
-        raise MalformedDeliveryError("The body is not UTF-8, or has no `payload`.") from error
+        raise MalformedDeliveryError("The body is not UTF-8.") from error
+    raise MalformedDeliveryError("The body is no form of one field, `payload`.")
 
 
 def _parse_payload(text: str) -> dict[str, Any]:

@@ -194,7 +194,9 @@ def test_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    run(lambda: make_front(Django())({"type": "websocket", "path": "/"}, asyncio.Event().wait, send))
+    run(
+        lambda: make_front(Django())({"type": "websocket", "path": "/"}, asyncio.Event().wait, send)
+    )
 
     assert sent == [{"type": "websocket.close"}]
 
