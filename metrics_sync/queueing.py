@@ -67,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a job may wait on the queue of merges; after that the bulk queue has the row.
 LONGEST_WAIT = timedelta(hours=1)
-#: How many jobs the clock lets wait on the bulk queue for each worker there.
+#: How many jobs may wait on the bulk queue for each worker there.
 WAITING_FOR_EACH_WORKER = 200
 #: How late a scheduler may be, in seconds: another worker takes over from one that is gone.
 LATEST_SCHEDULE = 600
@@ -131,7 +131,8 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
 
     Call it after the commit that wrote the row. The claim is one conditional UPDATE, so of a
     signal and two reconciles one wins. With Redis down the claim is given back, the row stays
-    `pending` for reconcile, and QueueUnavailableError is raised. `is_tracked` says that the
+    `pending` for reconcile, and QueueUnavailableError is raised. On a bulk queue that is full the
+    row stays `pending`, too, and the clock queues it in its turn. `is_tracked` says that the
     caller has looked whether its repository is tracked.
     """
     if not is_tracked and not TrackedRepository.objects.matching(pull_request).exists():
@@ -140,8 +141,11 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
     job_id = _make_job_id(pull_request.team_id)
     if not pull_request.claim(job_id=job_id):
         return False
+    queue = _get_queue(queue_name)
     try:
-        _get_queue(queue_name).enqueue(
+        if queue_name == BULK and not _count_room(queue):
+            return pull_request.release_claim(job_id=job_id)
+        queue.enqueue(
             fetch_pr_complete_data,
             pull_request.pk,
             job_id=job_id,
@@ -389,17 +393,20 @@ def hold_round(name: str, *, lasts: timedelta) -> Iterator[Callable[[], bool] | 
     """Let one process at a time do what is named; None when another one does it.
 
     Yields a function that says whether to go on, to be called more often than every `lasts`:
-    a holder that died holds nothing for longer. Raises QueueUnavailableError.
+    a holder that died holds nothing for longer. One that was slower goes on if nobody else has
+    begun. Raises QueueUnavailableError.
     """
     lock = _get_queue(MERGES).connection.lock(
         f"metrics_sync:round:{name}", timeout=lasts.total_seconds(), blocking=False
     )
 
     def go_on() -> bool:
-        try:
-            return bool(lock.reacquire())
-        except (LockError, RedisError):
-            return False
+        with suppress(RedisError):
+            try:
+                return bool(lock.reacquire())
+            except LockError:
+                return bool(lock.acquire())
+        return False
 
     try:
         is_mine = lock.acquire()
@@ -414,15 +421,18 @@ def hold_round(name: str, *, lasts: timedelta) -> Iterator[Callable[[], bool] | 
 
 
 def find_room() -> int:
-    """Return how many jobs the clock may add to the bulk queue. Raises QueueUnavailableError.
+    """Return how many more jobs the bulk queue takes. Raises QueueUnavailableError.
 
     The clock's own jobs, and what people ask for, wait there too: for a few minutes at most.
     """
     try:
-        queue = _get_queue(BULK)
-        return max(0, WAITING_FOR_EACH_WORKER * max(1, Worker.count(queue=queue)) - queue.count)
+        return _count_room(_get_queue(BULK))
     except RedisError as error:
         raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
+
+
+def _count_room(queue: Queue) -> int:
+    return max(0, WAITING_FOR_EACH_WORKER * max(1, Worker.count(queue=queue)) - queue.count)
 
 
 def bring_forward(job_ids: Iterable[str]) -> int:

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from metrics_sync.access import is_accepted_again
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
@@ -53,17 +54,15 @@ def _list_refused() -> list[GitHubIntegration]:
 
 
 def release_parked(credential: IntegrationCredential) -> None:
-    """Bring forward the jobs that wait for a limit of the token that this credential had before.
+    """Let go on what waits for the token that this credential had before.
 
-    Call it after the commit that stored another token. With Redis down they run when their time
-    has come, an hour later at most.
+    Jobs that wait for its limit are brought forward, and rows that failed are due at once. Call it
+    after the commit that stored another token. With Redis down the jobs run when their time has
+    come, an hour later at most.
     """
-    repositories = TrackedRepository.objects.active().filter(
-        integration__credential=credential,
-        team=OuterRef("team"),
-        full_name__iexact=OuterRef("github_repo"),
-    )
-    rows = PullRequest.objects.filter(Exists(repositories), team=credential.team_id)
+    rows = PullRequest.objects.tracked(integration__credential=credential)
+    now = timezone.now()
+    rows.filter(retry_at__gt=now).update(retry_at=now)
     waiting = rows.filter(sync_status=PullRequest.SyncStatus.QUEUED)
     try:
         count = bring_forward(waiting.values_list("sync_job_id", flat=True))

@@ -152,6 +152,7 @@ def repository(sandbox: SandboxServer, db: None) -> TrackedRepository:
     )
 
 
+@pytest.mark.usefixtures("redis")
 def test_row_with_such_an_address_is_not_asked(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:

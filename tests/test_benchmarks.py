@@ -1,9 +1,16 @@
 """How the benchmarks judge what they measure."""
 
+from io import StringIO
+from pathlib import Path
+
 import pytest
 
+from metrics_sync.models import TrackedRepository
+from metrics_sync.sandbox import make_recording
 from tests.benchmarks.figures import Figure, find_percentile, write_markdown
+from tests.benchmarks.stage import REPOSITORY, Stage
 from tests.benchmarks.storing import extend
+from tests.factories import TrackedRepositoryFactory
 
 
 @pytest.mark.parametrize(
@@ -42,3 +49,14 @@ def test_percentile_is_a_value_that_was_measured(share: float, value: int) -> No
 def test_line_goes_through_sizes_that_differ_by_more_than_noise() -> None:
     """A slope of noise, ten times as far out, met its budget or not by chance."""
     assert extend({300: 91, 1000: 98}) == 118
+
+
+@pytest.mark.django_db
+def test_row_of_a_benchmark_is_one_that_is_fetched() -> None:
+    """A fetch that is refused at once is fast, and measures nothing."""
+    repository = TrackedRepositoryFactory(full_name=REPOSITORY)
+    stage = Stage({}, "", "", Path(), StringIO(), repository.integration, {})
+
+    row = stage.add_row(make_recording(REPOSITORY, 1))
+
+    assert TrackedRepository.objects.matching(row).get() == repository

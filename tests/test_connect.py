@@ -3,11 +3,13 @@
 import io
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.utils import timezone
 from redis import Redis
 
 from metrics_sync.models import (
@@ -348,6 +350,27 @@ def test_app_connects_all_that_it_is_given(capsys: pytest.CaptureFixture[str]) -
     assert integration.follows_installation
     assert integration.repositories.count() == 2
     assert integration.credential.access_token.startswith("ghs_")
+
+
+@pytest.mark.usefixtures("installed")
+def test_app_that_is_connected_again_releases_what_waits(
+    capsys: pytest.CaptureFixture[str], django_capture_on_commit_callbacks: Any
+) -> None:
+    """Its new installation may read what the old one might not."""
+    connect_app(capsys, "acme")
+    later = timezone.now() + timedelta(days=1)
+    PullRequestFactory(
+        team=Team.objects.get(),
+        github_repo=REPOSITORY,
+        state="merged",
+        sync_status="failed",
+        retry_at=later,
+    )
+
+    with django_capture_on_commit_callbacks(execute=True):
+        connect_app(capsys, "acme")
+
+    assert PullRequest.objects.get().retry_at < later
 
 
 @pytest.mark.usefixtures("installed")

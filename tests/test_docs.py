@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 from datetime import timedelta
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ ROOT: Path = settings.BASE_DIR
 PERMISSIONS = (ROOT / "docs" / "permissions.md").read_text()
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
 API = (ROOT / "docs" / "api.md").read_text()
+ASSUMPTIONS = (ROOT / "docs" / "assumptions.md").read_text()
 CALLS = re.findall(r"^\$ (curl .*)\n((?:.*\n)+?)```", API, re.MULTILINE)
 
 
@@ -120,3 +123,20 @@ def test_every_permission_that_is_asked_for_is_explained() -> None:
     assert {name: levels[name] for name in NEEDED} == dict.fromkeys(NEEDED, ("read", True))
     assert {name: levels[name] for name in OPTIONAL} == dict.fromkeys(OPTIONAL, ("read", False))
     assert set(levels) - set(NEEDED) - set(OPTIONAL) == {"metadata", "repository_hooks"}
+
+
+@pytest.mark.parametrize("place", sorted(set(re.findall(r"`([a-z_.]+:[\w.]+)`", ASSUMPTIONS))))
+def test_place_that_stands_on_an_assumption_is_there(place: str) -> None:
+    """Who finds that GitHub does otherwise has to know what to mend."""
+    module, _, name = place.partition(":")
+
+    assert attrgetter(name)(import_module(f"metrics_sync.{module}"))
+
+
+def test_every_assumption_says_what_stands_on_it() -> None:
+    """One that nothing stands on is a remark."""
+    rows = re.findall(r"^\|(.+)\|(.+)\|(.+)\|(.+)\|$", ASSUMPTIONS, re.MULTILINE)
+    unfounded = [row for row in rows if not re.search(r"`[a-z_.]+:[\w.]+`", row[3])]
+
+    assert len(rows) > 40
+    assert {row[0].strip(" -") for row in unfounded} == {"assumption", ""}

@@ -71,6 +71,19 @@ def test_repository_of_two_teams_wants_to_know_which(capsys: pytest.CaptureFixtu
     assert printed["sync_status"] == "complete"
 
 
+def test_second_fetch_is_answered_in_full(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks by hand doubts what is here: “nothing has changed” is no answer to that."""
+    fetch(capsys)
+    asked_before = len(sandbox.requests)
+
+    printed = fetch(capsys)
+
+    assert {request.status for request in sandbox.requests[asked_before:]} == {200}
+    assert printed["sync_status"] == "complete"
+
+
 def test_table_shows_receipt_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     """What people read, as against what programs read."""
     call_command("fetch_pr", REPOSITORY, "7")

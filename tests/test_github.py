@@ -965,6 +965,7 @@ def test_used_up_limit_says_until_when_and_nothing_more_is_sent(
     [request] = sandbox.requests
     until = datetime.fromtimestamp(math.ceil(request.started_at + 600), UTC)
     assert [(type(error), error.until) for error in errors] == [(RateLimitedError, until)] * 2
+    assert f"{until:%Y-%m-%d %H:%M}" in str(errors[1])
 
 
 @pytest.mark.parametrize("status", [403, 429])

@@ -1,6 +1,7 @@
 """What GraphQL answers, and what its points allow."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -188,6 +189,26 @@ def test_pause_that_github_names_is_heeded(acme: SandboxServer) -> None:
         ask(acme)
 
     assert raised.value.until > earliest
+
+
+def test_address_of_single_sign_on_is_shown(acme: SandboxServer) -> None:
+    """With that page a refused token is allowed in a minute; without it nobody knows where."""
+    body = {
+        "data": {"repository": None},
+        "errors": [
+            {
+                "type": "FORBIDDEN",
+                "path": ["repository"],
+                "message": "Resource protected by organization SAML enforcement.",
+            }
+        ],
+    }
+    address = "https://github.com/orgs/acme/sso?authorization_request=AZSCKtL4U8yX1H3s"
+    headers = {"X-GitHub-SSO": f"required; url={address}"}
+    acme.faults.add(Fault(FaultKind.WRONG_TYPE, path="/graphql", body=body, headers=headers))
+
+    with pytest.raises(PermissionMissingError, match=re.escape(address)):
+        ask(acme)
 
 
 @pytest.mark.parametrize(

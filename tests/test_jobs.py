@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
@@ -189,6 +190,68 @@ def test_second_look_pays_only_for_what_changed(
         "/pulls/7",
     ]
     assert (pull_request.sync_status, pull_request.total_comments) == ("complete", 6)
+
+
+def test_second_look_with_another_token_costs_what_the_first_did(
+    sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
+) -> None:
+    """An App's token lives an hour: ETags of the last one would be sent in vain, at double cost."""
+    fetch_pr_complete_data(pull_request.pk)
+    first = len(sandbox.requests)
+    sandbox.world.add_token(Token("ghs_next_hour"))
+    credential.access_token = "ghs_next_hour"
+    credential.save()
+
+    fetch_pr_complete_data(pull_request.pk)
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    asked = [(request.status, request.conditional) for request in sandbox.requests]
+    assert (first, asked[first:]) == (9, [(200, False)] * 9 + [(304, True)] * 9)
+    assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
+
+
+def cut_reviews(sandbox: SandboxServer) -> Fault:
+    """Let GitHub list the reviews without the last one, also when asked again at once."""
+    return break_section(sandbox, "/reviews", kind=FaultKind.STALE, items=1, times=2)
+
+
+def test_stale_list_of_reviews_is_not_verified_and_right_after_the_next_look(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """No counter of GitHub's tells of it; the timeline does."""
+    cut_reviews(sandbox)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    stale = pull_request.receipt
+    status = pull_request.sync_status
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert (status, [name for name in stale if stale[name]["result"] != "verified"]) == (
+        *("partial", ["reviews"]),
+    )
+    assert (pull_request.sync_status, pull_request.reviews.count()) == ("complete", 2)
+    assert pull_request.receipt["reviews"]["witness"] == "timeline"
+
+
+def test_stale_list_of_reviews_at_the_second_look_leaves_the_rows(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """A replica that is behind must not take away a review that was stored."""
+    fetch_pr_complete_data(pull_request.pk)
+    before = _read_keys(pull_request, "reviews")
+    cut_reviews(sandbox)
+
+    fetch_pr_complete_data(pull_request.pk)
+    pull_request.refresh_from_db()
+    meanwhile = (pull_request.sync_status, _read_keys(pull_request, "reviews"))
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert meanwhile == ("partial", before)
+    assert (pull_request.sync_status, _read_keys(pull_request, "reviews")) == ("complete", before)
 
 
 def test_completed_at_stays_the_first_time(pull_request: PullRequest) -> None:
@@ -932,11 +995,14 @@ def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedReposi
     assert (row.sync_status, row.receipt) == ("failed", {})
 
 
+@pytest.mark.parametrize("seconds_behind", [0, 60])
 def test_job_that_comes_back_with_an_old_dump_does_nothing(
-    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
+    sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, seconds_behind: int
 ) -> None:
-    """A Redis that is restored has jobs again that are done."""
+    """A Redis that is restored has jobs again that are done, whatever a worker's clock said."""
     [job] = run_queue(redis, pull_request)
+    behind = F("fetch_started_at") - timedelta(seconds=seconds_behind)
+    PullRequest.objects.update(fetch_started_at=behind)
     asked_before = len(sandbox.requests)
     Queue(MERGES, connection=redis).enqueue_job(job)
 
@@ -1018,6 +1084,21 @@ def test_person_who_asks_again_is_answered_in_full(
 
     assert {request.status for request in sandbox.requests[asked_before:]} == {200}
     assert not pull_request.comments.filter(body="Spoiled").exists()
+
+
+def test_time_that_is_none_stands_in_the_receipt(
+    sandbox: SandboxServer, pull_request: PullRequest
+) -> None:
+    """One such date emptied the list for good; who misses the time is told why."""
+    with sandbox.world.editing(REPOSITORY, 7) as recording:
+        recording.check_runs[0]["started_at"] = "0001-01-01T00:00:00Z"
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    entry = pull_request.receipt["check_runs"]
+    assert (entry["result"], entry["stored"]) == ("verified", len(recording.check_runs))
+    assert entry["reason"] == "1 with a time that is unknown"
 
 
 def test_dismissal_whose_list_comes_unchanged_is_kept(

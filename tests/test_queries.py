@@ -1,8 +1,6 @@
 """The queries, against the schema of GitHub that ghapi ships, and what they cost."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ghapi.gql_spec import gqlspec
@@ -12,8 +10,6 @@ from metrics_sync.github.queries import (
     FETCHED,
     LISTED,
     LISTING,
-    LISTS,
-    NextPage,
     build_fetch,
     build_next,
     count_next_points,
@@ -23,72 +19,28 @@ from metrics_sync.github.queries import (
 from metrics_sync.sandbox import graphql
 from metrics_sync.sandbox.costs import count_cost
 from metrics_sync.sandbox.graphql import read_schema
-from metrics_sync.snapshot import Section
-from tests.contract.graphql import list_differences, load_used
+from tests.contract.graphql import (
+    PAGES,
+    QUERIES,
+    USED,
+    list_changes,
+    list_differences,
+    list_refusals,
+    load_used,
+    read_tables,
+)
 
-BUILT_IN = {"Boolean", "Float", "ID", "Int", "String"}
 SANDBOX_SCHEMA = Path(graphql.__file__).with_name("schema.graphql")
-PAGES = [
-    NextPage(number, section, 'c"1', 40)
-    for number, section in enumerate(LISTS, start=1)
-    if section is not Section.COMMIT_STATUSES
-]
-QUERIES = [
-    pytest.param(LISTING, id="list"),
-    pytest.param(build_fetch(FETCHED), id="fetch"),
-    pytest.param(build_next(PAGES), id="next pages"),
-    *(
-        pytest.param(build_fetch(1, without=frozenset({section})), id=f"without {section}")
-        for section in LISTS
-    ),
-]
+EACH_QUERY = [pytest.param(query, id=name) for name, query in QUERIES.items()]
 
 
 @pytest.fixture(scope="module")
 def schema() -> GraphQLSchema:
     """GitHub's schema without what is deprecated, made of ghapi's tables."""
-    types: dict[str, Any] = gqlspec["types"]
-    interfaces = {name: spec for name, spec in types.items() if spec["kind"] == "INTERFACE"}
-    parts = [
-        write_type(name, spec, interfaces)
-        for name, spec in types.items()
-        if name not in BUILT_IN and name != gqlspec["mutation"]
-    ]
-    return build_schema("\n".join(parts), assume_valid=True)
+    return read_tables(gqlspec)
 
 
-def write_type(name: str, spec: dict[str, Any], interfaces: dict[str, Any]) -> str:
-    """Write a type in GraphQL's own language; the tables do not say what implements what."""
-    match spec["kind"]:
-        case "SCALAR":
-            return f"scalar {name}"
-        case "ENUM":
-            return f"enum {name} {{ {' '.join(spec['values']) or 'GONE'} }}"
-        case "UNION":
-            return f"union {name} = {' | '.join(spec['of'])}"
-        case "INPUT_OBJECT":
-            fields = (f"{key}: {field['type']}" for key, field in spec["fields"].items())
-            return f"input {name} {{ {' '.join(fields)} }}"
-    kind = "interface" if spec["kind"] == "INTERFACE" else "type"
-    is_like = [
-        other
-        for other, fields in interfaces.items()
-        if kind == "type" and set() < fields["fields"].keys() <= spec["fields"].keys()
-    ]
-    implements = f" implements {' & '.join(is_like)}" if is_like else ""
-    fields = write_fields(spec["fields"].items())
-    return f"{kind} {name}{implements} {f'{{ {fields} }}' if fields else ''}"
-
-
-def write_fields(fields: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    written = []
-    for name, field in fields:
-        arguments = " ".join(f"{key}: {kind}" for key, (kind, *_) in field["args"].items())
-        written.append(f"{name}{f'({arguments})' if arguments else ''}: {field['type']}")
-    return " ".join(written)
-
-
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", EACH_QUERY)
 def test_query_is_one_that_github_takes(schema: GraphQLSchema, query: str) -> None:
     """A field that is gone fails the whole query, and the tables have no deprecated ones."""
     assert validate(schema, parse(query)) == []
@@ -101,7 +53,7 @@ def test_query_with_an_unknown_field_would_be_noticed(schema: GraphQLSchema) -> 
     assert [error.message for error in validate(schema, parse(query))] != []
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", EACH_QUERY)
 def test_query_is_one_that_the_published_schema_takes(query: str) -> None:
     """ghapi's tables are ahead of it, and Enterprise servers are behind."""
     assert validate(load_used(), parse(query)) == []
@@ -130,6 +82,18 @@ def test_difference_of_the_sandbox_would_be_noticed(ours: str, other: str, told:
     assert ours in text
 
     assert told in list_differences(load_used(), build_schema(text.replace(ours, other)))
+
+
+def test_field_that_github_takes_away_is_told() -> None:
+    """This is what `make contract` prints when GitHub changes something that we use."""
+    text = USED.read_text()
+    line = "  headRefOid: GitObjectID!\n"
+    assert line in text
+    newer = build_schema(text.replace(line, ""))
+
+    [refusal] = list_refusals(newer)
+    assert refusal.startswith("Cannot query field 'headRefOid' on type 'PullRequest'.")
+    assert list_changes(load_used(), newer) == ["gone: PullRequest.headRefOid: GitObjectID!"]
 
 
 def test_lists_of_each_pull_request_cost_what_is_said() -> None:

@@ -26,6 +26,7 @@ from metrics_sync.queueing import (
     enqueue_merge,
     feed_merges,
     find_abandoned,
+    hold_round,
     ping,
 )
 from tests.conftest import use_redis
@@ -99,6 +100,20 @@ def test_row_that_somebody_took_in_between_is_left_alone(
 
     assert enqueue_fetch(same_row, queue_name=BULK) is False
     assert Queue(BULK, connection=redis).count == 0
+
+
+def test_full_bulk_queue_leaves_the_row_to_the_clock(
+    repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock's own jobs wait there, and would heal nothing behind thousands of others."""
+    monkeypatch.setattr("metrics_sync.queueing.WAITING_FOR_EACH_WORKER", 2)
+    given = {"team": repository.team, "github_repo": repository.full_name}
+    rows = PullRequestFactory.create_batch(3, merged=True, sync_status="complete", **given)
+
+    accepted = [enqueue_fetch(row, queue_name=BULK) for row in rows]
+
+    assert (accepted, Queue(BULK, connection=redis).count) == ([True] * 3, 2)
+    assert [row.pk for row in PullRequest.objects.missing()] == [rows[2].pk]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -403,3 +418,20 @@ def test_redis_that_cannot_be_asked_is_an_error(db: None) -> None:
         find_abandoned([])
     with pytest.raises(QueueUnavailableError):
         ping()
+
+
+@pytest.mark.parametrize(
+    ("somebody_else", "goes_on"),
+    [pytest.param(None, True, id="nobody"), pytest.param("another", False, id="another one")],
+)
+def test_slow_round_goes_on_unless_another_one_has_begun(
+    redis: Redis, somebody_else: str | None, goes_on: bool
+) -> None:
+    """One whose first search takes longer than its hold would otherwise never do anything."""
+    with hold_round("any", lasts=timedelta(minutes=1)) as go_on:
+        redis.delete("metrics_sync:round:any")  # its time is over
+        if somebody_else:
+            redis.set("metrics_sync:round:any", somebody_else)
+
+        assert go_on is not None
+        assert go_on() is goes_on

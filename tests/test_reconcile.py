@@ -1,6 +1,7 @@
 """What reconcile finds, takes and leaves alone."""
 
 import json
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
-from metrics_sync import queueing
+from metrics_sync import queueing, reconcile
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, hold_round
 from metrics_sync.reconcile import (
@@ -193,15 +194,18 @@ def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Re
 
 def test_clock_reads_only_what_it_can_take(repository: TrackedRepository, redis: Redis) -> None:
     """A hundred thousand rows of a dead token were once loaded whole in every round."""
-    refused, untracked = TrackedRepositoryFactory(), TrackedRepositoryFactory(is_active=False)
+    refused, paused, untracked = TrackedRepositoryFactory.create_batch(3)
     refused.integration.credential.mark_revoked()
-    rows = [add(each, sync_status="failed") for each in (repository, refused, untracked)]
+    an_hour = timezone.now() + timedelta(hours=1)
+    paused.integration.credential.note_pause(until=an_hour, is_secondary=False)
+    TrackedRepository.objects.filter(pk=untracked.pk).update(is_active=False)
+    rows = [add(each, sync_status="failed") for each in (repository, refused, paused, untracked)]
 
     with CaptureQueriesContext(connection) as queries:
         result = requeue_due()
 
     statuses = [PullRequest.objects.get(pk=row.pk).sync_status for row in rows]
-    assert statuses == ["queued", "failed", "failed"]
+    assert statuses == ["queued", "failed", "failed", "failed"]
     assert (result["requeued"], result["skipped"]) == (1, {})
     loaded = " ".join(query["sql"] for query in queries if "SELECT" in query["sql"])
     assert not any(f'"metrics_sync_pullrequest"."{name}"' in loaded for name in LARGE)
@@ -227,14 +231,38 @@ def test_round_ends_when_the_bulk_queue_is_full_and_the_next_goes_on(
 ) -> None:
     """What people ask for, and the clock's own jobs, wait behind no more than that."""
     monkeypatch.setattr(queueing, "WAITING_FOR_EACH_WORKER", 2)
-    for _ in range(3):
-        add(repository, sync_status="failed")
+    for status in ("failed", "failed", "partial"):
+        add(repository, sync_status=status)
 
     first = requeue_due()["requeued"]
     second = requeue_due()["requeued"]
     redis.delete(Queue(BULK, connection=redis).key)
 
     assert (first, second, requeue_due()["requeued"]) == (2, 0, 1)
+
+
+@pytest.mark.usefixtures("redis")
+def test_round_ends_when_its_time_is_over_and_the_next_goes_on(
+    repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round that lasts for hours is one that nobody sees the end of."""
+    add(repository, sync_status="failed")
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "ROUND_LASTS", timedelta(seconds=-1))
+        first = requeue_due()["requeued"]
+
+    assert (first, requeue_due()["requeued"]) == (0, 1)
+
+
+@pytest.mark.usefixtures("redis")
+def test_round_that_lost_its_hold_leaves_the_rest_to_another(
+    repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was slow, and another one has begun."""
+    add(repository, sync_status="failed")
+    monkeypatch.setattr(reconcile, "hold_round", lambda *_, **__: nullcontext(lambda: False))
+
+    assert requeue_due()["requeued"] == 0
 
 
 def test_teams_take_turns(

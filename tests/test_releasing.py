@@ -195,6 +195,24 @@ def test_new_token_brings_forward_what_waits_for_the_limit_of_the_old_one(
     assert list_due(redis) == {mine}
 
 
+def test_new_token_makes_due_what_failed_with_the_old_one(repository: TrackedRepository) -> None:
+    """It may be what was missing: a permission, or the limit of a fetch that had no job."""
+    later = timezone.now() + timedelta(days=1)
+    for each in (repository, track("acme/hammer")):
+        PullRequestFactory(
+            merged=True,
+            team=each.team,
+            github_repo=each.full_name,
+            sync_status="failed",
+            retry_at=later,
+        )
+
+    release_parked(repository.integration.credential)
+
+    due = PullRequest.objects.filter(retry_at__lt=later)
+    assert [row.github_repo for row in due] == [REPOSITORY]
+
+
 def test_redis_that_is_down_costs_no_new_token(
     repository: TrackedRepository, redis_down: None, caplog: pytest.LogCaptureFixture
 ) -> None:

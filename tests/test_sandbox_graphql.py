@@ -152,3 +152,20 @@ def test_fault_empties_inner_lists_only(
 
     listed = answer["data"]["repository"]["pullRequests"]["nodes"]
     assert [node["commits"] for node in listed] == [{"totalCount": total, "nodes": []}] * 5
+
+
+def test_total_of_a_timeline_counts_what_was_not_asked_for(acme: SandboxServer) -> None:
+    """https://github.com/strands-labs/robots/issues/2146"""
+    number = acme.world.recordings()[0].number
+
+    answer = ask(
+        acme,
+        f"""pullRequest(number: {number}) {{
+             timelineItems(first: 9, itemTypes: [CONVERT_TO_DRAFT_EVENT]) {{
+               totalCount filteredCount nodes {{ __typename }}
+             }}
+           }}""",
+    )
+
+    timeline = answer["data"]["repository"]["pullRequest"]["timelineItems"]
+    assert timeline["totalCount"] > timeline["filteredCount"] == len(timeline["nodes"])

@@ -713,6 +713,16 @@ def test_accounts_are_written_only_when_they_are_news() -> None:
     assert team.people.count() == 2
 
 
+def test_accounts_are_written_in_the_order_of_their_ids() -> None:
+    """Two transactions that write the same people in other orders wait for each other."""
+    team = TeamFactory()
+
+    save_accounts(team, [Account(github_id, "mona", is_bot=False) for github_id in (5, 3, 4)])
+
+    written = team.people.order_by("pk").values_list("github_id", flat=True)
+    assert list(written) == [3, 4, 5]
+
+
 def test_receipt_says_of_each_section_what_is_stated_and_what_is_held(
     row: PullRequest, recording: Recording
 ) -> None:

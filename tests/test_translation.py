@@ -114,6 +114,7 @@ def take_both(
         row = in_bulk.team.pull_requests.get()
         twin = PullRequest(
             team=by_rest.team,
+            repository=by_rest,
             github_repo=recording.repo,
             github_pr_id=row.github_pr_id,
             github_pr_number=row.github_pr_number,
@@ -242,7 +243,7 @@ BOT = {"__typename": "Bot", "databaseId": 7, "login": "copilot-swe-agent"}
         ),
         pytest.param(
             "files.nodes.1",
-            {"path": "anvil.c", "changeType": "DELETED", "additions": 0, "deletions": 9},
+            {"path": "anvil.c", "changeType": "MODIFIED", "additions": 0, "deletions": 9},
             {"files"},
             id="an item twice",
         ),

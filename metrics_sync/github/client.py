@@ -105,6 +105,8 @@ class Page(NamedTuple):
     scopes: str = ""
     #: For how many seconds GitHub wants us to wait, where it says so in an answer with 200.
     retry_after: str = ""
+    #: What an answer with 200 says of single sign-on, such as where a token is authorized.
+    sign_on: str = ""
 
     @property
     def items(self) -> list[Any]:
@@ -435,4 +437,5 @@ def _read_page(response: httpx2.Response) -> Page:
         date=response.headers.get("date", ""),
         scopes=response.headers.get("x-oauth-scopes", ""),
         retry_after=response.headers.get("retry-after", "").strip(),
+        sign_on=response.headers.get("x-github-sso", ""),
     )

@@ -109,6 +109,15 @@ def read_pause(retry_after: str, *, now: datetime) -> timedelta:
     return min(pause, LONGEST_WINDOW) if pause > timedelta(0) else UNKNOWN_PAUSE
 
 
+def read_sign_on(header: str) -> str:
+    """Read where a token is authorized; the address is good for an hour.
+
+    https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api#personal-access-tokens-and-saml-sso
+    """
+    found = re.search(r"\burl=(https://[!-~]{1,500})", header)
+    return f"; do it within the hour at {found[1]}" if found else ""
+
+
 def _read_forbidden(
     response: httpx2.Response, *, said: str, message: str, now: datetime
 ) -> GitHubError:
@@ -116,7 +125,7 @@ def _read_forbidden(
     if sign_on := headers.get("x-github-sso"):
         return PermissionMissingError(
             f"the organization wants the token to be authorized for single sign-on ({said})"
-            f"{_read_sign_on(sign_on)}"
+            f"{read_sign_on(sign_on)}"
         )
     if retry_after := headers.get("retry-after", "").strip():
         until = now + read_pause(retry_after, now=now)
@@ -134,15 +143,6 @@ def _read_forbidden(
     needed = headers.get("x-accepted-github-permissions")
     hint = f"; the token needs: {needed}" if needed else ""
     return PermissionMissingError(f"the token may not read this ({said}){hint}")
-
-
-def _read_sign_on(header: str) -> str:
-    """Read where a token is authorized; the address is good for an hour.
-
-    https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api#personal-access-tokens-and-saml-sso
-    """
-    found = re.search(r"\burl=(https://[!-~]{1,500})", header)
-    return f"; do it within the hour at {found[1]}" if found else ""
 
 
 def _read_body(response: httpx2.Response) -> Json:

@@ -19,7 +19,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github.client import GitHub, prepare_api
-from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause
+from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause, read_sign_on
 from metrics_sync.snapshot import Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
@@ -151,7 +151,13 @@ class GraphQL:
         if repository := data.get("repository"):
             mark_refused(repository, body.get("errors") or ())
             return dict(repository)
-        raise read_refusal(body, stated, now=datetime.now(UTC), retry_after=page.retry_after)
+        raise read_refusal(
+            body,
+            stated,
+            now=datetime.now(UTC),
+            retry_after=page.retry_after,
+            sign_on=page.sign_on,
+        )
 
     async def _post(self, *, query: str, variables: Mapping[str, Any], raw_: bool) -> Any:
         body = {"query": query, "variables": variables}
@@ -187,9 +193,17 @@ def mark_refused(repository: dict[str, Any], errors: Iterable[Json]) -> None:
 
 
 def read_refusal(
-    body: Json, stated: RateLimit | None, *, now: datetime, retry_after: str = ""
+    body: Json,
+    stated: RateLimit | None,
+    *,
+    now: datetime,
+    retry_after: str = "",
+    sign_on: str = "",
 ) -> GitHubError:
-    """Translate an answer with errors in place of what was asked for; its status is 200."""
+    """Translate an answer with errors in place of what was asked for; its status is 200.
+
+    `retry_after` and `sign_on` are headers that it came with.
+    """
     errors = body.get("errors") or [{}]
     error = errors[0]
     kind, message = str(error.get("type", "")), read_text(str(error.get("message", "")))[:300]
@@ -203,7 +217,7 @@ def read_refusal(
     if kind == "NOT_FOUND":
         return GoneError(said)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
-        return PermissionMissingError(said)
+        return PermissionMissingError(f"{said}{read_sign_on(sign_on)}")
     if not message or any(words in lower for words in BREAKDOWNS) or kind == TOO_HEAVY:
         return RetrySoonError(said)
     if "data" not in body and not kind and all(each.get("locations") for each in errors):

@@ -42,6 +42,9 @@ fragment account on Actor {
 """
 
 PAGE_INFO = "totalCount pageInfo { hasNextPage endCursor }"
+#: Of a pull request's timeline GitHub's `totalCount` counts the types that were not asked for, too.
+#: https://github.com/strands-labs/robots/issues/2146
+FILTERED = PAGE_INFO.replace("totalCount", "totalCount: filteredCount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ LISTS = {
     READY_FOR_REVIEW_EVENT, CONVERT_TO_DRAFT_EVENT, HEAD_REF_FORCE_PUSHED_EVENT,
     REVIEW_DISMISSED_EVENT, REVIEW_REQUESTED_EVENT
   ]) {{
-    {PAGE_INFO}
+    {FILTERED}
     nodes {{
       __typename
       ... on Node {{ id }}

@@ -10,7 +10,7 @@ from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
 from metrics_sync.sandbox.shapes import Json
-from metrics_sync.sandbox.webhooks import build_installation
+from metrics_sync.sandbox.webhooks import MADE_AT, build_installation
 from metrics_sync.sandbox.world import HOUR, Installation, Token
 
 INTEGRATION = "Resource not accessible by integration"
@@ -33,7 +33,11 @@ def get_user(ask: Ask) -> Answer:
         return refuse(401, "Requires authentication")
     if ask.token.value.startswith("ghs_"):
         return refuse(403, INTEGRATION)
-    return Document(shapes.user(ask.token.login))
+    unknown = ("name", "company", "blog", "location", "email", "hireable", "bio")
+    counts = ("public_repos", "public_gists", "followers", "following")
+    profile = {**dict.fromkeys(unknown), **dict.fromkeys(counts, 0)}
+    times = dict.fromkeys(("created_at", "updated_at"), MADE_AT)
+    return Document({**shapes.user(ask.token.login), **profile, **times})
 
 
 @root_routes.get(r"/rate_limit")

@@ -306,6 +306,11 @@ def _make_remark(item: Json, node_id: str) -> Json:
 
 
 def _connect_events(recording: Recording, make_id: Callable[..., str]) -> Field:
+    """Make the field of the timeline, whose total counts events of every type, as GitHub's does.
+
+    https://github.com/strands-labs/robots/issues/2146
+    """
+
     def field(_info: Any, *, itemTypes: Iterable[str] = (), **page: Any) -> Json:  # noqa: N803
         wanted = {name.removesuffix("_EVENT").lower() for name in itemTypes} or set(_EVENTS)
         events = [
@@ -313,7 +318,9 @@ def _connect_events(recording: Recording, make_id: Callable[..., str]) -> Field:
             for item in recording.timeline
             if item.get("event") in wanted & set(_EVENTS)
         ]
-        return _connect(lambda: events)(_info, **page)
+        connection = _connect(lambda: events)(_info, **page)
+        left = len(events) - int(page.get("after") or 0)
+        return {**connection, "totalCount": len(recording.timeline), "filteredCount": left}
 
     return field
 

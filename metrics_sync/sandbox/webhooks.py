@@ -21,6 +21,10 @@ USER_AGENT = "GitHub-Hookshot/044aadd"
 TIMEOUT_SECONDS = 10
 
 
+#: When accounts and installations were made.
+MADE_AT = "2026-03-02T08:00:00Z"
+
+
 def sign(body: bytes, secret: str) -> str:
     """Return the value of `X-Hub-Signature-256` for a body as it is posted."""
     return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
@@ -277,8 +281,8 @@ def build_installation(installation_id: int, account: str, *, app_id: int | str 
         "target_type": "Organization",
         "permissions": {"checks": "read", "metadata": "read", "pull_requests": "read"},
         "events": ["check_run", "pull_request", "pull_request_review"],
-        "created_at": 1_772_438_400,
-        "updated_at": 1_772_438_400,
+        "created_at": MADE_AT,
+        "updated_at": MADE_AT,
         "single_file_name": None,
         "suspended_by": None,
         "suspended_at": None,

@@ -16,8 +16,8 @@ def measure(stage: Stage) -> list[Figure]:
             "requests, ordinary PR", first, "", "counted by GitHub", counted,
             at_most=REQUESTS_FOR_ONE,
         ),
-        Figure("requests counted, second look, nothing changed", counted_again, "", at_most=0),
-        Figure("requests sent, second look, nothing changed", again, ""),
+        Figure("requests counted, second look, same token", counted_again, "", at_most=0),
+        Figure("requests sent, second look, same token", again, ""),
     ]  # fmt: skip
 
 

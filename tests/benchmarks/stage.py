@@ -73,6 +73,7 @@ class Stage:
         PullRequest.objects.filter(github_pr_id=recording.pull["id"]).delete()
         row = PullRequest(
             team=self.integration.team,
+            repository=self.integration.repositories.get(),
             github_repo=recording.repo,
             github_pr_id=recording.pull["id"],
             github_pr_number=recording.number,

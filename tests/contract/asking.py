@@ -15,11 +15,13 @@ from metrics_sync.github import (
     Known,
     examine_token,
     fetch_installation,
+    fetch_installation_by_id,
     fetch_installation_repositories,
     fetch_installation_token,
     fetch_merges,
     fetch_numbers,
     fetch_repository,
+    fetch_repository_by_id,
     fetch_snapshot,
     list_missing_permissions,
     redeliver_failed,
@@ -67,11 +69,12 @@ def ask_everything(sandbox: SandboxServer, keys: tuple[str, str]) -> Watched:
     installation = world.add_installation(INSTALLATION_ID, "acme")
     world.add(make_recording(REPOSITORY, 1, commits=260, files=120, statuses=2))
     world.add(make_recording(REPOSITORY, 2, issue_comments=130, statuses=1))
+    repository_id = world.repository(REPOSITORY).id
     for full_name in (REPOSITORY, None):
         hook = world.add_hook("http://127.0.0.1:1" + HOOK_PATH, secret="s", full_name=full_name)
         send_event(world, hook, event="ping", payload=build_ping_event(hook), lost=True)
     with watch_answers() as watched:
-        for question in _list_questions():
+        for question in _list_questions(repository_id):
             _run(sandbox, DEFAULT_TOKEN, question)
         app_token = sign_app_token(app_id=APP_ID, private_key=keys[0])
         for question in _list_questions_of_app():
@@ -116,11 +119,15 @@ def fetch(sandbox: SandboxServer, full_name: str, number: int) -> None:
         _run(sandbox, DEFAULT_TOKEN, lambda github: _fetch(github, full_name, number))
 
 
-def _list_questions() -> list[Callable[[GitHub], Awaitable[Any]]]:
+def _list_questions(repository_id: int) -> list[Callable[[GitHub], Awaitable[Any]]]:
     since = datetime(2020, 1, 1, tzinfo=UTC)
     paths = {REPOSITORY: (HOOK_PATH,)}
     return [
         lambda github: fetch_repository(github, REPOSITORY),
+        lambda github: fetch_repository_by_id(github, repository_id),
+        lambda github: github.is_accepted(),
+        # Asked in its place where there are no limits.
+        lambda github: github.call(github.api.users.get_authenticated),
         lambda github: _fetch(github, REPOSITORY, 1),
         lambda github: _fetch(github, REPOSITORY, 2),
         lambda github: fetch_numbers(github, full_name=REPOSITORY, github_pr_ids=[1]),
@@ -138,6 +145,8 @@ def _list_questions_of_app() -> list[Callable[[GitHub], Awaitable[Any]]]:
     return [
         lambda app: fetch_installation(app, REPOSITORY),
         lambda app: fetch_installation(app, "acme"),
+        lambda app: fetch_installation_by_id(app, INSTALLATION_ID),
+        lambda app: app.call(app.api.apps.get_user_installation, "acme"),
         lambda app: redeliver_failed_of_app(app, since=since),
     ]
 

@@ -1,16 +1,25 @@
 """Reduces GitHub's published GraphQL schema to what the sandbox answers, and compares the two.
 
 `tests/contract/used.graphql` is taken from @octokit/graphql-schema (MIT), by `WRITE=1 make
-contract`.
+contract`. The tables that ghapi ships are another description of the same API.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from graphql import GraphQLSchema, build_schema
+from graphql import GraphQLSchema, build_schema, parse, validate
 
+from metrics_sync.github.queries import (
+    FETCHED,
+    LISTING,
+    LISTS,
+    NextPage,
+    build_fetch,
+    build_next,
+)
 from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.snapshot import Section
 
 USED = Path(__file__).with_name("used.graphql")
 HEAD = "# Reduced from @octokit/graphql-schema (MIT) by `WRITE=1 make contract`.\n"
@@ -18,6 +27,70 @@ HEAD = "# Reduced from @octokit/graphql-schema (MIT) by `WRITE=1 make contract`.
 #: What is always there, and the sandbox's own scalar for what GitHub declares as Int.
 BUILT_IN = {"Boolean", "Float", "ID", "Int", "String"}
 WIDE = "WideInt"
+
+#: A page of each list that goes on.
+PAGES = [
+    NextPage(number, section, 'c"1', 40)
+    for number, section in enumerate(LISTS, start=1)
+    if section is not Section.COMMIT_STATUSES
+]
+#: Every query that the service sends, under what it is for.
+QUERIES = {
+    "list": LISTING,
+    "fetch": build_fetch(FETCHED),
+    "next pages": build_next(PAGES),
+    **{f"without {one}": build_fetch(1, without=frozenset({one})) for one in LISTS},
+}
+
+
+def list_refusals(schema: GraphQLSchema) -> list[str]:
+    """Say what of our queries a schema does not take, each thing once."""
+    return sorted(
+        {error.message for query in QUERIES.values() for error in validate(schema, parse(query))}
+    )
+
+
+def read_tables(tables: dict[str, Any]) -> GraphQLSchema:
+    """Make a schema of ghapi's tables (`gqlspec`), in which nothing is deprecated."""
+    types: dict[str, Any] = tables["types"]
+    interfaces = {name: spec for name, spec in types.items() if spec["kind"] == "INTERFACE"}
+    parts = [
+        _write_table(name, spec, interfaces)
+        for name, spec in types.items()
+        if name not in BUILT_IN and name != tables["mutation"]
+    ]
+    return build_schema("\n".join(parts), assume_valid=True)
+
+
+def _write_table(name: str, spec: dict[str, Any], interfaces: dict[str, Any]) -> str:
+    """Write a type in GraphQL's own language; the tables do not say what implements what."""
+    match spec["kind"]:
+        case "SCALAR":
+            return f"scalar {name}"
+        case "ENUM":
+            return f"enum {name} {{ {' '.join(spec['values']) or 'GONE'} }}"
+        case "UNION":
+            return f"union {name} = {' | '.join(spec['of'])}"
+        case "INPUT_OBJECT":
+            fields = (f"{key}: {field['type']}" for key, field in spec["fields"].items())
+            return f"input {name} {{ {' '.join(fields)} }}"
+    kind = "interface" if spec["kind"] == "INTERFACE" else "type"
+    is_like = [
+        other
+        for other, fields in interfaces.items()
+        if kind == "type" and set() < fields["fields"].keys() <= spec["fields"].keys()
+    ]
+    implements = f" implements {' & '.join(is_like)}" if is_like else ""
+    fields = _write_table_fields(spec["fields"].items())
+    return f"{kind} {name}{implements} {f'{{ {fields} }}' if fields else ''}"
+
+
+def _write_table_fields(fields: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    written = []
+    for name, field in fields:
+        arguments = " ".join(f"{key}: {kind}" for key, (kind, *_) in field["args"].items())
+        written.append(f"{name}{f'({arguments})' if arguments else ''}: {field['type']}")
+    return " ".join(written)
 
 
 def reduce_schema(published: GraphQLSchema) -> str:
@@ -72,6 +145,14 @@ def load_used() -> GraphQLSchema:
 def list_differences(published: GraphQLSchema, sandbox: GraphQLSchema) -> list[str]:
     """Name what the sandbox takes or answers and GitHub does not, or not in that way."""
     return sorted(set(_list_facts(sandbox)) - set(_list_facts(published)))
+
+
+def list_changes(used: GraphQLSchema, newest: GraphQLSchema) -> list[str]:
+    """Say in words what differs between two reduced schemas; no line where nothing does."""
+    old, new = set(_list_facts(used)), set(_list_facts(newest))
+    return [f"gone: {fact}" for fact in sorted(old - new)] + [
+        f"new: {fact}" for fact in sorted(new - old)
+    ]
 
 
 def _list_facts(schema: GraphQLSchema) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The models that githubkit generates from GitHub's description, by operation."""
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ HOOK = f"{REPOSITORY}/hooks/{{hook_id}}"
 
 #: What a successful answer of each operation is.
 MODELS: dict[str, Any] = {
+    "/user": models.PublicUser,
     "/rate_limit": models.RateLimitOverview,
     "/app/hook/deliveries": list[models.HookDeliveryItem],
     "/app/installations/{installation_id}": models.Installation,
@@ -70,12 +72,17 @@ def find_faults(path: str, body: Any, paths: Sequence[str]) -> str:
     try:
         if template == TIMELINE:
             for event in body:
-                _make_adapter(EVENTS.get(event["event"], ANY_EVENT)).validate_python(event)
+                _validate(EVENTS.get(event["event"], ANY_EVENT), event)
         else:
-            _make_adapter(MODELS[template]).validate_python(body)
+            _validate(MODELS[template], body)
     except ValueError as error:
         return f"{path}: {error}"
     return ""
+
+
+def _validate(model: Any, body: Any) -> None:
+    """Raise ValueError when JSON is not of the model; a number in quotes is no number."""
+    _make_adapter(model).validate_json(json.dumps(body), strict=True)
 
 
 @cache
