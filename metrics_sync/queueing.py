@@ -51,6 +51,7 @@ __all__ = [
     "find_oldest_unscheduled",
     "find_room",
     "find_team_of_job",
+    "has_waiting_merges",
     "hold_round",
     "inspect_queue",
     "note_round",
@@ -214,6 +215,14 @@ def feed_merges(team_id: int) -> None:
         waiting = PullRequest.objects.merged().filter(sync_status=SyncStatus.PENDING)
         if row := waiting.filter(pk=int(pk)).first():
             enqueue_fetch(row, queue_name=MERGES)
+
+
+def has_waiting_merges(team_id: int) -> bool:
+    """Whether merges of a team wait for their turn. Raises QueueUnavailableError."""
+    try:
+        return bool(_get_queue(MERGES).connection.exists(_get_turns_key(team_id)))
+    except RedisError as error:
+        raise QueueUnavailableError(f"Redis does not answer ({error}).") from error
 
 
 @dataclass(frozen=True, slots=True)

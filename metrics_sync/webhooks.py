@@ -153,12 +153,11 @@ def _read_text(content_type: str, body: bytes) -> str:
             return text
         # The content type is not signed: JSON with `&payload=` in a comment is no form.
         name, _, value = text.partition("=")
-        value = unquote_plus(value, errors="strict") if "&" not in value else ""
+        if name == "payload" and "&" not in value:
+            return unquote_plus(value, errors="strict")
     except ValueError as error:
         raise MalformedDeliveryError("The body is not UTF-8.") from error
-    if name != "payload" or not value:
-        raise MalformedDeliveryError("The body has other fields than `payload`, or none.")
-    return value
+    raise MalformedDeliveryError("The body is no form of one field, `payload`.")
 
 
 def _parse_payload(text: str) -> dict[str, Any]:

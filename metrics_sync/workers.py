@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
+from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.queueing import (
@@ -19,6 +21,7 @@ from metrics_sync.queueing import (
     MERGES,
     feed_merges,
     find_team_of_job,
+    has_waiting_merges,
     note_silent_end,
     save_counts,
 )
@@ -35,7 +38,10 @@ TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
 #: How often a worker says that its job is alive; RQ believes it for a minute longer.
 SIGN_OF_LIFE_SECONDS = 10
 
+#: How far workers that take bulk work step back on a machine's processors, with all they start;
+#: and elsewhere the merges of a team that has more of them than its share of workers.
 BULK_NICENESS = 10
+BURST_NICENESS = 5
 
 #: How RQ ends the process of a job whose error it could not record.
 UNRECORDED_ERROR = 1
@@ -56,6 +62,8 @@ class FetchWorker(Worker):
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 
     def work(self, *args: Any, **options: Any) -> bool:
+        if BULK in self.queue_names():
+            os.nice(BULK_NICENESS)
         load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {settings.GITHUB_API_URL, *roots}:
@@ -76,9 +84,9 @@ class FetchWorker(Worker):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Begin in the process that was forked; a machine's processors are for merges first."""
-        if queue.name == BULK:
-            os.nice(BULK_NICENESS)
+        """Begin in the process that was forked; one team's burst steps back for other teams."""
+        if BULK not in self.queue_names() and _is_of_burst(job):
+            os.nice(BURST_NICENESS)
         super().main_work_horse(job, queue)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
@@ -122,6 +130,14 @@ def _choose_return(queue: Queue) -> Queue:
     teams: they go to the front of the bulk queue.
     """
     return Queue(BULK, connection=queue.connection) if queue.name == MERGES else queue
+
+
+def _is_of_burst(job: Job) -> bool:
+    """Whether more merges of the job's team wait for their turn; not, where Redis does not say."""
+    team_id = find_team_of_job(job.id)
+    with suppress(QueueUnavailableError):
+        return team_id is not None and has_waiting_merges(team_id)
+    return False
 
 
 def _feed(job: Job) -> None:

@@ -194,8 +194,9 @@ def test_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/"}
-    run(lambda: make_front(Django())(scope, asyncio.Event().wait, send))
+    run(
+        lambda: make_front(Django())({"type": "websocket", "path": "/"}, asyncio.Event().wait, send)
+    )
 
     assert sent == [{"type": "websocket.close"}]
 

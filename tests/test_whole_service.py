@@ -52,9 +52,11 @@ def service(
         yield service
 
 
-def merge(sandbox: SandboxServer, number: int, **sizes: int) -> Recording:
+def merge(
+    sandbox: SandboxServer, number: int, *, repository: str = REPOSITORY, **sizes: int
+) -> Recording:
     """Merge a pull request at GitHub, just now."""
-    recording = make_recording(REPOSITORY, number, seed=number, **sizes)
+    recording = make_recording(repository, number, seed=number, **sizes)
     now = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
     recording.pull |= {"merged_at": now, "closed_at": now, "updated_at": now}
     return sandbox.world.add(recording)
@@ -156,3 +158,26 @@ def test_merges_whose_worker_is_killed_are_complete_within_minutes(
 
     assert read_statuses() == {1: "running"}
     expect_complete([recording])
+
+
+def test_merge_is_complete_while_another_team_has_many_that_fail(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """Of a hundred and fifty that failed, each held a worker, and other teams waited for all."""
+    others = TrackedRepositoryFactory(
+        full_name="vault/busy",
+        github_repo_id=sandbox.world.add_repository("vault/busy").id,
+        integration__credential__access_token=DEFAULT_TOKEN,
+    ).integration
+    sandbox.faults.add(Fault(FaultKind.SLOW, path="/repos/vault/busy/", seconds=5))
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/repos/vault/busy/", status=502))
+    service.start("web", "merges", "worker")
+    for number in range(1, 16):
+        tell(service, others, merge(sandbox, number, repository="vault/busy"))
+
+    tell(service, hook, merge(sandbox, 77))
+
+    rows = PullRequest.objects.filter(sync_status="complete", team=hook.team)
+    wait_until(rows.exists)
+    waiting = PullRequest.objects.filter(sync_status="pending", team=others.team)
+    assert waiting.count() >= 5

@@ -226,16 +226,30 @@ def connect(workers: Workers) -> Redis:
     return Redis.from_url(workers.environment["REDIS_URL"])
 
 
-@pytest.mark.parametrize(("name", "niceness"), [(MERGES, 0), (BULK, 10)])
-def test_processors_are_for_merges_first(
-    pull_request: PullRequest, workers: Workers, redis: Redis, name: str, niceness: int
+@pytest.mark.parametrize(
+    ("queues", "waiting", "niceness"),
+    [
+        pytest.param([MERGES], 0, 0, id="the merge of a team that has one"),
+        pytest.param([MERGES], 1, 5, id="one of many of a team"),
+        pytest.param([MERGES, BULK], 0, 10, id="whoever does bulk work"),
+    ],
+)
+def test_processors_are_for_merges_of_teams_with_few_first(
+    pull_request: PullRequest,
+    workers: Workers,
+    redis: Redis,
+    queues: list[str],
+    waiting: int,
+    niceness: int,
 ) -> None:
-    """On one machine, 500 jobs of bulk work make a merge wait as a full queue would."""
+    """On one machine, 500 jobs make another team's merge wait as a full queue would."""
     redis.flushdb()
-    enqueue_fetch(pull_request, queue_name=name)
+    for _ in range(waiting):
+        redis.rpush(f"metrics_sync:turns:{pull_request.team_id}", 0)
+    enqueue_fetch(pull_request, queue_name=queues[-1])
 
-    worker = workers.start()
+    worker = workers.start(*queues)
 
     rows = PullRequest.objects.filter(pk=pull_request.pk)
     wait_until(lambda: rows.get().sync_status == SyncStatus.RUNNING)
-    assert max(child.nice() for child in worker.children()) - worker.nice() == niceness
+    assert max(child.nice() for child in worker.children()) - psutil.Process().nice() == niceness
