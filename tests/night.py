@@ -35,6 +35,7 @@ from tests.conftest import wait_until
 from tests.factories import TrackedRepositoryFactory
 from tests.network import Line, Proxy
 from tests.procfile import Procfile
+from tests.test_chaos import LISTS, NEEDED, VOUCHED
 from tests.test_flow import read_rows, read_truth
 
 SEED = 20261126
@@ -52,9 +53,10 @@ LOST = ""
 
 #: What GitHub does wrong until the morning.
 FAULTS: list[dict[str, Any]] = [
-    *({"kind": FaultKind.STATUS, "status": code, "times": 12} for code in (404, 500, 502, 503)),
+    *({"kind": FaultKind.STATUS, "status": code, "times": 12} for code in (500, 502, 503)),
+    {"kind": FaultKind.STATUS, "status": 404, "path": NEEDED, "times": 12},
     {"kind": FaultKind.STATUS, "status": 401, "times": 3},
-    {"kind": FaultKind.PERMISSION, "times": 6},
+    {"kind": FaultKind.PERMISSION, "path": NEEDED, "times": 6},
     {"kind": FaultKind.PRIMARY_LIMIT, "retry_after": 5, "times": 3},
     {"kind": FaultKind.SECONDARY_LIMIT, "status": 403, "retry_after": 5, "times": 1},
     {"kind": FaultKind.SECONDARY_LIMIT, "status": 429, "retry_after": 5, "times": 1},
@@ -63,8 +65,8 @@ FAULTS: list[dict[str, Any]] = [
     {"kind": FaultKind.WRONG_TYPE, "times": 12},
     {"kind": FaultKind.SLOW, "seconds": 20, "times": 6},
     {"kind": FaultKind.RESET, "times": 12},
-    {"kind": FaultKind.SHORT_LIST, "times": 12},
-    {"kind": FaultKind.STALE, "items": 1, "times": 12},
+    {"kind": FaultKind.SHORT_LIST, "path": LISTS, "times": 12},
+    {"kind": FaultKind.STALE, "path": VOUCHED, "items": 1, "times": 12},
 ]
 
 
