@@ -239,7 +239,7 @@ def is_known(entry: Json | None) -> bool:
 #: Without them, what is stored of it is no longer as a fetch read it.
 ITSELF = "pull_request"
 #: Beside these: whose token they came with, and which reviews two lists have agreed on.
-TOKEN = "token"  # noqa: S105  (a name)
+TOKEN = "token"  # noqa: S105  # nosec B105  (a name)
 AGREED = "agreed"
 
 

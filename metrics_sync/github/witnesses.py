@@ -138,7 +138,7 @@ def _check_timeline(result: SectionResult, pull_request: PullRequestItem) -> Sec
     It is in order of time: one that has the merge has all that was before.
     """
     names, stated = result.names, pull_request.stated.get(Section.ISSUE_COMMENTS)
-    assert isinstance(names, TimelineNames)  # noqa: S101  (as the caller has seen)
+    assert isinstance(names, TimelineNames)  # noqa: S101  # nosec B101  (as the caller has seen)
     text = ""
     if pull_request.merged_at is not None and not names.has_merge:
         text = "GitHub states a merge and its timeline lists none"

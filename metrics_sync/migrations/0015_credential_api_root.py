@@ -34,7 +34,10 @@ def note_api_roots(apps, schema_editor):
         credentials.filter(pk=credential_id).update(api_url=root)
         if root != api_url:
             empty = credentials.create(
-                team_id=team_id, access_token="", api_url=api_url, revoked_at=timezone.now()
+                team_id=team_id,
+                access_token="",  # nosec B106  (none)
+                api_url=api_url,
+                revoked_at=timezone.now(),
             )
             integrations.filter(pk=pk).update(credential_id=empty.pk)
 
