@@ -32,6 +32,9 @@ from metrics_sync.queueing import (
 
 logger = logging.getLogger(__name__)
 
+#: How long checks that run are left alone: who reconciles twice wants them fetched once.
+CHECKS_PAUSE = timedelta(minutes=5)
+
 #: What a pull request and its eight lists cost, when each list fits one page.
 REQUESTS_FOR_ONE = 9
 
@@ -254,7 +257,9 @@ def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
         case Reason.OUTDATED:
             return rows.outdated(timezone.now())
         case Reason.INCOMPLETE_CHECKS:
-            return rows.with_running_checks().exclude(refetch_at__lte=timezone.now())
+            now = timezone.now()
+            rows = rows.with_running_checks().exclude(refetch_at__lte=now)
+            return rows.exclude(fetch_started_at__gt=now - CHECKS_PAUSE)
     raise ValueError(reason)
 
 

@@ -158,6 +158,17 @@ def test_unfinished_checks_are_found_before_their_next_look(repository: TrackedR
 
 
 @pytest.mark.usefixtures("redis")
+def test_unfinished_checks_of_a_moment_ago_are_left_alone(repository: TrackedRepository) -> None:
+    """Else each reconcile fetches them again, however often it is run."""
+    row = add(repository, sync_status="complete")
+    PullRequest.objects.update(fetch_started_at=timezone.now() - timedelta(minutes=1))
+    ids = {"team": row.team, "pull_request": row, "github_check_run_id": 1}
+    PRCheckRun.objects.create(status="in_progress", **ids)
+
+    assert find() == []
+
+
+@pytest.mark.usefixtures("redis")
 def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
     repository: TrackedRepository,
 ) -> None:
