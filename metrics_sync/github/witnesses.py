@@ -72,10 +72,14 @@ def read_names(section: Section, values: Sequence[Json]) -> Names | None:
 
 @dataclass(frozen=True, slots=True)
 class _Reviews:
-    """Submitted reviews by their ids; `bare` are those that may be missing in the timeline."""
+    """Submitted reviews by their ids; `bare` are those that may be missing in the timeline.
+
+    `pending` are listed, too: their own author sees them, and their comments name them.
+    """
 
     ids: frozenset[int]
     bare: frozenset[int]
+    pending: frozenset[int] = frozenset()
 
 
 def corroborate(
@@ -96,6 +100,7 @@ def corroborate(
         return results, ()
     named = _list_named(timeline, agreed)
     missing = (named or frozenset()) - known.ids | _find_unlisted_replies(results, known, agreed)
+    missing -= known.pending
     if missing:
         stated = len(known.ids | missing)
         text = f"other lists name {stated} reviews and GitHub lists {len(known.ids)}"
@@ -159,13 +164,12 @@ def _list_reviews(result: SectionResult | None, agreed: Agreed) -> _Reviews | No
         return _Reviews(named | others, bare=others)
     if result.error is not None:
         return None
-    items = [
-        item
-        for item in result.items or ()
-        if isinstance(item, ReviewItem) and item.state != PENDING
-    ]
+    listed = [item for item in result.items or () if isinstance(item, ReviewItem)]
+    pending = [item for item in listed if item.state == PENDING]
+    items = [item for item in listed if item.state != PENDING]
     bare = [item for item in items if item.state == "commented" and not item.body]
-    return _Reviews(*(frozenset(item.github_review_id for item in some) for some in (items, bare)))
+    kinds = (items, bare, pending)
+    return _Reviews(*(frozenset(item.github_review_id for item in some) for some in kinds))
 
 
 def _list_named(result: SectionResult | None, agreed: Agreed) -> frozenset[int] | None:
