@@ -1,6 +1,7 @@
 """Every error this app raises on purpose, named for what the caller can do about it."""
 
 from datetime import datetime
+from typing import Self
 
 
 class MetricsSyncError(Exception):
@@ -65,6 +66,14 @@ class RateLimitedError(GitHubError):
 
 class BudgetSpentError(RateLimitedError):
     """The same, before GitHub has to say so: by what it said last, too few requests are left."""
+
+    @classmethod
+    def of(cls, until: datetime, *, is_reserve_left: bool = False) -> Self:
+        """Make one with a text; `is_reserve_left` for bulk work, which leaves the reserve."""
+        what = "the rate limit is used up"
+        if is_reserve_left:
+            what = "only the reserve for merges is left"
+        return cls(f"{what} until {until:%Y-%m-%d %H:%M} UTC", until=until)
 
 
 class SecondaryLimitError(RateLimitedError):

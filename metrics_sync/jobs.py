@@ -223,18 +223,17 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
         access = find_access()
     except MetricsSyncError as error:
         return Outcome(errors={"access": error})
-    try:
-        access.check()
-    except GitHubError as error:
-        return Outcome(errors={"pull_request": error})
     known = Known(
         *store.recall_lists(pull_request),
         store.recall(pull_request),
         pull_request.github_pr_id,
         pull_request.repository.github_repo_id if pull_request.repository else None,
     )
-    with access.open() as github:
-        outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
+    try:
+        with access.open() as github:
+            outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
+    except GitHubError as error:
+        return Outcome(errors={"pull_request": error})
     access.note(outcome.errors.values())
     if pull_request.repository is not None:
         met = outcome.errors.get("pull_request")

@@ -266,11 +266,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What GitHub last said of a token's budget of requests."""
+    """What GitHub last said of a token's requests, or of its points of GraphQL."""
 
     limit: int
     remaining: int
     resets_at: datetime
+
+
+def limit_reserve(reserve: int, limit: int | None) -> int:
+    """Return how much of a limit is left for merges: a fifth where the limit is small."""
+    return reserve if limit is None else min(reserve, limit // 5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics_sync.access import Access
@@ -22,8 +23,8 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import GitHub
 from metrics_sync.github.client import Page
-from metrics_sync.models import IntegrationCredential, RequestLease
-from metrics_sync.models.budgets import LEASE_SIZE
+from metrics_sync.models import IntegrationCredential
+from metrics_sync.models.budgets import SHARE, Share
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token
 from metrics_sync.snapshot import RateLimit
 from tests.factories import MERGED_AT as NOW
@@ -177,60 +178,83 @@ def state(credential: IntegrationCredential, remaining: int, *, limit: int = 500
     credential.note_rate_limit(RateLimit(limit, remaining, NOW + HOUR))
 
 
-def lease(credential: IntegrationCredential, *, is_bulk: bool = False) -> RequestLease | None:
-    return credential.lease_requests(is_bulk=is_bulk)
+def set_aside(credential: IntegrationCredential, *, is_bulk: bool = False) -> Share | None:
+    """Set aside what a fetch needs; None when there is too little."""
+    try:
+        return credential.set_requests_aside(is_bulk=is_bulk)
+    except BudgetSpentError:
+        return None
 
 
 @time_machine.travel(NOW, tick=False)
-def test_leases_together_are_no_more_than_what_is_left(credential: IntegrationCredential) -> None:
+def test_all_that_is_set_aside_is_no_more_than_what_is_left(
+    credential: IntegrationCredential,
+) -> None:
     """Each worker would take what is left for its own."""
     state(credential, 35)
 
-    leased = [lease(credential) is not None for _ in range(5)]
+    shares = [set_aside(IntegrationCredential.objects.get()) is not None for _ in range(5)]
 
-    assert leased == [True, True, True, False, False]
-
-
-@time_machine.travel(NOW, tick=False)
-def test_nothing_is_set_aside_while_there_is_plenty(credential: IntegrationCredential) -> None:
-    """Each lease is a row, and workers would wait for each other to write theirs."""
-    state(credential, 1010)
-    much = (lease(credential), credential.find_pause(), lease(credential, is_bulk=True))
-    state(credential, 1009)
-
-    assert (much[:2], credential.has_plenty(is_bulk=False)) == ((None, None), False)
-    assert lease(credential) is not None
+    assert shares == [True, True, True, False, False]
 
 
 @time_machine.travel(NOW, tick=False)
-def test_bulk_lease_leaves_the_reserve(credential: IntegrationCredential) -> None:
+def test_bulk_work_sets_aside_nothing_of_the_reserve(credential: IntegrationCredential) -> None:
     """Two reconciles at once could take it together."""
     state(credential, 1015)
 
-    leased = [lease(credential, is_bulk=True) is not None for _ in range(2)]
+    shares = [set_aside(credential, is_bulk=True) is not None for _ in range(2)]
 
-    assert leased == [True, False]
-    assert lease(credential) is None
-    assert credential.find_pause() is None
+    assert shares == [True, False]
+    assert set_aside(credential) is not None
 
 
 @time_machine.travel(NOW, tick=False)
 def test_what_others_set_aside_is_waited_for_shortly(credential: IntegrationCredential) -> None:
-    """Most conversations need less than they set aside, and the hour is long."""
+    """Most fetches need less than they set aside, and the hour is long."""
     state(credential, 15)
-    lease(credential)
+    set_aside(credential)
 
-    assert credential.find_pause() == NOW + timedelta(seconds=15)
+    with pytest.raises(BudgetSpentError) as caught:
+        credential.set_requests_aside(is_bulk=False)
+
+    assert caught.value.until == credential.find_pause() == NOW + timedelta(seconds=15)
 
 
 @time_machine.travel(NOW, tick=False)
-def test_lease_that_is_given_back_may_be_had_again(credential: IntegrationCredential) -> None:
-    """A lease is renewed in place of the one before, and deleted at the end."""
-    state(credential, 10)
-    first = lease(credential)
-    second = credential.lease_requests(is_bulk=False, instead_of=first)
+def test_what_is_given_back_may_be_had_by_another(credential: IntegrationCredential) -> None:
+    """The fetch has ended, and GitHub has stated what it cost."""
+    state(credential, 18)
+    share = set_aside(credential)
+    meanwhile = set_aside(credential)
 
-    assert (first is not None, second is not None, lease(credential)) == (True, True, None)
+    credential.note_rate_limit(RateLimit(5000, 10, NOW + HOUR), settled=share)
+
+    assert (share is not None, meanwhile, set_aside(credential)) == (True, None, share)
+    assert set_aside(credential) is None
+
+
+@time_machine.travel(NOW, tick=False)
+def test_pause_keeps_anybody_from_setting_aside(credential: IntegrationCredential) -> None:
+    """A worker that has read the credential before must hear of it, too."""
+    state(credential, 5000)
+    earlier = IntegrationCredential.objects.get()
+    credential.note_pause(until=NOW + MINUTE, is_secondary=False)
+
+    with pytest.raises(BudgetSpentError) as caught:
+        earlier.set_requests_aside(is_bulk=False)
+
+    assert caught.value.until == NOW + MINUTE
+
+
+def test_setting_aside_and_giving_back_are_one_query_each(
+    access: Access, credential: IntegrationCredential
+) -> None:
+    """They are added to every fetch."""
+    with CaptureQueriesContext(connection) as queries:
+        access.ask(ask_user)
+
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "UPDATE"]
 
 
 @time_machine.travel(NOW, tick=False)
@@ -243,14 +267,52 @@ def test_least_that_is_stated_of_a_window_counts(credential: IntegrationCredenti
     assert credential.rate_limit_remaining == 40
 
 
-def test_lease_of_a_killed_worker_ends_by_itself(credential: IntegrationCredential) -> None:
-    """Nobody gives it back, and it must not stop the others for ever."""
-    with time_machine.travel(NOW, tick=False) as clock:
-        state(credential, 10)
-        killed = lease(credential)
-        clock.shift(5 * MINUTE)
+@pytest.mark.parametrize(
+    ("minutes", "is_free"), [(4, False), (6, True)], ids=["in the next period", "after it"]
+)
+def test_what_a_killed_worker_set_aside_comes_back(
+    credential: IntegrationCredential, minutes: int, is_free: bool
+) -> None:
+    """Nobody gives it back, and it must not stop the others for ever, even while they go on."""
+    with time_machine.travel(NOW + 4 * MINUTE, tick=False) as clock:
+        state(credential, 25)
+        set_aside(credential)
+        clock.shift(3 * MINUTE)
+        other = set_aside(credential)
+        credential.note_rate_limit(RateLimit(5000, 15, NOW + HOUR), settled=other)
+        clock.move_to(NOW + 4 * MINUTE + minutes * MINUTE)
 
-        assert (killed is not None, lease(credential) is not None) == (True, True)
+        assert (set_aside(credential) is not None) == is_free
+
+
+def test_what_was_set_aside_in_the_period_before_is_given_back(
+    credential: IntegrationCredential,
+) -> None:
+    """A fetch that begins in one period ends in the next one."""
+    with time_machine.travel(NOW + 4 * MINUTE, tick=False) as clock:
+        state(credential, 25)
+        share = set_aside(credential)
+        clock.shift(2 * MINUTE)
+        set_aside(credential)
+
+        credential.note_rate_limit(RateLimit(5000, 20, NOW + HOUR), settled=share)
+
+        assert (set_aside(credential) is not None, set_aside(credential)) == (True, None)
+
+
+def test_share_that_ended_by_itself_is_not_given_back_again(
+    credential: IntegrationCredential,
+) -> None:
+    """What others have set aside since is theirs."""
+    with time_machine.travel(NOW, tick=False) as clock:
+        state(credential, 15)
+        slow = set_aside(credential)
+        clock.shift(11 * MINUTE)
+        set_aside(credential)
+
+        credential.note_rate_limit(None, settled=slow)
+
+        assert set_aside(credential) is None
 
 
 def test_new_window_is_full_until_github_says_what_is_left(
@@ -260,9 +322,22 @@ def test_new_window_is_full_until_github_says_what_is_left(
     with time_machine.travel(NOW, tick=False):
         state(credential, 0, limit=50)
     with time_machine.travel(NOW + HOUR, tick=False):
-        leased = [lease(credential) is not None for _ in range(6)]
+        shares = [set_aside(credential) is not None for _ in range(6)]
 
-    assert leased == [True] * 5 + [False]
+    assert shares == [True] * 5 + [False]
+
+
+def test_what_is_set_aside_counts_in_the_next_window(credential: IntegrationCredential) -> None:
+    """A fetch that is under way when the hour ends spends the rest in the new one."""
+    with time_machine.travel(NOW + 59 * MINUTE, tick=False) as clock:
+        state(credential, 10, limit=50)
+        set_aside(credential)
+        clock.shift(MINUTE)
+        credential.note_rate_limit(RateLimit(50, 49, NOW + 2 * HOUR))
+
+        shares = [set_aside(credential) is not None for _ in range(4)]
+
+    assert shares == [True] * 3 + [False]
 
 
 def test_statement_of_an_ended_window_counts_for_nothing(credential: IntegrationCredential) -> None:
@@ -307,7 +382,7 @@ def test_pause_that_another_worker_was_told_of_ends_a_conversation(
     access: Access, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on for minutes can get the token banned."""
-    monkeypatch.setattr("metrics_sync.access.clients.LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr("metrics_sync.access.clients.SHARE_SECONDS", 0)
 
     async def meet_a_limit(github: GitHub) -> None:
         await ask_user(github)
@@ -318,14 +393,14 @@ def test_pause_that_another_worker_was_told_of_ends_a_conversation(
     with pytest.raises(BudgetSpentError):
         access.ask(meet_a_limit)
 
-    assert len(sandbox.requests) <= LEASE_SIZE
+    assert len(sandbox.requests) <= SHARE
 
 
 def test_long_bulk_conversation_stops_where_the_reserve_begins(
     sandbox: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listing of ten years of merges begins with plenty."""
-    monkeypatch.setattr("metrics_sync.models.budgets.PLENTY", 20)
+    monkeypatch.setattr("metrics_sync.access.clients.PLENTY", 20)
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
     bulk = Access(sandbox.url, DEFAULT_TOKEN, credential, is_bulk=True)
 
@@ -334,7 +409,7 @@ def test_long_bulk_conversation_stops_where_the_reserve_begins(
     with pytest.raises(BudgetSpentError, match="reserve"):
         bulk.ask(ask_often)
 
-    assert 20 <= (credential.left or 0) < 20 + LEASE_SIZE
+    assert 20 <= (credential.left or 0) < 20 + SHARE
 
 
 def test_database_that_fails_at_the_end_costs_no_answer(
@@ -342,7 +417,7 @@ def test_database_that_fails_at_the_end_costs_no_answer(
 ) -> None:
     """What was fetched is there; the budget is said again by the next answer."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(IntegrationCredential, "note_rate_limit", fail)

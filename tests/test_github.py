@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from metrics_sync.exceptions import (
+    BudgetSpentError,
     CredentialRejectedError,
     GitHubError,
     GoneError,
@@ -318,7 +319,7 @@ def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
     )
 
     async def look_again(github: GitHub) -> tuple[Snapshot, RateLimit | None]:
-        return await look(github, known=known), github.rate_limit
+        return await look(github, known=known), github.budget.rate_limit
 
     again, rate_limit = ask(look_again)
 
@@ -964,7 +965,8 @@ def test_used_up_limit_says_until_when_and_nothing_more_is_sent(
 
     [request] = sandbox.requests
     until = datetime.fromtimestamp(math.ceil(request.started_at + 600), UTC)
-    assert [(type(error), error.until) for error in errors] == [(RateLimitedError, until)] * 2
+    assert [error.until for error in errors] == [until, until]
+    assert isinstance(errors[1], BudgetSpentError)
     assert f"{until:%Y-%m-%d %H:%M}" in str(errors[1])
 
 
@@ -997,7 +999,7 @@ def test_limit_met_by_one_section_keeps_the_rest_from_being_sent(
     assert asked == ["7", "commits", "files"]
     assert set(snapshot.errors) == set(Section) - {Section.FILES}
     assert {type(error) for error in snapshot.errors.values()} <= {
-        RateLimitedError,
+        BudgetSpentError,
         SecondaryLimitError,
     }
 
@@ -1009,7 +1011,7 @@ def test_no_more_is_sent_than_the_budget_allows(sandbox: SandboxServer, fetch: F
     snapshot = fetch()
 
     assert [request.status for request in sandbox.requests] == [200, 200, 200]
-    assert [type(error) for error in snapshot.errors.values()] == [RateLimitedError] * 6
+    assert [type(error) for error in snapshot.errors.values()] == [BudgetSpentError] * 6
 
 
 @pytest.mark.parametrize(("limit", "remaining"), [(5000, 4991), (None, None)])
@@ -1020,7 +1022,7 @@ def test_budget_is_what_github_states(
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=limit))
 
     async def look_at_both(github: GitHub) -> tuple[Snapshot, RateLimit | None]:
-        return await look(github), github.rate_limit
+        return await look(github), github.budget.rate_limit
 
     snapshot, rate_limit = ask(look_at_both)
 

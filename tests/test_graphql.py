@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from metrics_sync.exceptions import (
-    BudgetSpentError,
     CredentialRejectedError,
     GitHubError,
     GoneError,
@@ -17,7 +16,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.github import GitHub, GraphQL, Points
+from metrics_sync.github import Budget, GitHub, GraphQL
 from metrics_sync.github.graphql import find_endpoint, read_refusal
 from metrics_sync.github.queries import LISTING
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
@@ -29,13 +28,13 @@ RESET = NOW + timedelta(minutes=20)
 
 def ask(
     sandbox: SandboxServer, *, root: str = "", token: str = DEFAULT_TOKEN, name: str = "anvil"
-) -> tuple[Json, Points]:
+) -> tuple[Json, Budget]:
     """Ask for the list of a repository."""
-    points, api_url = Points(reserve=1000), sandbox.url + root
+    points, api_url = Budget(reserve=1000), sandbox.url + root
 
     async def converse() -> Json:
-        async with GitHub(api_url=api_url, token=token) as github:
-            graphql = GraphQL(github, api_url, points)
+        async with GitHub(api_url=api_url, token=token, budget=points) as github:
+            graphql = GraphQL(github)
             return await graphql.ask(LISTING, cost=1, owner="acme", name=name, first=100)
 
     return asyncio.run(converse()), points
@@ -209,41 +208,3 @@ def test_address_of_single_sign_on_is_shown(acme: SandboxServer) -> None:
 
     with pytest.raises(PermissionMissingError, match=re.escape(address)):
         ask(acme)
-
-
-@pytest.mark.parametrize(
-    ("limit", "remaining", "is_allowed"),
-    [
-        pytest.param(5000, 1009, True, id="just enough"),
-        pytest.param(5000, 1008, False, id="of the reserve"),
-        pytest.param(60, 21, True, id="a fifth of a small limit"),
-        pytest.param(60, 20, False, id="less than a fifth would be left"),
-    ],
-)
-def test_reserve_is_left_to_others(limit: int, remaining: int, is_allowed: bool) -> None:
-    """People use the same token."""
-    points = Points(reserve=1000)
-    points.note(0, RateLimit(limit, remaining, datetime.now(UTC) + timedelta(hours=1)))
-
-    if is_allowed:
-        points.check(9)
-    else:
-        with pytest.raises(BudgetSpentError):
-            points.check(9)
-
-
-def test_window_that_has_ended_says_nothing(acme: SandboxServer) -> None:
-    """Else nobody would ever ask again."""
-    points = Points(reserve=1000)
-    points.note(0, RateLimit(5000, 0, datetime.now(UTC) - timedelta(seconds=1)))
-
-    points.check(9)
-
-
-def test_nothing_is_asked_while_github_wants_us_to_wait(acme: SandboxServer) -> None:
-    """The next query may be on its way already when the last one is refused."""
-    points = Points(reserve=0)
-    points.wait_until = datetime.now(UTC) + timedelta(minutes=1)
-
-    with pytest.raises(BudgetSpentError):
-        points.check(1)

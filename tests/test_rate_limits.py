@@ -7,7 +7,7 @@ from django.core.management import call_command
 from redis import Redis
 from rq.job import Job
 
-from metrics_sync.models import PullRequest, RequestLease, TrackedRepository
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
 from tests.conftest import Workers, wait_until
@@ -58,7 +58,7 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     # What is asked for again after a wait has not changed, and costs nothing.
     assert (statuses.count(200), set(statuses) - {304}) == (360, {200})
     assert {job.retries_left for job in jobs if job} == {3}
-    assert not RequestLease.objects.exists()
+    assert IntegrationCredential.objects.get().count_set_aside() == 0
 
 
 @pytest.mark.django_db(transaction=True)

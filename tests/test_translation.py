@@ -13,7 +13,7 @@ import pytest
 from django.db.models import ForeignKey
 
 from metrics_sync.exceptions import PermissionMissingError
-from metrics_sync.github import GitHub, GraphQL, Points
+from metrics_sync.github import GitHub, GraphQL
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.queries import build_fetch
 from metrics_sync.github.translation import (
@@ -194,7 +194,7 @@ def node(sandbox: SandboxServer) -> Json:
 
     async def fetch() -> Json:
         async with GitHub(api_url=sandbox.url, token=DEFAULT_TOKEN) as github:
-            graphql = GraphQL(github, sandbox.url, Points(reserve=0))
+            graphql = GraphQL(github)
             query = build_fetch(1)
             asked = await graphql.ask(query, cost=1, owner="acme", name="anvil", n0=7)
             return asked["p0"]  # type: ignore[no-any-return]

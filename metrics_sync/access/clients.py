@@ -10,8 +10,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, InterfaceError, connection
-from django.utils import timezone
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from metrics_sync.access.tokens import ask_again, find_token, make_renewal, replace_token
 from metrics_sync.exceptions import (
@@ -22,23 +21,19 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
     UnsafeAddressError,
 )
-from metrics_sync.github import GitHub
-from metrics_sync.models import (
-    GitHubIntegration,
-    IntegrationCredential,
-    RequestLease,
-    TrackedRepository,
-)
+from metrics_sync.github import Budget, GitHub
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.models.integrations import validate_api_root
-from metrics_sync.snapshot import RateLimit
 
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Parameters = ParamSpec("Parameters")
 
-#: How often a conversation looks whether others were told to wait.
-LOOK_EVERY_SECONDS = 10
+#: A conversation asks its credential at least so often whether GitHub told others to wait.
+SHARE_SECONDS = 10
+#: While so much is left, nothing more is set aside: it is what 100 workers have under way.
+PLENTY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +62,6 @@ class Access:
         token = find_token(credential, api_url=api_url)
         return cls(api_url=api_url, token=token, credential=credential, is_bulk=is_bulk)
 
-    def check(self) -> None:
-        """Refuse to ask what GitHub is known to refuse.
-
-        Raises CredentialRejectedError or BudgetSpentError.
-        """
-        self.check_token()
-        if self.credential and self.credential.find_pause(is_bulk=self.is_bulk):
-            raise _make_budget_error(self.credential, is_bulk=self.is_bulk)
-
     def check_token(self) -> None:
         """Raise CredentialRejectedError when GitHub has refused the token already."""
         if self.credential and (revoked_at := self.credential.revoked_at):
@@ -88,23 +74,26 @@ class Access:
     def open(self) -> Iterator[GitHub]:
         """Yield the API as this token sees it, asked more carefully after a secondary limit.
 
-        Enter it in a coroutine that `converse` runs. It has its part of the token's budget; at
-        the end of the block, what GitHub said of the budget is shared with all workers.
+        Enter it in a coroutine that `converse` runs. At the end of the block, what GitHub said of
+        the token's budget is shared with all workers. Raises CredentialRejectedError or
+        BudgetSpentError in place of asking what GitHub is known to refuse.
         """
+        self.check_token()
         credential = self.credential
-        lease = Lease(credential, is_bulk=self.is_bulk) if credential else None
-        github = GitHub(
-            api_url=self.api_url,
-            token=self.token,
-            renew=make_renewal(credential, api_url=self.api_url) if credential else None,
-            take_request=lease.take if lease else None,
-            is_careful=credential is not None and credential.is_careful,
-        )
+        if credential is None:
+            yield GitHub(api_url=self.api_url, token=self.token)
+            return
+        budget = SharedBudget(credential, is_bulk=self.is_bulk)
         try:
-            yield github
+            yield GitHub(
+                api_url=self.api_url,
+                token=self.token,
+                renew=make_renewal(credential, api_url=self.api_url),
+                budget=budget,
+                is_careful=credential.is_careful,
+            )
         finally:
-            if lease is not None:
-                lease.end(github.rate_limit)
+            budget.settle()
 
     def renew(self) -> bool:
         """Get an App's installation another token than the refused one; False for other tokens."""
@@ -131,13 +120,12 @@ class Access:
 
         Raises GitHubError, without asking if it is known what GitHub would say.
         """
-        self.check()
-        try:
-            with self.open() as github:
+        with self.open() as github:
+            try:
                 return converse(_ask, github, question)
-        except GitHubError as error:
-            self.note([error])
-            raise
+            except GitHubError as error:
+                self.note([error])
+                raise
 
 
 def is_accepted_again(integration: GitHubIntegration) -> bool:
@@ -200,62 +188,52 @@ def _check_api_root(integration: GitHubIntegration) -> None:
         ) from error
 
 
-class Lease:
-    """The part of a token's budget that one conversation may use.
+class SharedBudget(Budget):
+    """The budget of a conversation whose requests are counted together with all others'.
 
-    While there is plenty, it is looked at again every ten seconds; when little is left, it is
-    set aside in the database, a few requests at a time.
+    They are set aside on the credential, some at a time; the credential is asked again when they
+    are used up and little is left, or it has not been asked for some seconds.
     """
 
     def __init__(self, credential: IntegrationCredential, *, is_bulk: bool) -> None:
+        """Set requests aside; one UPDATE. Raises BudgetSpentError."""
+        super().__init__(reserve=credential.reserve if is_bulk else 0)
         self._credential, self._is_bulk = credential, is_bulk
-        self._row: RequestLease | None = None
-        self._left, self._read_at = 0, time.monotonic()
-        self._extending = asyncio.Lock()
+        self._share = credential.set_requests_aside(is_bulk=is_bulk)
+        self._unused, self._asked_at = self._share.requests, time.monotonic()
+        self._renewing = asyncio.Lock()
 
-    async def take(self, stated: RateLimit | None) -> None:
-        """Take one request out of the lease; `stated` is what GitHub said last of the budget.
+    async def take(self) -> None:
+        """Begin a request, of those that are set aside. Raises BudgetSpentError."""
+        async with self._renewing:
+            if self._unused < 1:
+                if not self._may_go_on():
+                    await sync_to_async(self._renew_share)()
+                self._unused = self._credential.share_size
+            self._unused -= 1
+        await super().take()
 
-        Raises BudgetSpentError when none is to be had.
-        """
-        async with self._extending:
-            if self._left < 1:
-                if not self._has_plenty(stated):
-                    await sync_to_async(self._set_aside)(stated)
-                self._left = self._credential.lease_size
-            self._left -= 1
+    def _may_go_on(self) -> bool:
+        """Whether the credential need not be asked, so that much to fetch takes no more queries."""
+        left = self.count_left()
+        is_recent = time.monotonic() - self._asked_at < SHARE_SECONDS
+        return is_recent and (left is None or left >= PLENTY)
 
-    def _has_plenty(self, stated: RateLimit | None) -> bool:
-        if stated is not None:
-            self._credential.hear_rate_limit(stated)
-        is_recent = time.monotonic() - self._read_at < LOOK_EVERY_SECONDS
-        return is_recent and self._credential.has_plenty(is_bulk=self._is_bulk)
+    @transaction.atomic
+    def _renew_share(self) -> None:
+        """Set other requests aside in place of those that are answered."""
+        credential = self._credential
+        credential.note_rate_limit(self.rate_limit, settled=self._share)
+        self._share = credential.set_requests_aside(is_bulk=self._is_bulk, more=self._in_flight)
+        self._asked_at = time.monotonic()
 
-    def _set_aside(self, stated: RateLimit | None) -> None:
-        credential, is_bulk = self._credential, self._is_bulk
-        if stated is not None:
-            credential.note_rate_limit(stated)
-        self._row = credential.lease_requests(is_bulk=is_bulk, instead_of=self._row)
-        self._read_at = time.monotonic()
-        if self._row is None and credential.find_pause(is_bulk=is_bulk):
-            raise _make_budget_error(credential, is_bulk=is_bulk)
-
-    def end(self, stated: RateLimit | None) -> None:
+    def settle(self) -> None:
         """Give back what is set aside, and share what GitHub stated last.
 
-        A database that fails here costs nothing of what was fetched: a lease ends by itself.
+        A database that fails here costs nothing of what was fetched: a share ends by itself.
         """
         try:
-            if stated is not None:
-                self._credential.note_rate_limit(stated)
-            if self._row is not None:
-                self._row.delete()
+            self._credential.note_rate_limit(self.rate_limit, settled=self._share)
         except (DatabaseError, InterfaceError):
             logger.warning("What GitHub said of the token of %s was not kept", self._credential)
             connection.close_if_unusable_or_obsolete()
-
-
-def _make_budget_error(credential: IntegrationCredential, *, is_bulk: bool) -> BudgetSpentError:
-    until = credential.find_pause(is_bulk=is_bulk) or timezone.now()
-    what = "only the reserve for merges is left" if is_bulk else "the rate limit is used up"
-    return BudgetSpentError(f"{what} until {until:%Y-%m-%d %H:%M} UTC", until=until)

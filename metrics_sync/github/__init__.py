@@ -9,6 +9,7 @@ from metrics_sync.github.apps import (
     fetch_installation_token,
     sign_app_token,
 )
+from metrics_sync.github.budget import Budget
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub, load_http, prepare_api
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
@@ -28,7 +29,7 @@ from metrics_sync.github.fetch import (
     fetch_repository_by_id,
     fetch_snapshot,
 )
-from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
+from metrics_sync.github.graphql import GraphQL, Lacks, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 
@@ -39,6 +40,7 @@ __all__ = [
     "NEEDED",
     "OPTIONAL",
     "WHOLE",
+    "Budget",
     "GitHub",
     "GraphQL",
     "HookHealth",
@@ -47,7 +49,6 @@ __all__ = [
     "Known",
     "Lacks",
     "Listed",
-    "Points",
     "RepositoryHealth",
     "TokenHealth",
     "UnknownToServerError",

@@ -22,10 +22,11 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github.auth import TokenAuth
+from metrics_sync.github.budget import Budget
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.observe import counting
-from metrics_sync.snapshot import RateLimit, clean_json
+from metrics_sync.snapshot import clean_json
 
 #: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
 #: whatever processes: doctor multiplies this by the workers.
@@ -120,9 +121,8 @@ class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
-    `take_request` is awaited before each request, is told what GitHub said last of the budget,
-    and may raise RateLimitedError instead of letting the request be sent. `renew` gets a
-    new token, once, when GitHub refuses it.
+    Each request is taken from `budget` first, which raises BudgetSpentError in place of sending
+    what GitHub is known to refuse. `renew` gets a new token, once, when GitHub refuses it.
     Every method raises a GitHubError that says what can be done.
     """
 
@@ -131,7 +131,7 @@ class GitHub:
         *,
         api_url: str,
         token: str,
-        take_request: Callable[[RateLimit | None], Awaitable[None]] | None = None,
+        budget: Budget | None = None,
         renew: Callable[[], Awaitable[str]] | None = None,
         is_careful: bool = False,
     ) -> None:
@@ -139,12 +139,9 @@ class GitHub:
         self.api_url = api_url.rstrip("/")
         self.requests_made = 0
         self.was_redirected = False
-        self.rate_limit: RateLimit | None = None
-        self._take_request = take_request
-        self._in_flight = 0
+        self.budget = budget or Budget()
         self._has_token = bool(token)
         self._confirmation: asyncio.Future[bool] | None = None
-        self._wait_until: datetime | None = None
         self._origin = _read_origin(httpx2.URL(api_url))
         self._auth = TokenAuth(token, renew=renew)
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
@@ -280,11 +277,8 @@ class GitHub:
     async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         async with self._slots:
             for _ in range(MAX_REDIRECTS + 1):
-                if self._take_request is not None:
-                    await self._take_request(self.rate_limit)
-                self._check_budget()
+                await self.budget.take()
                 self.requests_made += 1
-                self._in_flight += 1
                 try:
                     async with asyncio.timeout(REQUEST_SECONDS):
                         response = await operation(*route, **query, raw_=True)
@@ -307,39 +301,18 @@ class GitHub:
                     self.was_redirected = True
                     operation, route, query = self._get_url, (location,), {}
                 finally:
-                    self._in_flight -= 1
+                    self.budget.end_request()
         raise GitHubError(f"GitHub redirected more than {MAX_REDIRECTS} times")
 
-    def _check_budget(self) -> None:
-        """Send nothing that GitHub is known to refuse: going on asking gets a token banned.
-
-        What has no answer yet counts as if it was not in the last answer's remainder.
-        """
-        now, until, budget = datetime.now(UTC), self._wait_until, self.rate_limit
-        if budget is not None and budget.remaining <= self._in_flight and budget.resets_at > now:
-            until = max(until or now, budget.resets_at)
-        if until is not None and until > now:
-            message = f"the rate limit is used up until {until:%Y-%m-%d %H:%M} UTC"
-            raise RateLimitedError(message, until=until)
-
     def _note_budget(self, response: httpx2.Response) -> None:
-        """Keep what an answer states; of one window the least, as answers overtake each other.
-
-        With 401 GitHub states the budget of those who ask without a token.
-        """
-        if response.status_code == 401:
-            return
-        stated, budget = read_rate_limit(response, now=datetime.now(UTC)), self.rate_limit
-        if stated is None:
-            return
-        if budget is not None and budget.resets_at == stated.resets_at:
-            stated = min(stated, budget, key=lambda one: one.remaining)
-        self.rate_limit = stated
+        """Keep what an answer states; with 401 it is the budget of those who show no token."""
+        if response.status_code != 401:
+            self.budget.note(read_rate_limit(response, now=datetime.now(UTC)))
 
     def _read_error(self, cause: BaseException | None) -> GitHubError:
         error = read_error(cause, now=datetime.now(UTC))
         if isinstance(error, RateLimitedError):
-            self._wait_until = error.until
+            self.budget.wait_until = error.until
         return error
 
     async def is_accepted(self) -> bool:

@@ -81,7 +81,7 @@ async def _examine(github: GitHub, paths: Mapping[str, tuple[str, ...]]) -> Toke
         )
     )
     scopes = [scope.strip() for scope in answered.scopes.split(",") if scope.strip()]
-    return TokenHealth(_read_date(answered.date), github.rate_limit, scopes, examined)
+    return TokenHealth(_read_date(answered.date), github.budget.rate_limit, scopes, examined)
 
 
 async def _ask_budget(github: GitHub) -> Page:

@@ -10,7 +10,6 @@ from fastspec.gql import GqlClient, GqlSpec
 from ghapi.gql_spec import gqlspec
 
 from metrics_sync.exceptions import (
-    BudgetSpentError,
     GitHubError,
     GoneError,
     PermissionMissingError,
@@ -59,46 +58,6 @@ def prepare_client(api_url: str) -> Any:
 Lacks = dict[str, str]
 
 
-class Points:
-    """The points of one token, as far as one process knows.
-
-    `reserve` points of each hour are left to others who ask with the same token (of a limit that
-    is small a fifth). Nothing is known of the limit before the first answer.
-    """
-
-    def __init__(self, *, reserve: int) -> None:
-        self.used = 0
-        self.rate_limit: RateLimit | None = None
-        #: Until when GitHub wants to be asked nothing.
-        self.wait_until: datetime | None = None
-        self._reserve = reserve
-
-    @property
-    def reserve(self) -> int:
-        limit = self.rate_limit.limit if self.rate_limit else None
-        return self._reserve if limit is None else min(self._reserve, limit // 5)
-
-    def check(self, cost: int) -> None:
-        """Raise BudgetSpentError when a query of that cost may not be sent now.
-
-        GitHub wants us to wait, or it would take of the reserve.
-        """
-        known, now = self.rate_limit, datetime.now(UTC)
-        if self.wait_until is not None and self.wait_until > now:
-            raise BudgetSpentError("GitHub wants us to wait", until=self.wait_until)
-        if known is None or known.resets_at <= now or known.remaining - cost >= self.reserve:
-            return
-        until = known.resets_at
-        message = (
-            f"the points of this hour are used up but for the reserve, until {until:%Y-%m-%d %H:%M}"
-        )
-        raise BudgetSpentError(f"{message} UTC", until=until)
-
-    def note(self, cost: int, stated: RateLimit | None) -> None:
-        self.used += cost
-        self.rate_limit = stated or self.rate_limit
-
-
 class UnknownToServerError(GitHubError):
     """A server's schema lacks something that a query asks for, in these lines of it."""
 
@@ -115,18 +74,16 @@ class Refused:
 
 
 class GraphQL:
-    """Queries about one repository, over a conversation that has no other purpose.
+    """Queries about one repository, over a conversation whose budget is in points of GraphQL.
 
     `lacks` collects what the server's schema is found to lack, and what it said of that; all
     conversations of one run share it.
     """
 
-    def __init__(
-        self, github: GitHub, api_url: str, points: Points, *, lacks: Lacks | None = None
-    ) -> None:
-        self.points = points
+    def __init__(self, github: GitHub, *, lacks: Lacks | None = None) -> None:
+        self.points = github.budget
         self.lacks: Lacks = {} if lacks is None else lacks
-        self._github, self._client = github, prepare_client(api_url)
+        self._github, self._client = github, prepare_client(github.api_url)
 
     async def ask(self, query: str, *, cost: int, **variables: Any) -> dict[str, Any]:
         """Return the `repository` that a query asks for; what GitHub did not give is Refused in it.
@@ -145,9 +102,9 @@ class GraphQL:
 
     async def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         page = await self._github.call(self._post, query=query, variables=variables)
-        stated, body = self._github.rate_limit, page.body
+        stated, body = self.points.rate_limit, page.body
         data = body.get("data") or {}
-        self.points.note(int((data.get("rateLimit") or {}).get("cost", 0)), stated)
+        self.points.used += int((data.get("rateLimit") or {}).get("cost", 0))
         if repository := data.get("repository"):
             mark_refused(repository, body.get("errors") or ())
             return dict(repository)

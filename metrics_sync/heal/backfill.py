@@ -29,10 +29,10 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import (
     FETCHED,
     WHOLE,
+    Budget,
     GitHub,
     GraphQL,
     Lacks,
-    Points,
     estimate_points,
     fetch_merges,
     fetch_missing,
@@ -109,7 +109,7 @@ class Backfill:
         wait: Callable[[datetime], None] | None = None,
     ) -> None:
         self.repository = repository
-        self.points = Points(reserve=settings.RATE_LIMIT_RESERVE)
+        self.points = Budget(reserve=settings.RATE_LIMIT_RESERVE)
         self.tally = Tally()
         self.missing: list[Wanted] = []
         #: What the operator is told once: what was asked of REST in place of GraphQL, and why.
@@ -412,11 +412,10 @@ class Backfill:
 
 
 async def _run_conversation(
-    access: Access, points: Points, lacks: Lacks, question: Callable[[GraphQL], Awaitable[Answer]]
+    access: Access, points: Budget, lacks: Lacks, question: Callable[[GraphQL], Awaitable[Answer]]
 ) -> Answer:
-    github = GitHub(api_url=access.api_url, token=access.token)
-    async with github:
-        return await question(GraphQL(github, access.api_url, points, lacks=lacks))
+    async with GitHub(api_url=access.api_url, token=access.token, budget=points) as github:
+        return await question(GraphQL(github, lacks=lacks))
 
 
 async def _fetch_or_leave(graphql: GraphQL, *, full_name: str, numbers: Sequence[int]) -> Results:

@@ -1,7 +1,6 @@
 """What is stored, and how one row changes state."""
 
 from metrics_sync.models.api_tokens import ApiToken
-from metrics_sync.models.budgets import RequestLease
 from metrics_sync.models.children import (
     Commit,
     PRCheckRun,
@@ -34,7 +33,6 @@ __all__ = [
     "PRReview",
     "PRTimelineEvent",
     "PullRequest",
-    "RequestLease",
     "Team",
     "TeamMember",
     "TrackedRepository",

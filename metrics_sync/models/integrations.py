@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from metrics_sync.api_roots import find_fault
 from metrics_sync.fields import EncryptedTextField
-from metrics_sync.models.budgets import NOTHING_SAID, TokenBudget
+from metrics_sync.models.budgets import UNKNOWN_BUDGET, TokenBudget
 from metrics_sync.models.teams import Team
 from metrics_sync.names import PATTERN
 
@@ -171,7 +171,7 @@ class IntegrationCredential(TokenBudget):
     def store_token(self, token: str) -> None:
         """Replace the token, and forget that an older one was refused or had to wait."""
         now = timezone.now()
-        self._note(access_token=token, token_stored_at=now, revoked_at=None, **NOTHING_SAID)
+        self._note(access_token=token, token_stored_at=now, revoked_at=None, **UNKNOWN_BUDGET)
 
 
 class GitHubIntegration(models.Model):
