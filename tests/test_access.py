@@ -247,10 +247,46 @@ def test_pause_keeps_anybody_from_setting_aside(credential: IntegrationCredentia
     assert caught.value.until == NOW + MINUTE
 
 
+@time_machine.travel(NOW, tick=False)
+def test_nothing_is_set_aside_while_there_is_plenty(
+    access: Access, credential: IntegrationCredential
+) -> None:
+    """Workers would wait for each other to write to one row."""
+    state(credential, 1010)
+    much = credential.has_plenty(is_bulk=False), credential.has_plenty(is_bulk=True)
+    state(credential, 1009)
+
+    assert (much, credential.has_plenty(is_bulk=False)) == ((True, False), False)
+
+
+def test_much_to_fetch_costs_no_query_while_there_is_plenty(
+    access: Access, credential: IntegrationCredential
+) -> None:
+    """The number of queries must not grow with the size of a pull request."""
+    with CaptureQueriesContext(connection) as queries:
+        access.ask(ask_often)
+
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE"]
+
+
+def test_server_without_limits_is_never_counted(
+    access: Access, sandbox: SandboxServer, credential: IntegrationCredential
+) -> None:
+    """An Enterprise server whose limits are switched off states none."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
+
+    with CaptureQueriesContext(connection) as queries:
+        access.ask(ask_often)
+
+    assert (len(queries), credential.find_pause(is_bulk=True)) == (0, None)
+
+
 def test_setting_aside_and_giving_back_are_one_query_each(
     access: Access, credential: IntegrationCredential
 ) -> None:
-    """They are added to every fetch."""
+    """They are added to a fetch while little is left, and a credential is one row."""
+    credential.note_rate_limit(RateLimit(5000, 100, timezone.now() + HOUR))
+
     with CaptureQueriesContext(connection) as queries:
         access.ask(ask_user)
 
@@ -400,7 +436,7 @@ def test_long_bulk_conversation_stops_where_the_reserve_begins(
     sandbox: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listing of ten years of merges begins with plenty."""
-    monkeypatch.setattr("metrics_sync.access.clients.PLENTY", 20)
+    monkeypatch.setattr("metrics_sync.models.budgets.PLENTY", 20)
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
     bulk = Access(sandbox.url, DEFAULT_TOKEN, credential, is_bulk=True)
 

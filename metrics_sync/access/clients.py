@@ -23,6 +23,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import Budget, GitHub
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
+from metrics_sync.models.budgets import PLENTY, Share
 from metrics_sync.models.integrations import validate_api_root
 
 logger = logging.getLogger(__name__)
@@ -30,10 +31,8 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Parameters = ParamSpec("Parameters")
 
-#: A conversation asks its credential at least so often whether GitHub told others to wait.
+#: After so long a conversation asks the credential whether GitHub told others to wait.
 SHARE_SECONDS = 10
-#: While so much is left, nothing more is set aside: it is what 100 workers have under way.
-PLENTY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +190,18 @@ def _check_api_root(integration: GitHubIntegration) -> None:
 class SharedBudget(Budget):
     """The budget of a conversation whose requests are counted together with all others'.
 
-    They are set aside on the credential, some at a time; the credential is asked again when they
-    are used up and little is left, or it has not been asked for some seconds.
+    Unless plenty is left, they are set aside on the credential, some at a time.
     """
 
     def __init__(self, credential: IntegrationCredential, *, is_bulk: bool) -> None:
-        """Set requests aside; one UPDATE. Raises BudgetSpentError."""
+        """Set requests aside if little is left. Raises BudgetSpentError."""
         super().__init__(reserve=credential.reserve if is_bulk else 0)
         self._credential, self._is_bulk = credential, is_bulk
-        self._share = credential.set_requests_aside(is_bulk=is_bulk)
-        self._unused, self._asked_at = self._share.requests, time.monotonic()
+        self._share: Share | None = None
+        self._unused, self._asked_at = credential.share_size, time.monotonic()
         self._renewing = asyncio.Lock()
+        if not credential.has_plenty(is_bulk=is_bulk):
+            self._renew_share()
 
     async def take(self) -> None:
         """Begin a request, of those that are set aside. Raises BudgetSpentError."""
@@ -214,10 +214,12 @@ class SharedBudget(Budget):
         await super().take()
 
     def _may_go_on(self) -> bool:
-        """Whether the credential need not be asked, so that much to fetch takes no more queries."""
+        """Whether the credential need not be asked: a large pull request takes no more queries."""
+        if time.monotonic() - self._asked_at >= SHARE_SECONDS:
+            return False
         left = self.count_left()
-        is_recent = time.monotonic() - self._asked_at < SHARE_SECONDS
-        return is_recent and (left is None or left >= PLENTY)
+        known = self._credential.has_plenty(is_bulk=self._is_bulk)
+        return known if left is None else left >= PLENTY
 
     @transaction.atomic
     def _renew_share(self) -> None:

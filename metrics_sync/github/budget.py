@@ -24,12 +24,13 @@ class Budget:
         self._in_flight = 0
 
     def count_left(self) -> int | None:
-        """Count what may be spent now; None while no limit is known of this hour."""
+        """Count what may be spent now, of a new hour all of it; None while no limit is known."""
         stated = self.rate_limit
-        if stated is None or stated.resets_at <= datetime.now(UTC):
+        if stated is None:
             return None
+        remaining = stated.remaining if stated.resets_at > datetime.now(UTC) else stated.limit
         # What has no answer yet counts as if the last answer did not include it.
-        return stated.remaining - self._in_flight - limit_reserve(self._reserve, stated.limit)
+        return remaining - self._in_flight - limit_reserve(self._reserve, stated.limit)
 
     def check(self, cost: int = 1) -> None:
         """Raise BudgetSpentError when so much may not be spent now."""

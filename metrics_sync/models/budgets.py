@@ -21,6 +21,8 @@ SHARE = 10
 #: A share that was set aside in one such period counts until the end of the next one: by then
 #: whoever has it was killed.
 PERIOD = timedelta(minutes=5)
+#: While so much more is left, nothing is set aside: it is what 100 workers have under way.
+PLENTY = 1000
 #: How long to wait for what others have set aside and may not need.
 SET_ASIDE_PAUSE = timedelta(seconds=15)
 
@@ -119,6 +121,12 @@ class TokenBudget(models.Model):
         if started_at is None or started_at < period - PERIOD:
             return 0
         return self.set_aside + (self.set_aside_before if started_at >= period else 0)
+
+    def has_plenty(self, *, is_bulk: bool) -> bool:
+        """Whether nothing has to be set aside, as far as this object knows; so without a limit."""
+        is_paused = self.wait_until is not None and self.wait_until > timezone.now()
+        needed = self._count_needed(is_bulk=is_bulk) + PLENTY
+        return not is_paused and (self.left is None or self.left >= needed)
 
     def find_pause(self, *, is_bulk: bool = False) -> datetime | None:
         """Return until when nothing may be asked with this token; None if it may be now.
