@@ -12,7 +12,7 @@ from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallation
 from metrics_sync.ingest.events import save_event
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, WebhookDelivery
-from metrics_sync.snapshot import read_text
+from metrics_sync.snapshot import UNREADABLE, read_text
 from metrics_sync.store.transactions import run_transaction
 
 logger = logging.getLogger(__name__)
@@ -21,16 +21,7 @@ logger = logging.getLogger(__name__)
 LONGEST_PAYLOAD = 512 * 1024
 
 #: Raised when a payload that does not fit its event is read or written.
-UNREADABLE = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    DataError,
-    IntegrityError,
-    ValidationError,
-)
+UNUSABLE = (*UNREADABLE, DataError, IntegrityError, ValidationError)
 
 
 def record_delivery(
@@ -70,7 +61,7 @@ def _record(
         row.error = ""
     except UnlinkedInstallationError as error:
         row.status, row.error = WebhookDelivery.Status.IGNORED, read_text(str(error))
-    except UNREADABLE as error:
+    except UNUSABLE as error:
         row.status = WebhookDelivery.Status.FAILED
         row.error = read_text(f"{type(error).__name__}: {error}")
         malformed = error
