@@ -222,4 +222,4 @@ def test_redis_that_is_down_costs_no_new_token(
 
     release_parked(repository.integration.credential)
 
-    assert "is not brought forward" in caplog.text
+    assert "run at their scheduled time" in caplog.text

@@ -149,14 +149,6 @@ def test_keys_are_separated_by_commas() -> None:
     assert read(name, TOKEN_ENCRYPTION_KEYS="new, old") == {name: ["new", "old"]}
 
 
-@pytest.mark.parametrize("url", ["https://ghe.acme.com/api/v3", "https://ghe.acme.com/api/v3/"])
-def test_api_address_ends_without_a_slash(url: str) -> None:
-    """Paths are put behind it, and two slashes are another path."""
-    name = "METRICS_SYNC_GITHUB_API_URL"
-
-    assert read(name, GITHUB_API_URL=url) == {name: url.rstrip("/")}
-
-
 @pytest.mark.parametrize("url", ["redis://cache:6379/3", "rediss://cache/0?ssl_cert_reqs=none"])
 def test_queues_give_up_on_a_silent_redis_soon(url: str) -> None:
     """A webhook's answer waits for the claim to be put on the queue."""
