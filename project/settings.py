@@ -172,15 +172,15 @@ RQ = {"WORKER_CLASS": "metrics_sync.work.workers.FetchWorker"}
 RQ_SHOW_ADMIN_LINK = False
 
 # GitHub
-GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
-RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
-CLOCK_SPEEDUP = env.float("CLOCK_SPEEDUP", default=1)
-RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
-GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
+METRICS_SYNC_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
+METRICS_SYNC_RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
+METRICS_SYNC_CLOCK_SPEEDUP = env.float("CLOCK_SPEEDUP", default=1)
+METRICS_SYNC_RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
+METRICS_SYNC_GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
 # Secret stores prefer one line to PEM's many: `\n` in the text is a line break.
-GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
-GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
-TOKEN_ENCRYPTION_KEYS = [
+METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
+METRICS_SYNC_GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
+METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [
     key.strip()
     for key in _required(
         "TOKEN_ENCRYPTION_KEYS", generate=lambda: Fernet.generate_key().decode()
@@ -251,7 +251,7 @@ LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # The bearer token of /metrics; without one only superusers can see it.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_SYNC_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
 AUTH_PASSWORD_VALIDATORS = [
@@ -365,10 +365,10 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
         dsn=SENTRY_DSN,
         secrets=[
             SECRET_KEY,
-            GITHUB_WEBHOOK_SECRET,
-            GITHUB_APP_PRIVATE_KEY,
-            METRICS_TOKEN,
-            *TOKEN_ENCRYPTION_KEYS,
+            METRICS_SYNC_GITHUB_WEBHOOK_SECRET,
+            METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
+            METRICS_SYNC_METRICS_TOKEN,
+            *METRICS_SYNC_TOKEN_ENCRYPTION_KEYS,
             DATABASES["default"].get("PASSWORD") or "",
             urlsplit(REDIS_URL).password or "",
         ],

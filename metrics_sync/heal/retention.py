@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from django.conf import settings
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
+from metrics_sync.conf import app_settings
 from metrics_sync.models import FetchRun, WebhookDelivery
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def prune() -> dict[str, int]:
     pull request's last fetch run, whose receipt proves its data. Safe to repeat; the clock runs
     it once a day. Returns the number of each.
     """
-    before = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    before = timezone.now() - timedelta(days=app_settings.RETENTION_DAYS)
     with_payload = WebhookDelivery.objects.exclude(payload="")
     emptied = _go_through(with_payload.filter(received_at__lt=before), _empty)
     dropped = 0

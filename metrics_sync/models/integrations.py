@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync.api_roots import find_fault
+from metrics_sync.conf import app_settings
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import NOTHING_SAID, TokenBudget
 from metrics_sync.models.teams import Team
@@ -217,7 +218,7 @@ class GitHubIntegration(models.Model):
 
     def get_api_root(self) -> str:
         """Return the URL in front of every API path, without a slash at the end."""
-        return (self.api_url or settings.GITHUB_API_URL).rstrip("/")
+        return (self.api_url or app_settings.GITHUB_API_URL).rstrip("/")
 
     def get_webhook_path(self) -> str:
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
