@@ -223,3 +223,25 @@ def test_unknown_log_format_is_refused() -> None:
 
     assert result.returncode == 1
     assert "LOG_FORMAT is 'xml'; it must be console or json." in result.stderr.splitlines()[-1]
+
+
+def test_hosts_and_origins_follow_from_the_base_url() -> None:
+    """Who has said where the service is should not have to say it three times."""
+    names = "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "BASE_URL"
+
+    values = read(*names, BASE_URL="https://sync.example:8443/", ALLOWED_HOSTS="inner")
+
+    assert values == {
+        "ALLOWED_HOSTS": ["inner", "sync.example"],
+        "CSRF_TRUSTED_ORIGINS": ["https://sync.example:8443"],
+        "BASE_URL": "https://sync.example:8443",
+    }
+
+
+@pytest.mark.parametrize("url", ["sync.example", "ftp://sync.example", "https://sync.example/path"])
+def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
+    """A wrong one would be part of each address that is printed."""
+    result = run("from project import settings", BASE_URL=url)
+
+    assert result.returncode == 1
+    assert f"BASE_URL is {url!r}" in result.stderr.splitlines()[-1]
