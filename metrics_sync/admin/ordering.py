@@ -27,9 +27,7 @@ class OrderedChangeList(ChangeList):
 def put_unknown_last(opts: "Options[Any]", item: Any) -> Any:
     """Return the same order of a nullable field with NULL last; any other order as it is."""
     if isinstance(item, OrderBy):
-        ordered = item.copy()
-        ordered.nulls_first, ordered.nulls_last = None, True
-        return ordered
+        return OrderBy(item.expression, descending=item.descending, nulls_last=True)
     name = item.removeprefix("-") if isinstance(item, str) else ""
     try:
         is_nullable = opts.get_field(name).null
