@@ -3,12 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
-from django.conf import settings
 from django.db import models
 from django.db.models.functions import Coalesce, Greatest, Least
 from django.db.models.lookups import GreaterThanOrEqual
 from django.utils import timezone
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import BudgetSpentError
 from metrics_sync.snapshot import RateLimit, limit_reserve
 
@@ -96,7 +96,7 @@ class TokenBudget(models.Model):
     @property
     def reserve(self) -> int:
         """How many requests are left for merges by bulk work."""
-        return limit_reserve(settings.RATE_LIMIT_RESERVE, self.rate_limit)
+        return limit_reserve(app_settings.RATE_LIMIT_RESERVE, self.rate_limit)
 
     @property
     def is_careful(self) -> bool:
