@@ -198,10 +198,10 @@ class SharedBudget(Budget):
         super().__init__(reserve=credential.reserve if is_bulk else 0)
         self._credential, self._is_bulk = credential, is_bulk
         self._share: Share | None = None
+        if not credential.has_plenty(is_bulk=is_bulk):
+            self._share = credential.set_requests_aside(is_bulk=is_bulk)
         self._unused, self._asked_at = credential.share_size, time.monotonic()
         self._renewing = asyncio.Lock()
-        if not credential.has_plenty(is_bulk=is_bulk):
-            self._renew_share()
 
     async def take(self) -> None:
         """Begin a request, of those that are set aside. Raises BudgetSpentError."""
