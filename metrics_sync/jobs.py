@@ -21,7 +21,7 @@ from rq import Retry, get_current_job
 from rq.job import Job
 
 from metrics_sync import store
-from metrics_sync.access import Access, converse
+from metrics_sync.access import Access, run_conversation
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
@@ -231,7 +231,7 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
     )
     try:
         with access.open() as github:
-            outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
+            outcome = run_conversation(_fetch, pull_request, number, known, github, job_id=job_id)
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
     access.note(outcome.errors.values())

@@ -459,20 +459,20 @@ def test_database_that_fails_at_the_end_costs_no_answer(
     monkeypatch.setattr(IntegrationCredential, "note_rate_limit", fail)
 
     assert access.ask(ask_user)
-    assert "was not kept" in caplog.text
+    assert "could not be stored" in caplog.text
 
 
 INTERRUPTED = """
 import asyncio, os, signal, threading
 import django
 django.setup()
-from metrics_sync.access import converse
+from metrics_sync.access import run_conversation
 
 async def wait():
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     await asyncio.sleep(600)
 
-converse(wait)
+run_conversation(wait)
 """
 
 
@@ -495,7 +495,7 @@ def test_twenty_conversations_at_once_send_no_more_than_is_left(
     credential = IntegrationCredentialFactory(access_token=DEFAULT_TOKEN)
     Access(sandbox.url, DEFAULT_TOKEN, credential).ask(ask_user)
 
-    def converse(_: int) -> type[Exception] | None:
+    def run_conversation(_: int) -> type[Exception] | None:
         own = IntegrationCredential.objects.get(pk=credential.pk)
         try:
             Access(sandbox.url, DEFAULT_TOKEN, own).ask(ask_seven_times)
@@ -506,7 +506,7 @@ def test_twenty_conversations_at_once_send_no_more_than_is_left(
         return None
 
     with ThreadPoolExecutor(20) as pool:
-        outcomes = set(pool.map(converse, range(20)))
+        outcomes = set(pool.map(run_conversation, range(20)))
 
     assert outcomes == {None, BudgetSpentError}
     assert {request.status for request in sandbox.requests} == {200}

@@ -161,7 +161,7 @@ def test_row_with_such_an_address_is_not_asked(
 
     result = fetch_pr_complete_data(row.pk)
     report = discover_lost()
-    with pytest.raises(UnsafeAddressError, match="connect again"):
+    with pytest.raises(UnsafeAddressError, match="another API root"):
         Access.of(repository, is_bulk=False)
 
     assert sandbox.requests == []

@@ -889,7 +889,7 @@ def test_news_of_a_row_that_waits_makes_another_look(
     fault = break_section(sandbox, "/files")
     fetch_pr_complete_data(pull_request.pk)
     fault.times = 0
-    PullRequest.objects.note_news()
+    PullRequest.objects.note_change()
     news = PullRequest.objects.get().refetch_at
 
     fetch_pr_complete_data(pull_request.pk)
@@ -958,7 +958,7 @@ def test_news_that_came_while_many_were_fetched_is_looked_at(
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
     pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id}
     snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), {}, etags={})
-    PullRequest.objects.all().note_news()
+    PullRequest.objects.all().note_change()
 
     assert save_fetched(row, snapshot)
 

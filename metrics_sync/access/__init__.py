@@ -1,5 +1,5 @@
-"""Decides as whom to ask GitHub: credentials, App tokens, and what is left of a budget."""
+"""Chooses the token for a request to GitHub, and counts what is left of its rate limit."""
 
-from metrics_sync.access.clients import Access, converse, is_accepted_again
+from metrics_sync.access.clients import Access, is_accepted_again, run_conversation
 
-__all__ = ["Access", "converse", "is_accepted_again"]
+__all__ = ["Access", "is_accepted_again", "run_conversation"]

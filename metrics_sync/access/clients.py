@@ -1,4 +1,4 @@
-"""Where to ask GitHub, as whom, and what it said of that token, shared by all workers."""
+"""Opens conversations with GitHub, and shares with all workers what GitHub said of a token."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from metrics_sync.access.tokens import ask_again, find_token, make_renewal, replace_token
+from metrics_sync.access.tokens import find_token, is_accepted_now, make_renewal, replace_token
 from metrics_sync.exceptions import (
     BudgetSpentError,
     CredentialRejectedError,
@@ -31,15 +31,15 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Parameters = ParamSpec("Parameters")
 
-#: After so long a conversation asks the credential whether GitHub told others to wait.
+#: Seconds after which a conversation reads again whether GitHub told another worker to wait.
 SHARE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where to ask, and as whom. `credential` is None for a token of the environment.
+    """An API root, and the token to use there. `credential` is None for a token of the environment.
 
-    Bulk work (`is_bulk`) leaves the reserve of the token's budget for merges.
+    Bulk work (`is_bulk`) leaves the reserve of the token's rate limit for merges.
     """
 
     api_url: str
@@ -50,10 +50,10 @@ class Access:
 
     @classmethod
     def of(cls, repository: TrackedRepository, *, is_bulk: bool) -> Self:
-        """Return a tracked repository's access, with a token that is good for some minutes.
+        """Return the access to a tracked repository, with a token that is valid for some minutes.
 
-        Raises DecryptionError, UnsafeAddressError, and for a GitHub App what GitHub says to the
-        request for a new token.
+        Raises DecryptionError, UnsafeAddressError, and for a GitHub App any error that GitHub
+        gives when it is asked for a new token.
         """
         integration = repository.integration
         _check_api_root(integration)
@@ -71,11 +71,11 @@ class Access:
 
     @contextmanager
     def open(self) -> Iterator[GitHub]:
-        """Yield the API as this token sees it, asked more carefully after a secondary limit.
+        """Yield a client for this token; it asks less at once after a secondary limit.
 
-        Enter it in a coroutine that `converse` runs. At the end of the block, what GitHub said of
-        the token's budget is shared with all workers. Raises CredentialRejectedError or
-        BudgetSpentError in place of asking what GitHub is known to refuse.
+        Enter the client in a coroutine that `run_conversation` runs. When the block ends, all
+        workers can read how much GitHub said is left. Raises CredentialRejectedError or
+        BudgetSpentError, and sends nothing, when GitHub is known to refuse.
         """
         self.check_token()
         credential = self.credential
@@ -95,46 +95,48 @@ class Access:
             budget.settle()
 
     def renew(self) -> bool:
-        """Get an App's installation another token than the refused one; False for other tokens."""
+        """Replace the refused token of a GitHub App's installation; False for personal tokens."""
         if self.credential is None or self.credential.kind != self.credential.Kind.APP:
             return False
         replace_token(self.credential, api_url=self.api_url)
         return True
 
     def note(self, errors: Iterable[Exception]) -> None:
-        """Let every worker know what GitHub refused; writes the credential at once."""
+        """Record on the credential, for all workers, which errors GitHub answered with."""
         if self.credential is None:
             return
         errors = list(errors)
         limits = [error for error in errors if isinstance(error, RateLimitedError)]
-        if told := [error for error in limits if not isinstance(error, BudgetSpentError)]:
-            latest = max(told, key=lambda error: error.until)
+        # A BudgetSpentError is our own: GitHub was not asked, and others may still be served.
+        if stated := [error for error in limits if not isinstance(error, BudgetSpentError)]:
+            latest = max(stated, key=lambda error: error.until)
             is_secondary = isinstance(latest, SecondaryLimitError)
             self.credential.note_pause(until=latest.until, is_secondary=is_secondary)
         if any(isinstance(error, CredentialRejectedError) for error in errors):
             self.credential.mark_revoked(token=self.token)
 
     def ask(self, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
-        """Have a conversation with GitHub, and note what it said of the token.
+        """Run `question` with a client, and record what GitHub said of the token.
 
-        Raises GitHubError, without asking if it is known what GitHub would say.
+        Raises GitHubError; sends nothing when GitHub is known to refuse.
         """
         with self.open() as github:
             try:
-                return converse(_ask, github, question)
+                return run_conversation(_ask, github, question)
             except GitHubError as error:
                 self.note([error])
                 raise
 
 
 def is_accepted_again(integration: GitHubIntegration) -> bool:
-    """Whether GitHub accepts an integration's credential that it refused before; notes it if so.
+    """Return whether GitHub accepts a credential that it refused before, and record it if so.
 
-    One request, which costs nothing. Raises MetricsSyncError when it stays unknown.
+    Sends one request, which does not count against the rate limit. Raises MetricsSyncError when
+    GitHub does not say.
     """
     _check_api_root(integration)
     credential = integration.credential
-    if not ask_again(credential, api_url=integration.get_api_root()):
+    if not is_accepted_now(credential, api_url=integration.get_api_root()):
         return False
     credential.mark_accepted()
     return True
@@ -145,14 +147,14 @@ async def _ask(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) 
         return await question(github)
 
 
-def converse(
+def run_conversation(
     conversation: Callable[Parameters, Awaitable[Answer]],
     *args: Parameters.args,
     **options: Parameters.kwargs,
 ) -> Answer:
-    """Run a coroutine that may ask the database, on this thread's own connection.
+    """Run a coroutine whose database queries use this thread's connection.
 
-    When this thread is interrupted, by Ctrl-C or by the time limit of a job, so is the coroutine.
+    Ctrl-C, or the time limit of a job, interrupts the thread and cancels the coroutine.
     """
     tasks: list[asyncio.Task[Any]] = []
 
@@ -171,30 +173,35 @@ def converse(
 
 
 def _check_api_root(integration: GitHubIntegration) -> None:
-    """Look at it again where it is used: a row may be older than the rules, or than DEBUG=0."""
+    """Check an integration's API root before each use: the row may be older than the rules.
+
+    Raises UnsafeAddressError.
+    """
     api_url = integration.api_url
     if not integration.is_api_root_of_token():
         raise UnsafeAddressError(
-            f"the token of {integration} was stored for another API root; connect again"
+            f"the token of {integration} was stored for another API root; store one for this root "
+            "with `manage.py connect`"
         )
     try:
         if api_url:
             validate_api_root(api_url)
     except ValidationError as error:
         raise UnsafeAddressError(
-            f"nothing is sent to {api_url}. {error.messages[0]} Correct the integration, or "
-            "connect again with another --api-url"
+            f"nothing is sent to {api_url}. {error.messages[0]} Correct the integration, or run "
+            "`manage.py connect` with another --api-url"
         ) from error
 
 
 class SharedBudget(Budget):
-    """The budget of a conversation whose requests are counted together with all others'.
+    """The budget of a conversation that shares its credential with other workers.
 
-    Unless plenty is left, they are set aside on the credential, some at a time.
+    When little is left, it sets requests aside on the credential before it sends them, a share at
+    a time. GitHub's answers alone would not do: each worker would take what is left for its own.
     """
 
     def __init__(self, credential: IntegrationCredential, *, is_bulk: bool) -> None:
-        """Set requests aside if little is left. Raises BudgetSpentError."""
+        """Set the first share aside if little is left; one UPDATE. Raises BudgetSpentError."""
         super().__init__(reserve=credential.reserve if is_bulk else 0)
         self._credential, self._is_bulk = credential, is_bulk
         self._share: Share | None = None
@@ -204,7 +211,7 @@ class SharedBudget(Budget):
         self._renewing = asyncio.Lock()
 
     async def take(self) -> None:
-        """Begin a request, of those that are set aside. Raises BudgetSpentError."""
+        """Count a request that is about to be sent, out of the share. Raises BudgetSpentError."""
         async with self._renewing:
             if self._unused < 1:
                 if not self._may_go_on():
@@ -214,7 +221,7 @@ class SharedBudget(Budget):
         await super().take()
 
     def _may_go_on(self) -> bool:
-        """Whether the credential need not be asked: a large pull request takes no more queries."""
+        """Return whether the next share needs no query, so that large fetches add none."""
         if time.monotonic() - self._asked_at >= SHARE_SECONDS:
             return False
         left = self.count_left()
@@ -223,19 +230,23 @@ class SharedBudget(Budget):
 
     @transaction.atomic
     def _renew_share(self) -> None:
-        """Set other requests aside in place of those that are answered."""
+        """Give back the used share and set the next one aside, with the requests in flight."""
         credential = self._credential
         credential.note_rate_limit(self.rate_limit, settled=self._share)
         self._share = credential.set_requests_aside(is_bulk=self._is_bulk, more=self._in_flight)
         self._asked_at = time.monotonic()
 
     def settle(self) -> None:
-        """Give back what is set aside, and share what GitHub stated last.
+        """Give back the share, and store what GitHub stated last; one UPDATE.
 
-        A database that fails here costs nothing of what was fetched: a share ends by itself.
+        A failure of the database is logged only: what was fetched must not be lost, and the share
+        expires.
         """
         try:
             self._credential.note_rate_limit(self.rate_limit, settled=self._share)
         except (DatabaseError, InterfaceError):
-            logger.warning("What GitHub said of the token of %s was not kept", self._credential)
+            logger.warning(
+                "The rate limit of %s could not be stored, the next fetch does",
+                self._credential,
+            )
             connection.close_if_unusable_or_obsolete()

@@ -1,4 +1,4 @@
-"""The token to ask GitHub with: a personal one as it is, an installation's renewed in time."""
+"""Finds the token of a credential, and renews the tokens of a GitHub App's installations."""
 
 import asyncio
 import logging
@@ -32,23 +32,24 @@ logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-#: An installation's token lasts an hour; a new one is asked for when less than this is left of it.
+#: An installation's token lasts an hour; it is renewed when less than this is left.
 RENEW_BEFORE = timedelta(minutes=5)
-#: What is left of a token that may still be used while another worker gets the new one.
-LEAST = timedelta(seconds=30)
-#: Less than RENEWAL_CLAIM, so that nobody else takes over while GitHub may still answer.
-RENEWAL_SECONDS = 30
-LOOK_EVERY_SECONDS = 0.2
+#: A token that lasts this long may still be used while another worker renews it.
+STILL_USABLE = timedelta(seconds=30)
+#: Less than RENEWAL_CLAIM, so that no other worker takes over while GitHub may still answer.
+RENEWAL_TIMEOUT_SECONDS = 30
+#: Seconds between two looks at whether another worker has stored the new token.
+POLL_SECONDS = 0.2
 
 
 def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
-    """Return the token of a credential, for that API root.
+    """Return the token of a credential for an API root.
 
-    A personal token is returned as it is stored. An installation's is renewed when it is about
-    to expire, by one worker at a time: the others go on with the old one while it lasts, else
-    wait for the new one, three quarters of a minute at most. A renewal that fails for now matters
-    only when the old one is used up. Raises DecryptionError; for
-    installations CredentialRejectedError, AppUnavailableError and what else GitHub says.
+    A personal token is returned as stored. An installation's token is renewed by one worker when
+    it is about to expire. Meanwhile the other workers use the old token; once that has expired,
+    they wait for the new one, 45 seconds at most. A passing failure to renew is raised only if
+    the old token has expired. Raises DecryptionError; for installations also
+    CredentialRejectedError, AppUnavailableError and other GitHubErrors.
     """
     if credential.kind != credential.Kind.APP:
         return str(credential.access_token)
@@ -59,45 +60,45 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
             try:
                 return _renew(credential)
             except (RetrySoonError, RateLimitedError):
-                # The next one tries again; meanwhile the old one is as good as it was.
-                if not credential.lasts(LEAST):
+                # The next caller tries again; the old token is still valid.
+                if not credential.lasts(STILL_USABLE):
                     raise
-        if credential.lasts(LEAST):
+        if credential.lasts(STILL_USABLE):
             break
         if time.monotonic() > gives_up_at:
-            raise RetrySoonError("other workers wait for a new token of the GitHub App, in vain")
-        time.sleep(LOOK_EVERY_SECONDS)
+            raise RetrySoonError("another worker has not renewed the App's token within 45 s")
+        time.sleep(POLL_SECONDS)
         credential.refresh_from_db(fields=["expires_at"])
     try:
         credential.refresh_from_db(fields=["access_token", "expires_at"])
     except DecryptionError:
-        # It is only a copy of what GitHub gives again.
+        # Nothing is lost: GitHub issues another token.
         logger.warning("The token of %s cannot be decrypted and is renewed", credential)
         return replace_token(credential, api_url=api_url)
     return str(credential.access_token)
 
 
 def replace_token(credential: IntegrationCredential, *, api_url: str) -> str:
-    """Return another token than the one that this object holds. Raises like `find_token`."""
+    """Return a new token in place of the one this object holds. Raises as `find_token` does."""
     credential.discard_token()
     credential.refresh_from_db(fields=["expires_at"])
     return find_token(credential, api_url=api_url)
 
 
-def ask_again(credential: IntegrationCredential, *, api_url: str) -> bool:
-    """Whether GitHub, which refused this credential, accepts it now.
+def is_accepted_now(credential: IntegrationCredential, *, api_url: str) -> bool:
+    """Return whether GitHub now accepts a credential that it refused before.
 
-    A personal token is tried with one request that costs nothing; for an installation another
-    token is asked for, and stored. Raises what leaves it unknown: DecryptionError,
-    UnsafeAddressError, AppUnavailableError, passing faults and rate limits.
+    A personal token is tried with a request that does not count against the rate limit. For an
+    installation a new token is requested and stored. Raises DecryptionError, UnsafeAddressError,
+    AppUnavailableError, RetrySoonError or RateLimitedError when GitHub does not say.
     """
     if credential.kind != credential.Kind.APP:
         token = str(credential.access_token)
         if not token:
-            # GitHub accepts whoever shows none, as anybody.
+            # Without a token GitHub would accept the request as anonymous.
             return False
         github = GitHub(api_url=api_url, token=token)
-        return asyncio.run(_converse(github, GitHub.is_accepted))
+        return asyncio.run(_run_conversation(github, GitHub.is_accepted))
     _check_api_root(api_url)
     try:
         new = ask_as_app(_build_question(credential))
@@ -110,42 +111,44 @@ def ask_again(credential: IntegrationCredential, *, api_url: str) -> bool:
 def make_renewal(
     credential: IntegrationCredential, *, api_url: str
 ) -> Callable[[], Awaitable[str]] | None:
-    """Return what gets a new token after a refusal; None for personal tokens."""
+    """Return a function that replaces a refused token; None for personal tokens."""
     if credential.kind != credential.Kind.APP:
         return None
     return sync_to_async(partial(replace_token, credential, api_url=api_url))
 
 
 def ask_as_app(question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
-    """Have a conversation with GitHub as the App itself.
+    """Run `question` with a client that is authenticated as the GitHub App itself.
 
     Raises AppUnavailableError without a usable GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY, and
-    RetrySoonError when it takes longer than half a minute.
+    RetrySoonError after 30 seconds.
     """
     app_id, private_key = app_settings.GITHUB_APP_ID, app_settings.GITHUB_APP_PRIVATE_KEY
     if not app_id or not private_key:
         raise AppUnavailableError("GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY are not both set")
     token = sign_app_token(app_id=app_id, private_key=private_key)
     return asyncio.run(
-        _converse(GitHub(api_url=app_settings.GITHUB_API_URL, token=token), question)
+        _run_conversation(GitHub(api_url=app_settings.GITHUB_API_URL, token=token), question)
     )
 
 
-async def _converse(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
+async def _run_conversation(
+    github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]
+) -> Answer:
     try:
-        async with asyncio.timeout(RENEWAL_SECONDS), github:
+        async with asyncio.timeout(RENEWAL_TIMEOUT_SECONDS), github:
             return await question(github)
     except TimeoutError as error:
-        raise RetrySoonError(f"no answer from GitHub within {RENEWAL_SECONDS} s") from error
+        raise RetrySoonError(f"no answer from GitHub within {RENEWAL_TIMEOUT_SECONDS} s") from error
 
 
 def _check_installation(credential: IntegrationCredential, *, api_url: str) -> None:
-    """Refuse what GitHub would refuse, and what would take a token to another GitHub."""
+    """Raise an error if the App is suspended or belongs to another GitHub."""
     _check_api_root(api_url)
     if credential.revoked_at is not None:
         raise CredentialRejectedError(
-            "the GitHub App may not read this any more: it was removed or suspended; install it "
-            "again, then `manage.py connect OWNER --app`"
+            "the GitHub App was removed or suspended; install it again, then run "
+            "`manage.py connect OWNER --app`"
         )
 
 
@@ -158,7 +161,7 @@ def _check_api_root(api_url: str) -> None:
 
 
 def _renew(credential: IntegrationCredential) -> str:
-    """Get and store a new token; the renewal is claimed already."""
+    """Get and store a new token; the caller has claimed the renewal."""
     try:
         new = ask_as_app(_build_question(credential))
         credential.store_installation_token(new.token, expires_at=new.expires_at)
@@ -176,6 +179,6 @@ def _build_question(
     installation_id, account_id = credential.installation_id, credential.account_id
     if installation_id is None or account_id is None:
         raise CredentialRejectedError(
-            "the credential names no installation; `manage.py connect OWNER --app` links one"
+            "the credential names no installation; link one with `manage.py connect OWNER --app`"
         )
     return partial(fetch_installation_token, installation_id=installation_id, account_id=account_id)

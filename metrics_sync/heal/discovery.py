@@ -183,7 +183,7 @@ def _note_changes(repository: TrackedRepository, items: Collection[PullRequestIt
         and item.pr_updated_at is not None
         and item.pr_updated_at > moment
     ]
-    known.filter(github_pr_id__in=changed).note_news()
+    known.filter(github_pr_id__in=changed).note_change()
 
 
 def _select_known(

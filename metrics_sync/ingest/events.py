@@ -56,31 +56,31 @@ def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> b
     is_whole = delivery.action in REVIEW_ACTIONS
     review = read_review(delivery.payload["review"]) if is_whole else None
     rows = _save_pull_requests(delivery, integration, review=review)
-    PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_news()
+    PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_change()
     return bool(rows)
 
 
 def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     number = delivery.payload["pull_request"]["number"]
-    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_change()
 
 
 def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a comment in the conversation; an issue that is no pull request has no row."""
     number = delivery.payload["issue"]["number"]
-    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_change()
 
 
 def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a check run of the head; for forks GitHub does not name the pull request."""
     head_sha = delivery.payload["check_run"]["head_sha"]
-    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_change()
 
 
 def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a commit status of the head, which older CI services set."""
     head_sha = delivery.payload["sha"]
-    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_change()
 
 
 def _doubt_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:

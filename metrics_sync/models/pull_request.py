@@ -22,7 +22,7 @@ RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pend
 PENDING_STATUS = "pending"
 
 #: How long news of a merged pull request is left to gather before it is looked at again.
-NEWS_PAUSE = timedelta(minutes=1)
+CHANGE_PAUSE = timedelta(minutes=1)
 
 #: A queued row without a job, or a running row without a sign of life, is stuck after this.
 #: A fetch gives one every 30 seconds.
@@ -105,12 +105,12 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         untracked = models.Q(sync_status=SyncStatus.UNTRACKED, repository__is_active=True)
         return self.merged().filter(unqueued | untracked | nameless)
 
-    def note_news(self) -> bool:
+    def note_change(self) -> bool:
         """Have these rows looked at again in a minute; False when there are none.
 
         Much that comes at once, as checks and reviews do, makes one look.
         """
-        soon = timezone.now() + NEWS_PAUSE
+        soon = timezone.now() + CHANGE_PAUSE
         waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
         self.filter(waiting).update(refetch_at=soon)
         return self.exists()
