@@ -7,7 +7,7 @@ from ninja import Schema
 from pydantic import Field
 
 from metrics_sync import models
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.sync_status import SyncStatus
 from metrics_sync.snapshot import Section
 from metrics_sync.store import count_rows
 

@@ -16,7 +16,7 @@ from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, s
 from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.dashboard.summary import CLASSES
 from metrics_sync.models import Team
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.sync_status import SyncStatus
 
 router = Router(tags=["summary"])
 

@@ -8,7 +8,7 @@ from django.db.models import Count
 
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.models import PullRequest
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.sync_status import SyncStatus
 
 #: Merged, and on its way to be complete.
 UNDER_WAY = (SyncStatus.PENDING, SyncStatus.QUEUED, SyncStatus.RUNNING)

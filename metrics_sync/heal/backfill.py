@@ -41,7 +41,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.jobs import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
+from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import Json, PullRequestItem, Snapshot
 from metrics_sync.work.queueing import BULK, enqueue_fetch
 

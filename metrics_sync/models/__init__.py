@@ -10,13 +10,11 @@ from metrics_sync.models.children import (
     PRReview,
     PRTimelineEvent,
 )
-from metrics_sync.models.integrations import (
-    GitHubIntegration,
-    IntegrationCredential,
-    TrackedRepository,
-)
+from metrics_sync.models.credentials import IntegrationCredential
+from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
+from metrics_sync.models.repositories import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
 
 __all__ = [

@@ -13,7 +13,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.models import FetchRun, PullRequest
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.sync_status import SyncStatus
 from metrics_sync.snapshot import COUNTERS, Section, Snapshot, is_held, is_known, read_text
 
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest
-from metrics_sync.models.pull_request import SyncStatus
+from metrics_sync.models.sync_status import SyncStatus
 from metrics_sync.observe.counting import SECONDS, Series
 from metrics_sync.work import queueing
 

@@ -29,7 +29,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
+from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.observe.tracing import get_trace, trace
 from metrics_sync.work.verification import verify_due

@@ -26,7 +26,7 @@ from rich.progress import (
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.heal.backfill import Backfill, Trial
 from metrics_sync.management.options import parse_since
-from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.models.repositories import validate_full_name
 from metrics_sync.operate.pull_request_lookup import find_repository
 
 NOTES = """

@@ -14,7 +14,8 @@ from django.urls import reverse
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.management.actor import describe_actor
-from metrics_sync.models.integrations import validate_api_root, validate_full_name
+from metrics_sync.models.credentials import validate_api_root
+from metrics_sync.models.repositories import validate_full_name
 from metrics_sync.operate.connecting import (
     Connection,
     Found,

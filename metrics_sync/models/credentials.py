@@ -1,0 +1,151 @@
+"""A credential: what GitHub accepts as us for one team."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils import timezone
+
+from metrics_sync.api_roots import find_fault
+from metrics_sync.fields import EncryptedTextField
+from metrics_sync.models.budgets import UNKNOWN_BUDGET, TokenBudget
+from metrics_sync.models.teams import Team
+
+#: How long one worker may take to renew the token of an installation before another tries.
+RENEWAL_CLAIM = timedelta(seconds=45)
+
+
+def validate_api_root(url: str) -> None:
+    """Refuse an address that no token may be sent to. Raises ValidationError."""
+    if fault := find_fault(url, is_development=settings.DEBUG):
+        raise ValidationError(f"This is no API root: {fault}.", code="api_root")
+
+
+class IntegrationCredential(TokenBudget):
+    """What GitHub accepts as us for one team."""
+
+    class Kind(models.TextChoices):
+        #: A personal access token (classic or fine-grained).
+        TOKEN = "token", "personal access token"
+        #: An installation of a GitHub App; its short-lived token is kept here.
+        APP = "app", "GitHub App installation"
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="credentials")
+    api_url = models.URLField(
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_api_root],
+        help_text="The API root that the token is for, and that it is sent to. Fixed once made. "
+        "Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.",
+    )
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.TOKEN)
+    access_token = EncryptedTextField(blank=True)
+    installation_id = models.BigIntegerField(null=True, blank=True)
+    account_id = models.BigIntegerField(
+        null=True, blank=True, help_text="GitHub's id of the account that the App is installed on."
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    renewing_until = models.DateTimeField(
+        null=True, blank=True, help_text="A worker renews the token, or died at it by then."
+    )
+    revoked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When GitHub first refused this token."
+    )
+
+    class Meta:
+        verbose_name = "credential"
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(kind="app") | models.Q(api_url=""),
+                name="app_belongs_to_default_api_root",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        place = f" at {self.api_url}" if self.api_url else ""
+        return f"{self.get_kind_display()} of {self.team}{place}"
+
+    def _note(self, **fields: Any) -> None:
+        type(self).objects.filter(pk=self.pk).update(**fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def lasts(self, duration: timedelta) -> bool:
+        """Whether an installation's token is good for that long, as far as this object knows."""
+        return self.expires_at is not None and self.expires_at > timezone.now() + duration
+
+    def claim_renewal(self) -> bool:
+        """Reserve the renewal of the token; False when somebody else has it, or had it since.
+
+        One conditional UPDATE, so that of many workers one wins. No transaction stays open while
+        GitHub is asked. The claim of a worker that died ends by itself.
+        """
+        now = timezone.now()
+        free = models.Q(renewing_until=None) | models.Q(renewing_until__lt=now)
+        mine = type(self).objects.filter(free, pk=self.pk, expires_at=self.expires_at)
+        until = now + RENEWAL_CLAIM
+        if not mine.update(renewing_until=until):
+            return False
+        self.renewing_until = until
+        return True
+
+    def release_renewal(self) -> None:
+        """Let the next worker try to renew the token. One UPDATE, for our own claim only."""
+        mine = type(self).objects.filter(pk=self.pk, renewing_until=self.renewing_until)
+        mine.update(renewing_until=None)
+        self.renewing_until = None
+
+    def store_installation_token(self, token: str, *, expires_at: datetime) -> None:
+        """Keep a new token for all workers, unless another installation was linked meanwhile."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.update(access_token=token, expires_at=expires_at)
+        self.access_token, self.expires_at = token, expires_at
+
+    def mark_installation_refused(self) -> None:
+        """Note that GitHub gives no token for the installation, if it is still the one linked."""
+        mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
+        mine.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+    def discard_token(self) -> None:
+        """Note that GitHub refused the token before its time, unless there is a new one already."""
+        mine = type(self).objects.filter(pk=self.pk, expires_at=self.expires_at)
+        mine.update(expires_at=None)
+
+    def link_installation(self, installation_id: int, *, account_id: int) -> None:
+        """Go on as an installation, whose token is asked for when it is needed."""
+        self.store_token("")
+        self._note(
+            kind=self.Kind.APP,
+            installation_id=installation_id,
+            account_id=account_id,
+            expires_at=None,
+            renewing_until=None,
+        )
+
+    @transaction.atomic
+    def mark_revoked(self, *, token: str | None = None) -> None:
+        """Note that GitHub refuses the token; the first time stays.
+
+        `token` is the one that was refused: if another one was stored meanwhile, nothing is noted.
+        Without it whatever is stored is refused, as when an installation is suspended.
+        """
+        row = type(self).objects.select_for_update().defer("access_token").get(pk=self.pk)
+        if row.revoked_at is None and (token is None or token == row.access_token):
+            self._note(revoked_at=timezone.now())
+        else:
+            self.revoked_at = row.revoked_at
+
+    def mark_accepted(self) -> None:
+        """Note that GitHub takes the token again, unless another one has been stored since.
+
+        One UPDATE, at once.
+        """
+        self._note_of_token(revoked_at=None)
+
+    def store_token(self, token: str) -> None:
+        """Replace the token, and forget that an older one was refused or had to wait."""
+        now = timezone.now()
+        self._note(access_token=token, token_stored_at=now, revoked_at=None, **UNKNOWN_BUDGET)
