@@ -26,7 +26,7 @@ from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request_queries import PENDING_STATUS, RUNNING_CHECK_STATUSES
+from metrics_sync.models.pull_request import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.models.sync_status import SyncStatus
 from metrics_sync.models.transitions import Outcome, count_held, decide, leave_proven
 from metrics_sync.observe import counting

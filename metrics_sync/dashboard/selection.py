@@ -7,7 +7,7 @@ from enum import IntEnum
 from django.db.models import QuerySet
 
 from metrics_sync.models import PullRequest, Team
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 
 
 class Weeks(IntEnum):

@@ -28,7 +28,7 @@ from metrics_sync.models import (
     PullRequest,
     TrackedRepository,
 )
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.models.sync_status import SyncStatus
 
 #: What trends are drawn of.

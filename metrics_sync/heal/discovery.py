@@ -25,7 +25,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.heal.reconcile import Scope, list_repositories
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.observe import counting
 from metrics_sync.snapshot import PullRequestItem
 from metrics_sync.work.queueing import hold_round, note_round

@@ -20,8 +20,7 @@ from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
 from metrics_sync.jobs import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import NEWEST_FIRST
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import NEWEST_FIRST, PullRequestQuerySet
 from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.work.queueing import (

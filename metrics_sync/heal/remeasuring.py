@@ -9,7 +9,7 @@ from django.db.models import Q
 from metrics_sync import store
 from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 
 logger = logging.getLogger(__name__)
 

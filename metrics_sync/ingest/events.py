@@ -6,7 +6,7 @@ from metrics_sync.ingest.installations import save_installation, save_installati
 from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
 from metrics_sync.store import doubt
 from metrics_sync.store.snapshots import save_pull_request

@@ -6,7 +6,7 @@ from typing import Any
 
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import PullRequest
-from metrics_sync.models.pull_request_queries import PullRequestQuerySet
+from metrics_sync.models.pull_request import PullRequestQuerySet
 
 #: What identifies a pull request and says how much of it is known.
 FACTS = (
