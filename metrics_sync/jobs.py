@@ -28,7 +28,7 @@ from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.models.sync_status import SyncStatus
-from metrics_sync.models.transitions import Outcome, count_held, decide, leave_proven
+from metrics_sync.models.transitions import Outcome, count_held, decide, keep_verified
 from metrics_sync.observe import counting
 from metrics_sync.snapshot import CAPPED, DISAGREEING, SUPPLEMENTARY, Section, Snapshot
 from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged
@@ -162,7 +162,7 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
     row, as with a fetch of its own. The requests of its run are REST's. A list that did not come
     keeps what an earlier fetch has proven of it.
     """
-    snapshot = leave_proven(pull_request.receipt, snapshot)
+    snapshot = keep_verified(pull_request.receipt, snapshot)
     errors = {section.value: error for section, error in snapshot.errors.items()}
     outcome = Outcome(snapshot, errors, requests_made)
     try:
@@ -172,7 +172,7 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
         fault = Outcome(errors={"fetch": error}, requests_made=requests_made)
         saved = store.run_transaction(partial(_begin_and_write, pull_request, fault))
     if saved is not None:
-        pull_request.adopt(saved)
+        pull_request.copy_from(saved)
     return saved is not None
 
 
@@ -293,7 +293,7 @@ def _save(pull_request: PullRequest, run: FetchRun, outcome: Outcome, *, job: Jo
     """
     saved = store.run_transaction(partial(_write, pull_request, run, outcome, job=job))
     if saved is not None:
-        pull_request.adopt(saved)
+        pull_request.copy_from(saved)
 
 
 def _write(

@@ -228,7 +228,7 @@ def test_what_is_given_back_may_be_had_by_another(credential: IntegrationCredent
     share = set_aside(credential)
     meanwhile = set_aside(credential)
 
-    credential.note_rate_limit(RateLimit(5000, 10, NOW + HOUR), settled=share)
+    credential.note_rate_limit(RateLimit(5000, 10, NOW + HOUR), returned=share)
 
     assert (share is not None, meanwhile, set_aside(credential)) == (True, None, share)
     assert set_aside(credential) is None
@@ -315,7 +315,7 @@ def test_what_a_killed_worker_set_aside_comes_back(
         set_aside(credential)
         clock.shift(3 * MINUTE)
         other = set_aside(credential)
-        credential.note_rate_limit(RateLimit(5000, 15, NOW + HOUR), settled=other)
+        credential.note_rate_limit(RateLimit(5000, 15, NOW + HOUR), returned=other)
         clock.move_to(NOW + 4 * MINUTE + minutes * MINUTE)
 
         assert (set_aside(credential) is not None) == is_free
@@ -331,7 +331,7 @@ def test_what_was_set_aside_in_the_period_before_is_given_back(
         clock.shift(2 * MINUTE)
         set_aside(credential)
 
-        credential.note_rate_limit(RateLimit(5000, 20, NOW + HOUR), settled=share)
+        credential.note_rate_limit(RateLimit(5000, 20, NOW + HOUR), returned=share)
 
         assert (set_aside(credential) is not None, set_aside(credential)) == (True, None)
 
@@ -346,7 +346,7 @@ def test_share_that_ended_by_itself_is_not_given_back_again(
         clock.shift(11 * MINUTE)
         set_aside(credential)
 
-        credential.note_rate_limit(None, settled=slow)
+        credential.note_rate_limit(None, returned=slow)
 
         assert set_aside(credential) is None
 

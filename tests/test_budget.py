@@ -52,7 +52,7 @@ def test_requests_without_an_answer_count_as_spent() -> None:
 
     async def take_three() -> None:
         for _ in range(3):
-            await budget.take()
+            await budget.begin_request()
 
     with pytest.raises(BudgetSpentError):
         asyncio.run(take_three())

@@ -15,7 +15,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.models import PullRequest
-from metrics_sync.models.transitions import LATE_COMMENTS, Outcome, decide, leave_proven
+from metrics_sync.models.transitions import LATE_COMMENTS, Outcome, decide, keep_verified
 from metrics_sync.sandbox import make_recording
 from metrics_sync.snapshot import Section, SectionResult, Snapshot, read_pull_request
 
@@ -197,6 +197,6 @@ def test_list_that_did_not_come_keeps_its_proof(
     failed = {Section.FILES: SectionResult(error=GoneError("cut off"))}
     receipt = {} if entry is None else {"files": entry}
 
-    snapshot = leave_proven(receipt, Snapshot(pull_request, failed, etags={}))
+    snapshot = keep_verified(receipt, Snapshot(pull_request, failed, etags={}))
 
     assert (Section.FILES not in snapshot.sections) is is_kept

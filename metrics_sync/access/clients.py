@@ -92,7 +92,7 @@ class Access:
                 is_careful=credential.is_careful,
             )
         finally:
-            budget.settle()
+            budget.give_back()
 
     def renew(self) -> bool:
         """Replace the refused token of a GitHub App's installation; False for personal tokens."""
@@ -210,7 +210,7 @@ class SharedBudget(Budget):
         self._unused, self._asked_at = credential.share_size, time.monotonic()
         self._renewing = asyncio.Lock()
 
-    async def take(self) -> None:
+    async def begin_request(self) -> None:
         """Count a request that is about to be sent, out of the share. Raises BudgetSpentError."""
         async with self._renewing:
             if self._unused < 1:
@@ -218,7 +218,7 @@ class SharedBudget(Budget):
                     await sync_to_async(self._renew_share)()
                 self._unused = self._credential.share_size
             self._unused -= 1
-        await super().take()
+        await super().begin_request()
 
     def _may_go_on(self) -> bool:
         """Return whether the next share needs no query, so that large fetches add none."""
@@ -232,18 +232,18 @@ class SharedBudget(Budget):
     def _renew_share(self) -> None:
         """Give back the used share and set the next one aside, with the requests in flight."""
         credential = self._credential
-        credential.note_rate_limit(self.rate_limit, settled=self._share)
+        credential.note_rate_limit(self.rate_limit, returned=self._share)
         self._share = credential.set_requests_aside(is_bulk=self._is_bulk, more=self._in_flight)
         self._asked_at = time.monotonic()
 
-    def settle(self) -> None:
+    def give_back(self) -> None:
         """Give back the share, and store what GitHub stated last; one UPDATE.
 
         A failure of the database is logged only: what was fetched must not be lost, and the share
         expires.
         """
         try:
-            self._credential.note_rate_limit(self.rate_limit, settled=self._share)
+            self._credential.note_rate_limit(self.rate_limit, returned=self._share)
         except (DatabaseError, InterfaceError):
             logger.warning(
                 "The rate limit of %s could not be stored, the next fetch does",

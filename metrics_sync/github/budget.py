@@ -1,4 +1,4 @@
-"""Counts what a token may still ask of GitHub in an hour."""
+"""Counts what a token may still spend of GitHub's hourly rate limit."""
 
 from datetime import UTC, datetime
 
@@ -7,15 +7,18 @@ from metrics_sync.snapshot import RateLimit, limit_reserve
 
 
 class Budget:
-    """The requests to REST, or the points of GraphQL, that a conversation may still spend.
+    """The REST requests, or the GraphQL points, that a conversation may still spend.
 
-    GitHub counts the two apart, each for all tokens of a user or of an installation together, so
-    a budget is of one of the two. It knows what GitHub stated in the conversation's own answers;
-    before the first one nothing is held back. `reserve` is left for merges.
+    GitHub counts requests and points apart, so each budget counts one of the two. GitHub counts
+    them for all tokens of a user together, and states in each answer what is left. Before the
+    first answer nothing is held back. Bulk work leaves `reserve` for merges.
+
+    Points are counted here alone, and not on the credential: only a backfill spends them, a few
+    with each query, and its next answer states what is left.
     """
 
     def __init__(self, *, reserve: int = 0) -> None:
-        #: The points that queries cost, by GitHub's answers.
+        #: The points spent, as GitHub's answers state them.
         self.used = 0
         self.rate_limit: RateLimit | None = None
         #: Until when GitHub wants us to ask nothing.
@@ -24,12 +27,12 @@ class Budget:
         self._in_flight = 0
 
     def count_left(self) -> int | None:
-        """Count what may be spent now, of a new hour all of it; None while no limit is known."""
+        """Return how much may be spent now: all of it in a new hour; None if no limit is known."""
         stated = self.rate_limit
         if stated is None:
             return None
         remaining = stated.remaining if stated.resets_at > datetime.now(UTC) else stated.limit
-        # What has no answer yet counts as if the last answer did not include it.
+        # The last answer may not include the requests that have no answer yet.
         return remaining - self._in_flight - limit_reserve(self._reserve, stated.limit)
 
     def check(self, cost: int = 1) -> None:
@@ -40,17 +43,20 @@ class Budget:
         if self.rate_limit is not None and left is not None and left < cost:
             raise BudgetSpentError.of(self.rate_limit.resets_at, is_reserve_left=self._reserve > 0)
 
-    async def take(self) -> None:
-        """Begin a request. Raises BudgetSpentError: going on asking gets a token banned."""
+    async def begin_request(self) -> None:
+        """Count a request that is about to be sent; GitHub bans tokens that go on past the limit.
+
+        Raises BudgetSpentError.
+        """
         self.check()
         self._in_flight += 1
 
     def end_request(self) -> None:
-        """Note that a request has its answer, or will get none."""
+        """Note that a request was answered, or failed."""
         self._in_flight -= 1
 
     def note(self, stated: RateLimit | None) -> None:
-        """Keep what an answer states; of one hour the least, as answers overtake each other."""
+        """Keep what an answer states; of one hour the lowest, as answers overtake each other."""
         known = self.rate_limit
         if stated is None:
             return

@@ -121,8 +121,8 @@ class GitHub:
     """The API as one token sees it; use it as an asynchronous context manager.
 
     An empty token asks without one, which GitHub allows 60 times an hour for public data.
-    Each request is taken from `budget` first, which raises BudgetSpentError in place of sending
-    what GitHub is known to refuse. `renew` gets a new token, once, when GitHub refuses it.
+    Before each request `budget` is asked, which raises BudgetSpentError if GitHub is known to
+    refuse. `renew` gets a new token, once, when GitHub refuses it.
     Every method raises a GitHubError that says what can be done.
     """
 
@@ -277,7 +277,7 @@ class GitHub:
     async def _ask(self, operation: Callable[..., Any], /, *route: Any, **query: Any) -> Page:
         async with self._slots:
             for _ in range(MAX_REDIRECTS + 1):
-                await self.budget.take()
+                await self.budget.begin_request()
                 self.requests_made += 1
                 try:
                     async with asyncio.timeout(REQUEST_SECONDS):

@@ -1,4 +1,4 @@
-"""What is stored, and how one row changes state."""
+"""The stored rows, and how one row changes state."""
 
 from metrics_sync.models.api_tokens import ApiToken
 from metrics_sync.models.children import (

@@ -1,4 +1,4 @@
-"""What other programs show to read a team's numbers."""
+"""Tokens with which other programs read the data of one team."""
 
 import secrets
 from datetime import timedelta
@@ -10,40 +10,38 @@ from django.utils import timezone
 
 from metrics_sync.models.teams import Team
 
-#: What every token begins with, so that people and secret scanners know one when they see it.
+#: Every token begins with this, so that people and secret scanners recognize it.
 PREFIX = "msync_"
-#: How much of a token is kept readable, to tell it from the others of the team.
+#: How many characters are stored readable, to tell the tokens of a team apart.
 SHOWN = len(PREFIX) + 6
 
-#: `last_used_at` is not written more often than this.
-USE_NOTED_EVERY = timedelta(minutes=1)
+#: The shortest time between two writes of `last_used_at`.
+LAST_USE_PRECISION = timedelta(minutes=1)
 
 
 def hash_token(token: str) -> str:
     """Return what is stored of a token: its SHA-256.
 
-    A slow hash or a salt would add nothing: a token is 256 random bits, which nobody finds by
-    trying, and no two are the same.
+    A slow hash or a salt would add nothing: a token is 256 random bits, which cannot be guessed.
     """
     return sha256(token.encode()).hexdigest()
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def of(self, token: str) -> Self:
-        """Keep the row, at most one, of this token, whether or not it may still be used.
+        """Keep the row of this token, revoked or not.
 
-        The comparison is the database's lookup of the hash: how long it takes tells of the hash
-        alone, from which no token can be had.
+        The database compares hashes, so the time that it takes reveals nothing about the token.
         """
         return self.filter(token_hash=hash_token(token))
 
     def revoke(self) -> int:
-        """Let these be used no more, from now on; returns how many could be until now."""
+        """Revoke these; returns how many were valid until now."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
 
 class ApiToken(models.Model):
-    """Lets a program read what one team has; the token itself is not stored."""
+    """Lets a program read the data of one team; only the hash of the token is stored."""
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=200, help_text="What it is for, e.g. “charts”.")
@@ -56,7 +54,7 @@ class ApiToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    #: The token itself, on the object that drew it and nowhere else.
+    #: The token itself; only on the object that made it.
     token: str | None = None
 
     objects = ApiTokenQuerySet.as_manager()
@@ -69,21 +67,21 @@ class ApiToken(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
     def draw_token(self) -> str:
-        """Give this new, unsaved row its token, and return it: it cannot be read again later."""
+        """Set the token of this new, unsaved row and return it; it cannot be read later."""
         token = PREFIX + secrets.token_urlsafe(32)
         self.token, self.token_hash, self.prefix = token, hash_token(token), token[:SHOWN]
         return token
 
     @property
     def state(self) -> str:
-        """Whether the token opens anything now: `usable`, `revoked` or `expired`."""
+        """Return `usable`, `revoked` or `expired`."""
         if self.revoked_at is not None:
             return "revoked"
         is_over = self.expires_at is not None and self.expires_at <= timezone.now()
         return "expired" if is_over else "usable"
 
     def note_use(self) -> None:
-        """Write when the token was last used, once a minute at most; one UPDATE."""
+        """Store the time of use, once a minute at most; one UPDATE."""
         now = timezone.now()
-        if self.last_used_at is None or self.last_used_at < now - USE_NOTED_EVERY:
+        if self.last_used_at is None or self.last_used_at < now - LAST_USE_PRECISION:
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)

@@ -1,4 +1,4 @@
-"""What is left of a token's requests, counted together by all workers that ask with it."""
+"""Counts the REST requests that are left of a token's rate limit, for all workers together."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
@@ -12,22 +12,22 @@ from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import BudgetSpentError
 from metrics_sync.snapshot import RateLimit, limit_reserve
 
-#: For how long a secondary limit makes us ask less at once, and wait longer for the next.
+#: After a secondary limit, workers send fewer requests at once for this long.
 SECONDARY_LIMIT_MEMORY = timedelta(hours=1)
 LONGEST_SECONDARY_PAUSE = timedelta(minutes=15)
 
-#: How many requests are set aside at a time: what an ordinary pull request needs.
+#: The requests that a conversation sets aside at a time: an ordinary pull request needs 9.
 SHARE = 10
-#: A share that was set aside in one such period counts until the end of the next one: by then
-#: whoever has it was killed.
+#: A share expires at the end of the period after its own: a worker that still has it by then was
+#: killed.
 PERIOD = timedelta(minutes=5)
-#: While so much more is left, nothing is set aside: it is what 100 workers have under way.
+#: While so many more are left, nothing is set aside: 100 workers have no more under way.
 PLENTY = 1000
-#: How long to wait for what others have set aside and may not need.
+#: How long to wait for others to give back what they do not need.
 SET_ASIDE_PAUSE = timedelta(seconds=15)
 
 
-#: What is known of the budget of a token that has just been stored.
+#: The columns of a token that has just been stored.
 UNKNOWN_BUDGET = {
     "rate_limit": None,
     "rate_limit_remaining": None,
@@ -41,19 +41,19 @@ UNKNOWN_BUDGET = {
 
 
 class Share(NamedTuple):
-    """Requests that one conversation has set aside, and the beginning of the period it did so."""
+    """The requests that one conversation has set aside, and the start of the period."""
 
     requests: int
     period: datetime
 
 
 def find_period(moment: datetime) -> datetime:
-    """Return when the period began that a moment is in."""
+    """Return the start of the period of a moment."""
     return moment - (moment - datetime(1970, 1, 1, tzinfo=UTC)) % PERIOD
 
 
 def _case(*cases: tuple[models.Q, Any], default: Any) -> models.Case:
-    """Return the value that belongs to the first condition that holds; a text names a column."""
+    """Return the value of the first condition that holds; a text names a column."""
     whens = [models.When(condition, then=value) for condition, value in cases]
     if isinstance(default, str):
         default = models.F(default)
@@ -61,7 +61,10 @@ def _case(*cases: tuple[models.Q, Any], default: Any) -> models.Case:
 
 
 class TokenBudget(models.Model):
-    """The columns of a credential that hold what GitHub said last of its token's budget."""
+    """The columns of a credential for its token's rate limit: what GitHub stated, what is set aside.
+
+    GitHub's statement alone would not do: each of many workers would spend what is left.
+    """
 
     rate_limit = models.PositiveIntegerField(
         null=True, blank=True, help_text="Requests an hour, as GitHub said last."
@@ -95,7 +98,7 @@ class TokenBudget(models.Model):
 
     @property
     def reserve(self) -> int:
-        """How many requests are left for merges by bulk work."""
+        """The requests that bulk work leaves for merges."""
         return limit_reserve(app_settings.RATE_LIMIT_RESERVE, self.rate_limit)
 
     @property
@@ -106,33 +109,33 @@ class TokenBudget(models.Model):
 
     @property
     def share_size(self) -> int:
-        """How many requests are set aside at a time: a fifth of a limit that is small."""
+        """The requests to set aside at a time; a fifth of the limit where it is small."""
         return SHARE if self.rate_limit is None else max(min(SHARE, self.rate_limit // 5), 1)
 
     @property
     def left(self) -> int | None:
-        """How many requests are left, all of them once the hour is over; None if unknown."""
+        """The requests left of this hour; all of them in a new hour; None if no limit is known."""
         is_over = self.rate_limit_resets_at is None or self.rate_limit_resets_at <= timezone.now()
         return self.rate_limit if is_over else self.rate_limit_remaining
 
     def count_set_aside(self) -> int:
-        """Count the requests that conversations have set aside, as far as this object knows."""
+        """Count the requests that are set aside, by the columns as loaded."""
         started_at, period = self.set_aside_period, find_period(timezone.now())
         if started_at is None or started_at < period - PERIOD:
             return 0
         return self.set_aside + (self.set_aside_before if started_at >= period else 0)
 
     def has_plenty(self, *, is_bulk: bool) -> bool:
-        """Whether nothing has to be set aside, as far as this object knows; so without a limit."""
+        """Whether nothing needs to be set aside, by the columns as loaded; always without limits."""
         is_paused = self.wait_until is not None and self.wait_until > timezone.now()
         needed = self._count_needed(is_bulk=is_bulk) + PLENTY
         return not is_paused and (self.left is None or self.left >= needed)
 
     def find_pause(self, *, is_bulk: bool = False) -> datetime | None:
-        """Return until when nothing may be asked with this token; None if it may be now.
+        """Return until when no request may be sent with this token; None for now.
 
-        Bulk work pauses already when only the reserve for merges is left. What others have set
-        aside is waited for shortly: most of them need less, and the hour is long.
+        Bulk work pauses when only the reserve for merges is left. If others have set the rest
+        aside, the pause is short: most of them need less.
         """
         now, left = timezone.now(), self.left
         until, needed = self.wait_until or now, self._count_needed(is_bulk=is_bulk)
@@ -149,10 +152,10 @@ class TokenBudget(models.Model):
         return self.share_size + (self.reserve if is_bulk else 0)
 
     def set_requests_aside(self, *, is_bulk: bool, more: int = 0) -> Share:
-        """Reserve a share of what is left for one conversation, and `more` requests than that.
+        """Set a share and `more` requests aside for one conversation.
 
-        One conditional UPDATE, so that all workers together send no more than GitHub said is
-        left. Raises BudgetSpentError where too little is, or GitHub has asked us to wait.
+        One conditional UPDATE, so that all workers together send no more than is left. Raises
+        BudgetSpentError when too few are left, or GitHub has asked us to wait.
         """
         now = timezone.now()
         share = Share(self.share_size + more, find_period(now))
@@ -167,32 +170,32 @@ class TokenBudget(models.Model):
             GreaterThanOrEqual(left - this - last, needed)
         )
         may_ask = models.Q(wait_until=None) | models.Q(wait_until__lte=now)
-        if (
-            not self._rows()
-            .filter(is_enough, may_ask)
-            .update(
-                set_aside=this + share.requests,
-                set_aside_before=last,
-                set_aside_period=Greatest(Coalesce("set_aside_period", share.period), share.period),
-            )
-        ):
-            self.refresh_from_db(fields=[field.name for field in TokenBudget._meta.get_fields()])
-            until = self.find_pause(is_bulk=is_bulk) or now + SET_ASIDE_PAUSE
-            raise BudgetSpentError.of(until, is_reserve_left=is_bulk)
-        return share
+        # The clock of another worker may be ahead, and its period the next one.
+        latest = Greatest(Coalesce("set_aside_period", share.period), share.period)
+        changes = {
+            "set_aside": this + share.requests,
+            "set_aside_before": last,
+            "set_aside_period": latest,
+        }
+        if self._rows().filter(is_enough, may_ask).update(**changes):
+            return share
+        self.refresh_from_db(fields=[field.name for field in TokenBudget._meta.get_fields()])
+        is_paused = self.wait_until is not None and self.wait_until > now
+        until = self.find_pause(is_bulk=is_bulk) or now + SET_ASIDE_PAUSE
+        raise BudgetSpentError.of(until, is_reserve_left=is_bulk and not is_paused)
 
-    def note_rate_limit(self, stated: RateLimit | None, *, settled: Share | None = None) -> None:
-        """Share with all workers what GitHub stated, and give back a share; one UPDATE, at once.
+    def note_rate_limit(self, stated: RateLimit | None, *, returned: Share | None = None) -> None:
+        """Store what GitHub stated, for all workers, and give back a share; one UPDATE.
 
-        Of what is stated for one hour the least counts, as answers overtake each other; what is
-        stated of an hour that has ended counts for nothing.
+        Of one hour the lowest statement counts, as answers overtake each other. A statement about
+        an hour that has ended is ignored.
         """
         changes = dict[str, Any]()
-        if settled is not None:
-            is_this = models.Q(set_aside_period=settled.period)
-            is_last = models.Q(set_aside_period=settled.period + PERIOD)
+        if returned is not None:
+            is_this = models.Q(set_aside_period=returned.period)
+            is_last = models.Q(set_aside_period=returned.period + PERIOD)
             for name, is_mine in (("set_aside", is_this), ("set_aside_before", is_last)):
-                without = Greatest(models.F(name) - settled.requests, 0)
+                without = Greatest(models.F(name) - returned.requests, 0)
                 changes[name] = _case((is_mine, without), default=name)
         if stated is not None and stated.resets_at > timezone.now():
             is_known = models.Q(rate_limit_resets_at=stated.resets_at)
@@ -206,10 +209,10 @@ class TokenBudget(models.Model):
             self.rate_limit_remaining = stated.remaining
 
     def note_pause(self, *, until: datetime, is_secondary: bool) -> None:
-        """Let nobody ask with this token before then; one UPDATE, at once.
+        """Store that no worker may send requests with this token before `until`; one UPDATE.
 
-        A secondary limit pauses twice as long each time that it comes again within an hour. A
-        pause that lasts longer already stays.
+        Each further secondary limit within an hour doubles the pause. A longer pause that is
+        stored already stays.
         """
         now, changes = timezone.now(), dict[str, Any]()
         if is_secondary:
@@ -222,7 +225,7 @@ class TokenBudget(models.Model):
         self.wait_until = max(self.wait_until or until, until)
 
     def _note_of_token(self, **fields: Any) -> None:
-        """Write what GitHub said of the token, unless another one has been stored since."""
+        """Write the fields, unless another token has been stored since this object was loaded."""
         self._rows().filter(token_stored_at=self.token_stored_at).update(**fields)
         for name, value in fields.items():
             if not hasattr(value, "resolve_expression"):

@@ -1,7 +1,7 @@
 """What belongs to one pull request: its commits, files, check runs, comments and reviews.
 
 States, statuses and conclusions are kept in lower case as GitHub's webhooks write them. They
-are plain text: GitHub adds new ones without notice, and a new one must not be lost.
+are plain text, because GitHub adds new ones without notice.
 """
 
 from hashlib import sha256
@@ -14,7 +14,7 @@ from metrics_sync.models.teams import Team, TeamMember
 
 
 class PullRequestChild(models.Model):
-    """The two owners of every row below."""
+    """The team that owns each row below."""
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
 
@@ -51,7 +51,7 @@ class Commit(PullRequestChild):
 
 
 class PRFile(PullRequestChild):
-    """A changed file; one whose type changes is listed twice under its name, with two statuses."""
+    """A changed file; if its type changes, it is listed twice, with two statuses."""
 
     pull_request = models.ForeignKey(PullRequest, on_delete=models.CASCADE, related_name="files")
     filename = models.TextField()
@@ -60,7 +60,7 @@ class PRFile(PullRequestChild):
     additions = models.IntegerField()
     deletions = models.IntegerField()
     changes = models.IntegerField()
-    #: Paths may have 4,096 bytes; a row of PostgreSQL's indexes has 2,704 at most.
+    #: A hash, because a path may have 4,096 bytes and an index row of PostgreSQL 2,704 at most.
     listing_key = models.CharField(max_length=64, default="", db_default="", editable=False)
 
     class Meta:
@@ -76,13 +76,13 @@ class PRFile(PullRequestChild):
         return self.filename
 
     def save(self, **options: Any) -> None:
-        """Save; what is written many at a time has its key already."""
+        """Save with the key; bulk writes set it themselves."""
         self.listing_key = self.make_key(self.filename, self.status)
         super().save(**options)
 
     @staticmethod
     def make_key(filename: str, status: str) -> str:
-        """Return what tells a line of the list of files from the others."""
+        """Return the key of an entry in the list of files."""
         return sha256(f"{filename}\0{status}".encode()).hexdigest()
 
 

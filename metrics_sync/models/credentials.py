@@ -1,4 +1,4 @@
-"""A credential: what GitHub accepts as us for one team."""
+"""A credential: a personal token, or the installation of a GitHub App, of one team."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,18 +18,18 @@ RENEWAL_CLAIM = timedelta(seconds=45)
 
 
 def validate_api_root(url: str) -> None:
-    """Refuse an address that no token may be sent to. Raises ValidationError."""
+    """Raise ValidationError for an address that no token may be sent to."""
     if fault := find_fault(url, is_development=settings.DEBUG):
         raise ValidationError(f"This is no API root: {fault}.", code="api_root")
 
 
 class IntegrationCredential(TokenBudget):
-    """What GitHub accepts as us for one team."""
+    """A personal access token or an installation of a GitHub App, of one team."""
 
     class Kind(models.TextChoices):
         #: A personal access token (classic or fine-grained).
         TOKEN = "token", "personal access token"
-        #: An installation of a GitHub App; its short-lived token is kept here.
+        #: An installation of a GitHub App; its token, valid for an hour, is stored here.
         APP = "app", "GitHub App installation"
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="credentials")
@@ -74,14 +74,14 @@ class IntegrationCredential(TokenBudget):
             setattr(self, name, value)
 
     def lasts(self, duration: timedelta) -> bool:
-        """Whether an installation's token is good for that long, as far as this object knows."""
+        """Whether the installation's token, as loaded, is valid for that long."""
         return self.expires_at is not None and self.expires_at > timezone.now() + duration
 
     def claim_renewal(self) -> bool:
-        """Reserve the renewal of the token; False when somebody else has it, or had it since.
+        """Reserve the renewal of the token; False when another worker renews it or has renewed it.
 
-        One conditional UPDATE, so that of many workers one wins. No transaction stays open while
-        GitHub is asked. The claim of a worker that died ends by itself.
+        One conditional UPDATE, so that one of many workers wins. No transaction stays open while
+        GitHub is asked. The claim of a killed worker expires.
         """
         now = timezone.now()
         free = models.Q(renewing_until=None) | models.Q(renewing_until__lt=now)
@@ -93,29 +93,29 @@ class IntegrationCredential(TokenBudget):
         return True
 
     def release_renewal(self) -> None:
-        """Let the next worker try to renew the token. One UPDATE, for our own claim only."""
+        """Let another worker renew the token. One UPDATE, of our own claim only."""
         mine = type(self).objects.filter(pk=self.pk, renewing_until=self.renewing_until)
         mine.update(renewing_until=None)
         self.renewing_until = None
 
     def store_installation_token(self, token: str, *, expires_at: datetime) -> None:
-        """Keep a new token for all workers, unless another installation was linked meanwhile."""
+        """Store a new token for all workers, unless another installation was linked meanwhile."""
         mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
         mine.update(access_token=token, expires_at=expires_at)
         self.access_token, self.expires_at = token, expires_at
 
     def mark_installation_refused(self) -> None:
-        """Note that GitHub gives no token for the installation, if it is still the one linked."""
+        """Mark the credential as revoked, unless another installation was linked meanwhile."""
         mine = type(self).objects.filter(pk=self.pk, installation_id=self.installation_id)
         mine.filter(revoked_at=None).update(revoked_at=timezone.now())
 
     def discard_token(self) -> None:
-        """Note that GitHub refused the token before its time, unless there is a new one already."""
+        """Mark a refused token as expired, unless a new one has been stored."""
         mine = type(self).objects.filter(pk=self.pk, expires_at=self.expires_at)
         mine.update(expires_at=None)
 
     def link_installation(self, installation_id: int, *, account_id: int) -> None:
-        """Go on as an installation, whose token is asked for when it is needed."""
+        """Change to an installation of a GitHub App; its token is requested when needed."""
         self.store_token("")
         self._note(
             kind=self.Kind.APP,
@@ -139,13 +139,13 @@ class IntegrationCredential(TokenBudget):
             self.revoked_at = row.revoked_at
 
     def mark_accepted(self) -> None:
-        """Note that GitHub takes the token again, unless another one has been stored since.
+        """Note that GitHub accepts the token again, unless another one has been stored since.
 
-        One UPDATE, at once.
+        One UPDATE.
         """
         self._note_of_token(revoked_at=None)
 
     def store_token(self, token: str) -> None:
-        """Replace the token, and forget that an older one was refused or had to wait."""
+        """Replace the token, and forget the refusal and the rate limit of the old one."""
         now = timezone.now()
         self._note(access_token=token, token_stored_at=now, revoked_at=None, **UNKNOWN_BUDGET)

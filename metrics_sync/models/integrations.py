@@ -54,7 +54,7 @@ class GitHubIntegration(models.Model):
         return f"{self.organization_slug} for {self.team}"
 
     def clean(self) -> None:
-        """Keep a token with the API root that it was stored for. Raises ValidationError."""
+        """Raise ValidationError if the token was stored for another API root."""
         if self.credential_id and not self.is_api_root_of_token():
             raise ValidationError({"credential": "Its token is for another API root."})
 
@@ -70,6 +70,6 @@ class GitHubIntegration(models.Model):
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
 
     def list_webhook_paths(self) -> tuple[str, ...]:
-        """Return the paths at which its deliveries are taken; the shared one knows one GitHub."""
+        """Return the paths of its deliveries; the shared path serves the default API root."""
         shared = () if self.api_url else (reverse("metrics_sync:webhook"),)
         return (self.get_webhook_path(), *shared)

@@ -1,4 +1,8 @@
-"""Pull requests, and the one state machine that their synchronisation follows."""
+"""Pull requests, and the state machine of their synchronization.
+
+One module, longer than others: the model and its queryset name each other, and every arrow of the
+state machine writes the model's own columns.
+"""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
@@ -15,66 +19,66 @@ from metrics_sync.models.teams import Team, TeamMember
 from metrics_sync.names import PATTERN
 from metrics_sync.snapshot import OUTDATED, is_known
 
-#: What a check run is before it is completed.
+#: The statuses of a check run that is not completed.
 #: https://docs.github.com/en/rest/checks/runs
 RUNNING_CHECK_STATUSES = ("queued", "in_progress", "waiting", "requested", "pending")
 
-#: What a legacy commit status is while its check runs.
+#: The state of a legacy commit status whose check has not ended.
 PENDING_STATUS = "pending"
 
-#: How long news of a merged pull request is left to gather before it is looked at again.
+#: After a change to a merged pull request, further changes are awaited this long before a refetch.
 CHANGE_PAUSE = timedelta(minutes=1)
 
-#: A row that failed more often in a row than in an outage of most of a day fails for a reason of
-#: its own: that GitHub answers others is no news to it.
+#: A row with more failures in succession than an outage of most of a day causes has a fault of its
+#: own: that GitHub answers for other rows does not release it.
 MOST_RELEASES = 8
-#: How many rows one answer of GitHub releases at most; the next answer releases others.
+#: The most rows that one answer of GitHub releases; the next answer releases others.
 RELEASED_AT_ONCE = 5000
 
-#: The newest merge first, and what is not merged last: without `nulls_last`, PostgreSQL begins
-#: with it and SQLite ends with it.
+#: The newest merge first, rows that are not merged last: without `nulls_last`, PostgreSQL puts
+#: them first and SQLite last.
 NEWEST_FIRST = (models.F("merged_at").desc(nulls_last=True), "-pk")
 
-#: How long nobody looks again for the number of a row; that takes a listing of the repository.
+#: After a search for the number of a row, which lists the repository, the next one waits this long.
 UNLISTED_PAUSE = timedelta(days=1)
 
 
 class CIAtMerge(models.TextChoices):
-    #: Everything that had been asked for had passed.
+    #: Every check had passed.
     PASSED = "passed"
-    #: Something had failed.
+    #: A check had failed.
     FAILED = "failed"
-    #: Nothing had failed, and something had not ended.
+    #: No check had failed, and one had not ended.
     PENDING = "pending"
-    #: There was nothing to pass.
+    #: There was no check.
     NONE = "none"
 
 
 class PullRequestQuerySet(models.QuerySet["PullRequest"]):
-    """Questions that chain, e.g. `PullRequest.objects.merged().stuck(now)`."""
+    """Filters that chain, e.g. `PullRequest.objects.merged().disagreeing()`."""
 
     def merged(self) -> Self:
         return self.filter(state=PullRequest.State.MERGED)
 
     def tracked(self, **which: Any) -> Self:
-        """Keep those whose repository is tracked, if wanted by one that is `which`."""
+        """Keep rows of tracked repositories; `which` are further conditions on the repository."""
         of_repository = {f"repository__{name}": value for name, value in which.items()}
         return self.filter(repository__is_active=True, **of_repository)
 
     def in_repositories(self, full_names: Iterable[str]) -> Self:
-        """Keep those of the repositories of these names; GitHub's names ignore case."""
+        """Keep rows of the repositories with these names; GitHub's names ignore case."""
         named = models.Q()
         for full_name in full_names:
             named |= models.Q(github_repo__iexact=full_name)
         return self.filter(named)
 
     def of_repository(self, repository: TrackedRepository | None, full_name: str) -> Self:
-        """Keep those of a repository, and those of its name that belong to none yet."""
+        """Keep rows of a repository, and rows with its name that belong to no repository yet."""
         nobodys = models.Q(repository=None, github_repo__iexact=full_name)
         return self.filter(nobodys | models.Q(repository=repository) if repository else nobodys)
 
     def missing(self) -> Self:
-        """Keep merged ones that nobody has queued, or nobody can fetch for want of a number."""
+        """Keep merged rows that are not queued, or cannot be fetched without their number."""
         nameless = models.Q(
             github_pr_number=None,
             sync_status__in=[SyncStatus.COMPLETE, SyncStatus.PARTIAL, SyncStatus.FAILED],
@@ -84,9 +88,9 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         return self.merged().filter(unqueued | untracked | nameless)
 
     def note_change(self) -> bool:
-        """Have these rows looked at again in a minute; False when there are none.
+        """Schedule a refetch of these rows in a minute; False when there are none.
 
-        Much that comes at once, as checks and reviews do, makes one look.
+        Changes that come together, as checks and reviews do, cause one refetch.
         """
         soon = timezone.now() + CHANGE_PAUSE
         waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
@@ -94,12 +98,12 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         return self.exists()
 
     def release_passing(self, answered: "PullRequest") -> int:
-        """Let the clock try again at once what failed because GitHub did not answer.
+        """Let the clock retry at once the rows that failed because GitHub did not answer.
 
-        Returns how many rows: those that are asked for where `answered` has just been had. As a
-        rule there is no such row, and one look into a small index says so. Each failure is
-        released once. Rows that somebody else has locked are left to the next answer, so that
-        nobody waits in a circle.
+        Returns the number of rows released: those of the API root that has just answered for
+        `answered`. Usually there are none, and a query of a small index shows it. Each failure is
+        released once. Locked rows are left to the next answer, so that two workers cannot
+        deadlock.
         """
         answering = TrackedRepository.objects.matching(answered).values("integration__api_url")
         now = timezone.now()
@@ -114,19 +118,16 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
             return self.filter(pk__in=pks).update(retry_at=now, fault_may_pass=False)
 
     def outdated(self, moment: datetime) -> Self:
-        """Keep complete rows that were to be looked at again by then."""
+        """Keep complete rows whose refetch is due by `moment`."""
         return self.filter(sync_status=SyncStatus.COMPLETE, refetch_at__lte=moment)
 
     def disagreeing(self) -> Self:
-        """Keep rows with a list of which GitHub's counter says something else for good."""
+        """Keep rows with a list that GitHub's counter has contradicted for a day."""
         return self.exclude(disagreeing=[])
 
     def with_running_checks(self) -> Self:
-        """Keep complete rows that have a check which has not ended, as far as we know.
-
-        A legacy status that is pending is one, too.
-        """
-        # Each from its own small index; joined with "or", all rows would be read.
+        """Keep complete rows with a stored check run, or legacy status, that has not ended."""
+        # Two subqueries use two small indexes; a join with "or" would read all rows.
         rows = type(self)(self.model)
         running = rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).values("pk")
         pending = rows.filter(commit_statuses__state=PENDING_STATUS).values("pk")
@@ -134,7 +135,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         return self.filter(either, sync_status=SyncStatus.COMPLETE)
 
     def silent_since(self, moment: datetime) -> Self:
-        """Keep running rows with no sign of life after `moment`."""
+        """Keep running rows without a heartbeat since `moment`."""
         return (
             self.filter(sync_status=SyncStatus.RUNNING)
             .alias(alive_at=Coalesce("heartbeat_at", "fetch_started_at"))
@@ -142,7 +143,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         )
 
     def waiting_since(self, moment: datetime) -> Self:
-        """Keep pending rows that merged before `moment`, and rows that were queued before it."""
+        """Keep pending rows merged before `moment`, and rows queued before it."""
         pending = models.Q(sync_status=SyncStatus.PENDING, merged_at__lt=moment)
         queued = models.Q(sync_status=SyncStatus.QUEUED, queued_at__lt=moment)
         return self.filter(pending | queued)
@@ -154,7 +155,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
 
 
 class PullRequest(models.Model):
-    """A pull request as one team has it; another team that tracks the repository has its own."""
+    """A pull request of one team; another team that tracks the repository has its own row."""
 
     class State(models.TextChoices):
         #: Not closed; drafts are open too.
@@ -286,7 +287,7 @@ class PullRequest(models.Model):
         ]
         indexes = [
             models.Index(fields=["sync_status", "merged_at"], name="pull_request_sync"),
-            # How webhooks name a pull request; names are compared in upper case.
+            # Webhooks name a pull request in these ways; names are compared in upper case.
             models.Index(fields=["github_pr_id"], name="pull_request_github_id"),
             models.Index(Upper("github_repo"), "github_pr_number", name="pull_request_number"),
             models.Index(fields=["repository", "github_pr_number"], name="pull_request_repository"),
@@ -296,28 +297,28 @@ class PullRequest(models.Model):
                 condition=models.Q(refetch_at__isnull=False),
                 name="pull_request_refetch",
             ),
-            # What the first answer after an outage looks for, and as a rule does not find.
+            # For `release_passing`; usually empty.
             models.Index(
                 fields=["retry_at"],
                 condition=models.Q(fault_may_pass=True),
                 name="pull_request_passing",
             ),
-            # Counted at every scrape.
+            # For the scrape of `/metrics`, which counts them.
             models.Index(
                 fields=["merged_at"],
                 condition=~models.Q(disagreeing=[]),
                 name="pull_request_disagreeing",
             ),
-            # Found by the dashboard without reading all merges.
+            # For the dashboard's slowest reviews.
             models.Index(
                 models.F("review_wait_hours").desc(),
                 models.F("id").desc(),
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
             ),
-            # What was measured by other formulas.
+            # For rows that older formulas measured.
             models.Index(fields=["metrics_version"], name="pull_request_metrics_version"),
-            # What `missing` looks for and little else.
+            # For `missing`.
             models.Index(
                 fields=["merged_at"],
                 condition=models.Q(state="merged")
@@ -350,16 +351,16 @@ class PullRequest(models.Model):
         fields: Iterable[str] | None = None,
         from_queryset: Any = None,
     ) -> None:
-        """Read the row again; a merge that it already has is none that `save` has to note."""
+        """Read the row again; `save` then takes a stored merge for known."""
         names = None if fields is None else list(fields)
         super().refresh_from_db(using=using, fields=names, from_queryset=from_queryset)
         if names is None or "state" in names:
             self._stored_state = self.state
 
     def save(self, *, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Save; a merge that the row did not know yet makes it `pending`.
+        """Save; a merge that the database does not have yet makes the row `pending`.
 
-        A new row that says of no repository is found one by its name.
+        A new row without a repository gets the team's tracked repository of its name.
         """
         if self._state.adding and self.repository_id is None:
             rows = TrackedRepository.objects.filter(team=self.team_id)
@@ -380,28 +381,28 @@ class PullRequest(models.Model):
         return writes_state and is_merged
 
     def _start_over(self) -> dict[str, Any]:
-        """What changes before the next fetch: a row that was complete is looked at anew, whole."""
+        """Return the changes before a fetch; a row that was complete is fetched whole again."""
         if self.sync_status != SyncStatus.COMPLETE:
             return {}
         return {"receipt": self._outdate_receipt(), "sync_attempts": 0, "refetch_at": None}
 
     def _outdate_receipt(self) -> dict[str, Any]:
-        """Return the receipt with all that is known to be looked at again."""
+        """Return the receipt with every verified list marked as outdated."""
         return {
             name: {**entry, "result": OUTDATED} if is_known(entry) else entry
             for name, entry in self.receipt.items()
         }
 
-    def adopt(self, other: "PullRequest") -> None:
-        """Take over what another object of the same row has written, once it is committed."""
+    def copy_from(self, other: "PullRequest") -> None:
+        """Copy the columns of another object of this row, after its transaction has committed."""
         for field in self._meta.concrete_fields:
             setattr(self, field.attname, getattr(other, field.attname))
         self._stored_state = self.state
 
     def outdate(self, section: str) -> None:
-        """Have the next fetch ask for a list in full: one of its rows was written past a fetch.
+        """Mark a list for the next fetch, which fetches it in full: a webhook changed it.
 
-        `save` writes nothing here; the caller does, in the transaction that wrote the row.
+        Changes this object only; the caller saves it, in the transaction that wrote the item.
         """
         self.etags = {name: pages for name, pages in self.etags.items() if name != section}
         entry = self.receipt.get(section)
@@ -409,9 +410,9 @@ class PullRequest(models.Model):
             self.receipt = {**self.receipt, section: {**entry, "result": OUTDATED}}
 
     def forget_pages(self) -> bool:
-        """Have the next fetch ask for everything in full: a person doubts what is here.
+        """Mark all lists for the next fetch, which fetches them in full; for "Fetch again".
 
-        One UPDATE; a run that is under way is left alone.
+        One UPDATE; False while a run is under way.
         """
         rows = type(self).objects.filter(pk=self.pk).exclude(sync_status=SyncStatus.RUNNING)
         forgotten = {"etags": {}, "receipt": self._outdate_receipt()}
@@ -420,8 +421,8 @@ class PullRequest(models.Model):
         self.etags, self.receipt = forgotten["etags"], forgotten["receipt"]
         return True
 
-    # The arrows of the state machine. Each is one conditional UPDATE and says whether it moved
-    # the row, so that of two processes that want to, exactly one does.
+    # The arrows of the state machine. Each is one conditional UPDATE and returns whether it moved
+    # the row, so that only one of two processes does.
 
     def _move(self, *, to: str, rows: models.Q | None = None, **fields: Any) -> bool:
         fields["sync_status"] = to
@@ -435,10 +436,10 @@ class PullRequest(models.Model):
         return True
 
     def claim(self, *, job_id: str) -> bool:
-        """Reserve the row for the job named `job_id`, which the caller then puts on the queue.
+        """Reserve the row for the job `job_id`, which the caller then puts on the queue.
 
-        The row must still be as this object has it: same status, same job. A row that was
-        complete is to be looked at anew, whole; any other keeps the sections that it has.
+        The status and the job of the row must still be those of this object. A row that was
+        complete is fetched whole again; any other keeps the sections that it has.
         """
         return self._move(
             to=SyncStatus.QUEUED,
@@ -457,7 +458,7 @@ class PullRequest(models.Model):
         )
 
     def mark_running(self, *, job_id: str) -> bool:
-        """Let the job `job_id` begin, unless another job is at work on the row."""
+        """Let the job `job_id` begin, unless another job is fetching the row."""
         silent = models.Q(pk__in=type(self).objects.silent_since(timezone.now() - STUCK_AFTER))
         changes = {"sync_attempts": self.sync_attempts, **self._start_over()}
         changes["sync_attempts"] += 1
@@ -471,7 +472,7 @@ class PullRequest(models.Model):
         )
 
     def mark_merged_late(self, **fields: Any) -> bool:
-        """Note a merge that no webhook told, past the signal: reconcile queues the row."""
+        """Note a merge that no webhook reported; sends no signal, reconcile queues the row."""
         return self._move(
             to=SyncStatus.PENDING,
             rows=~models.Q(state=self.State.MERGED),
@@ -481,7 +482,7 @@ class PullRequest(models.Model):
         )
 
     def mark_parked(self, *, job_id: str, until: datetime) -> bool:
-        """Let the row wait with its job, which did not begin: its token may not ask yet."""
+        """Note that the job has not begun and waits for the token's rate limit."""
         return self._move(
             to=SyncStatus.QUEUED,
             rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
@@ -489,9 +490,9 @@ class PullRequest(models.Model):
         )
 
     def mark_unlisted(self) -> bool:
-        """Note that GitHub lists no pull request of this id; the clock looks again in a day.
+        """Note that GitHub lists no pull request of this id; the clock searches again in a day.
 
-        What was complete stays so.
+        A complete row stays complete.
         """
         is_complete = self.sync_status == SyncStatus.COMPLETE
         return self._move(
@@ -502,7 +503,7 @@ class PullRequest(models.Model):
         )
 
     def mark_untracked(self) -> bool:
-        """Note that the team has no active repository of that name."""
+        """Note that the team does not track the repository."""
         return self._move(
             to=SyncStatus.UNTRACKED,
             rows=~models.Q(sync_status=SyncStatus.RUNNING),
@@ -510,24 +511,24 @@ class PullRequest(models.Model):
         )
 
     def mark_complete(self, *, job_id: str, **fields: Any) -> bool:
-        """End the run of `job_id`: everything is verified, for now.
+        """End the run of `job_id`: every section is verified.
 
-        `completed_at` stays the first time, which says how long the data took to be here.
+        `completed_at` keeps the first time, from which the delay since the merge is measured.
         """
         fields["completed_at"] = self.completed_at or timezone.now()
         return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
 
     def lock_run(self, *, job_id: str) -> "PullRequest | None":
-        """Lock the row until the transaction ends, and return it as it is now.
+        """Lock the row until the transaction ends, and return it as stored.
 
-        None when it is not `job_id` that runs it.
+        None when another job has taken the row over.
         """
         rows = PullRequest.objects.filter(pk=self.pk, sync_job_id=job_id)
         rows = rows.filter(sync_status=SyncStatus.RUNNING).select_related("team", "author")
         return rows.select_for_update(of=("self",), no_key=True).first()
 
     def note_heartbeat(self, *, job_id: str) -> None:
-        """Say that the run of `job_id` is alive; one UPDATE, at once."""
+        """Store a heartbeat of the run of `job_id`; one UPDATE."""
         mine = type(self).objects.filter(pk=self.pk, sync_job_id=job_id)
         mine.filter(sync_status=SyncStatus.RUNNING).update(heartbeat_at=timezone.now())
 
@@ -536,11 +537,11 @@ class PullRequest(models.Model):
         return self._finish(SyncStatus.PARTIAL, job_id=job_id, **fields)
 
     def mark_failed(self, *, job_id: str, **fields: Any) -> bool:
-        """End the run of `job_id`: nothing came, and nobody will try again by itself."""
+        """End the run of `job_id`: nothing came, and RQ does not retry."""
         return self._finish(SyncStatus.FAILED, job_id=job_id, **fields)
 
     def mark_waiting(self, *, job_id: str, **fields: Any) -> bool:
-        """End the run of `job_id`: nothing came, and Redis holds the same job for later."""
+        """End the run of `job_id`: nothing came, and RQ runs the same job again later."""
         return self._finish(SyncStatus.QUEUED, job_id=job_id, queued_at=timezone.now(), **fields)
 
     def _finish(self, to: str, *, job_id: str, **fields: Any) -> bool:

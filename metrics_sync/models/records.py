@@ -1,4 +1,4 @@
-"""What happened: deliveries that came in, fetches that were made, and changes of access."""
+"""Records of webhook deliveries, fetches and changes of access."""
 
 from typing import Any, Self
 
@@ -11,14 +11,14 @@ from metrics_sync.models.teams import Team
 
 
 class WebhookDelivery(models.Model):
-    """One delivery of GitHub to one of our endpoints."""
+    """One webhook delivery to one of our endpoints."""
 
     class Status(models.TextChoices):
         #: Read and written to rows.
         PROCESSED = "processed"
-        #: Understood, but nothing here is to be done with it.
+        #: Understood; needs no action.
         IGNORED = "ignored"
-        #: Signed and recorded, but not processed; a redelivery is taken up again.
+        #: Signed and recorded, but not processed; a redelivery is processed.
         FAILED = "failed"
 
     SHARED_ENDPOINT = "shared"
@@ -73,20 +73,20 @@ class WebhookDelivery(models.Model):
 class FetchRun(models.Model):
     """One attempt to fetch one pull request, with the receipt of what it brought.
 
-    `receipt` maps each section to `{"stated", "stored", "result"}`: how many GitHub says there
-    are (null where it says nothing), how many rows we hold, and `verified`, `capped` or what
-    went wrong. There may be a `reason`, the `witness` that vouched for its length, and `looks`:
-    how many fetches have met the same fault since when.
+    `receipt` maps each section to `{"stated", "stored", "result"}`: the number that GitHub states
+    (null where it states none), the number of stored rows, and `verified`, `capped` or the error.
+    There may be a `reason`, the `witness` that confirmed the length, and `looks`: how many
+    fetches have met the same fault, and since when.
     """
 
     class Status(models.TextChoices):
-        #: Still at work, or killed without a word.
+        #: Still under way, or killed.
         RUNNING = "running"
-        #: Every section is verified, or as whole as it gets.
+        #: Every section is verified or capped.
         COMPLETE = "complete"
         #: Some sections are missing.
         PARTIAL = "partial"
-        #: Nothing useful came.
+        #: Nothing useful was fetched.
         FAILED = "failed"
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
@@ -109,7 +109,7 @@ class FetchRun(models.Model):
 
     @classmethod
     def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
-        """Begin the record of an attempt; one that never ended is closed as failed."""
+        """Begin the record of an attempt; close an earlier one that was killed, as failed."""
         killed = cls.objects.filter(pull_request=pull_request, status=cls.Status.RUNNING)
         killed.update(
             status=cls.Status.FAILED,
@@ -121,16 +121,16 @@ class FetchRun(models.Model):
     def finish(
         self, *, status: Status, receipt: dict[str, Any], errors: list[str], requests_made: int
     ) -> None:
-        """End the record, with one UPDATE."""
+        """End the record; one UPDATE."""
         self.status, self.finished_at = status, timezone.now()
         self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
         self.save()
 
 
 class AuditEntry(models.Model):
-    """One change of who may see what: teams, credentials, integrations; never a secret itself.
+    """One change of a team, a credential or an integration; holds no secret.
 
-    It outlives what it is about, so it names things in words.
+    It outlives its subject, so it names it in words.
     """
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)

@@ -1,4 +1,4 @@
-"""A tracked repository: one whose merged pull requests a team wants to have."""
+"""A tracked repository: a team wants its merged pull requests."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 validate_full_name = RegexValidator(PATTERN, "Write the repository as OWNER/NAME.")
 
-#: A hint about a repository counts once GitHub has said the same so long after it: until then
-#: the API may still answer from before.
+#: After a hint about a repository, GitHub's API may give the old answer for so long: only a later
+#: answer is believed.
 REPLICATION_LAG = timedelta(minutes=5)
-#: For how long one process may ask about a repository before another does.
+#: How long one process may take to ask about a repository before another does.
 VERIFICATION_CLAIM = timedelta(minutes=5)
 
 
@@ -34,20 +34,20 @@ class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
         return self.filter(full_name__iexact=full_name)
 
     def first_named(self, full_name: str) -> "TrackedRepository | None":
-        """Return the one of that name, or of several the one that is tracked."""
+        """Return the repository of that name; of several, the one that is tracked."""
         return self.named(full_name).order_by("-is_active", "-pk").first()
 
     def matching(self, pull_request: models.Model) -> Self:
-        """Keep the one that a pull request belongs to, if it is active."""
+        """Keep the repository of a pull request, if it is active."""
         return self.active().filter(pull_requests=pull_request.pk)
 
     def note_shown(self, github_repo_ids: Iterable[int]) -> None:
-        """Note that GitHub has just shown these to their own token. One UPDATE."""
+        """Note that GitHub has just listed these for their own token. One UPDATE."""
         rows = self.filter(github_repo_id__in=list(github_repo_ids))
         rows.update(verified_at=timezone.now(), verify_at=None, doubted_at=None)
 
     def to_verify(self, moment: datetime) -> Self:
-        """Keep those of which GitHub is to be asked by then, the longest waiting first."""
+        """Keep those that are to be verified by `moment`, the longest waiting first."""
         return self.filter(verify_at__lte=moment).order_by("verify_at", "pk")
 
 
@@ -94,8 +94,8 @@ class TrackedRepository(models.Model):
         ordering = ["full_name"]
         verbose_name_plural = "tracked repositories"
         constraints = [
-            # GitHub's id is the identity. Names are labels: while GitHub is asked, two that
-            # changed names may have the same one.
+            # GitHub's id is the identity and the name a label: two repositories that exchange
+            # names have the same one until GitHub has been asked.
             models.UniqueConstraint(
                 fields=["integration", "github_repo_id"],
                 condition=models.Q(github_repo_id__isnull=False),
@@ -124,26 +124,25 @@ class TrackedRepository(models.Model):
         return self.full_name
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Save; a new one gets the pull requests of its name that belong to no repository yet."""
+        """Save; a new row adopts the pull requests of its name that have no repository."""
         is_new = self._state.adding
         super().save(*args, **options)
         if is_new:
-            self.adopt()
+            self.adopt_pull_requests()
 
-    def adopt(self) -> None:
-        """Take the pull requests of its name that belong to no repository; safe to repeat."""
+    def adopt_pull_requests(self) -> None:
+        """Take over the pull requests of its name that have no repository; safe to repeat."""
         rows = self.team.pull_requests.filter(repository=None, github_repo__iexact=self.full_name)
         rows.update(repository=self)
 
     @transaction.atomic
     def rename(self, full_name: str) -> None:
-        """Follow the repository, and its pull requests with it, to its new name.
+        """Give the repository and its pull requests a new name.
 
-        Only for names that GitHub gave to the team's own token. Safe to repeat. Where the team
-        tracks the same repository under the new name already, that row stays and this one is
-        tracked no more; of a pull request under both names the one of the new name stays.
-        Another repository that was known by this name has lost it, and GitHub is asked for its
-        new one.
+        Only for names that GitHub gave to the team's own token. Safe to repeat. If the team
+        already tracks the same repository under the new name, that row stays and this one is
+        deactivated; of a pull request under both names, the row with the new name stays. Another
+        repository that had this name has lost it; GitHub is asked for its new one.
         """
         if full_name == self.full_name:
             return
@@ -161,7 +160,7 @@ class TrackedRepository(models.Model):
 
     @transaction.atomic
     def merge_into(self, twin: "TrackedRepository") -> None:
-        """Leave its pull requests and its id to another row of the same repository."""
+        """Move its pull requests and its id to another row of the same repository."""
         self._move_pull_requests(twin.full_name, to=twin)
         twin.github_repo_id, self.github_repo_id = self.github_repo_id, None
         self.is_active, self.doubted_at, self.verify_at = False, None, None
@@ -172,15 +171,15 @@ class TrackedRepository(models.Model):
         rows = self.pull_requests.exclude(github_repo=full_name)
         known = self.team.pull_requests.filter(github_repo=full_name)
         rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
-        # Of a repository that had the new name before, and is no more.
+        # These belong to a deleted repository that had the new name before.
         numbers = list(rows.values_list("github_pr_number", flat=True))
         known.filter(github_pr_number__in=numbers).update(github_pr_number=None, etags={})
-        # Addresses of the old name may be another repository's one day.
+        # URLs with the old name may lead to another repository one day.
         rows.update(github_repo=full_name, etags={})
         self.pull_requests.update(repository=to)
 
     def doubt(self) -> bool:
-        """Have GitHub asked before anything about it changes; False if it is asked already.
+        """Schedule a verification with GitHub; False if one is scheduled already.
 
         One conditional UPDATE.
         """
@@ -192,23 +191,23 @@ class TrackedRepository(models.Model):
         return is_new
 
     def claim_verification(self) -> bool:
-        """Reserve the question to GitHub; of two processes one wins. One conditional UPDATE."""
+        """Reserve the verification; of two processes one wins. One conditional UPDATE."""
         now = timezone.now()
         mine = type(self).objects.filter(pk=self.pk, verify_at__lte=now)
         return bool(mine.update(verify_at=now + VERIFICATION_CLAIM))
 
     def postpone_verification(self, moment: datetime) -> None:
-        """Have GitHub asked again then. One UPDATE."""
+        """Schedule the next verification. One UPDATE."""
         type(self).objects.filter(pk=self.pk).update(verify_at=moment)
         self.verify_at = moment
 
     @property
     def is_settled(self) -> bool:
-        """Whether what GitHub says now can be believed: the doubt is older than its replicas."""
+        """Whether GitHub's answer can be believed: the doubt is older than its replicas' lag."""
         since = self.doubted_at or self.connected_at
         return since is None or timezone.now() - since >= REPLICATION_LAG
 
     def deactivate(self) -> None:
-        """Track it no more; its pull requests stay."""
+        """Stop tracking it; its pull requests stay."""
         self.is_active = False
         self.save(update_fields=["is_active"])

@@ -4,25 +4,25 @@ from datetime import timedelta
 
 from django.db import models
 
-#: A queued row without a job, or a running row without a sign of life, is stuck after this.
-#: A fetch gives one every 30 seconds.
+#: A queued row without a job is stuck after this, and so is a running row without a heartbeat; a
+#: fetch writes one every 30 seconds.
 STUCK_AFTER = timedelta(minutes=2)
 
 
 class SyncStatus(models.TextChoices):
-    #: Not merged; leaves by the merge.
+    #: Not merged; the merge moves it on.
     IDLE = "idle"
-    #: Merged, and nobody has queued it; leaves by a claim.
+    #: Merged and not queued; a claim moves it on.
     PENDING = "pending"
-    #: Claimed, its job is in Redis; leaves when a worker starts it, or by reconcile when stuck.
+    #: Claimed, its job is in Redis; a worker moves it on, or reconcile when it is stuck.
     QUEUED = "queued"
-    #: A worker is on it; leaves when the fetch ends, or by reconcile when stuck.
+    #: A worker fetches it; the end of the fetch moves it on, or reconcile when it is stuck.
     RUNNING = "running"
-    #: Every section is fetched and its count verified; leaves by a later refetch.
+    #: Every section is fetched and verified; a later refetch moves it on.
     COMPLETE = "complete"
-    #: Some sections are fetched, the errors are on the row; leaves by a retry or reconcile.
+    #: Some sections are fetched, the row has the errors; a retry or reconcile moves it on.
     PARTIAL = "partial"
-    #: Nothing useful was fetched and the retries are used up; leaves by reconcile.
+    #: Nothing useful was fetched and no retry is left; reconcile moves it on.
     FAILED = "failed"
-    #: The team tracks no such repository; leaves by reconcile once it does.
+    #: The team does not track its repository; reconcile moves it on once it does.
     UNTRACKED = "untracked"

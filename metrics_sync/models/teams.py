@@ -1,11 +1,11 @@
-"""Teams, which own everything else, and the people of their pull requests."""
+"""Teams, which own all other rows, and the people of their pull requests."""
 
 from django.conf import settings
 from django.db import models
 
 
 class Team(models.Model):
-    """A group that sees its own rows and nobody else's; `members` are the users who may look."""
+    """A group whose rows only its `members`, who are users, may see."""
 
     name = models.CharField(max_length=200)
     slug = models.SlugField(unique=True)
@@ -29,7 +29,7 @@ class Team(models.Model):
 class TeamMember(models.Model):
     """A GitHub account seen in a team's pull requests.
 
-    Accounts are matched by `github_id`: logins change and are given away again.
+    Accounts are matched by `github_id`: logins change, and others may take them.
     """
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="people")

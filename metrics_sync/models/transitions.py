@@ -1,4 +1,4 @@
-"""Decides what becomes of a pull request when a fetch of it has ended; pure."""
+"""Decides the next status of a pull request after a fetch; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,61 +16,61 @@ from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.sync_status import SyncStatus
 from metrics_sync.snapshot import COUNTERS, Section, Snapshot, is_held, is_known, read_text
 
-#: How long the clock leaves a row alone after it failed once; doubled for each further time.
+#: How long the clock waits after the first failure of a row; doubled for each further failure.
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(days=1)
 
-#: When after the merge a complete pull request is looked at again: while checks run, and once
-#: more for late comments. Pages that have not changed cost no rate limit.
+#: How long after the merge a complete pull request is fetched again: while checks run, and once
+#: for late comments. Unchanged pages do not count against the rate limit.
 RUNNING_CHECKS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 LATE_COMMENTS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one fetch came to; `snapshot` is None when the pull request itself was not had."""
+    """The result of one fetch; `snapshot` is None when the pull request itself was not fetched."""
 
     snapshot: Snapshot | None = None
     errors: Mapping[str, Exception] = field(default_factory=dict)
     requests_made: int = 0
-    #: Whether a list is proven now that was not before.
+    #: Whether a list is verified now that was not before.
     made_progress: bool = False
     has_running_checks: bool = False
 
     @property
     def wait_until(self) -> datetime | None:
-        """The latest moment that a rate limit names; None without one."""
+        """The latest time that a rate limit names; None without one."""
         errors = self.errors.values()
         return max((e.until for e in errors if isinstance(e, RateLimitedError)), default=None)
 
     @property
     def passing(self) -> list[Exception]:
-        """What may be gone when the same is asked a little later."""
+        """The errors that a retry may not meet again."""
         return [e for e in self.errors.values() if isinstance(e, RetrySoonError)]
 
     @property
     def may_pass(self) -> bool:
-        """Whether RQ will try again: something passing, or a fault of our own."""
+        """Whether RQ should retry: after a passing error, or a fault of our own."""
         return bool(self.passing) or "fetch" in self.errors
 
     @property
     def is_outage(self) -> bool:
-        """Whether GitHub did not answer; a list that does not agree is no news for others."""
+        """Whether GitHub did not answer; a list that disagrees says nothing about other rows."""
         return any(not isinstance(error, DisagreementError) for error in self.passing)
 
     @property
     def is_refused(self) -> bool:
-        """Whether GitHub does not take the token."""
+        """Whether GitHub refused the token."""
         return any(isinstance(e, CredentialRejectedError) for e in self.errors.values())
 
     def describe(self) -> list[str]:
-        """Return each error with the part that it is of, as rows and runs can store it."""
+        """Return each error with its section, as text that rows and runs can store."""
         return [read_text(f"{part}: {error}") for part, error in self.errors.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """How a row leaves `running`, what else changes on it, and how its run ended."""
+    """The next status of a row, its other changes, and the result of the run."""
 
     to: SyncStatus
     result: FetchRun.Status
@@ -80,13 +80,13 @@ class Transition:
 def decide(
     row: PullRequest, outcome: Outcome, *, retries_left: int | None, now: datetime
 ) -> Transition:
-    """Say how a row goes on when its fetch came to `outcome`; nothing is changed or asked.
+    """Choose the next status of a row after a fetch with this `outcome`; writes nothing.
 
-    `row` is as it will be stored, but for what this decides. `retries_left` are those of RQ; None
-    outside of the queues, where no job waits for anything.
+    `row` has its new values already, except those chosen here. `retries_left` is RQ's count; None
+    outside of the queues, where no job can wait.
 
-    A failure counts when the row is given up until the clock takes it: no wait for a rate limit,
-    no retry that RQ has in hand and no refused token is one. A list that came ends the row of them.
+    A failure is counted when the row is left to the clock, but not for a rate limit, a retry of RQ
+    or a refused token. Progress resets the count.
     """
     changes: dict[str, Any] = {"sync_error": "; ".join(outcome.describe())}
     if isinstance(outcome.errors.get("pull_request"), NumberReusedError):
@@ -114,23 +114,23 @@ def decide(
 
 
 def count_held(receipt: Mapping[str, Any]) -> int:
-    """Count the lists that need not be asked for."""
+    """Count the lists that need not be fetched."""
     return sum(is_held(entry) for entry in receipt.values())
 
 
 def _choose_refetch_at(row: PullRequest, outcome: Outcome, now: datetime) -> datetime | None:
-    """Say when a merged pull request that is complete is to be looked at again, if at all."""
+    """Return when a complete, merged pull request is fetched again; None for never."""
     if row.merged_at is None:
         return None
     pauses = [*RUNNING_CHECKS, LATE_COMMENTS] if outcome.has_running_checks else [LATE_COMMENTS]
-    looks = (row.merged_at + pause for pause in pauses)
-    return next((look for look in looks if look > now), None)
+    moments = (row.merged_at + pause for pause in pauses)
+    return next((moment for moment in moments if moment > now), None)
 
 
 def _choose_retry_at(outcome: Outcome, failures: int, now: datetime) -> datetime | None:
-    """Say from when on the clock may try again; None: as soon as nothing else is in the way.
+    """Return when the clock may retry; None where it waits for a new token.
 
-    A refused token is in the way until there is a new one, which must not wait any longer.
+    The rows of a refused token are due as soon as a new one is stored.
     """
     if outcome.is_refused:
         return None
@@ -140,20 +140,20 @@ def _choose_retry_at(outcome: Outcome, failures: int, now: datetime) -> datetime
     return now + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
-def leave_proven(receipt: Mapping[str, Any], snapshot: Snapshot) -> Snapshot:
-    """Drop the lists that did not come and that an earlier fetch has proven.
+def keep_verified(receipt: Mapping[str, Any], snapshot: Snapshot) -> Snapshot:
+    """Drop the lists that failed if an earlier fetch has verified them.
 
-    Nothing was added to those since, as far as the pull request's counters say.
+    The pull request's counters say that nothing was added to them since.
     """
     came = {
         section: result
         for section, result in snapshot.sections.items()
-        if result.error is None or not _is_proven(receipt.get(section), section, snapshot)
+        if result.error is None or not _is_verified(receipt.get(section), section, snapshot)
     }
     return replace(snapshot, sections=came)
 
 
-def _is_proven(entry: Mapping[str, Any] | None, section: Section, snapshot: Snapshot) -> bool:
+def _is_verified(entry: Mapping[str, Any] | None, section: Section, snapshot: Snapshot) -> bool:
     if entry is None or not is_held(entry):
         return False
     stated = snapshot.pull_request.stated.get(section)

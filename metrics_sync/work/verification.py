@@ -120,4 +120,4 @@ def _adopt() -> None:
     }
     for team_id, name in names:
         if repository := tracked.get((team_id, name.lower())):
-            repository.adopt()
+            repository.adopt_pull_requests()
