@@ -61,7 +61,7 @@ def _case(*cases: tuple[models.Q, Any], default: Any) -> models.Case:
 
 
 class TokenBudget(models.Model):
-    """The columns of a credential for its token's rate limit: what GitHub stated, what is set aside.
+    """What GitHub stated of a token's rate limit, and what is set aside of it.
 
     GitHub's statement alone would not do: each of many workers would spend what is left.
     """
@@ -126,7 +126,7 @@ class TokenBudget(models.Model):
         return self.set_aside + (self.set_aside_before if started_at >= period else 0)
 
     def has_plenty(self, *, is_bulk: bool) -> bool:
-        """Whether nothing needs to be set aside, by the columns as loaded; always without limits."""
+        """Whether nothing needs to be set aside, by the columns as loaded; so without limits."""
         is_paused = self.wait_until is not None and self.wait_until > timezone.now()
         needed = self._count_needed(is_bulk=is_bulk) + PLENTY
         return not is_paused and (self.left is None or self.left >= needed)
