@@ -1,4 +1,4 @@
-"""How log lines look: for people (`console`) or for a log store (`json`)."""
+"""The format of log lines: for people (`console`) or for a log store (`json`)."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def logging_config(*, log_format: str) -> dict[str, Any]:
             "httpcore2": {"level": "WARNING"},
             # project.sign_in says who failed to sign in, in one line.
             "axes": {"level": "ERROR"},
-            # The one immediate repetition of a request is counted among the requests made.
+            # The immediate retry of a request is counted among the requests made.
             "stamina": {"level": "ERROR"},
         },
     }

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -26,6 +25,7 @@ from metrics_sync.admin.labels import (
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
 from metrics_sync.admin.timeline import draw_timeline
+from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.models import PullRequest, TrackedRepository
 
@@ -44,7 +44,7 @@ def find_page_at_github(row: PullRequest) -> str:
     """Return where people read a pull request; what nobody tracks is at the default GitHub."""
     repositories = TrackedRepository.objects.matching(row).select_related("integration")
     repository = repositories.defer("integration__webhook_secret").first()
-    api_root = repository.integration.get_api_root() if repository else settings.GITHUB_API_URL
+    api_root = repository.integration.get_api_root() if repository else app_settings.GITHUB_API_URL
     return f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
 
 
