@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 
 from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GoneError,
@@ -80,7 +80,7 @@ def _list_due() -> list[TrackedRepository]:
     Without those of the last half hour (less, where CLOCK_SPEEDUP makes the clock's hour shorter).
     """
     never = datetime.min.replace(tzinfo=UTC)
-    lately = timezone.now() - SEARCHED_LATELY / settings.CLOCK_SPEEDUP
+    lately = timezone.now() - SEARCHED_LATELY / app_settings.CLOCK_SPEEDUP
     last = {row: row.discovered_until or never for row in list_repositories(Scope())}
     return sorted((row for row in last if last[row] < lately), key=lambda row: last[row])
 
