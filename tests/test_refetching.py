@@ -260,8 +260,8 @@ def test_killed_job_leaves_rows_that_the_clock_finds(
 ) -> None:
     """Killed in the middle of a write, it has written nothing of it."""
     workers.environment |= {
-        "GITHUB_APP_ID": settings.GITHUB_APP_ID,
-        "GITHUB_APP_PRIVATE_KEY": settings.GITHUB_APP_PRIVATE_KEY,
+        "GITHUB_APP_ID": settings.METRICS_SYNC_GITHUB_APP_ID,
+        "GITHUB_APP_PRIVATE_KEY": settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
     }
     run(track_of_app(app))
     make_due()
