@@ -3,6 +3,8 @@
 import os
 import resource
 
+from project.logs import logging_config
+
 #: Open files of a process. Idle connections are never closed here: with the usual limit of 1,024,
 #: a thousand of them would stop `web`.
 MOST_FILES = 65_536
@@ -14,6 +16,7 @@ asgi_lifespan = "off"
 bind = ":".join([os.environ.get("BIND", "127.0.0.1"), os.environ.get("PORT", "8000")])
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 accesslog = "-"
+logconfig_dict = logging_config(log_format=os.environ.get("LOG_FORMAT", "console"))
 # Not used, and it would write a file.
 control_socket_disable = True
 

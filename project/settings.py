@@ -53,6 +53,17 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     return kept.read_text().strip()
 
 
+def _read_base_url(text: str) -> str:
+    """Return the service's own address without a slash at its end."""
+    url = urlsplit(text)
+    is_address = url.scheme in {"http", "https"} and url.hostname and url.path in {"", "/"}
+    if text and (not is_address or url.query or url.fragment or url.username):
+        raise ImproperlyConfigured(
+            f"BASE_URL is {text!r}; it must be an address such as https://sync.example."
+        )
+    return text.rstrip("/")
+
+
 def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
     """Return the addresses and networks that the texts write down."""
     try:
@@ -66,8 +77,13 @@ def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY", generate=lambda: secrets.token_urlsafe(50))
+# The service's own address is always among the hosts and origins; the lists name further ones.
+BASE_URL = _read_base_url(env.str("BASE_URL", default=""))
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+if BASE_URL:
+    ALLOWED_HOSTS.append(urlsplit(BASE_URL).hostname)
+    CSRF_TRUSTED_ORIGINS.append(BASE_URL)
 
 INSTALLED_APPS = [
     "unfold",

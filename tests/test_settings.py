@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def test_json_log_is_one_object_a_line() -> None:
     assert entry["message"] == 'Fetched acme/anvil#7 "quoted":\n7 requests'
     assert (entry["level"], entry["logger"]) == ("ERROR", "metrics_sync.jobs")
     assert "ZeroDivisionError" in entry["exc_info"]
-    assert entry["time"]
+    assert datetime.fromisoformat(entry["time"]).tzinfo
 
 
 def test_console_log_is_for_people() -> None:
@@ -223,3 +224,40 @@ def test_unknown_log_format_is_refused() -> None:
 
     assert result.returncode == 1
     assert "LOG_FORMAT is 'xml'; it must be console or json." in result.stderr.splitlines()[-1]
+
+
+def test_hosts_and_origins_follow_from_the_base_url() -> None:
+    """Who has said where the service is should not have to say it three times."""
+    names = "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "BASE_URL"
+
+    values = read(*names, BASE_URL="https://sync.example:8443/", ALLOWED_HOSTS="inner")
+
+    assert values == {
+        "ALLOWED_HOSTS": ["inner", "sync.example"],
+        "CSRF_TRUSTED_ORIGINS": ["https://sync.example:8443"],
+        "BASE_URL": "https://sync.example:8443",
+    }
+
+
+@pytest.mark.parametrize("url", ["sync.example", "ftp://sync.example", "https://sync.example/path"])
+def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
+    """A wrong one would be part of each address that is printed."""
+    result = run("from project import settings", BASE_URL=url)
+
+    assert result.returncode == 1
+    assert f"BASE_URL is {url!r}" in result.stderr.splitlines()[-1]
+
+
+def test_lines_of_the_web_server_have_the_same_format() -> None:
+    """A log store that takes JSON drops the other lines, those of a crash among them."""
+    code = """
+import logging.config
+from project import serving
+logging.config.dictConfig(serving.logconfig_dict)
+logging.getLogger("gunicorn.access").info("GET /healthz")
+logging.getLogger("gunicorn.error").info("Booting")
+"""
+    result = run(code, LOG_FORMAT="json")
+
+    entries = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [entry["logger"] for entry in entries] == ["gunicorn.access", "gunicorn.error"]

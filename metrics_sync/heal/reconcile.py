@@ -21,7 +21,12 @@ from metrics_sync.github import fetch_numbers
 from metrics_sync.heal.refetching import group_for_bulk, refetch_in_bulk
 from metrics_sync.jobs import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
+from metrics_sync.models.pull_request import (
+    NEWEST_FIRST,
+    STUCK_AFTER,
+    PullRequestQuerySet,
+    SyncStatus,
+)
 from metrics_sync.observe import counting
 from metrics_sync.work.queueing import (
     BULK,
@@ -202,8 +207,8 @@ def _list_in_turn(rows: PullRequestQuerySet, reason: Reason, limit: int) -> Iter
             turns[row.team_id] += 1
             yield _Due(turns[row.team_id], row.pk, row.sync_status, row.sync_job_id, reason)
         return
-    turn = Window(RowNumber(), partition_by="team", order_by=["-merged_at", "-pk"])
-    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", "-merged_at", "-pk")
+    turn = Window(RowNumber(), partition_by="team", order_by=NEWEST_FIRST)
+    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", *NEWEST_FIRST)
     for values in ordered.values_list("turn", "pk", "sync_status", "sync_job_id")[:limit]:
         yield _Due(*values, reason)
 
@@ -284,7 +289,7 @@ def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
 
 def _narrow(scope: Scope) -> PullRequestQuerySet:
     """Return the merged rows of a scope, newest first."""
-    rows = PullRequest.objects.merged().defer(*LARGE).order_by("-merged_at", "-pk")
+    rows = PullRequest.objects.merged().defer(*LARGE).order_by(*NEWEST_FIRST)
     if scope.team:
         rows = rows.filter(team__slug=scope.team)
     if scope.repositories:
