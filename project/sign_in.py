@@ -62,7 +62,7 @@ def show_lockout(
     return answer
 
 
-class SignInForm(AuthenticationForm):
+class SignInForm(AuthenticationForm):  # type: ignore[misc]  # the theme has no types
     """Tells a wrong password from an account that has no access."""
 
     error_messages = {

@@ -60,7 +60,7 @@ class Guarded(ModelAdmin):
             yield from (f"{day}__{part}" for part in ("year", "month", "day", "gte", "lt"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows = super().get_queryset(request)
+        rows: QuerySet[Any] = super().get_queryset(request)
         return rows.none() if getattr(request, "is_refused", False) else rows
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
