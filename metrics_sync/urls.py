@@ -12,7 +12,7 @@ from metrics_sync.operate import probes
 app_name = "metrics_sync"
 urlpatterns = [
     path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
-    path("dashboard/live/", live.show_news, name="dashboard-live"),
+    path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
     path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
     path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
     path("healthz", probes.healthz, name="healthz"),
