@@ -7,6 +7,7 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -47,7 +48,7 @@ def host(tmp_path: Path, broker_url: str, github: str) -> Iterator[Host]:
     host.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long(60)
 def test_merge_arrives_in_a_project_made_as_the_page_says(host: Host) -> None:
     """Who follows the page has nothing of ours but the wheel, and no other page at hand."""
     build, install, *prepare, serve, work, clock = read_commands()
@@ -69,6 +70,9 @@ def test_merge_arrives_in_a_project_made_as_the_page_says(host: Host) -> None:
     )
 
     assert answer.status == 202
+    for path in ("static/metrics_sync/theme.css", "metrics/api/v1/openapi.json"):
+        with urlopen(f"{host.url}/{path}") as shown:  # noqa: S310  (loopback)
+            assert shown.status == 200
     wait_until(lambda: "complete" in (host.heard.read_text() if host.heard.exists() else ""))
     assert host.heard.read_text().splitlines() == [
         "merged acme/anvil#7 (forge)",
