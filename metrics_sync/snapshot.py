@@ -23,6 +23,10 @@ FIRST_YEAR = 1970
 GHOST_ID = 10137
 GHOST = "ghost"
 
+#: The address that GitHub gives the commits of a bot: the account's id, and its login.
+#: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
+BOT_ADDRESS = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
+
 Json = Mapping[str, Any]
 
 
@@ -74,6 +78,8 @@ class CommitItem:
     author_login: str
     authored_at: datetime | None
     committed_at: datetime | None
+    #: The shas of its parents; None where the answer does not say.
+    parents: tuple[str, ...] | None = None
     #: Its place in GitHub's list, which is in the order of history and not of dates.
     position: int = 0
 
@@ -185,6 +191,9 @@ class PullRequestItem:
     stated: Mapping[Section, int]
     #: How the repository is named in the payload: a renamed one has its new name there.
     base_repo: str = ""
+    #: Who merged it; None where the answer does not say. A deleted account has no id.
+    merged_by_github_id: int | None = None
+    merged_by_login: str | None = None
     #: GitHub's id of that repository; None where the answer does not say.
     base_repo_id: int | None = None
 
@@ -196,7 +205,7 @@ class SectionResult:
     `items` is None for a list that has not changed since it was stored. `etags` are the
     addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
     for its length, `names` what it says of other lists, and `looks` which fault how many fetches
-    have met.
+    have met. `scope` is `all` for check runs that came with those that later ones have replaced.
     """
 
     items: tuple[Item, ...] | None = ()
@@ -208,6 +217,7 @@ class SectionResult:
     witness: str = ""
     names: Any = None
     looks: Json | None = None
+    scope: str = ""
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
@@ -219,6 +229,9 @@ DISAGREEING = "disagreeing"
 UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
+
+#: The scope of check runs that came with those that later ones have replaced.
+ALL_RUNS = "all"
 
 #: Witnesses: a counter of the pull request, and the total that a list states of itself.
 COUNTER = "counter"
@@ -373,15 +386,29 @@ def read_repository(value: Json) -> RepositoryItem:
 
 def read_commit(value: Json) -> CommitItem:
     commit = value.get("commit") or {}
+    git_author, parents = commit.get("author") or {}, value.get("parents")
+    # Null here says that nobody has the address.
+    account = value.get("author") or read_bot(git_author) or {}
     return CommitItem(
         github_sha=value["sha"],
         message=read_text(commit.get("message")),
-        author=read_account(value.get("author")),
-        # Null here says that nobody has the address.
-        author_login=read_login(value.get("author") or {}),
-        authored_at=read_time((commit.get("author") or {}).get("date")),
+        author=read_account(account),
+        author_login=read_login(account),
+        authored_at=read_time(git_author.get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
+        parents=None if parents is None else tuple(parent["sha"] for parent in parents),
     )
+
+
+def read_bot(git_author: Json) -> Json | None:
+    """Read the account of a bot from the address that GitHub gives it, or from the author's name.
+
+    A name that ends in `[bot]` tells no id.
+    """
+    if bot := BOT_ADDRESS.match(git_author.get("email") or ""):
+        return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}
+    name = git_author.get("name") or ""
+    return {"login": name} if name.endswith("[bot]") else None
 
 
 def read_file(value: Json) -> FileItem:
@@ -546,6 +573,11 @@ def _is_unknown(value: Any, path: Sequence[str]) -> bool:
     return bool(value) and read_time(value) is None
 
 
+def _names_merger(value: Json) -> bool:
+    """Whether a pull request says who merged it; lists do not, and open ones have nobody."""
+    return bool(value.get("merged_at")) and "merged_by" in value
+
+
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """Read a pull request from the API or a webhook; reviews' webhooks have no counters.
 
@@ -554,7 +586,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """
     merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
-    repo = base.get("repo") or {}
+    repo, merger = base.get("repo") or {}, read_account(value.get("merged_by"))
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -581,5 +613,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
             if isinstance(value.get(counter), int)
         },
         base_repo=_read_name(repo.get("full_name")),
+        merged_by_github_id=merger.github_id if merger else None,
+        merged_by_login=read_login(value["merged_by"]) if _names_merger(value) else None,
         base_repo_id=repo.get("id"),
     )
