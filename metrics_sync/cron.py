@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from rq import cron
 
+from metrics_sync.conf import app_settings
 from metrics_sync.heal.discovery import discover_lost
 from metrics_sync.heal.reconcile import requeue_due, requeue_nameless
 from metrics_sync.heal.releasing import release_refused
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK
+from metrics_sync.operate.notifying import report_changes
 from metrics_sync.work.verification import verify_due
 
 MINUTE = 60
@@ -25,13 +26,14 @@ def _every(seconds: int, function: Callable[[], Any]) -> None:
     All on the bulk queue: no merge waits for the clock. RQ gives such jobs three minutes, which
     many repositories and old rows may not fit.
     """
-    interval = max(1, round(seconds / settings.CLOCK_SPEEDUP))
+    interval = max(1, round(seconds / app_settings.CLOCK_SPEEDUP))
     cron.register(function, BULK, interval=interval, job_timeout=HOUR)
 
 
 _every(MINUTE, requeue_due)
 _every(MINUTE, verify_due)
 _every(5 * MINUTE, remeasure_outdated)
+_every(10 * MINUTE, report_changes)
 _every(HOUR, discover_lost)
 _every(HOUR, requeue_nameless)
 _every(HOUR, release_refused)

@@ -36,6 +36,7 @@ from metrics_sync.snapshot import (
     TOKEN,
     TOTAL,
     UNAVAILABLE,
+    UNREADABLE,
     VERIFIED,
     Item,
     PullRequestItem,
@@ -63,8 +64,6 @@ REPLICATION_LAG = timedelta(minutes=5)
 
 #: What a receipt says of files that are all there, while the lines of some are not.
 UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: How long one fetch may take in all: less than its job, which must still store what came.
 FETCH_SECONDS = 480
@@ -264,7 +263,7 @@ async def _until(give_up_at: float) -> AsyncIterator[None]:
 
 
 async def fetch_missing(
-    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any]
+    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any], now: datetime
 ) -> Snapshot:
     """Fetch the lists that a snapshot came without, unless the receipt holds them already.
 
@@ -291,6 +290,7 @@ async def fetch_missing(
     sections = {**snapshot.sections, **came}
     if Section.TIMELINE in came:
         sections, _ = corroborate(sections, pull_request, agreed=())
+    sections |= {s: settle(s, sections[s], receipt.get(s), now=now) for s in came}
     return replace(snapshot, sections=sections)
 
 

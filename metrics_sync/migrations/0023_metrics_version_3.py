@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0016_disagreeing_index'),
+        ('metrics_sync', '0022_notice'),
     ]
 
     operations = [
