@@ -4,12 +4,12 @@ import os
 from dataclasses import replace
 from functools import partial
 
-from django.conf import settings
 from django.db import transaction
 
 from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.api_roots import serves_host
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import AmbiguousTeamError, NameReusedError
 from metrics_sync.github import fetch_pull_request
 from metrics_sync.models import PullRequest, Team, TrackedRepository
@@ -30,11 +30,11 @@ def find_access(address: Address, *, team_slug: str = "") -> tuple[Team, Access]
     if repository is not None:
         return repository.team, Access.of(repository, is_bulk=False)
     is_local = not team_slug or team_slug.lower() == LOCAL_TEAM
-    if not is_local or not serves_host(settings.GITHUB_API_URL, address.host):
+    if not is_local or not serves_host(app_settings.GITHUB_API_URL, address.host):
         raise _make_untracked_error(address, team_slug=team_slug)
     team, _ = Team.objects.get_or_create(slug=LOCAL_TEAM, defaults={"name": "Local"})
     token = os.environ.get("GITHUB_TOKEN", "").strip()
-    return team, Access(api_url=settings.GITHUB_API_URL, token=token)
+    return team, Access(api_url=app_settings.GITHUB_API_URL, token=token)
 
 
 def find_repository(address: Address, *, team_slug: str = "") -> TrackedRepository:

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metrics_sync.api_roots import serves_host
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.management.actor import describe_actor
 from metrics_sync.management.base import OperatorCommand, UsageError
@@ -97,15 +98,15 @@ class Command(OperatorCommand):
         )
         parser.add_argument(
             "--api-url",
-            default=settings.GITHUB_API_URL,
+            default=app_settings.GITHUB_API_URL,
             metavar="URL",
             help="GitHub Enterprise: https://HOST/api/v3 (default: %(default)s)",
         )
         parser.add_argument(
             "--base-url",
-            default=f"http://localhost:{os.environ.get('PORT', '8000')}",
+            default=_find_base_url(),
             metavar="URL",
-            help="where GitHub reaches this service (default: %(default)s)",
+            help="where GitHub reaches this service (default: BASE_URL, now %(default)s)",
         )
 
     def handle(self, **options: Any) -> None:
@@ -124,8 +125,8 @@ class Command(OperatorCommand):
             self.stderr.write(f"Made the new team {connection.integration.team}.")
         if (urlsplit(options["base_url"]).hostname or "") in LOCAL_HOSTS:
             self.stderr.write(
-                f"GitHub cannot reach {options['base_url']}. Name the service's own address with "
-                "--base-url."
+                f"GitHub cannot reach {options['base_url']}. Set BASE_URL to the service's own "
+                "address, or use --base-url."
             )
         self._print(name, connection, options)
 
@@ -167,6 +168,12 @@ class Command(OperatorCommand):
         )
 
 
+def _find_base_url() -> str:
+    """Return the service's own address, which a host project may not have set."""
+    address = str(getattr(settings, "BASE_URL", ""))
+    return address or f"http://localhost:{os.environ.get('PORT', '8000')}"
+
+
 def _check_usage(options: dict[str, Any]) -> str:
     """Return the name of the repository or, with --app, of the owner. Raises UsageError."""
     target, api_url = options["repository"], options["api_url"]
@@ -174,7 +181,7 @@ def _check_usage(options: dict[str, Any]) -> str:
         raise UsageError("Name the repository and the team: connect OWNER/NAME --team SLUG.")
     if isinstance(target, str) and not options["app"]:
         raise UsageError(f"{HOW_TO_WRITE} Only with --app it may be an owner.")
-    is_own = api_url != settings.GITHUB_API_URL
+    is_own = api_url != app_settings.GITHUB_API_URL
     try:
         validate_slug(options["team"])
         if is_own:
@@ -183,7 +190,8 @@ def _check_usage(options: dict[str, Any]) -> str:
         raise UsageError("; ".join(error.messages)) from error
     if options["app"] and is_own:
         raise UsageError(
-            f"The GitHub App belongs to {settings.GITHUB_API_URL}; connect {api_url} with a token."
+            f"The GitHub App belongs to {app_settings.GITHUB_API_URL}; "
+            f"connect {api_url} with a token."
         )
     if not isinstance(target, str) and not serves_host(api_url, target.host):
         raise UsageError(
