@@ -155,7 +155,7 @@ TEMPLATES = [
 # other, and a transaction takes the write lock when it begins instead of failing later.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
-_check_scheme("DATABASE_URL", DATABASE_URL, ["postgres", "postgresql", "sqlite"])
+_check_scheme("DATABASE_URL", DATABASE_URL, ["postgres", "postgresql", "psql", "pgsql", "sqlite"])
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 DATABASE_PATIENCE = find_patience(
     read_process(), statement_seconds=env.float("STATEMENT_SECONDS", default=60)

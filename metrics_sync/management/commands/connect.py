@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser
 from contextlib import suppress
 from getpass import getpass
-from typing import IO, Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -14,9 +14,6 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.core.validators import validate_slug
 from django.urls import reverse
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from metrics_sync.api_roots import serves_host
 from metrics_sync.conf import app_settings
@@ -136,13 +133,21 @@ class Command(OperatorCommand):
         if options["json"]:
             self.print_json({"teams": connections})
             return
-        console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
-        table = Table("team", "owner", "token", "webhook path", "repositories")
         for row in connections:
-            for number, one in enumerate(row["integrations"] or [None]):
-                slug = "" if number else row["team"]
-                table.add_row(slug, *(_describe(one) if one else ["-"] * 4))
-        console.print(table)
+            self.stdout.write(f"{row['team']} ({row['name']})")
+            for integration in row["integrations"]:
+                self._print_integration(integration)
+        if not connections:
+            self.stdout.write("There is no team. `connect OWNER/NAME --team SLUG` makes one.")
+
+    def _print_integration(self, integration: dict[str, Any]) -> None:
+        token = integration["credential"] + (", refused" if integration["is_refused"] else "")
+        self.stdout.write(f"  {integration['owner']}: {token}, {integration['webhook_path']}")
+        for row in integration["repositories"]:
+            note = "" if row["is_active"] else " (disconnected)"
+            self.stdout.write(f"    {row['full_name']}{note}")
+        if integration["follows_installation"]:
+            self.stdout.write("    and all that the GitHub App is given later")
 
     def _print(self, name: str, connection: Connection, options: dict[str, Any]) -> None:
         integration, repositories = connection.integration, list(connection.repositories)
@@ -232,16 +237,3 @@ def _read_token(*, from_stdin: bool) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError("That is not a token: it holds spaces or strange characters.")
     return token
-
-
-def _describe(integration: dict[str, Any]) -> list[str]:
-    """Return the cells of one integration in the list."""
-    token = integration["credential"] + (", refused" if integration["is_refused"] else "")
-    names = [
-        row["full_name"] if row["is_active"] else f"{row['full_name']} (disconnected)"
-        for row in integration["repositories"]
-    ]
-    if integration["follows_installation"]:
-        names.append("and what the App is given later")
-    path = integration["webhook_path"]
-    return [integration["owner"], token, path, escape("\n".join(names) or "none")]
