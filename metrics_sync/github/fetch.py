@@ -261,7 +261,7 @@ async def _until(give_up_at: float) -> AsyncIterator[None]:
 
 
 async def fetch_missing(
-    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any]
+    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any], now: datetime
 ) -> Snapshot:
     """Fetch the lists that a snapshot came without, unless the receipt holds them already.
 
@@ -288,6 +288,7 @@ async def fetch_missing(
     sections = {**snapshot.sections, **came}
     if Section.TIMELINE in came:
         sections, _ = corroborate(sections, pull_request, agreed=())
+    sections |= {s: settle(s, sections[s], receipt.get(s), now=now) for s in came}
     return replace(snapshot, sections=sections)
 
 
