@@ -4,8 +4,8 @@ from django.urls import include, path
 from django.views.decorators.http import require_GET
 from django.views.generic import RedirectView
 
+from metrics_sync import api
 from metrics_sync.admin import live
-from metrics_sync.api import api
 from metrics_sync.ingest import views
 from metrics_sync.operate import probes
 
@@ -17,7 +17,7 @@ urlpatterns = [
     path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
-    path("api/v1/", include((api.urls[0], "api"))),
+    path("api/v1/", include((api.urlpatterns, "api"))),
     path("metrics", probes.metrics, name="metrics"),
     path("webhooks/github/", views.receive_shared_delivery, name="webhook"),
     path(
