@@ -20,10 +20,12 @@ from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
 NOTES = """
 One record for each merged pull request, oldest merge first: what it is, how complete its data
 are, its metrics, and how they got their numbers (`provenance`). Unknown is empty (csv) or null
-(jsonl), never 0. Hours are numbers with two decimals.
+(jsonl), never 0. Hours are numbers with two decimals. Pull requests by bots are left out, and
+stderr says how many.
 
   manage.py export --format csv > pull_requests.csv
   manage.py export --format csv --output pull_requests.csv
+  manage.py export --format csv --with-bots > all.csv
   manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
 
 --output shows how far it is, and writes the file whole or not at all. --json prints what was
@@ -45,6 +47,7 @@ class Command(OperatorCommand):
         parser.add_argument(
             "--output", type=Path, metavar="FILE", help="write here in place of stdout"
         )
+        parser.add_argument("--with-bots", action="store_true", help="also those by bots")
 
     def handle(self, **options: Any) -> None:
         output, form = options["output"], options["format"]
@@ -54,15 +57,24 @@ class Command(OperatorCommand):
                 "Records as JSON are --format jsonl."
             )
         team = find_team(options["team"]).slug if options["team"] else ""
-        rows = list_exportable(team=team, since=options["since"])
+        chosen: dict[str, Any] = {"team": team, "since": options["since"]}
+        left_out = 0
+        if not options["with_bots"]:
+            left_out = list_exportable(**chosen, by_bots=True).count()
+            chosen["by_bots"] = False
+        rows = list_exportable(**chosen)
         if output is None:
             _write(export(rows), self.stdout, form=form)
-            return
-        count = self._write_file(rows, output, form=form)
-        if options["json"]:
-            self.print_json({"pull_requests": count, "format": form, "output": str(output)})
         else:
-            self.stderr.write(f"Wrote {count} pull requests to {output}.")
+            count = self._write_file(rows, output, form=form)
+            if options["json"]:
+                self.print_json({"pull_requests": count, "format": form, "output": str(output)})
+            else:
+                self.stderr.write(f"Wrote {count} pull requests to {output}.")
+        if left_out:
+            self.stderr.write(
+                f"Left out pull requests by bots: {left_out}. Add --with-bots to have them, too."
+            )
 
     def _write_file(self, rows: PullRequestQuerySet, output: Path, *, form: str) -> int:
         """Write a file beside the one that is named, and put it there when it is whole."""
