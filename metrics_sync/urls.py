@@ -34,6 +34,6 @@ if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
     ]
 
 if find_spec("ninja"):
-    from metrics_sync.api import api
+    from metrics_sync import api
 
-    urlpatterns.append(path("api/v1/", include((api.urls[0], "api"))))
+    urlpatterns.append(path("api/v1/", include((api.urlpatterns, "api"))))
