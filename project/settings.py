@@ -2,10 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import environ
@@ -22,7 +23,18 @@ from project.reports import start_reports
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
-env = environ.Env()
+
+class Env(environ.Env):  # type: ignore[misc]  # it carries no types
+    """The environment, whose faults name the variable."""
+
+    def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
+        try:
+            return super().get_value(var, cast, *args, **options)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var} is not a number; write one such as 60.") from error
+
+
+env = Env()
 
 
 def _make_private(folder: Path) -> None:
@@ -51,6 +63,12 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(generate())
     return kept.read_text().strip()
+
+
+def _check_scheme(name: str, url: str, schemes: Collection[str]) -> None:
+    """Raise ImproperlyConfigured, without the URL's password, for one that cannot be used."""
+    if urlsplit(url).scheme not in schemes:
+        raise ImproperlyConfigured(f"{name} must begin with {':// or '.join(schemes)}://.")
 
 
 def _read_base_url(text: str) -> str:
@@ -120,7 +138,8 @@ WSGI_APPLICATION = "project.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        # Before the theme's, which some of them extend.
+        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -136,9 +155,9 @@ TEMPLATES = [
 # workers and clock can write at the same time: readers never block (WAL), writers wait for each
 # other, and a transaction takes the write lock when it begins instead of failing later.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
-DATABASES = {
-    "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
-}
+DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
+_check_scheme("DATABASE_URL", DATABASE_URL, ["postgres", "postgresql", "psql", "pgsql", "sqlite"])
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 DATABASE_PATIENCE = find_patience(
     read_process(), statement_seconds=env.float("STATEMENT_SECONDS", default=60)
 )
@@ -160,6 +179,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queues
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+_check_scheme("REDIS_URL", REDIS_URL, ["redis", "rediss", "unix"])
 # A Redis that hangs must not delay a webhook's answer; workers set longer timeouts themselves.
 _timeouts = urlencode({"socket_connect_timeout": 1, "socket_timeout": 2})
 _queue = {
@@ -251,6 +271,14 @@ LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # The bearer token of /metrics; without one only superusers can see it.
+# What doctor finds wrong is mailed, or posted to a chat.
+METRICS_SYNC_BASE_URL = BASE_URL
+METRICS_SYNC_NOTIFY_EMAILS = env.list("NOTIFY_EMAILS", default=[])
+METRICS_SYNC_NOTIFY_WEBHOOK_URL = env.str("NOTIFY_WEBHOOK_URL", default="")
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="metrics_sync@localhost")
+
 METRICS_SYNC_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
@@ -277,8 +305,22 @@ UNFOLD = {
     "SITE_HEADER": "metrics_sync",
     "SITE_SYMBOL": "merge",
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [lambda request: static("metrics_sync/theme.css")],
-    "SCRIPTS": [lambda request: static("metrics_sync/live.js")],
+    "STYLES": [
+        lambda request: static("metrics_sync/theme.css"),
+        lambda request: static("project/pages.css"),
+    ],
+    "SCRIPTS": [
+        lambda request: static("metrics_sync/live.js"),
+        lambda request: static("project/queues.js"),
+    ],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("project/icon.svg"),
+        }
+    ],
+    "LOGIN": {"form": "project.sign_in.SignInForm"},
     "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
     "SIDEBAR": {
         "show_search": False,
@@ -368,6 +410,8 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
             METRICS_SYNC_GITHUB_WEBHOOK_SECRET,
             METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
             METRICS_SYNC_METRICS_TOKEN,
+            METRICS_SYNC_NOTIFY_WEBHOOK_URL,
+            vars().get("EMAIL_HOST_PASSWORD") or "",
             *METRICS_SYNC_TOKEN_ENCRYPTION_KEYS,
             DATABASES["default"].get("PASSWORD") or "",
             urlsplit(REDIS_URL).password or "",

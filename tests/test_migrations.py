@@ -150,7 +150,7 @@ UNRELEASED = {"0002_pull_request_number", "0003_rate_limit_lease"}
 #: It makes columns longer, which the linter cannot know, and moves a unique constraint: until they
 #: are restarted, old workers cannot store files and try again (docs/deploy.md). The other drops a
 #: table that old workers read while little is left of a token's limit.
-EXPLAINED = {"0011_saving", "0022_set_requests_aside"}
+EXPLAINED = {"0011_saving", "0024_set_requests_aside"}
 
 
 #: Looked through by hand: their unique indexes have conditions that the old code does not meet.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from django.template.defaultfilters import date
@@ -114,6 +115,10 @@ def show_provenance(provenance: Mapping[str, Any]) -> str:
         ["left out: the author's own reviews", excluded["own_reviews"]],
         ["left out: pending reviews", excluded["pending_reviews"]],
         ["left out: reviews by bots", _join(excluded["bot_reviews"])],
+        ["left out: merges of the base", excluded.get("merge_commits", UNKNOWN)],
+        ["left out: commits by bots", _join(excluded.get("bot_commits", {}))],
+        ["left out: after the merge", _describe_later(excluded.get("after_merge", {}))],
+        ["answers whose clock was wrong", provenance.get("answers_with_corrected_time", UNKNOWN)],
         ["dismissed reviews known for what they were", dismissed["recovered"]],
         ["dismissed reviews that are not", dismissed["unknown"]],
         ["lists that were missing", ", ".join(provenance["missing"]) or "none"],
@@ -121,18 +126,34 @@ def show_provenance(provenance: Mapping[str, Any]) -> str:
     return show_table("How the metrics were measured", ["basis", "value"], rows)
 
 
+def _describe_later(counts: Mapping[str, Any]) -> str:
+    parts = [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if isinstance(n, int)]
+    unknown = ", ".join(counts.get("unknown_checks", ()))
+    told = ", ".join(part for part in parts if not part.startswith("0 ")) or "0"
+    return f"{told}; how these checks stood before is unknown: {unknown}" if unknown else told
+
+
 def _join(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} by {rule}" for rule, count in counts.items()) or "0"
 
 
 def show_table(
-    label: str, headers: list[str], rows: Iterable[list[Any]], *, fills_card: bool = False
+    label: str,
+    headers: list[str],
+    rows: Iterable[list[Any]],
+    *,
+    keys: Iterable[Any] = (),
+    fills_card: bool = False,
 ) -> SafeString:
-    """Return a table; `label` names the box that it scrolls in to those who cannot see it."""
+    """Return a table; `label` names the box that it scrolls in to those who cannot see it.
+
+    `keys` identify the rows, so that an update of the page keeps the focus in the same one.
+    """
+    cells = [list(zip(headers, row, strict=True)) for row in rows]
     context = {
         "label": label,
         "headers": headers,
-        "rows": [list(zip(headers, row, strict=True)) for row in rows],
+        "rows": list(zip_longest(cells, keys)),
         "fills_card": fills_card,
     }
     return render_to_string("metrics_sync/table.html", context)

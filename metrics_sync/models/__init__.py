@@ -12,6 +12,7 @@ from metrics_sync.models.children import (
 )
 from metrics_sync.models.credentials import IntegrationCredential
 from metrics_sync.models.integrations import GitHubIntegration
+from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.repositories import TrackedRepository
@@ -24,6 +25,7 @@ __all__ = [
     "FetchRun",
     "GitHubIntegration",
     "IntegrationCredential",
+    "Notice",
     "PRCheckRun",
     "PRComment",
     "PRCommitStatus",

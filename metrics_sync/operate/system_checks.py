@@ -30,7 +30,8 @@ def check_encryption_keys(**options: Any) -> list[CheckMessage]:
     try:
         get_fernet()
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="metrics_sync.E001")]
+        hint = "In a Django project of your own: METRICS_SYNC_TOKEN_ENCRYPTION_KEYS, a list."
+        return [Error(str(error), hint=hint, id="metrics_sync.E001")]
     return []
 
 
@@ -45,6 +46,16 @@ def check_api_url(**options: Any) -> list[CheckMessage]:
         return [Error(f"GITHUB_API_URL is {url!r}; {fault}.", hint=hint, id="metrics_sync.E002")]
     if fault := find_fault(url, is_development=settings.DEBUG):
         return [Warning(f"GITHUB_API_URL is {url!r}; {fault}.", hint=hint, id="metrics_sync.W001")]
+    return []
+
+
+@register()
+def check_notify_webhook(**options: Any) -> list[CheckMessage]:
+    """Reports are posted to NOTIFY_WEBHOOK_URL, which must be a web address."""
+    url = app_settings.NOTIFY_WEBHOOK_URL
+    if url and not url.startswith(("https://", "http://")):
+        hint = "Copy the address of the chat's incoming webhook."
+        return [Error("NOTIFY_WEBHOOK_URL is no web address.", hint=hint, id="metrics_sync.E005")]
     return []
 
 

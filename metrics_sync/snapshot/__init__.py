@@ -23,6 +23,7 @@ from metrics_sync.snapshot.items import (
     limit_reserve,
 )
 from metrics_sync.snapshot.reading import (
+    BOT_ADDRESS,
     GHOST_ID,
     READERS,
     TIMELINE_EVENTS,
@@ -31,6 +32,7 @@ from metrics_sync.snapshot.reading import (
     clean_json,
     describe_unknown_times,
     read_account,
+    read_check_run,
     read_items,
     read_pull_request,
     read_repository,
@@ -40,6 +42,7 @@ from metrics_sync.snapshot.reading import (
 )
 from metrics_sync.snapshot.results import (
     AGREED,
+    ALL_RUNS,
     CAPPED,
     COUNTER,
     DISAGREEING,
@@ -57,6 +60,8 @@ from metrics_sync.snapshot.results import (
 
 __all__ = [
     "AGREED",
+    "ALL_RUNS",
+    "BOT_ADDRESS",
     "CAPPED",
     "COUNTER",
     "COUNTERS",
@@ -98,6 +103,7 @@ __all__ = [
     "is_known",
     "limit_reserve",
     "read_account",
+    "read_check_run",
     "read_items",
     "read_pull_request",
     "read_repository",

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("metrics_sync", "0021_newest_first"),
+        ("metrics_sync", "0023_metrics_version_3"),
     ]
 
     operations = [
