@@ -111,8 +111,8 @@ def test_budget_beside_a_refusal_is_not_that_of_the_token(acme: SandboxServer) -
 
     github = asyncio.run(converse(acme.url))
 
-    assert github.rate_limit is not None
-    assert github.rate_limit.limit == 5000
+    assert github.budget.rate_limit is not None
+    assert github.budget.rate_limit.limit == 5000
 
 
 def test_requests_that_are_refused_together_ask_once_more_together(acme: SandboxServer) -> None:
