@@ -24,16 +24,24 @@ from rq.job import Job
 from metrics_sync import store
 from metrics_sync.access import Access, converse
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
-from metrics_sync.github import GitHub, Known, fetch_snapshot
+from metrics_sync.github import GitHub, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
     PENDING_STATUS,
     RUNNING_CHECK_STATUSES,
     SyncStatus,
 )
-from metrics_sync.models.transitions import Outcome, count_held, decide, leave_proven
+from metrics_sync.models.transitions import Outcome, decide
 from metrics_sync.observe import counting
-from metrics_sync.snapshot import CAPPED, DISAGREEING, SUPPLEMENTARY, Section, Snapshot
+from metrics_sync.snapshot import (
+    CAPPED,
+    DISAGREEING,
+    SUPPLEMENTARY,
+    Known,
+    Receipt,
+    Section,
+    Snapshot,
+)
 from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged
 
 logger = logging.getLogger(__name__)
@@ -165,7 +173,7 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
     row, as with a fetch of its own. The requests of its run are REST's. A list that did not come
     keeps what an earlier fetch has proven of it.
     """
-    snapshot = leave_proven(pull_request.receipt, snapshot)
+    snapshot = Receipt.from_json(pull_request.receipt).keep_proven(snapshot)
     errors = {section.value: error for section, error in snapshot.errors.items()}
     outcome = Outcome(snapshot, errors, requests_made)
     try:
@@ -227,12 +235,7 @@ def _ask(pull_request: PullRequest, find_access: Callable[[], Access], *, job_id
         access.check()
     except GitHubError as error:
         return Outcome(errors={"pull_request": error})
-    known = Known(
-        *store.recall_lists(pull_request),
-        store.recall(pull_request),
-        pull_request.github_pr_id,
-        pull_request.repository.github_repo_id if pull_request.repository else None,
-    )
+    known = store.load_known(pull_request)
     with access.open() as github:
         outcome = converse(_fetch, pull_request, number, known, github, job_id=job_id)
     access.note(outcome.errors.values())
@@ -339,13 +342,14 @@ def _write_snapshot(
 ) -> tuple[dict[str, Any], Outcome]:
     """Write the lists; returns the row's new values, and what the fetch came to when written."""
     names, snapshot = store.save_snapshot(row, snapshot)
-    earlier, stored = row.receipt, store.count_rows(row)
-    receipt = row.receipt = store.build_receipt(earlier, snapshot, stored)
+    earlier = Receipt.from_json(row.receipt)
+    receipt = earlier.merge(snapshot.sections, stored=store.count_rows(row))
+    row.receipt = receipt.to_json()
     changes = {
         **{name: getattr(row, name) for name in names},
-        "receipt": receipt,
-        "truncated": sorted(s for s in receipt if receipt[s]["result"] == CAPPED),
-        "disagreeing": sorted(s for s in receipt if receipt[s]["result"] == DISAGREEING),
+        "receipt": row.receipt,
+        "truncated": receipt.list_with(CAPPED),
+        "disagreeing": receipt.list_with(DISAGREEING),
         **store.measure_rows(row),
     }
     refused = {section.value: error for section, error in snapshot.errors.items()}
@@ -353,7 +357,7 @@ def _write_snapshot(
         outcome,
         snapshot=snapshot,
         errors={**outcome.errors, **refused},
-        made_progress=count_held(receipt) > count_held(earlier),
+        made_progress=len(receipt.proven) > len(earlier.proven),
         has_running_checks=_has_running_checks(row, snapshot),
     )
     return changes, written
@@ -389,8 +393,9 @@ def _has_running_checks(pull_request: PullRequest, snapshot: Snapshot) -> bool:
 
 
 def _build_result(run: FetchRun, outcome: Outcome) -> dict[str, Any]:
+    receipt = Receipt.from_json(run.receipt)
     counts = {
-        f"{section}_synced": run.receipt[section]["stored"] if section in run.receipt else 0
+        f"{section}_synced": receipt.count_stored(section)
         for section in Section
         if section not in SUPPLEMENTARY
     }

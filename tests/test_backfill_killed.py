@@ -28,7 +28,7 @@ from metrics_sync.snapshot import (
     TimelineItem,
     read_items,
 )
-from metrics_sync.store.snapshots import KINDS, MODELS
+from metrics_sync.store.lists import KINDS, MODELS
 from tests.conftest import MANAGE, wait_until
 from tests.factories import TrackedRepositoryFactory
 

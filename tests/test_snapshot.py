@@ -23,7 +23,6 @@ from metrics_sync.snapshot import (
     Snapshot,
     clean_json,
     describe_unknown_times,
-    is_held,
     read_account,
     read_items,
     read_pull_request,
@@ -377,23 +376,6 @@ def test_errors_name_only_the_sections_that_failed() -> None:
     )
 
     assert snapshot.errors == {Section.REVIEWS: error}
-
-
-@pytest.mark.parametrize(
-    ("entry", "held"),
-    [
-        (None, False),
-        ({"result": "verified"}, True),
-        ({"result": "capped"}, True),
-        ({"result": "disagreeing"}, True),
-        ({"result": "outdated"}, False),
-        ({"result": "unavailable"}, False),
-        ({"result": "GitHub answered 502"}, False),
-    ],
-)
-def test_only_proven_sections_are_held(entry: dict[str, Any] | None, held: bool) -> None:
-    """A retry asks for the others again."""
-    assert is_held(entry) is held
 
 
 def list_readers() -> list[Callable[[Any], Any]]:

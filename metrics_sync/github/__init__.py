@@ -18,19 +18,16 @@ from metrics_sync.github.examine import (
     TokenHealth,
     examine_token,
 )
-from metrics_sync.github.fetch import (
-    Known,
-    fetch_merges,
-    fetch_missing,
-    fetch_numbers,
-    fetch_pull_request,
-    fetch_repository,
-    fetch_repository_by_id,
-    fetch_snapshot,
-)
+from metrics_sync.github.fetch import fetch_missing, fetch_pull_request, fetch_snapshot
 from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
+from metrics_sync.github.repositories import (
+    fetch_merges,
+    fetch_numbers,
+    fetch_repository,
+    fetch_repository_by_id,
+)
 
 __all__ = [
     "CONCURRENT_REQUESTS",
@@ -44,7 +41,6 @@ __all__ = [
     "HookHealth",
     "InstallationItem",
     "InstallationToken",
-    "Known",
     "Lacks",
     "Listed",
     "Points",

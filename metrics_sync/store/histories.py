@@ -16,7 +16,7 @@ from metrics_sync.metrics import (
 )
 from metrics_sync.metrics.history import BotRule
 from metrics_sync.models import PullRequest, TeamMember
-from metrics_sync.snapshot import Section, is_known
+from metrics_sync.snapshot import Receipt, Section
 
 COMPLETED = "completed"
 
@@ -30,7 +30,7 @@ def measure_rows(row: PullRequest) -> dict[str, Any]:
 
 
 def read_history(row: PullRequest) -> History:
-    known = {section for section in Section if is_known(row.receipt.get(section))}
+    known = Receipt.from_json(row.receipt).whole
     bots = frozenset(row.team.bot_logins.lower().split())
     return History(
         created_at=row.pr_created_at,
@@ -109,4 +109,4 @@ def _read_checks(row: PullRequest) -> Sequence[Check]:
 
 def _has_rows(row: PullRequest, section: Section) -> bool:
     """Whether the last fetch left rows of a section that only a fetch writes."""
-    return bool(row.receipt[section]["stored"])
+    return Receipt.from_json(row.receipt).count_stored(section) > 0

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import psutil
 from django.utils import timezone
 
-from metrics_sync.github import GitHub, Known, client, fetch_snapshot
+from metrics_sync.github import GitHub, client, fetch_snapshot
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording
+from metrics_sync.snapshot import Known
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage, wait_for
 
