@@ -62,7 +62,7 @@ def use_redis(settings: Settings, url: str) -> None:
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
     with SandboxServer() as server:
-        settings.GITHUB_API_URL = server.url
+        settings.METRICS_SYNC_GITHUB_API_URL = server.url
         yield server
 
 
@@ -79,7 +79,10 @@ def app_keys() -> tuple[str, str]:
 @pytest.fixture
 def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -> SandboxServer:
     """The pretend GitHub, which knows us as an App with the id 29310."""
-    settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY = "29310", app_keys[0]
+    settings.METRICS_SYNC_GITHUB_APP_ID, settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = (
+        "29310",
+        app_keys[0],
+    )
     sandbox.world.add_app("29310", app_keys[1])
     return sandbox
 
@@ -99,7 +102,7 @@ def environment(transactional_db: None, broker_url: str, redis: Redis) -> dict[s
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "DATABASE_URL": database_url,
         "REDIS_URL": broker_url,
-        "GITHUB_API_URL": django_settings.GITHUB_API_URL,
+        "GITHUB_API_URL": django_settings.METRICS_SYNC_GITHUB_API_URL,
     }
 
 
