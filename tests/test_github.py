@@ -33,7 +33,7 @@ from metrics_sync.github import (
     fetch_snapshot,
 )
 from metrics_sync.github import fetch as fetch_module
-from metrics_sync.github.fetch import LISTED_IN, UNCOUNTED_LINES
+from metrics_sync.github.sections import LISTED_IN, UNCOUNTED_LINES
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
