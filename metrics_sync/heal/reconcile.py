@@ -27,14 +27,9 @@ from metrics_sync.models.pull_request import (
     SyncStatus,
 )
 from metrics_sync.observe import counting
-from metrics_sync.work.queueing import (
-    BULK,
-    enqueue_fetch,
-    find_abandoned,
-    find_room,
-    hold_round,
-    note_round,
-)
+from metrics_sync.work.abandoned import find_abandoned
+from metrics_sync.work.queueing import BULK, count_free_places, enqueue_fetch
+from metrics_sync.work.rounds import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +124,7 @@ def requeue_due() -> dict[str, Any]:
 
 def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
     ends_at = timezone.now() + ROUND_LASTS
-    due = _list_due(find_room(), has_number=True)
+    due = _list_due(count_free_places(), has_number=True)
     for start in range(0, len(due), SLICE):
         if timezone.now() > ends_at or not go_on():
             return

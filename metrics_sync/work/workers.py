@@ -17,15 +17,9 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.observe.tracing import trace
-from metrics_sync.work.queueing import (
-    BULK,
-    MERGES,
-    feed_merges,
-    find_team_of_job,
-    has_waiting_merges,
-    note_silent_end,
-    save_counts,
-)
+from metrics_sync.work.counts import note_silent_end, save_counts
+from metrics_sync.work.queueing import BULK, MERGES, find_team_of_job
+from metrics_sync.work.turns import enqueue_waiting_merges, has_waiting_merges
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +140,7 @@ def _feed(job: Job) -> None:
     if job.origin != MERGES or team_id is None:
         return
     try:
-        feed_merges(team_id)
+        enqueue_waiting_merges(team_id)
     except Exception:
         # The row stays pending, and the clock finds it.
         logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
