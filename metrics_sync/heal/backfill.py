@@ -39,7 +39,7 @@ from metrics_sync.github import (
     fetch_snapshots,
     list_merged,
 )
-from metrics_sync.jobs import save_fetched
+from metrics_sync.jobs.saving import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot

@@ -18,7 +18,7 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
-from metrics_sync.jobs import fetch_now
+from metrics_sync.jobs.running import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
     NEWEST_FIRST,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.jobs import fetch_now
+from metrics_sync.jobs.running import fetch_now
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import PullRequest
 from metrics_sync.models.integrations import validate_full_name
