@@ -605,7 +605,7 @@ def test_reviews_without_a_timeline_say_that_nothing_vouches_for_them(
     reviews = fetch().sections[Section.REVIEWS]
 
     assert (reviews.result, reviews.witness) == (VERIFIED, "")
-    assert reviews.reason == "the timeline is not there to vouch for it"
+    assert reviews.reason == "there is no timeline to vouch for it"
 
 
 def test_new_review_is_compared_with_a_timeline_that_says_it_is_unchanged(
