@@ -31,6 +31,7 @@ from metrics_sync.github import (
     fetch_pull_request,
     fetch_repository,
     fetch_snapshot,
+    transport,
 )
 from metrics_sync.github import fetch as fetch_module
 from metrics_sync.github.sections import LISTED_IN, UNCOUNTED_LINES
@@ -98,11 +99,11 @@ def http2(
             serving = serve_http2(sandbox.url, folder=tmp_path, protocols=protocols)
             front = stack.enter_context(serving)
             monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
-            client._tls_context.cache_clear()
+            transport._tls_context.cache_clear()
             return front
 
         yield start
-    client._tls_context.cache_clear()
+    transport._tls_context.cache_clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from metrics_sync.github.apps import (
     sign_app_token,
 )
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub, load_http, prepare_api
+from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
@@ -28,6 +28,7 @@ from metrics_sync.github.repositories import (
     fetch_repository,
     fetch_repository_by_id,
 )
+from metrics_sync.github.transport import load_http, prepare_api
 
 __all__ = [
     "CONCURRENT_REQUESTS",

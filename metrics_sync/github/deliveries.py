@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import UNREADABLE, read_time
 
 

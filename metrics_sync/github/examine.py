@@ -14,7 +14,8 @@ from metrics_sync.exceptions import (
     PermissionMissingError,
     RetrySoonError,
 )
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import UNREADABLE, RateLimit
 
 #: Longest duration of all requests of one token.

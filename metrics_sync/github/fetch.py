@@ -14,7 +14,8 @@ from metrics_sync.exceptions import (
     NumberReusedError,
     RetrySoonError,
 )
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.github.sections import (
     FETCH_SECONDS,
     fetch_sections,

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import (
     UNREADABLE,
     PullRequestItem,

@@ -12,7 +12,8 @@ from metrics_sync.exceptions import (
     PermissionMissingError,
     RetrySoonError,
 )
-from metrics_sync.github.client import PER_PAGE, GitHub, Page
+from metrics_sync.github.client import PER_PAGE, GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.github.supplements import (
     compare_commits,
     count_files,

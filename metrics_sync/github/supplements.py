@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metrics_sync.exceptions import GoneError, PermissionMissingError
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import PullRequestItem
 
 #: The sizes of page in which uncounted files are fetched again, one size after the other.
