@@ -251,6 +251,14 @@ LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # The bearer token of /metrics; without one only superusers can see it.
+# What doctor finds wrong is mailed, or posted to a chat.
+METRICS_SYNC_BASE_URL = BASE_URL
+METRICS_SYNC_NOTIFY_EMAILS = env.list("NOTIFY_EMAILS", default=[])
+METRICS_SYNC_NOTIFY_WEBHOOK_URL = env.str("NOTIFY_WEBHOOK_URL", default="")
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="metrics_sync@localhost")
+
 METRICS_SYNC_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
@@ -368,6 +376,8 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
             METRICS_SYNC_GITHUB_WEBHOOK_SECRET,
             METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
             METRICS_SYNC_METRICS_TOKEN,
+            METRICS_SYNC_NOTIFY_WEBHOOK_URL,
+            vars().get("EMAIL_HOST_PASSWORD") or "",
             *METRICS_SYNC_TOKEN_ENCRYPTION_KEYS,
             DATABASES["default"].get("PASSWORD") or "",
             urlsplit(REDIS_URL).password or "",

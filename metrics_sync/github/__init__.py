@@ -18,7 +18,12 @@ from metrics_sync.github.examine import (
     TokenHealth,
     examine_token,
 )
-from metrics_sync.github.fetch import fetch_missing, fetch_pull_request, fetch_snapshot
+from metrics_sync.github.fetch import (
+    REPLICATION_LAG,
+    fetch_missing,
+    fetch_pull_request,
+    fetch_snapshot,
+)
 from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
@@ -36,6 +41,7 @@ __all__ = [
     "LISTED",
     "NEEDED",
     "OPTIONAL",
+    "REPLICATION_LAG",
     "WHOLE",
     "GitHub",
     "GraphQL",

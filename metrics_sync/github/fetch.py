@@ -138,7 +138,9 @@ def _list_disagreeing(results: Mapping[Section, SectionResult]) -> list[Section]
     return [section for section in Section if section in found]
 
 
-async def fetch_missing(github: GitHub, snapshot: Snapshot, *, receipt: Receipt) -> Snapshot:
+async def fetch_missing(
+    github: GitHub, snapshot: Snapshot, *, receipt: Receipt, now: datetime
+) -> Snapshot:
     """Fetch the lists that failed in a snapshot, unless the receipt proves them already.
 
     The pull request itself is not fetched again. Each list fails alone, with its error in its
@@ -161,6 +163,7 @@ async def fetch_missing(github: GitHub, snapshot: Snapshot, *, receipt: Receipt)
     sections = {**snapshot.sections, **came}
     if Section.TIMELINE in came:
         sections, _ = corroborate(sections, pull_request, agreed=())
+    sections |= receipt.accept_lasting_faults({s: sections[s] for s in came}, now=now)
     return replace(snapshot, sections=sections)
 
 

@@ -4,7 +4,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 from uuid import uuid4
 
 from rq import Queue, Retry, Worker
@@ -22,6 +23,7 @@ __all__ = [
     "bring_forward",
     "count_free_places",
     "enqueue_fetch",
+    "enqueue_together",
     "enqueue_verification",
     "find_team_of_job",
     "make_job_prefix",
@@ -48,7 +50,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
     if not is_tracked and not TrackedRepository.objects.matching(pull_request).exists():
         pull_request.mark_untracked()
         return False
-    job_id = f"{make_job_prefix(pull_request.team_id)}{uuid4()}"
+    job_id = _make_job_id(pull_request.team_id)
     if not pull_request.claim(job_id=job_id):
         return False
     try:
@@ -66,6 +68,36 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
     with trace(job_id=job_id, pull_request_id=str(pull_request.pk)):
         logger.info("Queued %s on %s", pull_request, queue_name)
     return True
+
+
+def enqueue_together(
+    pull_requests: Iterable[PullRequest], fetch: Callable[[str, list[int]], Any]
+) -> int:
+    """Claim pull requests of one repository for one job on the bulk queue; return how many.
+
+    The job calls `fetch` with its own id and the keys of the rows. Rows that another process has
+    claimed are left out. When Redis does not answer, the claims are given back, the rows stay
+    `pending` for the clock, and QueueUnavailableError is raised.
+    """
+    rows = list(pull_requests)
+    job_id = _make_job_id(rows[0].team_id) if rows else ""
+    claimed = [row for row in rows if row.claim(job_id=job_id)]
+    if not claimed:
+        return 0
+    what = f"{len(claimed)} pull requests of {claimed[0].github_repo}"
+    pks = [row.pk for row in claimed]
+    try:
+        with reaching_redis():
+            get_queue(BULK).enqueue(fetch, job_id, pks, job_id=job_id, description=f"fetch {what}")
+    except QueueUnavailableError as error:
+        for row in claimed:
+            row.release_claim(job_id=job_id)
+        raise QueueUnavailableError(
+            f"{error} Nothing is lost: {what} stay pending, and reconcile queues them once Redis "
+            "is back."
+        ) from error
+    logger.info("Queued %s on %s with job %s", what, BULK, job_id)
+    return len(claimed)
 
 
 def _enqueue(queue: Queue, pull_request: PullRequest, *, job_id: str) -> None:
@@ -90,6 +122,10 @@ def _enqueue(queue: Queue, pull_request: PullRequest, *, job_id: str) -> None:
 def _spread(seconds: tuple[int, ...]) -> list[int]:
     """Change each wait by up to a fifth, so that jobs that failed together return apart."""
     return [round(wait * random.uniform(1 - JITTER, 1 + JITTER)) for wait in seconds]
+
+
+def _make_job_id(team_id: int) -> str:
+    return f"{make_job_prefix(team_id)}{uuid4()}"
 
 
 def make_job_prefix(team_id: int) -> str:
