@@ -49,7 +49,6 @@ from metrics_sync.snapshot import (
     COUNTERS,
     DISAGREEING,
     OUTDATED,
-    TIMELINE_EVENTS,
     UNAVAILABLE,
     VERIFIED,
     Known,
@@ -58,8 +57,9 @@ from metrics_sync.snapshot import (
     Section,
     SectionReceipt,
     Snapshot,
-    get_key,
 )
+from metrics_sync.snapshot.items import get_key
+from metrics_sync.snapshot.reading import TIMELINE_EVENTS
 from tests.http2 import Front, serve_http2
 
 REPOSITORY = "acme/anvil"

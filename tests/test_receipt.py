@@ -9,7 +9,6 @@ import pytest
 from metrics_sync.exceptions import DisagreementError, GoneError, MetricsSyncError, RetrySoonError
 from metrics_sync.sandbox import make_recording
 from metrics_sync.snapshot import (
-    Fault,
     Known,
     Receipt,
     Section,
@@ -19,6 +18,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
     verify,
 )
+from metrics_sync.snapshot.results import Fault
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 A_DAY_AGO = NOW - timedelta(days=1)

@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from metrics_sync.exceptions import GoneError
 from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.snapshot import (
-    GHOST_ID,
-    READERS,
-    TIMES,
     Account,
     PullRequestItem,
     Section,
@@ -23,12 +20,12 @@ from metrics_sync.snapshot import (
     Snapshot,
     clean_json,
     describe_unknown_times,
-    read_account,
     read_items,
     read_pull_request,
     read_text,
     read_time,
 )
+from metrics_sync.snapshot.reading import GHOST_ID, READERS, TIMES, read_account
 
 REPOSITORY = "acme/anvil"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -25,7 +25,6 @@ from metrics_sync.sandbox import Recording, build_pull_request_event, make_recor
 from metrics_sync.sandbox.shapes import event
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
-    GHOST_ID,
     OUTDATED,
     VERIFIED,
     Account,
@@ -37,6 +36,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
     read_time,
 )
+from metrics_sync.snapshot.reading import GHOST_ID
 from metrics_sync.store.accounts import save_accounts
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 

@@ -102,11 +102,7 @@ def corroborate(
     missing = (named or frozenset()) - known.ids | _find_unlisted_replies(results, known, agreed)
     missing -= known.pending
     if missing:
-        stated = len(known.ids | missing)
-        text = f"other lists name {stated} reviews and GitHub lists {len(known.ids)}"
-        reviews = reviews or SectionResult(items=None)
-        error = DisagreementError(text)
-        results[Section.REVIEWS] = replace(reviews, stated=stated, result="", error=error)
+        results[Section.REVIEWS] = _refuse_reviews(reviews, known.ids, missing)
         return results, ()
     if timeline is not None and timeline.error is not None:
         return _outdate_reviews(results), ()
@@ -126,6 +122,14 @@ def corroborate(
     if reviews is not None:
         results[Section.REVIEWS] = replace(reviews, witness="timeline")
     return results, _note_agreed(known, named)
+
+
+def _refuse_reviews(
+    reviews: SectionResult | None, known: frozenset[int], missing: frozenset[int]
+) -> SectionResult:
+    stated = len(known | missing)
+    error = DisagreementError(f"other lists name {stated} reviews and GitHub lists {len(known)}")
+    return replace(reviews or SectionResult(None), stated=stated, result="", error=error)
 
 
 def _outdate_reviews(results: dict[Section, SectionResult]) -> dict[Section, SectionResult]:
