@@ -113,6 +113,7 @@ def test_list_is_verified_by_its_length(
         pytest.param(Section.COMMITS, {}, 3, False, id="counter moved"),
         pytest.param(Section.FILES, {"stored": 3}, 2, True, id="stored more, and knew why"),
         pytest.param(Section.CHECK_RUNS, {}, None, True, id="stated its own total then"),
+        pytest.param(Section.CHECK_RUNS, {"stated": 3}, None, False, id="and another total"),
     ],
 )
 def test_unchanged_list_is_verified_by_what_is_stored(
@@ -193,22 +194,35 @@ def test_receipt_of_other_rows_proves_nothing(entry: dict[str, Any], is_kept: bo
 
 
 @pytest.mark.parametrize(
-    ("entry", "is_kept"),
+    ("section", "entry", "is_kept"),
     [
-        pytest.param({"stated": 5, "stored": 5}, True, id="proven"),
-        pytest.param({"stated": 4, "stored": 4}, False, id="one was added"),
-        pytest.param({"stated": 5, "stored": 5, "result": "outdated"}, False, id="proven once"),
-        pytest.param(None, False, id="never fetched"),
+        pytest.param(Section.FILES, {"stated": 5, "stored": 5}, True, id="proven"),
+        pytest.param(Section.FILES, {"stated": 4, "stored": 4}, False, id="one was added"),
+        pytest.param(Section.FILES, {"stated": 5, "result": "outdated"}, False, id="proven once"),
+        pytest.param(Section.CHECK_RUNS, {}, True, id="proven, and has no counter"),
     ],
 )
-def test_list_that_failed_keeps_its_proof(entry: dict[str, Any] | None, is_kept: bool) -> None:
+def test_list_that_failed_keeps_its_proof(
+    section: Section, entry: dict[str, Any], is_kept: bool
+) -> None:
     """What GraphQL does not give, REST may have given already."""
-    failed = {Section.FILES: SectionResult(error=GoneError("cut off"))}
-    receipt = Receipt() if entry is None else make_receipt(**entry)
+    fetched = {
+        section: SectionResult(error=GoneError("cut off")),
+        Section.COMMITS: SectionResult(result="verified"),
+    }
+    receipt = make_receipt(section, **entry).merge(
+        {
+            Section.COMMITS: SectionResult(
+                stated=PULL_REQUEST.stated[Section.COMMITS], result="verified"
+            )
+        },
+        stored={Section.COMMITS: 1},
+    )
 
-    snapshot = receipt.keep_proven(Snapshot(PULL_REQUEST, failed, etags={}))
+    snapshot = receipt.keep_proven(Snapshot(PULL_REQUEST, fetched, etags={}))
 
-    assert (Section.FILES not in snapshot.sections) is is_kept
+    assert (section not in snapshot.sections) is is_kept
+    assert Section.COMMITS in snapshot.sections
 
 
 DISAGREES = DisagreementError("GitHub states 4 and lists 3")
