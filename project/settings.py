@@ -120,7 +120,8 @@ WSGI_APPLICATION = "project.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        # Before the theme's, which some of them extend.
+        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -285,8 +286,22 @@ UNFOLD = {
     "SITE_HEADER": "metrics_sync",
     "SITE_SYMBOL": "merge",
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [lambda request: static("metrics_sync/theme.css")],
-    "SCRIPTS": [lambda request: static("metrics_sync/live.js")],
+    "STYLES": [
+        lambda request: static("metrics_sync/theme.css"),
+        lambda request: static("project/pages.css"),
+    ],
+    "SCRIPTS": [
+        lambda request: static("metrics_sync/live.js"),
+        lambda request: static("project/queues.js"),
+    ],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("project/icon.svg"),
+        }
+    ],
+    "LOGIN": {"form": "project.sign_in.SignInForm"},
     "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
     "SIDEBAR": {
         "show_search": False,

@@ -30,6 +30,7 @@ FULL = {
     "result": "GitHub states 4 and lists 3",
     "reason": "1 with a time that is unknown",
     "witness": "timeline",
+    "scope": "all",
     "looks": {"fault": "GitHub states 4 and lists 3", "count": 2, "since": NOW.isoformat()},
 }
 

@@ -16,9 +16,11 @@ from metrics_sync.snapshot.items import (
     Section,
 )
 from metrics_sync.snapshot.reading import (
+    BOT_ADDRESS,
     UNREADABLE,
     clean_json,
     describe_unknown_times,
+    read_check_run,
     read_items,
     read_pull_request,
     read_repository,
@@ -35,6 +37,7 @@ from metrics_sync.snapshot.receipt import (
 )
 from metrics_sync.snapshot.results import (
     AGREED,
+    ALL_RUNS,
     CAPPED,
     COUNTER,
     DISAGREEING,
@@ -51,6 +54,8 @@ from metrics_sync.snapshot.results import (
 
 __all__ = [
     "AGREED",
+    "ALL_RUNS",
+    "BOT_ADDRESS",
     "CAPPED",
     "CAPS",
     "COUNTER",
@@ -83,6 +88,7 @@ __all__ = [
     "Validators",
     "clean_json",
     "describe_unknown_times",
+    "read_check_run",
     "read_items",
     "read_pull_request",
     "read_repository",

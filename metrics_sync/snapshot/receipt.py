@@ -74,12 +74,13 @@ class SectionReceipt:
     result: str
     reason: str = ""
     witness: str = ""
+    scope: str = ""
     fault: Fault | None = None
 
     @classmethod
     def from_json(cls, entry: Json) -> Self:
-        """Read an entry; those of older versions have no reason, witness or fault."""
-        texts = {name: entry.get(name) or "" for name in ("reason", "witness")}
+        """Read an entry; those of older versions have only three values."""
+        texts = {name: entry.get(name) or "" for name in ("reason", "witness", "scope")}
         fault = None
         if looks := entry.get("looks"):
             since = datetime.fromisoformat(looks["since"])
@@ -95,12 +96,14 @@ class SectionReceipt:
             result=read_text(str(result.error)) if result.error else result.result,
             reason=read_text(result.reason),
             witness=result.witness,
+            scope=result.scope,
             fault=result.fault,
         )
 
     def to_json(self) -> dict[str, Any]:
         entry = {"stated": self.stated, "stored": self.stored, "result": self.result}
-        optional: dict[str, Any] = {"reason": self.reason, "witness": self.witness}
+        texts = {"reason": self.reason, "witness": self.witness, "scope": self.scope}
+        optional: dict[str, Any] = {**texts}
         if self.fault is not None:
             fault, since = self.fault, self.fault.since.isoformat()
             optional["looks"] = {"fault": fault.text, "count": fault.count, "since": since}
@@ -128,7 +131,7 @@ class SectionReceipt:
         lengths = {self.stored, min(self.stored, self.stated or self.stored)}
         stated = self.stated if section in TOTALED else stated
         result = verify(section, None, lengths=lengths, stated=stated, etags=etags)
-        return replace(result, witness=self.witness, reason=self.reason)
+        return replace(result, witness=self.witness, reason=self.reason, scope=self.scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ UNAVAILABLE = "unavailable"
 #: A list was whole once, and must be fetched again.
 OUTDATED = "outdated"
 
+#: The scope of check runs that came with those that later ones have replaced.
+ALL_RUNS = "all"
+
 #: What vouches for a length: a counter of the pull request, or the total that a list states.
 COUNTER = "counter"
 TOTAL = "total"
@@ -42,6 +45,7 @@ class SectionResult:
     `items` is None for a list that has not changed since it was stored. `etags` are the
     addresses of its pages, each with the ETag that it came with. `witness` says what vouched for
     its length, `names` what the list says of other lists, and `fault` what is wrong with it again.
+    `scope` is `all` for check runs that came with those that later ones have replaced.
     """
 
     items: tuple[Item, ...] | None = ()
@@ -53,6 +57,7 @@ class SectionResult:
     witness: str = ""
     names: Any = None
     fault: Fault | None = None
+    scope: str = ""
 
 
 #: The key of the pull request's own pages among the ETags of its lists. Without it, a webhook has

@@ -15,6 +15,7 @@ from metrics_sync.snapshot import (
 )
 from metrics_sync.store.accounts import save_accounts
 from metrics_sync.store.announcing import announce, pull_request_merged
+from metrics_sync.store.histories import is_bot
 from metrics_sync.store.lists import find_member, save_reviews
 from metrics_sync.store.repositories import confirm
 
@@ -195,7 +196,8 @@ def apply_pull_request(
     for name in names:
         setattr(row, name, getattr(item, name))
     row.author = find_member(item.author, accounts)
-    return [*names, "author"]
+    row.is_by_bot = is_bot(row.author, row.team)
+    return [*names, "author", "is_by_bot"]
 
 
 def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
