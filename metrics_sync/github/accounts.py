@@ -1,13 +1,7 @@
 """Translates the accounts of GraphQL into those of REST."""
 
-import re
-
 from metrics_sync.github.graphql import Refused
-from metrics_sync.snapshot import Json
-
-#: The address that GitHub gives the commits of an account: the account's id, and its login.
-#: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
-NOREPLY = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
+from metrics_sync.snapshot import BOT_ADDRESS, Json
 
 
 def is_unnamed(account: Json | Refused | None) -> bool:
@@ -36,22 +30,13 @@ def translate_account(account: Json | None) -> Json | None:
 
 
 def has_unknown_author(commit: Json) -> bool:
-    """Whether a commit is a bot's whose account neither GraphQL nor its address gives."""
-    author = commit["author"] or {}
-    email = author.get("email") or ""
-    if author.get("user") is not None or NOREPLY.match(email):
-        return False
-    return "[bot]@" in email or "copilot" in email.lower()
+    """Whether a commit is a bot's whose account neither GraphQL nor its address gives.
 
-
-def translate_author(commit: Json) -> Json | None:
-    """Translate the account of a commit's author; in REST, too, null says that nobody has it.
-
-    GraphQL has only users there. A bot is none, and is known by GitHub's own address for it.
+    GraphQL has only users there, and a null is one in REST, too. A bot is known by GitHub's own
+    address for it, which the reader of commits looks at.
     """
     author = commit["author"] or {}
-    if author.get("user") is not None:
-        return translate_account(author["user"])
-    if bot := NOREPLY.match(author.get("email") or ""):
-        return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}
-    return None
+    email = author.get("email") or ""
+    if author.get("user") is not None or BOT_ADDRESS.match(email):
+        return False
+    return "[bot]@" in email or "copilot" in email.lower()

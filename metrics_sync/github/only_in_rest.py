@@ -51,6 +51,11 @@ def _list_accounts(item: Any) -> Iterator[Any]:
             yield account
 
 
+def _has_further_parents(commit: Any) -> bool:
+    parents = commit["parents"]
+    return len(parents["nodes"]) != parents["totalCount"] or None in parents["nodes"]
+
+
 def _is_of_another_commit(section: Section) -> Condition:
     return lambda node, items: node[section]["nodes"][0]["commit"]["oid"] != node["headRefOid"]
 
@@ -73,7 +78,10 @@ OF_EVERY_LIST: dict[str, Condition] = {
 
 #: Why a list that is all here is left to REST. docs/backfill.md has the same reasons.
 REASONS: dict[Section, dict[str, Condition]] = {
-    Section.COMMITS: {"a bot's commit has no account": _some(has_unknown_author)},
+    Section.COMMITS: {
+        "a bot's commit has no account": _some(has_unknown_author),
+        "a commit has more parents than are given": _some(_has_further_parents),
+    },
     Section.FILES: {
         "a file was renamed or copied": _some(hides_earlier_name),
         "the lines of the files do not add up": _has_other_line_counts,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metrics_sync.github.accounts import is_copilot, is_unnamed, translate_account, translate_author
+from metrics_sync.github.accounts import is_copilot, is_unnamed, translate_account
 from metrics_sync.github.connections import find_items, find_stated, find_total
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.node_ids import NodeIds
@@ -109,21 +109,29 @@ def _translate_pull_request(node: Json, author: Json | None) -> Json:
         "updated_at": node["updatedAt"],
         "closed_at": node["closedAt"],
         "merged_at": node["mergedAt"],
+        **_translate_merger(node["mergedBy"]),
         "additions": node["additions"],
         "deletions": node["deletions"],
         "changed_files": node["changedFiles"],
     }
 
 
+def _translate_merger(account: Json | None) -> Json:
+    """Translate who merged; an account that is not certain is left out, as by lists of REST."""
+    return {} if _is_uncertain(account) else {"merged_by": translate_account(account)}
+
+
 def _translate_commit(node: Json, commit: Json) -> Json:
+    author = commit["author"] or {}
     return {
         "sha": commit["oid"],
         "commit": {
             "message": commit["message"],
-            "author": {"date": (commit["author"] or {}).get("date")},
+            "author": {name: author.get(name) for name in ("date", "email", "name")},
             "committer": {"date": (commit["committer"] or {}).get("date")},
         },
-        "author": translate_author(commit),
+        "author": translate_account(author.get("user")),
+        "parents": [{"sha": parent["oid"]} for parent in commit["parents"]["nodes"]],
     }
 
 
