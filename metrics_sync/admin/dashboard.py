@@ -54,6 +54,7 @@ def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict
         "revoked": [row for row in summary.credentials if row.revoked_at],
         "figures": _build_figures(summary),
         "trends": _draw_trends(summary),
+        "review_note": _describe_reviews(summary),
         "classes": draw_classes("Time to complete", CLASSES, summary.classes),
         "slowest": _show_slowest(summary.slowest),
         "budgets": _show_budgets(summary.credentials),
@@ -121,6 +122,17 @@ def _show_share(share: float | None) -> dict[str, Any]:
     # Rounded down: 100 % says that not one was late.
     percent = None if share is None else int(share * 1000) / 10
     return {"value": UNKNOWN if percent is None else f"{percent:g} %", "percent": percent}
+
+
+def _describe_reviews(summary: Summary) -> str:
+    """Say which pull requests the figures of reviews are of."""
+    sentences = []
+    if summary.share_without_review is not None:
+        share = f"{summary.share_without_review:.0%}".replace("%", " %")
+        sentences.append(f"{share} merged without review; rounds and waits are of the others.")
+    if summary.bots_left_out:
+        sentences.append(f"Pull requests by bots are left out: {summary.bots_left_out}.")
+    return " ".join(sentences)
 
 
 def _draw_trends(summary: Summary) -> list[Chart]:
