@@ -22,7 +22,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github import GitHub
-from metrics_sync.github.client import Page
+from metrics_sync.github.pages import Page
 from metrics_sync.models import IntegrationCredential
 from metrics_sync.models.budgets import SHARE, Share
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token

@@ -116,6 +116,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
         "latest": _show_latest(state.latest),
         "figures": _build_figures(summary),
         "trends": _draw_trends(summary),
+        "review_note": _describe_reviews(summary),
         "classes": draw_classes(
             "Time to complete", CLASSES, [*summary.classes, summary.not_complete]
         ),
@@ -174,6 +175,17 @@ def _show_share(share: float | None) -> dict[str, Any]:
     # Rounded down: 100 % says that not one was late.
     percent = None if share is None else int(share * 1000) / 10
     return {"value": UNKNOWN if percent is None else f"{percent:g} %", "percent": percent}
+
+
+def _describe_reviews(summary: Summary) -> str:
+    """Say which pull requests the figures of reviews are of."""
+    sentences = []
+    if summary.share_without_review is not None:
+        share = f"{summary.share_without_review:.0%}".replace("%", " %")
+        sentences.append(f"{share} merged without review; rounds and waits are of the others.")
+    if summary.bots_left_out:
+        sentences.append(f"Pull requests by bots are left out: {summary.bots_left_out}.")
+    return " ".join(sentences)
 
 
 def _draw_trends(summary: Summary) -> list[Chart]:

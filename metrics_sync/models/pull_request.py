@@ -17,7 +17,7 @@ from metrics_sync.models.repositories import TrackedRepository
 from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.models.teams import Team, TeamMember
 from metrics_sync.names import PATTERN
-from metrics_sync.snapshot import OUTDATED, is_known
+from metrics_sync.snapshot import Receipt
 
 #: The statuses of a check run that is not completed.
 #: https://docs.github.com/en/rest/checks/runs
@@ -428,11 +428,8 @@ class PullRequest(models.Model):
         return {"receipt": self._outdate_receipt(), "sync_attempts": 0, "refetch_at": None}
 
     def _outdate_receipt(self) -> dict[str, Any]:
-        """Return the receipt with every verified list marked as outdated."""
-        return {
-            name: {**entry, "result": OUTDATED} if is_known(entry) else entry
-            for name, entry in self.receipt.items()
-        }
+        """Return the receipt with every list to be fetched again."""
+        return Receipt.from_json(self.receipt).outdate().to_json()
 
     def copy_from(self, other: "PullRequest") -> None:
         """Copy the columns of another object of this row, after its transaction has committed."""
@@ -446,9 +443,7 @@ class PullRequest(models.Model):
         Changes this object only; the caller saves it, in the transaction that wrote the item.
         """
         self.etags = {name: pages for name, pages in self.etags.items() if name != section}
-        entry = self.receipt.get(section)
-        if entry is not None and is_known(entry):
-            self.receipt = {**self.receipt, section: {**entry, "result": OUTDATED}}
+        self.receipt = Receipt.from_json(self.receipt).outdate([section]).to_json()
 
     def forget_pages(self) -> bool:
         """Mark all lists for the next fetch, which fetches them in full; for "Fetch again".
