@@ -28,7 +28,7 @@ if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
 
     urlpatterns += [
         path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
-        path("dashboard/live/", live.show_news, name="dashboard-live"),
+        path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
         path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
         path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
     ]

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -243,6 +243,16 @@ class TeamAdmin(Audited, TeamScoped, Guarded):
         """Search for members where the project's admin can search for users."""
         users = self.admin_site._registry.get(get_user_model())  # noqa: SLF001  (see scoping)
         return ["members"] if users and users.search_fields else []
+
+    def save_model(self, request: HttpRequest, obj: Team, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Save a team, and name the bots that no account of its pull requests is."""
+        super().save_model(request, obj, form, change)
+        if "bot_logins" not in form.changed_data:
+            return
+        self.message_user(request, "The clock measures the team's pull requests again.")
+        if unknown := obj.list_unknown_bots():
+            text = f"No account of this team's pull requests is called {', '.join(unknown)}."
+            self.message_user(request, f"{text} Check the spelling.", messages.WARNING)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Leave members to those who may see users: a number that is tried tells a name."""

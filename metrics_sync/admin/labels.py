@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from django.template.defaultfilters import date
@@ -14,7 +15,16 @@ from django.utils.text import Truncator
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
-from metrics_sync.snapshot import CAPPED, DISAGREEING, OUTDATED, UNAVAILABLE, VERIFIED, Section
+from metrics_sync.snapshot import (
+    CAPPED,
+    DISAGREEING,
+    OUTDATED,
+    UNAVAILABLE,
+    VERIFIED,
+    Receipt,
+    Section,
+    SectionReceipt,
+)
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -88,20 +98,19 @@ def show_time_to_complete(row: PullRequest) -> str:
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
     """Return the receipt as a table with a row for each section, also those never fetched."""
     headers = ["section", "stated", "stored", "result", "witness"]
-    rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
+    entries = Receipt.from_json(receipt).sections
+    rows = [_build_receipt_row(section, entries.get(section)) for section in Section]
     return show_table("Receipt", headers, rows)
 
 
-def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
+def _build_receipt_row(section: Section, entry: SectionReceipt | None) -> list[Any]:
     name = section.replace("_", " ")
     if entry is None:
         return [name, *[UNKNOWN] * 4]
-    counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
-    result = entry["result"]
-    label = show_label(result) if result in COLOURS else result
-    reason = entry.get("reason")
-    shown = format_html("{} {}", label, reason) if reason else label
-    return [name, *counts, shown, entry.get("witness") or UNKNOWN]
+    label = show_label(entry.result) if entry.result in COLOURS else entry.result
+    shown = format_html("{} {}", label, entry.reason) if entry.reason else label
+    stated = UNKNOWN if entry.stated is None else entry.stated
+    return [name, stated, entry.stored, shown, entry.witness or UNKNOWN]
 
 
 def show_provenance(provenance: Mapping[str, Any]) -> str:
@@ -137,13 +146,22 @@ def _join(counts: Mapping[str, int]) -> str:
 
 
 def show_table(
-    label: str, headers: list[str], rows: Iterable[list[Any]], *, fills_card: bool = False
+    label: str,
+    headers: list[str],
+    rows: Iterable[list[Any]],
+    *,
+    keys: Iterable[Any] = (),
+    fills_card: bool = False,
 ) -> SafeString:
-    """Return a table; `label` names the box that it scrolls in to those who cannot see it."""
+    """Return a table; `label` names the box that it scrolls in to those who cannot see it.
+
+    `keys` identify the rows, so that an update of the page keeps the focus in the same one.
+    """
+    cells = [list(zip(headers, row, strict=True)) for row in rows]
     context = {
         "label": label,
         "headers": headers,
-        "rows": [list(zip(headers, row, strict=True)) for row in rows],
+        "rows": list(zip_longest(cells, keys)),
         "fills_card": fills_card,
     }
     return render_to_string("metrics_sync/table.html", context)

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -78,6 +79,18 @@ def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None)
         return show(value) if show else value
 
     return column
+
+
+#: What the page of a pull request loads beside the theme's own scripts.
+SCRIPTS = Media(
+    js=[
+        "metrics_sync/vendor/idiomorph-ext.min.js",
+        "metrics_sync/vendor/luxon.min.js",
+        "metrics_sync/vendor/chartjs-adapter-luxon.umd.min.js",
+        "metrics_sync/vendor/chartjs-plugin-zoom.min.js",
+        "metrics_sync/timeline.js",
+    ]
+)
 
 
 class RepositoryFilter(DropdownFilter):
@@ -201,6 +214,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
     ) -> Any:
         context |= {**build_header(obj), "timeline": draw_timeline(obj)}
+        context["media"] += SCRIPTS
         return super().render_change_form(request, context, *args, obj=obj, **options)
 
     @display(description="pull request", header=True)  # type: ignore[untyped-decorator]

@@ -12,7 +12,7 @@ from metrics_sync.api import schemas
 from metrics_sync.api.authentication import get_team
 from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
-from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, summarise
+from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_current_state, summarise
 from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.dashboard.summary import CLASSES
 from metrics_sync.models import Team
@@ -73,7 +73,11 @@ class Summary(Schema):
     median_seconds: Seconds
     p90_seconds: Seconds
     times_to_complete: list[TimeClass]
-    metrics: dict[str, Spread]
+    metrics: dict[str, Spread] = Field(
+        description="Of pull requests by people; rounds and waits of those that were reviewed."
+    )
+    share_without_review: Share
+    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` has them, too.")
     weeks: list[Week]
     slowest_reviews: list[SlowReview]
     budgets: list[Budget]
@@ -81,17 +85,21 @@ class Summary(Schema):
 
 @router.get("", response={200: Summary, 401: schemas.Error, 422: schemas.Error})
 def read_summary(
-    request: HttpRequest, weeks: Weeks = DEFAULT_WEEKS, repository: FullName | None = None
+    request: HttpRequest,
+    *,
+    weeks: Weeks = DEFAULT_WEEKS,
+    repository: FullName | None = None,
+    with_bots: bool = False,
 ) -> Summary:
     """Read how complete the merges of the last weeks are, and how their reviews went."""
-    check_names(request, ("weeks", "repository"))
+    check_names(request, ("weeks", "repository", "with_bots"))
     teams = Team.objects.filter(pk=get_team(request).pk)
-    selection = Selection(teams, timezone.now(), weeks, repository or "")
-    news, summary = read_news(selection), summarise(selection)
+    selection = Selection(teams, timezone.now(), weeks, repository or "", with_bots=with_bots)
+    state, summary = read_current_state(selection), summarise(selection)
     return Summary(
         since=selection.since,
-        merged=news.merged,
-        statuses={SyncStatus(name): count for name, count in news.statuses.items()},
+        merged=state.merged,
+        statuses={SyncStatus(name): count for name, count in state.statuses.items()},
         share_within_minute=summary.share_within_minute,
         share_within_five_minutes=summary.share_within_five_minutes,
         median_seconds=_count_seconds(summary.time_to_complete.median),
@@ -101,6 +109,8 @@ def read_summary(
             for end, count in zip([*CLASSES, None], summary.classes, strict=True)
         ],
         metrics=_show(summary.metrics),
+        share_without_review=summary.share_without_review,
+        bots_left_out=summary.bots_left_out,
         weeks=[
             Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
             for week in summary.weeks

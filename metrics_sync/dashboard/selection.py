@@ -29,6 +29,8 @@ class Selection:
     now: datetime
     weeks: int = DEFAULT_WEEKS
     repository: str = ""
+    #: Whether the figures of reviews are also of pull requests by bots.
+    with_bots: bool = False
 
     @property
     def since(self) -> datetime:

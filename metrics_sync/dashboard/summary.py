@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import (
     Aggregate,
+    Case,
     Count,
     DurationField,
     Exists,
@@ -17,6 +18,7 @@ from django.db.models import (
     OuterRef,
     Prefetch,
     Q,
+    When,
 )
 from django.db.models.functions import Cast, TruncWeek
 
@@ -43,6 +45,9 @@ MINUTE, FIVE_MINUTES = timedelta(minutes=1), timedelta(minutes=5)
 CLASSES = (timedelta(seconds=5), timedelta(seconds=15), MINUTE, FIVE_MINUTES, timedelta(hours=1))
 SLOWEST = 5
 
+BY_BOT = Q(is_by_bot=True)
+UNREVIEWED = Q(merged_without_review=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -66,10 +71,12 @@ class Summary:
     """What is known of the merges of a selection; None is unknown.
 
     The shares (0 to 1) are of the merges that had the time: those that took it, and those that
-    are older and still not complete. Untracked ones are nobody's promise. Times run from the merge
-    to the first time that all was verified. `classes` counts these times, in the order of CLASSES.
-    Merges from before their repository was connected, of which no webhook told, have no share in
-    shares, times and classes.
+    are older and still not complete. Untracked pull requests are excluded. Times run from the merge
+    to the first time that all was verified. `classes` counts these times, in the order of CLASSES;
+    `not_complete` counts the merges that have no such time yet. Merges from before their repository
+    was connected, for which no webhook came, are excluded from shares, times and counts.
+    Figures of reviews are without the pull requests by bots that `bots_left_out` counts; rounds
+    and waits are of those that were reviewed, and `share_without_review` is of those that were not.
     Every week of the period has its place in `weeks`, also one without merges.
     """
 
@@ -77,7 +84,10 @@ class Summary:
     share_within_five_minutes: float | None
     time_to_complete: Spread
     classes: list[int]
+    not_complete: int
     metrics: Mapping[str, Spread]
+    share_without_review: float | None
+    bots_left_out: int
     weeks: list[Week]
     slowest: list[PullRequest]
     credentials: list[IntegrationCredential]
@@ -86,11 +96,17 @@ class Summary:
 
 def summarise(selection: Selection) -> Summary:
     """Read the figures of a selection with seven queries; secrets are not loaded."""
-    totals = selection.merges.order_by().aggregate(**_spread_metrics())
+    ours = _choose_ours(selection)
+    totals = selection.merges.order_by().aggregate(
+        **_spread_metrics(ours),
+        bots=Count("pk", filter=~ours),
+        unreviewed=Count("pk", filter=ours & UNREVIEWED),
+        known=Count("merged_without_review", filter=ours),
+    )
     totals |= _exclude_history(selection).aggregate(
         **_count_kept(selection.now), **_count_classes(), **_spread("took", TOOK)
     )
-    reviewed = selection.merges.exclude(review_wait_hours=None)
+    reviewed = selection.merges.filter(ours).exclude(review_wait_hours=None)
     integrations = GitHubIntegration.objects.defer("webhook_secret")
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams).prefetch_related(
         Prefetch("integrations", integrations)
@@ -101,7 +117,10 @@ def summarise(selection: Selection) -> Summary:
         share_within_five_minutes=_divide(totals["within_300"], totals["due_300"]),
         time_to_complete=_read_spread("took", totals),
         classes=[totals[f"class_{position}"] for position in range(len(CLASSES) + 1)],
+        not_complete=totals["not_complete"],
         metrics={name: _read_spread(name, totals) for name in METRICS},
+        share_without_review=_divide(totals["unreviewed"], totals["known"]),
+        bots_left_out=totals["bots"],
         weeks=_read_weeks(selection),
         slowest=list(reviewed.order_by("-review_wait_hours", "-pk")[:SLOWEST]),
         credentials=list(
@@ -143,12 +162,24 @@ def _count_classes() -> dict[str, Count]:
         *(Q(completed_at__gt=start, completed_at__lte=end) for start, end in pairwise(ends)),
         Q(completed_at__gt=ends[-1]),
     ]
-    return {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
+    counts = {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
+    tracked = ~Q(sync_status=SyncStatus.UNTRACKED)
+    return {**counts, "not_complete": Count("pk", filter=tracked & Q(completed_at=None))}
 
 
-def _spread_metrics() -> dict[str, Aggregate]:
+def _choose_ours(selection: Selection) -> Q:
+    """Return the condition of those pull requests whose reviews are told."""
+    return Q(pk__isnull=False) if selection.with_bots else ~BY_BOT
+
+
+def _spread_metrics(ours: Q) -> dict[str, Aggregate]:
+    """Spread the metrics; one that nobody reviewed had no rounds, which is not none of them."""
+    known = {"review_rounds": ours & ~UNREVIEWED}
     # PostgreSQL sorts floats in half the time that decimals take.
-    spreads = [_spread(name, Cast(name, FloatField())) for name in METRICS]
+    spreads = [
+        _spread(name, Case(When(known.get(name, ours), then=Cast(name, FloatField()))))
+        for name in METRICS
+    ]
     return {key: value for spread in spreads for key, value in spread.items()}
 
 
@@ -171,9 +202,9 @@ def _read_weeks(selection: Selection) -> list[Week]:
     rows = (
         selection.merges.order_by().annotate(week=TruncWeek("merged_at", tzinfo=UTC)).values("week")
     )
-    found = {
-        row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **_spread_metrics())
-    }
+    ours = _choose_ours(selection)
+    counted = rows.annotate(merged=Count("pk", filter=ours), **_spread_metrics(ours))
+    found = {row["week"].date(): row for row in counted}
     mondays = [selection.since.date() + timedelta(weeks=n) for n in range(selection.weeks)]
     nothing = Spread(None, None)
     return [
