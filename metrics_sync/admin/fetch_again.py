@@ -9,7 +9,8 @@ from django.http import HttpRequest
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.work.queueing import BULK, enqueue_fetch, find_abandoned
+from metrics_sync.work.abandoned import find_abandoned
+from metrics_sync.work.queueing import BULK, enqueue_fetch
 
 QUEUED = "Queued to be fetched again"
 #: How many jobs one call looks up in Redis.

@@ -15,7 +15,16 @@ from django.utils.text import Truncator
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
-from metrics_sync.snapshot import CAPPED, DISAGREEING, OUTDATED, UNAVAILABLE, VERIFIED, Section
+from metrics_sync.snapshot import (
+    CAPPED,
+    DISAGREEING,
+    OUTDATED,
+    UNAVAILABLE,
+    VERIFIED,
+    Receipt,
+    Section,
+    SectionReceipt,
+)
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -89,20 +98,19 @@ def show_time_to_complete(row: PullRequest) -> str:
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
     """Return the receipt as a table with a row for each section, also those never fetched."""
     headers = ["section", "stated", "stored", "result", "witness"]
-    rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
+    entries = Receipt.from_json(receipt).sections
+    rows = [_build_receipt_row(section, entries.get(section)) for section in Section]
     return show_table("Receipt", headers, rows)
 
 
-def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
+def _build_receipt_row(section: Section, entry: SectionReceipt | None) -> list[Any]:
     name = section.replace("_", " ")
     if entry is None:
         return [name, *[UNKNOWN] * 4]
-    counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
-    result = entry["result"]
-    label = show_label(result) if result in COLOURS else result
-    reason = entry.get("reason")
-    shown = format_html("{} {}", label, reason) if reason else label
-    return [name, *counts, shown, entry.get("witness") or UNKNOWN]
+    label = show_label(entry.result) if entry.result in COLOURS else entry.result
+    shown = format_html("{} {}", label, entry.reason) if entry.reason else label
+    stated = UNKNOWN if entry.stated is None else entry.stated
+    return [name, stated, entry.stored, shown, entry.witness or UNKNOWN]
 
 
 def show_provenance(provenance: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepos
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.observe import counting
 from metrics_sync.snapshot import PullRequestItem
-from metrics_sync.work.queueing import hold_round, note_round
+from metrics_sync.work.rounds import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 

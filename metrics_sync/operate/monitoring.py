@@ -26,7 +26,10 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.observe.counting import SECONDS, Series
-from metrics_sync.work import queueing
+from metrics_sync.work.counts import read_counts, read_silent_ends
+from metrics_sync.work.inspecting import count_clocks, find_oldest_unscheduled, inspect_queue
+from metrics_sync.work.queueing import BULK, MERGES
+from metrics_sync.work.rounds import read_rounds
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ def _database() -> list[Metric]:
 
 
 def _redis() -> list[Metric]:
-    return [*_queues(), *_work(), *_counters(queueing.read_counts())]
+    return [*_queues(), *_work(), *_counters(read_counts())]
 
 
 def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
@@ -160,11 +163,11 @@ def _find_remaining(credential: IntegrationCredential, now: datetime) -> int:
 
 def _queues() -> list[Metric]:
     now = timezone.now()
-    states = [queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK)]
+    states = [inspect_queue(name) for name in (MERGES, BULK)]
     depths = [([state.name], state.depth) for state in states]
     ages = [([state.name], _age(state.oldest_at, now)) for state in states]
     workers = [([state.name], state.workers) for state in states]
-    clocks: Values = [([], queueing.count_clocks())]
+    clocks: Values = [([], count_clocks())]
     return [
         _gauge("queue_depth", "Jobs that wait for a worker.", depths, "queue"),
         _gauge("queue_oldest_seconds", "Since when the oldest of them waits.", ages, "queue"),
@@ -174,14 +177,14 @@ def _queues() -> list[Metric]:
 
 
 def _oldest_waiting() -> Metric:
-    age = _age(queueing.find_oldest_unscheduled(), timezone.now())
+    age = _age(find_oldest_unscheduled(), timezone.now())
     return _gauge("oldest_waiting_seconds", _WAITING, [([], age)])
 
 
 def _work() -> list[Metric]:
     now = timezone.now()
-    ended = queueing.read_silent_ends().count_last_day
-    rounds = queueing.read_rounds()
+    ended = read_silent_ends().count_last_day
+    rounds = read_rounds()
     # A clock whose rounds never end has none.
     due = rounds.get("requeue_due")
     ages = {name: _age(done.ended_at, now) for name, done in rounds.items()}

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.operate import monitoring
-from metrics_sync.work import queueing
+from metrics_sync.work.queues import ping
 
 
 @require_GET
@@ -38,7 +38,7 @@ def _is_database_up() -> bool:
 
 def _is_redis_up() -> bool:
     try:
-        queueing.ping()
+        ping()
     except QueueUnavailableError:
         return False
     return True
