@@ -361,7 +361,7 @@ def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> 
     TrackedRepositoryFactory(team=team)
     make_merge(team, merged_at=timezone.now(), disagreeing=["files"])
 
-    assert "says two different things: 1." in read_page(admin_client)
+    assert "counts in two ways: 1." in read_page(admin_client)
 
 
 def test_budget_of_an_hour_that_is_over_is_unknown(admin_client: Client, team: Team) -> None:
