@@ -184,7 +184,7 @@ def test_visitor_fetches_a_failed_pull_request_again(
     visitor.do(lambda page: page.get_by_role("link", name="1 failed").click())
     visitor.do(lambda page: page.get_by_role("link", name=str(pull_request)).click())
     visitor.do(lambda page: page.locator("#header-inner").get_by_text("Fetch again").click())
-    visitor.see("#modal-content", "Everything of this pull request")
+    visitor.see("#modal-content", "All its data are fetched")
     visitor.press("Fetch again", within="#modal-content")
 
     visitor.see("#main", "Queued to be fetched again: 1.")
@@ -198,7 +198,7 @@ def test_visitor_reconciles_what_failed(pull_request: PullRequest, visitor: Visi
     visitor.press("Reconcile 1")
 
     visitor.see("#main", "Queued to be fetched again: 1.")
-    visitor.see("#completeness", "1 on the way")
+    visitor.see("#completeness", "1 being fetched")
     pull_request.refresh_from_db()
     assert pull_request.sync_status == "queued"
 

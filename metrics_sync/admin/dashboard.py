@@ -1,4 +1,4 @@
-"""The dashboard that the admin opens with, as its templates show it."""
+"""Builds the context of the dashboard, the admin's first page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What an open page is asked about every few seconds, which is cheap to find out."""
+    """The part of the dashboard that every poll reads, which is cheap."""
 
     selection: Selection
     state: CurrentState
@@ -81,7 +81,7 @@ class Current:
 
 
 def read_current(request: HttpRequest, form: SelectionForm) -> Current:
-    """Read with four queries whether there is something new, and a few calls of Redis."""
+    """Read the part that decides whether anything changed: four queries and a few Redis calls."""
     selection = form.select()
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
     revoked = credentials.exclude(revoked_at=None).defer("access_token").select_related("team")
@@ -128,7 +128,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
 
 
 def _find_troubles() -> list[Finding]:
-    """Return what stops all work; only superusers see it, who can do something about it."""
+    """Return the problems that stop all work; only superusers can solve them."""
     try:
         return [finding for finding in check_work() if not finding.is_ok]
     except QueueUnavailableError as error:

@@ -1,4 +1,4 @@
-"""The figures of a selection: was the promise kept, how fast, and how reviews went."""
+"""The figures of a selection: shares complete in time, times to complete, and review metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from metrics_sync.models import (
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.models.sync_status import SyncStatus
 
-#: What trends are drawn of.
+#: The metrics that have a trend.
 METRICS = (
     "review_wait_hours",
     "avg_fix_response_hours",
@@ -52,7 +52,7 @@ UNREVIEWED = Q(merged_without_review=True)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median and 90th percentile of what is known; None where nothing is."""
+    """Median and 90th percentile of the known values; None without any."""
 
     median: Any
     p90: Any
@@ -69,7 +69,7 @@ class Week:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known of the merges of a selection; None is unknown.
+    """The figures of the merges of a selection; None is unknown.
 
     The shares (0 to 1) are of the merges that had the time: those that took it, and those that
     are older and still not complete. Untracked pull requests are excluded. Times run from the merge
@@ -169,7 +169,7 @@ def _count_classes() -> dict[str, Count]:
 
 
 def _choose_ours(selection: Selection) -> Q:
-    """Return the condition of those pull requests whose reviews are told."""
+    """Return the condition for pull requests whose reviews are known."""
     return Q(pk__isnull=False) if selection.with_bots else ~BY_BOT
 
 
