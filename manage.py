@@ -2,10 +2,14 @@
 """Django's command line for this project."""
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
+    # A shell has what it starts in the background ignore SIGINT, by which RQ's pool of workers
+    # stops them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured
