@@ -12,10 +12,11 @@ class MetricsSyncConfig(AppConfig):
 
     def ready(self) -> None:
         # They register themselves.
-        from metrics_sync import checks, hosting, signals  # noqa: F401
+        from metrics_sync import signals  # noqa: F401
         from metrics_sync.dashboard import percentiles  # noqa: F401
-        from metrics_sync.queueing import save_counts
+        from metrics_sync.operate import host_settings, system_checks  # noqa: F401
+        from metrics_sync.work.queueing import save_counts
 
-        hosting.apply_defaults()
+        host_settings.apply_defaults()
         # What commands count; a job's process ends without coming here.
         atexit.register(save_counts)

@@ -6,13 +6,13 @@ from typing import Any
 from django.conf import settings
 from rq import cron
 
-from metrics_sync.discovery import discover_lost
+from metrics_sync.heal.discovery import discover_lost
+from metrics_sync.heal.reconcile import requeue_due, requeue_nameless
+from metrics_sync.heal.releasing import release_refused
+from metrics_sync.heal.remeasuring import remeasure_outdated
+from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK
-from metrics_sync.measuring import remeasure_outdated
-from metrics_sync.reconcile import requeue_due, requeue_nameless
-from metrics_sync.releasing import release_refused
-from metrics_sync.retention import prune
-from metrics_sync.verifying import verify_due
+from metrics_sync.work.verification import verify_due
 
 MINUTE = 60
 HOUR = 60 * MINUTE

@@ -21,10 +21,8 @@ from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
 
-from metrics_sync import counting, store
+from metrics_sync import store
 from metrics_sync.access import Access, converse
-from metrics_sync.announcing import announce, pull_request_completed, pull_request_merged
-from metrics_sync.deciding import Outcome, count_held, decide, leave_proven
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
@@ -33,7 +31,10 @@ from metrics_sync.models.pull_request import (
     RUNNING_CHECK_STATUSES,
     SyncStatus,
 )
+from metrics_sync.models.transitions import Outcome, count_held, decide, leave_proven
+from metrics_sync.observe import counting
 from metrics_sync.snapshot import CAPPED, DISAGREEING, SUPPLEMENTARY, Section, Snapshot
+from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from metrics_sync.announcing import (
+from metrics_sync.models import PullRequest
+from metrics_sync.store.announcing import (
     announce,
     pull_request_completed,
     pull_request_merged,
     repository_doubted,
 )
-from metrics_sync.models import PullRequest
-from metrics_sync.queueing import enqueue_merge, enqueue_verification, save_counts
+from metrics_sync.work.queueing import enqueue_merge, enqueue_verification, save_counts
 
 __all__ = ["enqueue_merged", "pull_request_completed", "pull_request_merged"]
 

@@ -26,7 +26,7 @@ def logging_config(*, log_format: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": FORMATTERS[log_format]},
-        "filters": {"trace": {"()": "metrics_sync.tracing.TraceFilter"}},
+        "filters": {"trace": {"()": "metrics_sync.observe.tracing.TraceFilter"}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",

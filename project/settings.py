@@ -153,7 +153,7 @@ _queue = {
     "DEFAULT_RESULT_TTL": 3600,
 }
 RQ_QUEUES = {"pr-data": _queue, "pr-data-bulk": _queue}
-RQ = {"WORKER_CLASS": "metrics_sync.workers.FetchWorker"}
+RQ = {"WORKER_CLASS": "metrics_sync.work.workers.FetchWorker"}
 RQ_SHOW_ADMIN_LINK = False
 
 # GitHub

@@ -28,7 +28,7 @@ def _for_superusers(page: URLPattern) -> URLPattern:
     return URLPattern(page.pattern, view, page.default_args, page.name)
 
 
-handler500 = "metrics_sync.views.show_fault"
+handler500 = "project.faults.show_fault"
 urlpatterns = [
     path("", include("metrics_sync.urls")),
     # The theme's search, which no page of ours offers, fails on pages that are no numbers.

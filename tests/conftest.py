@@ -16,7 +16,7 @@ from django.db import connection
 from pytest_django import Settings
 from redis import Redis
 
-from metrics_sync import throttling
+from metrics_sync.ingest import throttling
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
 

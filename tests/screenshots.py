@@ -18,9 +18,9 @@ from django.db.models import DateTimeField, F, Model  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from metrics_sync.demo import open_stage, play  # noqa: E402
-from metrics_sync.demo.stage import USERNAME, Stage  # noqa: E402
 from metrics_sync.models import PullRequest, TrackedRepository  # noqa: E402
+from project.demo import open_stage, play  # noqa: E402
+from project.demo.stage import USERNAME, Stage  # noqa: E402
 from tests.browser import DESKTOP, PHONE, open_chromium  # noqa: E402
 
 FOLDER: Path = settings.BASE_DIR / "docs" / "screenshots"

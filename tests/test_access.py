@@ -307,7 +307,7 @@ def test_pause_that_another_worker_was_told_of_ends_a_conversation(
     access: Access, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on for minutes can get the token banned."""
-    monkeypatch.setattr("metrics_sync.access.LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr("metrics_sync.access.clients.LOOK_EVERY_SECONDS", 0)
 
     async def meet_a_limit(github: GitHub) -> None:
         await ask_user(github)

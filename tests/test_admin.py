@@ -28,7 +28,7 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
-from metrics_sync.queueing import BULK, MERGES
+from metrics_sync.work.queueing import BULK, MERGES
 from tests import factories
 from tests.teams import make_rows
 

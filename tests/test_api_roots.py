@@ -13,8 +13,8 @@ from pytest_django import Settings
 
 from metrics_sync.access import Access
 from metrics_sync.api_roots import find_fault
-from metrics_sync.discovery import discover_lost
 from metrics_sync.exceptions import UnsafeAddressError
+from metrics_sync.heal.discovery import discover_lost
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording

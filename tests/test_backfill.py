@@ -16,13 +16,12 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync import store
-from metrics_sync.backfill import Backfill
 from metrics_sync.exceptions import NameReusedError
 from metrics_sync.github import GraphQL
+from metrics_sync.heal.backfill import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management.commands.backfill import Command
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -32,6 +31,7 @@ from metrics_sync.sandbox import (
     make_recording,
     make_sample,
 )
+from metrics_sync.work.queueing import BULK
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 from tests.test_flow import read_rows, read_truth
 from tests.test_tokens import HOUR, count_renewals, install

@@ -20,8 +20,8 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
-from metrics_sync.queueing import MERGES
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, Token
+from metrics_sync.work.queueing import MERGES
 from tests.factories import PullRequestFactory
 
 REPOSITORY = "acme/anvil"

@@ -17,6 +17,7 @@ from githubkit import webhooks as models_of_events
 
 from metrics_sync import github
 from metrics_sync.github import prepare_api
+from metrics_sync.ingest.events import HANDLERS
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -28,7 +29,6 @@ from metrics_sync.sandbox import (
     make_samples,
 )
 from metrics_sync.sandbox.webhooks import sign
-from metrics_sync.store.events import HANDLERS
 from tests.contract.asking import Watched, ask_everything, fetch, watch_answers
 from tests.contract.describing import find_template
 from tests.contract.models import find_faults

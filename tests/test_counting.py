@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from metrics_sync import counting
+from metrics_sync.observe import counting
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pytest_django import Settings
 from redis import Redis
 from rq.cron import CronScheduler
 
-from metrics_sync.queueing import BULK
+from metrics_sync.work.queueing import BULK
 
 NAMES = [
     "requeue_due",

@@ -23,7 +23,7 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
-from metrics_sync.queueing import note_silent_end
+from metrics_sync.work.queueing import note_silent_end
 from tests.factories import (
     MERGED_AT,
     GitHubIntegrationFactory,

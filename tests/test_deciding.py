@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from metrics_sync.deciding import LATE_COMMENTS, Outcome, decide, leave_proven
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     DisagreementError,
@@ -16,6 +15,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.models import PullRequest
+from metrics_sync.models.transitions import LATE_COMMENTS, Outcome, decide, leave_proven
 from metrics_sync.sandbox import make_recording
 from metrics_sync.snapshot import Section, SectionResult, Snapshot, read_pull_request
 

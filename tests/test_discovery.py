@@ -7,8 +7,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from metrics_sync import discovery
-from metrics_sync.discovery import discover, discover_lost, recover
+from metrics_sync.heal import discovery
+from metrics_sync.heal.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.sandbox.webhooks import send_event

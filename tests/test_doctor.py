@@ -17,18 +17,6 @@ from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 
-from metrics_sync import queueing
-from metrics_sync.doctor import CHECKS, Finding, examine
-from metrics_sync.doctor.database import judge_clock
-from metrics_sync.doctor.identities import check_identities
-from metrics_sync.doctor.processes import (
-    judge_concurrency,
-    judge_queue,
-    judge_round,
-    judge_silent_ends,
-    judge_waiting,
-)
-from metrics_sync.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.github import HookHealth
 from metrics_sync.models import (
     GitHubIntegration,
@@ -37,7 +25,17 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.queueing import QueueState, Round, SilentEnds
+from metrics_sync.operate.doctor import CHECKS, Finding, examine
+from metrics_sync.operate.doctor.database import judge_clock
+from metrics_sync.operate.doctor.identities import check_identities
+from metrics_sync.operate.doctor.processes import (
+    judge_concurrency,
+    judge_queue,
+    judge_round,
+    judge_silent_ends,
+    judge_waiting,
+)
+from metrics_sync.operate.doctor.webhooks import EVENTS, judge_hooks
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -46,6 +44,8 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
+from metrics_sync.work import queueing
+from metrics_sync.work.queueing import QueueState, Round, SilentEnds
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import (
     MERGED_AT,
@@ -479,7 +479,7 @@ from functools import partial
 import django
 django.setup()
 from django.core.management import call_command
-from metrics_sync.doctor import examine
+from metrics_sync.operate.doctor import examine
 from metrics_sync.management.commands import doctor
 
 def hang():

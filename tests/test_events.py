@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import AuditEntry, PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.sandbox.webhooks import (
@@ -18,8 +20,6 @@ from metrics_sync.sandbox.webhooks import (
     build_repository_event,
     build_status_event,
 )
-from metrics_sync.store import record_delivery
-from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "octo-labs/shop"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from metrics_sync.lookup import find_access, get_pull_request
 from metrics_sync.models import PullRequest
+from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from tests.conftest import MANAGE
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory

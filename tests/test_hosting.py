@@ -19,8 +19,8 @@ from django.core.checks import run_checks
 from pytest_django import Settings
 from redis import Redis
 
-from metrics_sync.hosting import DEFAULTS, LARGEST_DELIVERY, apply_defaults
 from metrics_sync.jobs import BULK, MERGES
+from metrics_sync.operate.host_settings import DEFAULTS, LARGEST_DELIVERY, apply_defaults
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,

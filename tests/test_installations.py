@@ -11,6 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError
+from metrics_sync.ingest import record_delivery, track_repositories
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import (
     AuditEntry,
     GitHubIntegration,
@@ -27,8 +29,6 @@ from metrics_sync.sandbox.webhooks import (
 )
 from metrics_sync.sandbox.world import Installation
 from metrics_sync.snapshot import RepositoryItem
-from metrics_sync.store import record_delivery, track_repositories
-from metrics_sync.webhooks import Delivery
 from tests.factories import TrackedRepositoryFactory
 
 ACCOUNT_ID = Installation(5, "acme").account_id

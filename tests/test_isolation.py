@@ -6,6 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
@@ -17,8 +19,6 @@ from metrics_sync.sandbox import (
     sign,
 )
 from metrics_sync.sandbox.webhooks import build_repository_event
-from metrics_sync.store import record_delivery
-from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"

@@ -16,10 +16,11 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 
 from metrics_sync.access import Access
-from metrics_sync.deciding import Outcome
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.jobs import _park, _save, fetch_now, fetch_pr_complete_data, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.models.transitions import Outcome
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -38,9 +39,8 @@ from metrics_sync.snapshot import (
     Snapshot,
     read_pull_request,
 )
-from metrics_sync.store import record_delivery
-from metrics_sync.verifying import verify_due
-from metrics_sync.webhooks import Delivery
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.work.verification import verify_due
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 

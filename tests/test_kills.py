@@ -32,7 +32,8 @@ import os, signal, sys
 import django
 django.setup()
 from metrics_sync.models import PullRequest
-from metrics_sync import jobs, queueing, store
+from metrics_sync import jobs, store
+from metrics_sync.work import queueing
 
 status, line, pk = sys.argv[1], sys.argv[2], int(sys.argv[3])
 move, save = PullRequest._move, PullRequest.save

@@ -15,7 +15,7 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync.models import PullRequest, Team, TrackedRepository
-from metrics_sync.queueing import BULK
+from metrics_sync.work.queueing import BULK
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory, UserFactory
 
 

@@ -11,10 +11,9 @@ from pytest_django import Settings
 from redis import Redis
 from rq import Queue, SimpleWorker
 
-from metrics_sync.discovery import discover_lost
+from metrics_sync.heal.discovery import discover_lost
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
-from metrics_sync.reconcile import requeue_due
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -22,6 +21,7 @@ from metrics_sync.sandbox import (
     make_recording,
     sign,
 )
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 NAMES = ["acme/anvil", "acme/hammer"]

@@ -3,8 +3,8 @@
 import pytest
 from django.core.management import CommandError, call_command
 
+from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.jobs import fetch_pr_complete_data
-from metrics_sync.measuring import remeasure_outdated
 from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_sample

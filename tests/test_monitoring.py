@@ -21,12 +21,12 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from redis import Redis
 from rq import Queue
 
-from metrics_sync import counting, monitoring, queueing
-from metrics_sync.discovery import discover_lost
+from metrics_sync.heal.discovery import discover_lost
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.queueing import enqueue_fetch
-from metrics_sync.reconcile import requeue_due
+from metrics_sync.observe import counting
+from metrics_sync.operate import monitoring
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -34,6 +34,8 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
+from metrics_sync.work import queueing
+from metrics_sync.work.queueing import enqueue_fetch
 from tests.conftest import Workers
 from tests.factories import (
     MERGED_AT,

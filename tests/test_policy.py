@@ -11,7 +11,7 @@ from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 from redis import Redis
 
-from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.work.queueing import MERGES, enqueue_fetch
 from tests.factories import FetchRunFactory, PullRequestFactory, TrackedRepositoryFactory
 
 PASSWORD = "password"

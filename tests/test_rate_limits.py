@@ -8,8 +8,8 @@ from redis import Redis
 from rq.job import Job
 
 from metrics_sync.models import PullRequest, RequestLease, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
 from tests.conftest import Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 

@@ -13,10 +13,8 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
-from metrics_sync import queueing, reconcile
-from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES, enqueue_fetch, hold_round
-from metrics_sync.reconcile import (
+from metrics_sync.heal import reconcile
+from metrics_sync.heal.reconcile import (
     LARGE,
     Reason,
     Report,
@@ -26,6 +24,7 @@ from metrics_sync.reconcile import (
     requeue_due,
     requeue_nameless,
 )
+from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -35,6 +34,8 @@ from metrics_sync.sandbox import (
     make_recording,
 )
 from metrics_sync.snapshot import RateLimit
+from metrics_sync.work import queueing
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch, hold_round
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"

@@ -8,12 +8,12 @@ from pytest_django import Settings
 from redis import Redis
 from rq import Queue, SimpleWorker
 
+from metrics_sync.access.tokens import find_token
 from metrics_sync.exceptions import CredentialRejectedError
+from metrics_sync.heal.reconcile import requeue_due
+from metrics_sync.heal.releasing import release_parked, release_refused
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.queueing import MERGES, enqueue_fetch
-from metrics_sync.reconcile import requeue_due
-from metrics_sync.releasing import release_parked, release_refused
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -22,7 +22,7 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.tokens import find_token
+from metrics_sync.work.queueing import MERGES, enqueue_fetch
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"

@@ -8,6 +8,8 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from metrics_sync.exceptions import MalformedDeliveryError
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import (
     AuditEntry,
     GitHubIntegration,
@@ -17,8 +19,6 @@ from metrics_sync.models import (
 )
 from metrics_sync.sandbox import build_pull_request_event, make_recording
 from metrics_sync.sandbox.webhooks import build_issue_comment_event, build_repository_event
-from metrics_sync.store import record_delivery
-from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 MINE, THEIRS = "acme/anvil", "vault/secret"

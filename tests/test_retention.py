@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from metrics_sync import retention
+from metrics_sync.heal import retention
+from metrics_sync.heal.retention import prune
 from metrics_sync.models import FetchRun, WebhookDelivery
-from metrics_sync.retention import prune
 from tests.factories import FetchRunFactory, PullRequestFactory, WebhookDeliveryFactory
 
 

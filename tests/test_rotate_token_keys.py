@@ -11,8 +11,8 @@ from django.db.models.functions import Cast
 from pytest_django import Settings
 
 from metrics_sync.exceptions import DecryptionError
-from metrics_sync.keys import BATCH, _rotate, rotate_secrets
 from metrics_sync.models import AuditEntry, IntegrationCredential, Team
+from metrics_sync.operate.key_rotation import BATCH, _rotate, rotate_secrets
 from tests.conftest import MANAGE, PATIENCE_SECONDS
 from tests.factories import GitHubIntegrationFactory, TeamFactory
 

@@ -10,10 +10,10 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from redis import Redis
 from rq import Queue
 
-from metrics_sync import counting
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, MERGES
-from metrics_sync.tracing import trace
+from metrics_sync.observe import counting
+from metrics_sync.observe.tracing import trace
+from metrics_sync.work.queueing import BULK, MERGES
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 

@@ -11,6 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from metrics_sync import models, store
 from metrics_sync.exceptions import GoneError, MalformedDeliveryError
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import (
     GitHubIntegration,
     PullRequest,
@@ -35,7 +37,6 @@ from metrics_sync.snapshot import (
     read_time,
 )
 from metrics_sync.store.accounts import save_accounts
-from metrics_sync.webhooks import Delivery
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -88,7 +89,7 @@ def record(
     """Record a delivery as the view does after parsing it."""
     name = payload.get("repository", {}).get("full_name", "")
     delivery = Delivery(guid, event, payload["action"], name, payload, json.dumps(payload))
-    return store.record_delivery(delivery, integration=integration)
+    return record_delivery(delivery, integration=integration)
 
 
 def make_event(recording: Recording, action: str = "closed", **pull: Any) -> dict[str, Any]:

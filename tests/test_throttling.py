@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from metrics_sync.throttling import MOST_FAILURES, WINDOW_SECONDS, note_failure
+from metrics_sync.ingest.throttling import MOST_FAILURES, WINDOW_SECONDS, note_failure
 from tests.factories import MERGED_AT
 
 CLIENT, OTHER = "192.0.2.1", "192.0.2.2"

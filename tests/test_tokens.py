@@ -11,8 +11,8 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from metrics_sync import tokens
-from metrics_sync.access import Access
+from metrics_sync.access import Access, tokens
+from metrics_sync.access.tokens import find_token
 from metrics_sync.exceptions import (
     AppUnavailableError,
     CredentialRejectedError,
@@ -23,7 +23,6 @@ from metrics_sync.exceptions import (
 from metrics_sync.models import IntegrationCredential, TrackedRepository
 from metrics_sync.models.integrations import RENEWAL_CLAIM
 from metrics_sync.sandbox import Fault, FaultKind, SandboxServer
-from metrics_sync.tokens import find_token
 from tests.factories import IntegrationCredentialFactory, TrackedRepositoryFactory
 from tests.test_settings import read
 

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings as django_settings
 
 from metrics_sync.models import GitHubIntegration
+from metrics_sync.observe.tracing import TraceFilter, get_trace, trace
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -22,7 +23,6 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
-from metrics_sync.tracing import TraceFilter, get_trace, trace
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from metrics_sync import store
+from metrics_sync.ingest import record_delivery
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import TeamMember, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import make_recording
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.store.transactions import run_transaction
-from metrics_sync.webhooks import Delivery
 from tests.factories import TeamFactory, TrackedRepositoryFactory
 
 pytestmark = [
@@ -61,7 +61,7 @@ def record_pair(number: int) -> None:
 
     def record(delivery: Delivery) -> None:
         barrier.wait(timeout=60)
-        store.record_delivery(delivery, integration=None)
+        record_delivery(delivery, integration=None)
 
     run_at_once(
         lambda: record(make_delivery(first, author=first, reviewer=second)),

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.db.models import ForeignKey
 
-from metrics_sync.backfill import Backfill
 from metrics_sync.exceptions import PermissionMissingError
 from metrics_sync.github import GitHub, GraphQL, Points
 from metrics_sync.github.graphql import Refused
@@ -24,6 +23,7 @@ from metrics_sync.github.translation import (
     read_snapshot,
     unpack_node_id,
 )
+from metrics_sync.heal.backfill import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample

@@ -11,10 +11,10 @@ from rq import Queue
 
 from metrics_sync import store
 from metrics_sync.models import AuditEntry, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK
 from metrics_sync.sandbox import SandboxServer, Token
 from metrics_sync.sandbox.world import Repository
-from metrics_sync.verifying import verify_due
+from metrics_sync.work.queueing import BULK
+from metrics_sync.work.verification import verify_due
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 TOKEN = "ghp_forge"
@@ -194,7 +194,7 @@ def test_hint_is_asked_about_at_once(
         store.doubt(anvil, reason="a delivery calls it acme/hammer", actor="a test")
 
     [job] = Queue(BULK, connection=redis).jobs
-    assert job.func_name == "metrics_sync.verifying.verify_due"
+    assert job.func_name == "metrics_sync.work.verification.verify_due"
 
 
 @pytest.mark.usefixtures("redis_down")

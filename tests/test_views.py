@@ -20,12 +20,12 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from redis import Redis
 from rq import Queue
 
+from metrics_sync.ingest.throttling import MOST_FAILURES
+from metrics_sync.ingest.webhooks import SUBJECTS
 from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository, WebhookDelivery
-from metrics_sync.queueing import MERGES
 from metrics_sync.sandbox import build_pull_request_event, make_recording, sign
 from metrics_sync.sandbox.shapes import make_id
-from metrics_sync.throttling import MOST_FAILURES
-from metrics_sync.webhooks import SUBJECTS
+from metrics_sync.work.queueing import MERGES
 from tests.factories import TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"

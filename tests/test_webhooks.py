@@ -14,7 +14,7 @@ from metrics_sync.exceptions import (
     MalformedDeliveryError,
     UnsupportedContentTypeError,
 )
-from metrics_sync.webhooks import SUBJECTS, Delivery, parse_delivery, verify_signature
+from metrics_sync.ingest.webhooks import SUBJECTS, Delivery, parse_delivery, verify_signature
 
 # https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
 SECRET, BODY = "It's a Secret to Everybody", b"Hello, World!"

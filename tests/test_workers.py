@@ -15,10 +15,12 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.job import Job
 
-from metrics_sync import counting
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.queueing import (
+from metrics_sync.observe import counting
+from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
+from metrics_sync.snapshot import RateLimit
+from metrics_sync.work.queueing import (
     BULK,
     MERGES,
     SilentEnds,
@@ -27,9 +29,7 @@ from metrics_sync.queueing import (
     read_counts,
     read_silent_ends,
 )
-from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
-from metrics_sync.snapshot import RateLimit
-from metrics_sync.workers import FetchWorker
+from metrics_sync.work.workers import FetchWorker
 from tests.benchmarks.worker import read_notes
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory

@@ -84,7 +84,6 @@ django.setup()
 
 from django.db import connections
 
-from metrics_sync.demo.stage import PATIENCE_SECONDS, DemoError, kill, wait_for
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -95,6 +94,7 @@ from metrics_sync.sandbox import (
     make_recording,
 )
 from metrics_sync.sandbox.broker import open_broker
+from project.demo.stage import PATIENCE_SECONDS, DemoError, kill, wait_for
 
 
 class Service:

@@ -1,12 +1,12 @@
 """The admin: what operators and teams see, and the few things they may change."""
 
 from metrics_sync.admin import (  # noqa: F401
+    api_tokens,
     auditing,
     children,
     integrations,
     pull_requests,
     records,
-    tokens,
 )
 from metrics_sync.admin.dashboard import add_dashboard_context
 from metrics_sync.admin.scoping import may_see_queues

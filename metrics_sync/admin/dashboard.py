@@ -25,10 +25,10 @@ from metrics_sync.admin.labels import (
 )
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import News, Selection, Summary, read_news, summarise
-from metrics_sync.doctor import Finding
-from metrics_sync.doctor.processes import check_work
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest
+from metrics_sync.operate.doctor import Finding
+from metrics_sync.operate.doctor.processes import check_work
 
 #: The share of merges that are to be complete within five minutes.
 PROMISE = 0.99

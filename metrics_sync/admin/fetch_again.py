@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.queueing import BULK, enqueue_fetch, find_abandoned
+from metrics_sync.work.queueing import BULK, enqueue_fetch, find_abandoned
 
 QUEUED = "Queued to be fetched again"
 #: So many are looked for in Redis at a time.

@@ -18,6 +18,7 @@ from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import describe_budget, name_credential_state, show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, TeamScoped
 from metrics_sync.fields import EncryptedTextField
+from metrics_sync.heal.releasing import release_parked
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -25,7 +26,6 @@ from metrics_sync.models import (
     TeamMember,
     TrackedRepository,
 )
-from metrics_sync.releasing import release_parked
 
 
 class SecretField(forms.CharField):

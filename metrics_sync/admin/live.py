@@ -14,8 +14,8 @@ from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection, read_news
 from metrics_sync.exceptions import QueueUnavailableError
+from metrics_sync.heal.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
 from metrics_sync.models import PullRequest
-from metrics_sync.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
 
 #: A button is pressed again; a request that queues for minutes is cut off.
 RECONCILED_AT_ONCE = 500

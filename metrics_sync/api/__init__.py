@@ -10,7 +10,7 @@ from ninja import NinjaAPI, Swagger
 from ninja.errors import HttpError, ValidationError
 
 from metrics_sync.api import pull_requests, repositories, summary
-from metrics_sync.api.tokens import MissingTokenError, TeamToken
+from metrics_sync.api.authentication import MissingTokenError, TeamToken
 
 __all__ = ["api"]
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from ninja import Router
 
 from metrics_sync.api import schemas
+from metrics_sync.api.authentication import get_team
 from metrics_sync.api.paging import Cursor, Limit, Page, take_page
-from metrics_sync.api.tokens import get_team
 from metrics_sync.models import PullRequest, Team, TrackedRepository
 
 router = Router(tags=["repositories"])

@@ -9,9 +9,9 @@ from ninja import Router, Schema
 from pydantic import Field
 
 from metrics_sync.api import schemas
+from metrics_sync.api.authentication import get_team
 from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
-from metrics_sync.api.tokens import get_team
 from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, summarise
 from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.dashboard.summary import CLASSES

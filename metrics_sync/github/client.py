@@ -13,7 +13,6 @@ import httpx2
 import stamina
 from ghapi.all import APIError, GhApi
 
-from metrics_sync import counting
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GitHubError,
@@ -25,6 +24,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.endpoints import name_endpoint
 from metrics_sync.github.errors import read_error, read_rate_limit
+from metrics_sync.observe import counting
 from metrics_sync.snapshot import RateLimit, clean_json
 
 #: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by

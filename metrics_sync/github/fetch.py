@@ -17,14 +17,14 @@ from metrics_sync.exceptions import (
     PermissionMissingError,
     RetrySoonError,
 )
+from metrics_sync.github.acceptance import settle
 from metrics_sync.github.client import PER_PAGE, GitHub, Page
-from metrics_sync.github.mending import (
+from metrics_sync.github.supplements import (
     compare_commits,
     count_files,
     lines_add_up,
     recount_lines,
 )
-from metrics_sync.github.settling import settle
 from metrics_sync.github.witnesses import VOUCHING, corroborate, read_names
 from metrics_sync.snapshot import (
     AGREED,

@@ -1,5 +1,6 @@
 """What is stored, and how one row changes state."""
 
+from metrics_sync.models.api_tokens import ApiToken
 from metrics_sync.models.budgets import RequestLease
 from metrics_sync.models.children import (
     Commit,
@@ -18,7 +19,6 @@ from metrics_sync.models.integrations import (
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.teams import Team, TeamMember
-from metrics_sync.models.tokens import ApiToken
 
 __all__ = [
     "ApiToken",

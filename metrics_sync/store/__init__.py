@@ -1,9 +1,7 @@
-"""Writes deliveries and snapshots to rows."""
+"""Writes to rows what GitHub says of pull requests and repositories."""
 
 from metrics_sync.store.auditing import record_change
-from metrics_sync.store.deliveries import record_delivery
 from metrics_sync.store.histories import measure_rows
-from metrics_sync.store.installations import track_repositories
 from metrics_sync.store.repositories import confirm, doubt, is_own, note_gone, track_named
 from metrics_sync.store.snapshots import (
     build_receipt,
@@ -32,12 +30,10 @@ __all__ = [
     "recall",
     "recall_lists",
     "record_change",
-    "record_delivery",
     "run_transaction",
     "save_missed_merges",
     "save_number",
     "save_pull_request",
     "save_snapshot",
     "track_named",
-    "track_repositories",
 ]

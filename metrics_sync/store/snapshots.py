@@ -10,7 +10,6 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from metrics_sync.announcing import announce, pull_request_merged
 from metrics_sync.exceptions import RefusedByDatabaseError
 from metrics_sync.models import (
     Commit,
@@ -45,6 +44,7 @@ from metrics_sync.snapshot import (
     read_text,
 )
 from metrics_sync.store.accounts import save_accounts
+from metrics_sync.store.announcing import announce, pull_request_merged
 from metrics_sync.store.repositories import confirm
 
 logger = logging.getLogger(__name__)

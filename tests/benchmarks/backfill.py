@@ -3,10 +3,10 @@
 import time
 from datetime import UTC, datetime
 
-from metrics_sync.backfill import Backfill
+from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.reconcile import REQUESTS_FOR_ONE
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import TrackedRepository
-from metrics_sync.reconcile import REQUESTS_FOR_ONE
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage
 

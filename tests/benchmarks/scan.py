@@ -6,8 +6,8 @@ from statistics import median
 from django.db import connection
 from django.utils import timezone
 
+from metrics_sync.heal.reconcile import Reason, Scope, _narrow, _select, find_dropped
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.reconcile import Reason, Scope, _narrow, _select, find_dropped
 from metrics_sync.snapshot import Section
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage, open_database

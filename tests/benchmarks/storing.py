@@ -12,8 +12,8 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import PullRequest
-from metrics_sync.queueing import MERGES, enqueue_fetch
 from metrics_sync.snapshot import Snapshot
+from metrics_sync.work.queueing import MERGES, enqueue_fetch
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import SIZES, Stage, wait_for
 from tests.benchmarks.worker import read_notes

@@ -9,7 +9,7 @@ import django_rq
 from rq.job import Job
 
 from metrics_sync.models import PullRequest
-from metrics_sync.queueing import MERGES, enqueue_fetch
+from metrics_sync.work.queueing import MERGES, enqueue_fetch
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage, wait_for
 

@@ -14,7 +14,7 @@ from rq.job import Job
 from rq.queue import Queue
 
 from metrics_sync import jobs
-from metrics_sync.workers import FetchWorker
+from metrics_sync.work.workers import FetchWorker
 
 #: Where a line of JSON goes for each job.
 NOTES = Path(os.environ.get("BENCH_NOTES", os.devnull))

@@ -17,9 +17,9 @@ import pytest
 from django.test import Client
 from graphql import GraphQLSchema, build_schema
 
+from metrics_sync.ingest.events import HANDLERS
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.graphql import read_schema
-from metrics_sync.store.events import HANDLERS
 from tests.contract import graphql
 from tests.contract.asking import ask_everything
 from tests.contract.reducing import (

@@ -6,6 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.ingest.events import save_event
+from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.sandbox import Recording, SandboxServer, make_recording
 from metrics_sync.sandbox.shapes import repository as build_repository
 from metrics_sync.sandbox.webhooks import (
@@ -20,8 +22,6 @@ from metrics_sync.sandbox.webhooks import (
     build_repository_event,
     build_status_event,
 )
-from metrics_sync.store.events import save_event
-from metrics_sync.webhooks import Delivery
 from tests.contract.asking import REPOSITORY
 from tests.contract.reducing import leave_out_others
 from tests.contract.watching import watch

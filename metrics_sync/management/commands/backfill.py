@@ -23,11 +23,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from metrics_sync.backfill import Backfill, Trial
 from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.lookup import find_repository
+from metrics_sync.heal.backfill import Backfill, Trial
 from metrics_sync.management.options import parse_since
 from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.operate.pull_request_lookup import find_repository
 
 NOTES = """
 It lists the merged pull requests of a tracked repository, those that changed last first, and

@@ -12,7 +12,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import RegexValidator, validate_slug
 from django.urls import reverse
 
-from metrics_sync.connecting import (
+from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.management.actor import describe_actor
+from metrics_sync.models.integrations import validate_api_root, validate_full_name
+from metrics_sync.operate.connecting import (
     Connection,
     Found,
     check_access,
@@ -21,9 +24,6 @@ from metrics_sync.connecting import (
     save_connection,
     save_installation,
 )
-from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.management.actor import describe_actor
-from metrics_sync.models.integrations import validate_api_root, validate_full_name
 
 validate_owner = RegexValidator(
     r"\A[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?\Z", "Write OWNER or OWNER/NAME."

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metrics_sync.doctor import Finding, examine, is_at_work
+from metrics_sync.operate.doctor import Finding, examine, is_at_work
 
 NOTES = """
 Looks at settings, database, migrations, Redis, workers, clock, queues, rows, webhooks, tokens and

@@ -10,9 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from metrics_sync.exporting import COLUMNS, export, list_exportable
 from metrics_sync.management.options import parse_since
 from metrics_sync.models import Team
+from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
 
 NOTES = """
 One record for each merged pull request, oldest merge first: what it is, how complete its data

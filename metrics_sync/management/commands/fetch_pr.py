@@ -11,10 +11,10 @@ from rich.table import Table
 
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.jobs import fetch_now
-from metrics_sync.lookup import find_access, get_pull_request
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import PullRequest
 from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
 
 NOTES = """
 A tracked repository is asked with its team's token. Any other is asked with GITHUB_TOKEN, or

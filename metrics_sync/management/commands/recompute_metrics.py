@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import track
 
-from metrics_sync.measuring import list_measurable, remeasure
+from metrics_sync.heal.remeasuring import list_measurable, remeasure
 from metrics_sync.models import Team
 
 NOTES = """

@@ -12,13 +12,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from metrics_sync.backfill import Backfill
-from metrics_sync.discovery import discover, recover
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.github import estimate_points
-from metrics_sync.management.options import parse_since
-from metrics_sync.models import Team, TrackedRepository
-from metrics_sync.reconcile import (
+from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.discovery import discover, recover
+from metrics_sync.heal.reconcile import (
     REQUESTS_FOR_ONE,
     Finding,
     Reason,
@@ -29,6 +27,8 @@ from metrics_sync.reconcile import (
     list_repositories,
     requeue,
 )
+from metrics_sync.management.options import parse_since
+from metrics_sync.models import Team, TrackedRepository
 
 NOTES = """
 What it looks for (--only takes one or more, with commas):

@@ -8,9 +8,9 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import track
 
-from metrics_sync.keys import count_secrets, rotate_secrets
 from metrics_sync.management.actor import describe_actor
 from metrics_sync.models import AuditEntry
+from metrics_sync.operate.key_rotation import count_secrets, rotate_secrets
 
 NOTES = """
 To replace a key without interruption:

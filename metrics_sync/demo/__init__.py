@@ -1,6 +1,0 @@
-"""The whole service on one machine, with a pretend GitHub and the accidents it is made for."""
-
-from metrics_sync.demo.stage import DemoError, open_stage
-from metrics_sync.demo.story import play
-
-__all__ = ["DemoError", "open_stage", "play"]

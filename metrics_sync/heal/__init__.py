@@ -1,0 +1,1 @@
+"""Finds what was missed or is out of date, and has it fetched or computed again."""

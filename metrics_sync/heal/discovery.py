@@ -1,0 +1,193 @@
+"""Finds merges whose deliveries never came, and has GitHub send those that failed again."""
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.utils import timezone
+
+from metrics_sync import store
+from metrics_sync.access import Access
+from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GoneError,
+    MetricsSyncError,
+    PermissionMissingError,
+)
+from metrics_sync.github import (
+    GitHub,
+    fetch_merges,
+    redeliver_failed,
+    redeliver_failed_of_app,
+)
+from metrics_sync.heal.reconcile import Scope, list_repositories
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.observe import counting
+from metrics_sync.snapshot import PullRequestItem
+from metrics_sync.work.queueing import hold_round, note_round
+
+logger = logging.getLogger(__name__)
+
+#: How far back the first look at a repository goes.
+FIRST_LOOK = timedelta(days=30)
+#: How far each look goes back behind the end of the last one.
+OVERLAP = timedelta(hours=1)
+#: When a round of the clock ends, and for how long one whose process died keeps others away: it
+#: gives a sign of life after each repository.
+ROUND_LASTS = timedelta(minutes=30)
+ROUND_HOLD = timedelta(minutes=10)
+#: For how long deliveries are kept by GitHub Enterprise Server. GitHub itself lists those of three
+#: days, so whatever root is asked, what is listed can be sent again.
+#: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
+DELIVERIES_KEPT = timedelta(days=7)
+
+
+def discover_lost() -> dict[str, Any]:
+    """Look for missed merges of every tracked repository; what the clock runs once an hour.
+
+    Those that were looked at longest ago come first; a round ends after ROUND_LASTS, and the next
+    one goes on. Two are never at it at once. Safe to repeat. The merges found wait for the next
+    `requeue_due`.
+    """
+    found, errors = 0, list[str]()
+    with hold_round("discover_lost", lasts=ROUND_HOLD) as go_on:
+        if go_on is None:
+            return {"discovered": 0, "errors": []}
+        ends_at = timezone.now() + ROUND_LASTS
+        for repository, count, error in discover(_list_oldest(), since=None, dry_run=False):
+            found += count
+            if error:
+                errors.append(f"{repository}: {error}")
+                logger.warning("Cannot look for missed merges of %s: %s", repository, error)
+            if timezone.now() > ends_at or not go_on():
+                break
+    logger.info("Discovered %s merges that no webhook told", found)
+    note_round("discover_lost", discovered=found, errors=len(errors))
+    return {"discovered": found, "errors": errors}
+
+
+def _list_oldest() -> list[TrackedRepository]:
+    """Return what is tracked, in the order of the last look; first what was never looked at."""
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(list_repositories(Scope()), key=lambda row: row.discovered_until or never)
+
+
+def discover(
+    repositories: Iterable[TrackedRepository], *, since: datetime | None, dry_run: bool
+) -> Iterator[tuple[TrackedRepository, int, str]]:
+    """Look for missed merges, yielding each repository, how many were found, and an error or "".
+
+    Each repository is read newest change first, back to `since`, else to where the last look
+    began less an hour, else 30 days. Found merges become `pending` rows (none with `dry_run`);
+    the bookmark moves only when a look reached its end. Safe to repeat. A refused token is an
+    error once, however many repositories wait for a new one.
+    """
+    refused: set[int] = set()
+    for repository in repositories:
+        began_at = timezone.now()
+        bookmark = repository.discovered_until
+        start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_LOOK)
+        try:
+            items = Access.of(repository, is_bulk=True).ask(
+                partial(_list_merges, repository, start)
+            )
+        except CredentialRejectedError as error:
+            credential_id = repository.integration.credential_id
+            yield repository, 0, "" if credential_id in refused else str(error)
+            refused.add(credential_id)
+            continue
+        except MetricsSyncError as error:
+            yield repository, 0, str(error)
+            continue
+        if not store.is_own(repository, (item.base_repo_id for item in items)):
+            reason = f"{repository.full_name} is another repository now"
+            if not dry_run:
+                store.doubt(repository, reason=reason, actor="the search for lost merges")
+            yield repository, 0, f"{reason}; GitHub is asked for ours"
+            continue
+        if dry_run:
+            yield repository, len(items) - _select_known(repository, items).count(), ""
+            continue
+        own = [item for item in items if item.base_repo_id == repository.github_repo_id]
+        if own and own[0].base_repo:
+            repository.rename(own[0].base_repo)
+        found = store.save_missed_merges(repository.team, items, repository=repository)
+        _note_changes(repository, items)
+        counting.count("merges", found, source="discovered")
+        if bookmark is None or start <= bookmark:
+            repository.discovered_until = began_at
+            repository.save(update_fields=["discovered_until"])
+        yield repository, found, ""
+
+
+def recover(
+    repositories: Iterable[TrackedRepository],
+) -> Iterator[tuple[TrackedRepository, int, str]]:
+    """Have GitHub send again what our webhooks did not take, yielding each repository, how many,
+    and an error or "".
+
+    Goes back as far as GitHub does; the webhook of a GitHub App, which serves all of its
+    repositories, is asked once, for the first of them. Safe to repeat: what was taken since is
+    not asked for. A token that may not read webhooks, or is refused, recovers nothing, which is
+    no error here: `discover` finds the merges all the same, and says what is wrong with a token.
+    """
+    is_app_asked = False
+    for repository in repositories:
+        integration = repository.integration
+        if integration.credential.kind == IntegrationCredential.Kind.APP:
+            count, error = (0, "") if is_app_asked else _recover_app()
+            is_app_asked = True
+            yield repository, count, error
+            continue
+        question = partial(
+            redeliver_failed,
+            full_name=repository.full_name,
+            paths=integration.list_webhook_paths(),
+            since=timezone.now() - DELIVERIES_KEPT,
+        )
+        try:
+            yield repository, Access.of(repository, is_bulk=True).ask(question), ""
+        except (GoneError, PermissionMissingError, CredentialRejectedError):
+            yield repository, 0, ""
+        except MetricsSyncError as error:
+            yield repository, 0, str(error)
+
+
+def _recover_app() -> tuple[int, str]:
+    since = timezone.now() - DELIVERIES_KEPT
+    try:
+        return ask_as_app(partial(redeliver_failed_of_app, since=since)), ""
+    except MetricsSyncError as error:
+        return 0, str(error)
+
+
+async def _list_merges(
+    repository: TrackedRepository, start: datetime, github: GitHub
+) -> list[PullRequestItem]:
+    pages = fetch_merges(github, repository.full_name, since=start)
+    return [item async for page in pages for item in page]
+
+
+def _note_changes(repository: TrackedRepository, items: Collection[PullRequestItem]) -> None:
+    """Have rows looked at again that changed at GitHub since we read them, and nobody told us."""
+    known = _select_known(repository, items)
+    read_at = dict(known.values_list("github_pr_id", "pr_updated_at"))
+    changed = [
+        item.github_pr_id
+        for item in items
+        if (moment := read_at.get(item.github_pr_id)) is not None
+        and item.pr_updated_at is not None
+        and item.pr_updated_at > moment
+    ]
+    known.filter(github_pr_id__in=changed).note_news()
+
+
+def _select_known(
+    repository: TrackedRepository, items: Iterable[PullRequestItem]
+) -> PullRequestQuerySet:
+    ids = [item.github_pr_id for item in items]
+    return PullRequest.objects.merged().filter(repository=repository, github_pr_id__in=ids)

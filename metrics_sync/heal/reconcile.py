@@ -1,0 +1,376 @@
+"""Finds what was let fall, and queues it again."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from django.db.models import Q, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from metrics_sync import store
+from metrics_sync.access import Access
+from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
+from metrics_sync.github import fetch_numbers
+from metrics_sync.jobs import fetch_now
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
+from metrics_sync.observe import counting
+from metrics_sync.work.queueing import (
+    BULK,
+    enqueue_fetch,
+    find_abandoned,
+    find_room,
+    hold_round,
+    note_round,
+)
+
+logger = logging.getLogger(__name__)
+
+#: How long checks that run are left alone: who reconciles twice wants them fetched once.
+CHECKS_PAUSE = timedelta(minutes=5)
+
+#: What a pull request and its eight lists cost, when each list fits one page.
+REQUESTS_FOR_ONE = 9
+
+#: Columns that it does not take to queue a row.
+LARGE = ("etags", "provenance", "sync_error", "title")
+#: So many rows are read at a time; and of queued ones, whose jobs are then looked for in Redis.
+SLICE = 100
+ASKED_AT_ONCE = 10_000
+
+#: When a round of the clock ends, and for how long one whose process died keeps others away.
+ROUND_LASTS = timedelta(seconds=45)
+ROUND_HOLD = timedelta(seconds=20)
+#: How many rows without a number are looked for at a time.
+MOST_NAMELESS = 2_000
+
+
+class Reason(StrEnum):
+    """Why a pull request is to be queued again."""
+
+    FAILED = "failed"
+    PARTIAL = "partial"
+    MISSING = "missing"
+    STUCK = "stuck"
+    #: Complete, and its next look is due: late comments, or news that a webhook told.
+    OUTDATED = "outdated"
+    #: Complete, but for checks that were still running.
+    INCOMPLETE_CHECKS = "incomplete-checks"
+
+
+#: What the clock takes. Running checks have their next look; only people may not want to wait.
+DUE = tuple(reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which pull requests to look at; what is not set means all of them."""
+
+    team: str = ""
+    repositories: Collection[str] = ()
+    since: datetime | None = None
+    only: Collection[Reason] = tuple(Reason)
+    #: Leaves out rows that failed a short while ago, as the clock does.
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A pull request to queue again, why, and the repository that says how to reach it."""
+
+    pull_request: PullRequest
+    reason: Reason
+    repository: TrackedRepository | None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found and done; `skipped` counts rows by the reason for leaving them alone."""
+
+    found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Reason), 0))
+    requeued: int = 0
+    discovered: int = 0
+    #: Complete now, fetched in bulk.
+    fetched: int = 0
+    redelivered: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+
+def requeue_due() -> dict[str, Any]:
+    """Queue what is due and can be taken; what the clock runs. Safe to repeat.
+
+    A round ends when the bulk queue is full or its time is over, and the next one goes on; two
+    are never at it at once. The teams take turns. Leaves out rows without a number: to find those
+    takes long.
+    """
+    report = Report()
+    try:
+        with hold_round("requeue_due", lasts=ROUND_HOLD) as go_on:
+            if go_on is not None:
+                _requeue_in_slices(report, go_on)
+                note_round("requeue_due", requeued=report.requeued, errors=len(report.errors))
+    except QueueUnavailableError as error:
+        report.errors.append(str(error))
+    return _summarize(report)
+
+
+def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
+    ends_at = timezone.now() + ROUND_LASTS
+    due = _list_due(find_room(), has_number=True)
+    for start in range(0, len(due), SLICE):
+        if timezone.now() > ends_at or not go_on():
+            return
+        for row, reason in _load_due(due[start : start + SLICE]):
+            counting.count("reconcile_findings", reason=reason)
+            if enqueue_fetch(row, queue_name=BULK, is_tracked=True):
+                report.requeued += 1
+                logger.info("Queued %s again: %s", row, reason)
+            else:
+                report.skipped["taken by somebody else"] += 1
+
+
+def requeue_nameless() -> dict[str, Any]:
+    """Find the numbers of rows that have none, and queue these; what the clock runs each hour."""
+    report = Report()
+    due = _load_due(_list_due(MOST_NAMELESS, has_number=False))
+    repositories = _map_repositories(list_repositories(Scope()))
+    findings = [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in due]
+    for finding in requeue(choose(findings, report), report):
+        logger.info("Queued %s again: %s", finding.pull_request, finding.reason)
+    return _summarize(report)
+
+
+def _summarize(report: Report) -> dict[str, Any]:
+    logger.info("Reconciled: %s queued, %s left alone", report.requeued, report.skipped.total())
+    return {"requeued": report.requeued, "skipped": dict(report.skipped), "errors": report.errors}
+
+
+class _Due(NamedTuple):
+    """A row that is due: its team's how manieth it is, and how it was when it was found."""
+
+    turn: int
+    pk: int
+    sync_status: str
+    sync_job_id: str
+    reason: Reason
+
+
+def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
+    """Choose at most so many rows that can be taken now, each team's newest merges first."""
+    usable = IntegrationCredential.objects.filter(revoked_at=None).defer("access_token")
+    ids = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
+    scope = Scope(due_at=timezone.now())
+    found: dict[int, _Due] = {}
+    for reason in DUE if limit and ids else ():
+        rows = _narrow(scope).filter(github_pr_number__isnull=not has_number)
+        rows = rows.tracked(integration__credential__in=ids)
+        for due in _list_in_turn(rows, reason, limit):
+            found.setdefault(due.pk, due)
+    return sorted(found.values())[:limit]
+
+
+def _list_in_turn(rows: PullRequestQuerySet, reason: Reason, limit: int) -> Iterator[_Due]:
+    if reason is Reason.STUCK:
+        turns: Counter[int] = Counter()
+        for row in islice(_select_stuck(rows), limit):
+            turns[row.team_id] += 1
+            yield _Due(turns[row.team_id], row.pk, row.sync_status, row.sync_job_id, reason)
+        return
+    turn = Window(RowNumber(), partition_by="team", order_by=["-merged_at", "-pk"])
+    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", "-merged_at", "-pk")
+    for values in ordered.values_list("turn", "pk", "sync_status", "sync_job_id")[:limit]:
+        yield _Due(*values, reason)
+
+
+def _load_due(due: Collection[_Due]) -> Iterator[tuple[PullRequest, Reason]]:
+    """Yield the rows that are still as they were found."""
+    rows = PullRequest.objects.defer(*LARGE).in_bulk([one.pk for one in due])
+    for one in due:
+        row = rows.get(one.pk)
+        if row and (row.sync_status, row.sync_job_id) == (one.sync_status, one.sync_job_id):
+            yield row, one.reason
+
+
+def find_dropped(scope: Scope) -> list[Finding]:
+    """Find merged pull requests that are not complete and that nobody is working on.
+
+    Only reads. A queued row whose job Redis still holds is not stuck. The newest merges come
+    first within each reason, and each has one reason, its first. Raises QueueUnavailableError
+    when Redis has to be asked and does not answer.
+    """
+    found: dict[int, tuple[PullRequest, Reason]] = {}
+    for reason in Reason:
+        if reason in scope.only:
+            for row in _select(scope, reason):
+                found.setdefault(row.pk, (row, reason))
+    repositories = _map_repositories(list_repositories(Scope(team=scope.team)))
+    return [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in found.values()]
+
+
+def _map_repositories(
+    repositories: Iterable[TrackedRepository],
+) -> dict[tuple[int, str], TrackedRepository]:
+    return {(row.team_id, row.full_name.lower()): row for row in repositories}
+
+
+def _get_key(row: PullRequest) -> tuple[int, str]:
+    return row.team_id, row.github_repo.lower()
+
+
+def list_repositories(scope: Scope) -> list[TrackedRepository]:
+    """Return the active repositories of a scope, with their credential but not its token.
+
+    Those of one credential share its object, so that what one learns of it the others know.
+    """
+    rows = TrackedRepository.objects.active().select_related("team", "integration__credential")
+    rows = rows.defer("integration__webhook_secret", "integration__credential__access_token")
+    if scope.team:
+        rows = rows.filter(team__slug=scope.team)
+    names = {name.lower() for name in scope.repositories}
+    chosen = [row for row in rows if not names or row.full_name.lower() in names]
+    credentials = {row.integration.credential_id: row.integration.credential for row in chosen}
+    for row in chosen:
+        row.integration.credential = credentials[row.integration.credential_id]
+    return chosen
+
+
+def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
+    rows = _narrow(scope)
+    return _select_stuck(rows) if reason is Reason.STUCK else _restrict(rows, reason)
+
+
+def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
+    match reason:
+        case Reason.FAILED:
+            return rows.filter(sync_status=SyncStatus.FAILED)
+        case Reason.PARTIAL:
+            return rows.filter(sync_status=SyncStatus.PARTIAL)
+        case Reason.MISSING:
+            return rows.missing()
+        case Reason.OUTDATED:
+            return rows.outdated(timezone.now())
+        case Reason.INCOMPLETE_CHECKS:
+            now = timezone.now()
+            rows = rows.with_running_checks().exclude(refetch_at__lte=now)
+            return rows.exclude(fetch_started_at__gt=now - CHECKS_PAUSE)
+    raise ValueError(reason)
+
+
+def _narrow(scope: Scope) -> PullRequestQuerySet:
+    """Return the merged rows of a scope, newest first."""
+    rows = PullRequest.objects.merged().defer(*LARGE).order_by("-merged_at", "-pk")
+    if scope.team:
+        rows = rows.filter(team__slug=scope.team)
+    if scope.repositories:
+        rows = rows.in_repositories(scope.repositories)
+    if scope.since:
+        rows = rows.filter(merged_at__gte=scope.since)
+    if scope.due_at:
+        rows = rows.filter(Q(retry_at=None) | Q(retry_at__lte=scope.due_at))
+    return rows
+
+
+def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
+    """Yield rows whose job will not come; Redis is asked once for each slice of thousands."""
+    queued = rows.queued_before(timezone.now() - STUCK_AFTER)
+    for candidates in (rows.filter(sync_status=SyncStatus.RUNNING), queued):
+        pks = list(candidates.order_by("queued_at", "pk").values_list("pk", flat=True))
+        for start in range(0, len(pks), ASKED_AT_ONCE):
+            yield from find_abandoned(candidates.filter(pk__in=pks[start : start + ASKED_AT_ONCE]))
+
+
+def choose(
+    findings: Collection[Finding], report: Report, *, limit: int | None = None
+) -> list[Finding]:
+    """Return the findings that can be taken now, counting all of them into `report`."""
+    for finding in findings:
+        report.found[finding.reason] += 1
+    takeable = [finding for finding in findings if _may_take(finding, report)]
+    if len(takeable[:limit]) < len(takeable):
+        report.skipped["over the limit"] += len(takeable) - len(takeable[:limit])
+    return takeable[:limit]
+
+
+def requeue(
+    findings: Collection[Finding], report: Report, *, inline: bool = False
+) -> Iterator[Finding]:
+    """Queue the findings on the bulk queue, or fetch them here (`inline`), yielding each as done.
+
+    Counts into `report` as it goes. Rows without a number get theirs first. Of two processes
+    that try the same row, one wins. Stops at the first sign of Redis being down, and says so.
+    """
+    _save_numbers(findings, report)
+    for finding in findings:
+        counting.count("reconcile_findings", reason=finding.reason)
+        try:
+            _take(finding, report, inline=inline)
+        except QueueUnavailableError as error:
+            report.errors.append(str(error))
+            return
+        except MetricsSyncError as error:
+            report.errors.append(f"{finding.pull_request}: {error}")
+        yield finding
+
+
+def _may_take(finding: Finding, report: Report) -> bool:
+    if finding.repository is None:
+        report.skipped["repository not tracked"] += 1
+        return False
+    credential = finding.repository.integration.credential
+    if credential.revoked_at is not None:
+        report.skipped["credential revoked"] += 1
+    elif credential.find_pause(is_bulk=True) is not None:
+        report.skipped["rate limit kept for merges"] += 1
+    else:
+        return True
+    return False
+
+
+def _take(finding: Finding, report: Report, *, inline: bool) -> None:
+    pull_request, repository = finding.pull_request, finding.repository
+    if repository is None or pull_request.github_pr_number is None:
+        report.skipped["number not found"] += 1
+    elif not inline:
+        if enqueue_fetch(pull_request, queue_name=BULK, is_tracked=True):
+            report.requeued += 1
+        else:
+            report.skipped["taken by somebody else"] += 1
+    elif _may_take(finding, report):
+        whole = PullRequest.objects.select_related("team").get(pk=pull_request.pk)
+        result = fetch_now(whole, partial(Access.of, repository, is_bulk=True))
+        report.requeued += 1
+        errors = [result["error"]] if "error" in result else result["errors"]
+        report.errors += [f"{pull_request}: {error}" for error in errors]
+
+
+def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
+    """Ask GitHub for the numbers of rows that have none, one listing for each repository."""
+    nameless: defaultdict[TrackedRepository, dict[int, PullRequest]] = defaultdict(dict)
+    for finding in findings:
+        row = finding.pull_request
+        if row.github_pr_number is None and finding.repository is not None:
+            nameless[finding.repository][row.github_pr_id] = row
+    for repository, rows in nameless.items():
+        try:
+            question = partial(
+                fetch_numbers, full_name=repository.full_name, github_pr_ids=rows.keys()
+            )
+            numbers = Access.of(repository, is_bulk=True).ask(question)
+        except MetricsSyncError as error:
+            report.errors.append(f"{repository}: the numbers were not found: {error}")
+            continue
+        for github_pr_id, number in numbers.items():
+            store.save_number(rows[github_pr_id], number)
+        for github_pr_id in rows.keys() - numbers.keys():
+            rows[github_pr_id].mark_unlisted()
+            report.errors.append(
+                f"{repository}: GitHub lists no pull request with the id {github_pr_id}"
+            )

@@ -1,0 +1,6 @@
+"""Takes webhook deliveries: verifies them, records them, and writes what they say to rows."""
+
+from metrics_sync.ingest.deliveries import record_delivery
+from metrics_sync.ingest.installations import track_repositories
+
+__all__ = ["record_delivery", "track_repositories"]

@@ -1,0 +1,112 @@
+"""Writes what each webhook event tells, to the rows of the teams that it concerns."""
+
+from collections.abc import Callable
+
+from metrics_sync.ingest.installations import save_installation, save_installation_repositories
+from metrics_sync.ingest.targets import find_targets
+from metrics_sync.ingest.webhooks import Delivery
+from metrics_sync.models import GitHubIntegration, PullRequest
+from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
+from metrics_sync.store import doubt
+from metrics_sync.store.snapshots import save_pull_request
+
+#: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
+REVIEW_ACTIONS = {"submitted", "dismissed"}
+
+
+def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Write what an event tells; False when there is nothing here to be done with it.
+
+    `integration` is None for the shared endpoint. Safe to repeat, and in any order. Raises what
+    reading and writing a payload raises that is not what its event says, and
+    UnlinkedInstallationError.
+    """
+    handler = HANDLERS.get(delivery.event)
+    delivery.check_shape()
+    return handler is not None and handler(delivery, integration)
+
+
+def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> PullRequestQuerySet:
+    repositories = [target.repository for target in find_targets(delivery, integration)]
+    return PullRequest.objects.merged().filter(
+        repository__in=[row for row in repositories if row is not None]
+    )
+
+
+def _save_pull_requests(
+    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
+) -> list[PullRequest]:
+    item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    if item.base_repo_id not in (None, delivery.github_repo_id):
+        raise ValueError("the pull request is another repository's")
+    # Always in the same order: two deliveries would wait for each other.
+    targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
+    return [
+        save_pull_request(team, item, repository=repository, review=review)
+        for team, repository in targets
+    ]
+
+
+def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    return bool(_save_pull_requests(delivery, integration))
+
+
+def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Write the review at once: only its webhook says what it is before it is dismissed."""
+    is_whole = delivery.action in REVIEW_ACTIONS
+    review = read_review(delivery.payload["review"]) if is_whole else None
+    rows = _save_pull_requests(delivery, integration, review=review)
+    PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_news()
+    return bool(rows)
+
+
+def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    number = delivery.payload["pull_request"]["number"]
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+
+
+def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a comment in the conversation; issues that are no pull requests have no such row."""
+    number = delivery.payload["issue"]["number"]
+    return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
+
+
+def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a check of the head; for forks GitHub does not say whose head it is."""
+    head_sha = delivery.payload["check_run"]["head_sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
+def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Note a legacy status of the head: that of an older CI."""
+    head_sha = delivery.payload["sha"]
+    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
+
+
+def _doubt_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
+    """Have GitHub asked about a repository that is said to be renamed, moved or deleted.
+
+    An archived one can still be read, so it stays.
+    """
+    if delivery.action not in {"renamed", "transferred", "deleted"}:
+        return False
+    targets = find_targets(delivery, integration)
+    for _, repository in targets:
+        if repository is not None and repository.is_active:
+            actor = f"webhook delivery {delivery.guid}"
+            doubt(repository, reason=f"a delivery says that it is {delivery.action}", actor=actor)
+    return any(repository is not None for _, repository in targets)
+
+
+HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
+    "pull_request": _save_pull_request,
+    "pull_request_review": _save_review,
+    "pull_request_review_comment": _note_review_comment,
+    "issue_comment": _note_issue_comment,
+    "check_run": _note_check_run,
+    "status": _note_status,
+    "repository": _doubt_repository,
+    "installation": save_installation,
+    "installation_repositories": save_installation_repositories,
+}

@@ -1,0 +1,1 @@
+"""What operators use: connect, doctor, keys, export, monitoring, and the checks of settings."""

@@ -1,0 +1,246 @@
+"""Connects a team to repositories: everything a webhook needs to find its rows and its token."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import partial
+
+from django.conf import settings
+from django.db import transaction
+
+from metrics_sync.access import Access
+from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.exceptions import GoneError, NarrowTokenError, PermissionMissingError
+from metrics_sync.github import (
+    NEEDED,
+    OPTIONAL,
+    GitHub,
+    InstallationItem,
+    InstallationToken,
+    fetch_installation,
+    fetch_installation_repositories,
+    fetch_installation_token,
+    fetch_repository,
+    list_missing_permissions,
+)
+from metrics_sync.heal.releasing import release_parked
+from metrics_sync.ingest import track_repositories
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team
+from metrics_sync.snapshot import RepositoryItem
+from metrics_sync.store import record_change, track_named
+
+Kind = IntegrationCredential.Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What GitHub lets a token read of one owner, and the token.
+
+    `unreadable` names what we may not read and can do without, what follows of it, and why.
+    """
+
+    owner: str
+    items: Collection[RepositoryItem]
+    token: str = field(repr=False)
+    api_url: str
+    unreadable: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundInstallation(Found):
+    """The same, as a GitHub App; `is_whole` when all is meant that it is given, also later."""
+
+    installation: InstallationItem = field(kw_only=True)
+    issued: InstallationToken = field(kw_only=True)
+    is_whole: bool = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What `connect` made or found; `is_new` when something is tracked that was not."""
+
+    integration: GitHubIntegration
+    repositories: Collection[str]
+    is_new: bool
+
+
+def check_access(full_name: str, *, token: str, api_url: str) -> Found:
+    """Ask GitHub for the repository with the token, and for one of each thing we fetch.
+
+    Raises GitHubError saying what is wrong; PermissionMissingError names all that is missing.
+    """
+    access = Access(api_url=api_url, token=token)
+    item = access.ask(partial(fetch_repository, full_name=full_name))
+    unreadable = access.ask(partial(_check_permissions, full_name=item.full_name))
+    return Found(item.full_name.partition("/")[0], [item], token, api_url, unreadable)
+
+
+def check_installation(name: str) -> FoundInstallation:
+    """The same as a GitHub App, for OWNER/NAME, or for all that it is given of OWNER.
+
+    Raises GitHubError saying what is wrong.
+    """
+    installation = ask_as_app(partial(fetch_installation, name=name))
+    issued = ask_as_app(
+        partial(
+            fetch_installation_token,
+            installation_id=installation.installation_id,
+            account_id=installation.account_id,
+        )
+    )
+    access = Access(api_url=settings.GITHUB_API_URL, token=issued.token)
+    is_whole = "/" not in name
+    if is_whole:
+        items = access.ask(fetch_installation_repositories)
+    else:
+        items = [access.ask(partial(fetch_repository, full_name=name))]
+    unreadable: Collection[str] = ()
+    if items:
+        unreadable = access.ask(partial(_check_permissions, full_name=items[0].full_name))
+    return FoundInstallation(
+        installation.account,
+        items,
+        issued.token,
+        settings.GITHUB_API_URL,
+        unreadable,
+        installation=installation,
+        issued=issued,
+        is_whole=is_whole,
+    )
+
+
+async def _check_permissions(github: GitHub, *, full_name: str) -> list[str]:
+    missing = await list_missing_permissions(github, full_name)
+    if needed := [name for name in NEEDED if name in missing]:
+        raise PermissionMissingError(
+            f"the token may not read {', '.join(needed)} ({missing[needed[0]]})"
+        )
+    return [f"{name}: {OPTIONAL[name]} ({reason})" for name, reason in missing.items()]
+
+
+def check_others(found: Found, *, team_slug: str) -> None:
+    """Refuse a token that cannot read the other repositories that would depend on it.
+
+    All repositories of one owner in a team share their token. One request for each. Raises
+    NarrowTokenError that names them, or another GitHubError.
+    """
+    integration = _find_integration(found, team_slug=team_slug)
+    if integration is None:
+        return
+    known = {item.full_name for item in found.items}
+    others = integration.repositories.active().values_list("full_name", flat=True)
+    names = [name for name in others if name.lower() not in {one.lower() for one in known}]
+    access = Access(api_url=found.api_url, token=found.token)
+    unreadable = access.ask(partial(_list_unreadable, names))
+    if unreadable:
+        raise NarrowTokenError(
+            f"the team's other repositories of this owner share the token, and it cannot read "
+            f"{', '.join(unreadable)}; let it, or deactivate them in the admin"
+        )
+
+
+async def _list_unreadable(names: list[str], github: GitHub) -> list[str]:
+    asked = (fetch_repository(github, name) for name in names)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    unreadable = []
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, GoneError | PermissionMissingError):
+            unreadable.append(name)
+        elif isinstance(answer, BaseException):
+            raise answer
+    return unreadable
+
+
+def _get_own_url(found: Found) -> str:
+    return "" if found.api_url == settings.GITHUB_API_URL else found.api_url
+
+
+def _find_integration(found: Found, *, team_slug: str) -> GitHubIntegration | None:
+    """Return the integration of an owner in a team, without the stored secrets."""
+    rows = GitHubIntegration.objects.select_related("credential__team", "team")
+    rows = rows.defer("credential__access_token", "webhook_secret").filter(team__slug=team_slug)
+    return rows.filter(organization_slug__iexact=found.owner, api_url=_get_own_url(found)).first()
+
+
+@transaction.atomic
+def save_connection(found: Found, *, team_slug: str, actor: str) -> Connection:
+    """Write team, credential, integration and tracked repository; keep those that exist.
+
+    Safe to repeat: a new token replaces the old one and releases what waited for it. An
+    integration is shared by all repositories of one owner in a team.
+    """
+    integration = _save_integration(found, team_slug=team_slug, kind=Kind.TOKEN, actor=actor)
+    integration.credential.store_token(found.token)
+    transaction.on_commit(partial(release_parked, integration.credential))
+    record_change(actor=actor, subject=integration.credential, change="new access token stored")
+    [item] = found.items
+    return _track_named(integration, item, actor=actor)
+
+
+@transaction.atomic
+def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -> Connection:
+    """Link an installation of the GitHub App to a team; write the same as `save_connection`.
+
+    Safe to repeat. From then on the App's webhook may write this team's rows; when all of an
+    account is meant, it also tracks what the App is given later.
+    """
+    installation, issued = found.installation, found.issued
+    integration = _save_integration(found, team_slug=team_slug, kind=Kind.APP, actor=actor)
+    credential = integration.credential
+    credential.link_installation(installation.installation_id, account_id=installation.account_id)
+    credential.store_installation_token(issued.token, expires_at=issued.expires_at)
+    transaction.on_commit(partial(release_parked, credential))
+    change = f"linked to installation {installation.installation_id} on {installation.account}"
+    record_change(actor=actor, subject=credential, change=change)
+    if not found.is_whole:
+        [item] = found.items
+        return _track_named(integration, item, actor=actor)
+    integration.follows_installation = True
+    integration.save(update_fields=["follows_installation"])
+    added = track_repositories(integration, found.items)
+    integration.repositories.note_shown(item.github_repo_id for item in found.items)
+    change = f"follows its installation; tracked: {', '.join(added) or 'nothing new'}"
+    record_change(actor=actor, subject=integration, change=change)
+    return Connection(integration, [item.full_name for item in found.items], bool(added))
+
+
+def _save_integration(found: Found, *, team_slug: str, kind: Kind, actor: str) -> GitHubIntegration:
+    """Return the team's integration for an owner, with a credential of that kind."""
+    team, is_new = Team.objects.get_or_create(slug=team_slug, defaults={"name": team_slug})
+    if is_new:
+        record_change(actor=actor, subject=team, change="made")
+    integration = _find_integration(found, team_slug=team_slug)
+    if integration is not None and integration.credential.kind == kind:
+        return integration
+    api_url = _get_own_url(found)
+    credential = IntegrationCredential.objects.create(team=team, kind=kind, api_url=api_url)
+    if integration is None:
+        integration = GitHubIntegration.objects.create(
+            team=team,
+            credential=credential,
+            organization_slug=found.owner,
+            api_url=api_url,
+        )
+        change = f"made for {integration.get_api_root()}"
+    else:
+        change = _replace_credential(integration, credential)
+    record_change(actor=actor, subject=integration, change=change)
+    return integration
+
+
+def _replace_credential(integration: GitHubIntegration, credential: IntegrationCredential) -> str:
+    """Use one of the other kind from now on; a former one that nothing uses is deleted."""
+    former, integration.credential = integration.credential, credential
+    integration.follows_installation = False
+    integration.save(update_fields=["credential", "follows_installation"])
+    if not former.integrations.exists():
+        former.delete()
+    return f"uses a {credential.get_kind_display()} in place of a {former.get_kind_display()}"
+
+
+def _track_named(integration: GitHubIntegration, item: RepositoryItem, *, actor: str) -> Connection:
+    """Track a repository that was named, whatever the team read it with before."""
+    _, is_new = track_named(integration, item, actor=actor)
+    if is_new:
+        record_change(actor=actor, subject=integration, change=f"tracked: {item.full_name}")
+    return Connection(integration, [item.full_name], is_new)

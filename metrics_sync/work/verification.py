@@ -1,0 +1,123 @@
+"""Asks GitHub about repositories of which something was hinted, with their own teams' tokens."""
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.utils import timezone
+
+from metrics_sync import store
+from metrics_sync.access import Access
+from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.exceptions import CredentialRejectedError, GoneError, MetricsSyncError
+from metrics_sync.github import (
+    fetch_installation_by_id,
+    fetch_installation_repositories,
+    fetch_repository,
+    fetch_repository_by_id,
+)
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.snapshot import RepositoryItem
+
+logger = logging.getLogger(__name__)
+
+#: How many repositories one round asks about.
+MOST = 200
+#: How long a repository waits whose team's token GitHub refuses, or whose answer did not come.
+REFUSED_PAUSE = timedelta(hours=1)
+FAILED_PAUSE = timedelta(minutes=5)
+
+ACTOR = "GitHub's answer"
+
+#: What an installation of the App may read, by GitHub's id.
+Given = Mapping[int, RepositoryItem]
+
+
+def verify_due() -> dict[str, Any]:
+    """Ask about the repositories that are due; what a hint queues, and what the clock runs.
+
+    Safe to repeat, and to run twice at once. One request for each repository; for those of an
+    installation of the GitHub App one list, as only that tells what the App is given. Pull
+    requests that have the name of a repository and no key get the key.
+    """
+    _adopt()
+    asked, errors, given = 0, [], dict[int, Given]()
+    due = TrackedRepository.objects.to_verify(timezone.now())
+    due = due.select_related("team", "integration__team", "integration__credential")
+    due = due.defer("integration__webhook_secret", "integration__credential__access_token")
+    for repository in due[:MOST]:
+        if not repository.claim_verification():
+            continue
+        asked += 1
+        try:
+            verify(repository, given)
+        except MetricsSyncError as error:
+            errors.append(f"{repository}: {error}")
+            logger.warning("Cannot ask GitHub about %s: %s", repository, error)
+    return {"asked": asked, "errors": errors}
+
+
+def verify(repository: TrackedRepository, given: dict[int, Given] | None = None) -> None:
+    """Ask GitHub about one repository, and write what it says.
+
+    `given` keeps the lists of installations between calls. Raises MetricsSyncError when GitHub
+    did not say; then it is asked again later.
+    """
+    try:
+        item = _ask(repository, {} if given is None else given)
+    except GoneError as error:
+        store.note_gone(repository, reason=f"GitHub shows none to its token: {error}", actor=ACTOR)
+    except CredentialRejectedError as error:
+        if _is_removed(repository.integration.credential):
+            store.note_gone(repository, reason=str(error), actor=ACTOR)
+            return
+        repository.postpone_verification(timezone.now() + REFUSED_PAUSE)
+        raise
+    except MetricsSyncError:
+        repository.postpone_verification(timezone.now() + FAILED_PAUSE)
+        raise
+    else:
+        store.confirm(repository, item, actor=ACTOR)
+
+
+def _ask(repository: TrackedRepository, given: dict[int, Given]) -> RepositoryItem:
+    access = Access.of(repository, is_bulk=False)
+    github_repo_id, credential = repository.github_repo_id, repository.integration.credential
+    if github_repo_id is None:
+        return access.ask(partial(fetch_repository, full_name=repository.full_name))
+    if credential.kind != IntegrationCredential.Kind.APP:
+        return access.ask(partial(fetch_repository_by_id, github_repo_id=github_repo_id))
+    if credential.pk not in given:
+        items = access.ask(fetch_installation_repositories)
+        given[credential.pk] = {item.github_repo_id: item for item in items}
+    if github_repo_id not in given[credential.pk]:
+        raise GoneError("the GitHub App is not given it any more")
+    return given[credential.pk][github_repo_id]
+
+
+def _is_removed(credential: IntegrationCredential) -> bool:
+    """Whether the App is not on its account any more; one that is suspended comes back."""
+    installation_id = credential.installation_id
+    if credential.kind != IntegrationCredential.Kind.APP or installation_id is None:
+        return False
+    try:
+        found = ask_as_app(partial(fetch_installation_by_id, installation_id=installation_id))
+    except GoneError:
+        return True
+    except MetricsSyncError:
+        return False
+    return found.account_id != credential.account_id
+
+
+def _adopt() -> None:
+    """Give the key to pull requests whose repository was tracked by a way that gives none."""
+    keyless = PullRequest.objects.filter(repository=None).order_by()
+    names = keyless.values_list("team", "github_repo").distinct()
+    tracked = {
+        (row.team_id, row.full_name.lower()): row for row in TrackedRepository.objects.active()
+    }
+    for team_id, name in names:
+        if repository := tracked.get((team_id, name.lower())):
+            repository.adopt()

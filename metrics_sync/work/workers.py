@@ -1,0 +1,178 @@
+"""The worker process: it builds what is slow to build once, before it forks for each job."""
+
+import gc
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from rq import Queue, Worker
+from rq.exceptions import AbandonedJobError
+from rq.job import Job
+
+from metrics_sync.exceptions import QueueUnavailableError
+from metrics_sync.github import load_http, prepare_api
+from metrics_sync.models import GitHubIntegration
+from metrics_sync.observe.tracing import trace
+from metrics_sync.work.queueing import (
+    BULK,
+    MERGES,
+    feed_merges,
+    find_team_of_job,
+    has_waiting_merges,
+    note_silent_end,
+    save_counts,
+)
+
+logger = logging.getLogger(__name__)
+
+#: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
+#: its worker; RQ's ten minutes are too long for a pull request that waits for its retry.
+LOOK_AROUND_SECONDS = 30
+#: RQ wakes an idle worker 15 s before its time to live ends.
+TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
+
+#: How often a worker says that its job is alive; RQ believes it for a minute longer.
+SIGN_OF_LIFE_SECONDS = 10
+
+#: How far workers that take bulk work step back on a machine's processors, with all they start;
+#: and elsewhere the merges of a team that has more of them than its share of workers.
+BULK_NICENESS = 10
+BURST_NICENESS = 5
+
+#: How RQ ends the process of a job whose error it could not record.
+UNRECORDED_ERROR = 1
+
+
+class FetchWorker(Worker):
+    """An RQ worker that has the GitHub client ready before the first job.
+
+    It takes over the scheduler of a worker that was killed, within about a minute and a half:
+    RQ's lock lasts 61 s.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["worker_ttl"] = TIME_TO_LIVE_SECONDS
+        options["maintenance_interval"] = LOOK_AROUND_SECONDS
+        options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
+        super().__init__(*args, **options)
+        self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
+
+    def work(self, *args: Any, **options: Any) -> bool:
+        # A pool tells each worker once to stop, and then waits for its end. RQ listens only when
+        # all is loaded; until then a worker has its pool's handlers, which do nothing here.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if BULK in self.queue_names():
+            os.nice(BULK_NICENESS)
+        load_http()
+        roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
+        for api_url in {settings.GITHUB_API_URL, *roots}:
+            prepare_api(api_url)
+        # A fork that was killed would leave its transaction open for the next one.
+        connections.close_all()
+        # In a long fetch garbage is collected: that would touch, and so copy, all that is here.
+        gc.collect()
+        gc.freeze()
+        return super().work(*args, **options)
+
+    def setup_work_horse_signals(self) -> None:
+        """Let the job finish when everybody is told to stop, as init systems and platforms do.
+
+        RQ's worker waits for it, takes no other, and ends it with SIGKILL when it has to.
+        """
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Begin in the process that was forked; one team's burst steps back for other teams."""
+        if BULK not in self.queue_names() and _is_of_burst(job):
+            os.nice(BURST_NICENESS)
+        super().main_work_horse(job, queue)
+
+    def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
+        """Run a job in the process that was forked for it, and save what that has counted.
+
+        RQ records what the job raises. An error before that, or while it is recorded, would end
+        the process with no line in any log.
+        """
+        try:
+            with trace(**_read_trace(job)):
+                return super().perform_job(job, *args, **options)
+        except Exception as error:
+            logger.exception("Job %s on %s ended outside of its own code", job.id, job.origin)
+            note_silent_end(job, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _feed(job)
+            save_counts()
+
+    def handle_job_failure(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that failed tried again on the bulk queue; see `_choose_return`."""
+        super().handle_job_failure(job, _choose_return(queue), *args, **options)
+
+    def handle_job_retry(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
+        """Have a merge that waited for a rate limit done on the bulk queue."""
+        super().handle_job_retry(job, _choose_return(queue), *args, **options)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Count a job whose process was ended from outside; errors were counted in there."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        code = os.waitstatus_to_exitcode(ret_val or 0)
+        if code != UNRECORDED_ERROR:
+            note_silent_end(job, _describe_end(code))
+            save_counts()
+
+
+def _choose_return(queue: Queue) -> Queue:
+    """Return the queue on which a job is done once more.
+
+    Hundreds of merges that failed together return together, and would hold the merges of other
+    teams: they go to the front of the bulk queue.
+    """
+    return Queue(BULK, connection=queue.connection) if queue.name == MERGES else queue
+
+
+def _is_of_burst(job: Job) -> bool:
+    """Whether more merges of the job's team wait for their turn; not, where Redis does not say."""
+    team_id = find_team_of_job(job.id)
+    with suppress(QueueUnavailableError):
+        return team_id is not None and has_waiting_merges(team_id)
+    return False
+
+
+def _feed(job: Job) -> None:
+    """Let the next merge of the same team have its turn; never raises."""
+    team_id = find_team_of_job(job.id)
+    if job.origin != MERGES or team_id is None:
+        return
+    try:
+        feed_merges(team_id)
+    except Exception:
+        # The row stays pending, and the clock finds it.
+        logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
+
+
+def _describe_end(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with status {code}"
+    return f"its process was killed by {signal.Signals(-code).name}"
+
+
+def _note_abandoned(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
+    """Count a job whose worker is gone with it; RQ tells of it as of an error of the job."""
+    if issubclass(kind, AbandonedJobError):
+        logger.error("Job %s on %s was abandoned: its worker is gone", job.id, job.origin)
+        note_silent_end(job, "its worker is gone")
+        save_counts()
+    return True
+
+
+def _read_trace(job: Job) -> dict[str, str]:
+    """Return the ids for the job's log lines; jobs of other versions may carry anything."""
+    carried = job.meta.get("trace")
+    ids = carried.items() if isinstance(carried, dict) else ()
+    return {**{str(name): str(value) for name, value in ids}, "job_id": job.id}

@@ -1,0 +1,6 @@
+"""The whole service on one machine, with a pretend GitHub and the accidents it is made for."""
+
+from project.demo.stage import DemoError, open_stage
+from project.demo.story import play
+
+__all__ = ["DemoError", "open_stage", "play"]
