@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -17,18 +18,24 @@ from pytest_django import Settings
 from redis import Redis
 
 from metrics_sync.ingest import throttling
+from metrics_sync.observe import counting
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
+from metrics_sync.work import queueing
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
 PATIENCE_SECONDS = 300
 
+_sandbox_port = 0
+
 
 @pytest.fixture(autouse=True)
-def forgiven() -> None:
-    """No test answers for the wrong signatures of another."""
+def forgetful() -> None:
+    """No test meets what another left in this process; `test_suite` looks for what is missed."""
     throttling.forget()
+    counting.take()
+    queueing._wait_until = 0.0
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +68,20 @@ def use_redis(settings: Settings, url: str) -> None:
 @pytest.fixture
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
-    with SandboxServer() as server:
+    with start_sandbox() as server:
         settings.GITHUB_API_URL = server.url
         yield server
+
+
+def start_sandbox() -> SandboxServer:
+    """Start one where the last one was: for each new address 4 MB of ghapi's are built and kept."""
+    global _sandbox_port  # noqa: PLW0603  (one for the whole process)
+    with suppress(OSError):
+        server = SandboxServer(port=_sandbox_port).start()
+        _sandbox_port = urlsplit(server.url).port or 0
+        return server
+    # Somebody else has it meanwhile.
+    return SandboxServer().start()
 
 
 @pytest.fixture(scope="session")
