@@ -68,9 +68,10 @@ def use_redis(settings: Settings, url: str) -> None:
 @pytest.fixture
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
-    with start_sandbox() as server:
-        settings.GITHUB_API_URL = server.url
-        yield server
+    server = start_sandbox()
+    settings.GITHUB_API_URL = server.url
+    yield server
+    server.stop()
 
 
 def start_sandbox() -> SandboxServer:
