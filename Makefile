@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help install demo screenshots test night contract bench lint audit rehearse format lock clean
+.PHONY: help install demo production-env screenshots test night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 $(REQUIREMENTS): requirements/base.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 ...")'
@@ -21,6 +21,9 @@ install: $(REQUIREMENTS)  ## make the virtual environment in .venv
 
 demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
 	DEBUG=1 $(BIN)/python manage.py demo $(ARGS)
+
+production-env: $(REQUIREMENTS)  ## write production.env with fresh secrets (ARGS=https://sync.example)
+	$(BIN)/python -m project.production_env $(ARGS)
 
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
 	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots

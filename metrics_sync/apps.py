@@ -17,6 +17,5 @@ class MetricsSyncConfig(AppConfig):
         from metrics_sync.operate import host_settings, system_checks  # noqa: F401
         from metrics_sync.work.queueing import save_counts
 
-        host_settings.apply_defaults()
         # What commands count; a job's process ends without coming here.
         atexit.register(save_counts)

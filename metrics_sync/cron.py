@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from rq import cron
 
+from metrics_sync.conf import app_settings
 from metrics_sync.heal.discovery import discover_lost
 from metrics_sync.heal.reconcile import requeue_due, requeue_nameless
 from metrics_sync.heal.releasing import release_refused
@@ -25,7 +25,7 @@ def _every(seconds: int, function: Callable[[], Any]) -> None:
     All on the bulk queue: no merge waits for the clock. RQ gives such jobs three minutes, which
     many repositories and old rows may not fit.
     """
-    interval = max(1, round(seconds / settings.CLOCK_SPEEDUP))
+    interval = max(1, round(seconds / app_settings.CLOCK_SPEEDUP))
     cron.register(function, BULK, interval=interval, job_timeout=HOUR)
 
 

@@ -4,11 +4,11 @@ from functools import lru_cache
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import DecryptionError
 
 
@@ -29,7 +29,7 @@ def get_fernet() -> MultiFernet:
 
     Raises ImproperlyConfigured when a key is not a Fernet key.
     """
-    return _fernet(tuple(settings.TOKEN_ENCRYPTION_KEYS))
+    return _fernet(tuple(app_settings.TOKEN_ENCRYPTION_KEYS))
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]  # not generic at run time

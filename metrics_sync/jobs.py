@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 from rq import Retry, get_current_job
@@ -23,6 +22,7 @@ from rq.job import Job
 
 from metrics_sync import store
 from metrics_sync.access import Access, converse
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, Known, fetch_snapshot
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
@@ -39,8 +39,8 @@ from metrics_sync.store.announcing import announce, pull_request_completed, pull
 logger = logging.getLogger(__name__)
 
 #: The queues: merges, which workers take first, and everything that can wait.
-MERGES: str = getattr(settings, "METRICS_SYNC_QUEUE", "pr-data")
-BULK: str = getattr(settings, "METRICS_SYNC_BULK_QUEUE", "pr-data-bulk")
+MERGES = app_settings.QUEUE
+BULK = app_settings.BULK_QUEUE
 
 #: How often a long fetch says that it is alive.
 HEARTBEAT_SECONDS = 30

@@ -1,4 +1,4 @@
-"""How long this process waits for PostgreSQL, by what the process is."""
+"""Sets how long each kind of process waits for PostgreSQL."""
 
 import os
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
-#: Where the entry points leave what the process is: `web`, or the name of a command.
+#: The variable in which entry points name the process: `web`, or the name of a command.
 PROCESS = "METRICS_SYNC_PROCESS"
 
-#: When a connection that nobody answers on is given up: after 25 silent seconds, or when what was
-#: sent is not acknowledged for 20.
+#: A connection is given up after 25 seconds of silence, or 20 seconds without an acknowledgement.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
 KEEPALIVE = {
     "keepalives": 1,
@@ -27,25 +26,25 @@ KEEPALIVE = {
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that this process waits at most; 0 is for ever."""
+    """The longest waits of this process in seconds; 0 means no limit."""
 
     connect: int
-    #: For a row that somebody else has locked.
+    #: For a lock.
     lock: float
     statement: float
-    #: How long PostgreSQL keeps a transaction open, and its locks, of which it hears nothing.
+    #: How long PostgreSQL keeps an idle transaction and its locks.
     silence: float
 
     @property
     def answer(self) -> float | None:
-        """For anything at all: a statement is cancelled by the server, if that can still speak."""
+        """For any answer: longer than the statement limit, which the server enforces itself."""
         return self.statement + 1 if self.statement else None
 
 
 def find_patience(process: str, *, statement_seconds: float) -> Patience:
     """Return how long a process waits.
 
-    GitHub waits ten seconds for `web`. A migration takes what it takes. Everything else has
+    GitHub waits ten seconds for `web`. A migration has no limit. All other processes have
     `statement_seconds`.
     """
     if process == "migrate":
@@ -57,7 +56,7 @@ def find_patience(process: str, *, statement_seconds: float) -> Patience:
 
 
 def build_options(patience: Patience) -> dict[str, Any]:
-    """Return what libpq is told, beside which that of DATABASE_URL has precedence."""
+    """Return connection options for libpq; those of DATABASE_URL take precedence."""
     milliseconds = {
         "statement_timeout": patience.statement * 1000,
         "lock_timeout": patience.lock * 1000,
@@ -72,10 +71,10 @@ def read_process() -> str:
 
 
 def limit_waits(*, connection: BaseDatabaseWrapper, **_signal: Any) -> None:
-    """Have a new connection give up by itself when the server says nothing any more.
+    """Make a new connection give up by itself when the server does not answer.
 
-    A network that swallows everything lets no word of the server through either, and between a
-    proxy and us the packets are acknowledged as ever.
+    If the network drops all packets, the server's own timeout cannot reach us; and behind a proxy
+    the packets are acknowledged although the server is gone.
     """
     seconds = settings.DATABASE_PATIENCE.answer
     if connection.vendor == "postgresql" and seconds is not None:
@@ -92,7 +91,7 @@ def _wait(
     except psycopg.OperationalError as error:
         if status.transaction_status != TransactionStatus.ACTIVE:
             raise
-        # What the server answers later would be taken for the answer to something else.
+        # A late answer would be taken for the answer to the next statement.
         connection.close()
         raise psycopg.OperationalError(
             f"The database said nothing for {seconds:g} s; the connection is closed."

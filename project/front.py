@@ -1,7 +1,7 @@
-"""Stands before Django in `web`: takes each request whole before one of few threads is needed.
+"""Runs in front of Django in `web`: reads each request completely before it takes a thread.
 
-A client that sends or reads slowly costs memory here, and no thread. What would wait too long for
-a thread, or for its answer, is answered 503 while whoever asked still listens.
+A client that sends or reads slowly costs memory here, but no thread. A request that would wait too
+long for a thread or for its response is answered 503 before the client gives up.
 """
 
 import asyncio
@@ -20,30 +20,30 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-#: So much of an answer is read at once, and waits here for a client that takes it slowly.
+#: Bytes of a response that are buffered here for a slow client.
 PART_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one process of `web` takes on."""
+    """The limits of one process of `web`."""
 
-    #: Requests that Django works on at the same time, and that wait for their turn.
+    #: Requests that Django handles at the same time, and requests that may wait for a thread.
     threads: int = 4
     waiting: int = 1000
-    #: The most that a body may have.
+    #: The largest body.
     body_bytes: int
-    #: The most that all of them may have; beyond it only small ones are taken.
+    #: The largest total of all bodies in memory; beyond it only small ones are accepted.
     held_bytes: int = 128 * 1024 * 1024
     small_bytes: int = 256 * 1024
-    #: For a body to come.
+    #: Seconds for a body to arrive.
     body_seconds: float = 10
-    #: From there to the answer; GitHub gives up after ten.
+    #: Seconds from then to the response; GitHub gives up after ten.
     #: https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks
     answer_seconds: float = 8
-    #: What has to be answered in that time; people may wait longer for a page.
+    #: Paths with that time limit; people may wait longer for a page.
     hurried: tuple[str, ...] = ("/webhooks/", "/api/", "/readyz", "/metrics")
-    #: What is done nevertheless when its time is over: a delivery comes once.
+    #: Paths whose work is finished even after the time limit: GitHub sends a delivery only once.
     kept: tuple[str, ...] = ("/webhooks/",)
 
 
@@ -66,11 +66,11 @@ class Front:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            # There are no websockets here; to raise would put each try into the log as an error.
+            # There are no websockets; an exception would put every attempt into the log.
             await send({"type": "websocket.close"})
             return
         if scope["path"] == "/healthz" and scope["method"] in {"GET", "HEAD"}:
-            # This process answers: no thread, no database, whatever they are busy with.
+            # Answered without a thread or the database, however busy they are.
             await _send_whole(send, 200, "text/plain", b"ok\n")
             return
         try:
@@ -90,7 +90,7 @@ class Front:
                 self.threads.submit(answer.close)
 
     async def _read_body(self, scope: Mapping[str, Any], receive: Receive) -> bytes:
-        """Return all of it. Raises RefusedError when it is too large or too slow."""
+        """Return the whole body. Raises RefusedError if it is too large or too slow."""
         limits = self.limits
         stated = dict(scope["headers"]).get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limits.body_bytes:
@@ -108,7 +108,7 @@ class Front:
         except BaseException as error:
             self.held_bytes -= len(body)
             if isinstance(error, TimeoutError):
-                text = f"The body did not come within {limits.body_seconds:g} s."
+                text = f"The body did not arrive within {limits.body_seconds:g} s."
                 raise RefusedError(408, text) from error
             raise
         return bytes(body)
@@ -116,14 +116,14 @@ class Front:
     def _check(self, message: Message, size: int) -> None:
         limits = self.limits
         if message["type"] == "http.disconnect":
-            raise RefusedError(408, "The body did not come.")
+            raise RefusedError(408, "The body did not arrive.")
         if size > limits.body_bytes:
             raise RefusedError(413, f"A body has at most {limits.body_bytes / 2**20:.3g} MiB.")
         if self.held_bytes > limits.held_bytes and size > limits.small_bytes:
-            raise RefusedError(503, "Too much is being sent at the same time; try again.")
+            raise RefusedError(503, "Too many large bodies at the same time; try again.")
 
     async def _begin(self, scope: Mapping[str, Any], body: bytes) -> "_Answer":
-        """Return the beginning of the answer. Raises RefusedError when there is none in time."""
+        """Return the beginning of the response. Raises RefusedError if it takes too long."""
 
         def let_go(_done: Any) -> None:
             self.held_bytes -= len(body)
@@ -137,18 +137,18 @@ class Front:
         if not done:
             if not scope["path"].startswith(self.limits.kept):
                 calling.cancel()
-            raise RefusedError(503, "It takes too long; try again.")
+            raise RefusedError(503, "The request took too long; try again.")
         calling.result()
         return answer
 
     async def _call(self, work: Callable[[], None]) -> None:
-        """Do the work in a thread, as soon as one is free; first come, first served.
+        """Run the work in a thread as soon as one is free, in order of arrival.
 
-        Raises RefusedError when too many wait. A thread whose work nobody waits for any more is
-        free when it has done it, not before.
+        Raises RefusedError if too many requests wait. A thread stays taken until its work is done,
+        even if the client is gone.
         """
         if self.waiting >= self.limits.waiting:
-            raise RefusedError(503, "Too many wait; try again.")
+            raise RefusedError(503, "Too many requests are waiting; try again.")
         self.waiting += 1
         try:
             await self.turns.acquire()
@@ -171,14 +171,14 @@ async def _send_whole(send: Send, status: int, content_type: str, content: bytes
         (b"content-length", str(len(content)).encode()),
     ]
     if status >= 400:
-        # What is left of the body is not waited for.
+        # Does not wait for the rest of the body.
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 class _Answer:
-    """What the WSGI application answers, read in parts, each in a thread."""
+    """The response of the WSGI application, read in parts, each in a thread."""
 
     def __init__(self, application: Application, environ: dict[str, Any]) -> None:
         self.application, self.environ = application, environ
@@ -188,7 +188,7 @@ class _Answer:
         self.part, self.more = b"", True
 
     def read(self) -> None:
-        """Read the next part, which mostly is all; the first time call the application."""
+        """Read the next part; the first call also calls the application."""
         try:
             if self.parts is None:
                 answer = self.application(self.environ, self._start)
@@ -216,7 +216,7 @@ class _Answer:
 
 
 def build_environ(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
-    """Say in the words of WSGI what the request is.
+    """Build the WSGI environment of a request.
 
     https://peps.python.org/pep-3333/#environ-variables
     """
@@ -247,6 +247,6 @@ def build_environ(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
         environ[key] = f"{environ[key]}{separator}{text}" if key in environ else text
     environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
     environ.pop("HTTP_CONTENT_LENGTH", None)
-    # Of a body in chunks, too, which Django would not read without.
+    # Also for a chunked body, which Django would not read otherwise.
     environ["CONTENT_LENGTH"] = str(len(body))
     return environ

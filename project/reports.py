@@ -1,4 +1,4 @@
-"""Error reports to Sentry, without what is nobody's business there."""
+"""Error reports to Sentry, without payloads and secrets."""
 
 import re
 from collections.abc import Collection
@@ -9,7 +9,7 @@ import sentry_sdk
 from sentry_sdk.scrubber import DEFAULT_DENYLIST, EventScrubber
 
 HIDDEN = "[Filtered]"
-#: Names whose values are left out wherever they stand.
+#: Names whose values are removed wherever they occur.
 NAMES = [
     *DEFAULT_DENYLIST,
     "access_token",
@@ -19,9 +19,9 @@ NAMES = [
     "x-hub-signature",
     "x-hub-signature-256",
 ]
-#: What a secret looks like inside a text: GitHub's tokens (an installation's holds a JSON Web
-#: Token, with dots and hyphens), those of our API, signatures, JSON Web Tokens, what Fernet
-#: encrypted, what follows "Bearer", and passwords in addresses.
+#: Patterns of secrets inside a text: GitHub's tokens (an installation's holds a JSON Web
+#: Token, with dots and hyphens), those of our API, signatures, JSON Web Tokens, Fernet
+#: tokens, whatever follows "Bearer", and passwords in URLs.
 #: https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats
 SECRETS = re.compile(
     r"\bgh[a-z]_\w{10,}(?:[.-]+\w+)*|\bgithub_pat_\w+|\bmsync_[\w-]+|\bsha(?:1|256)=[0-9a-f]{40,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
@@ -30,7 +30,7 @@ SECRETS = re.compile(
 
 
 def start_reports(*, dsn: str, secrets: Collection[str]) -> None:
-    """Send errors to Sentry from now on; `secrets` are values that no report may hold."""
+    """Send errors to Sentry from now on; no report contains the values in `secrets`."""
     sentry_sdk.init(
         dsn=dsn,
         # Local variables of a frame may hold a token, and bodies are whole payloads.
@@ -46,7 +46,7 @@ def _scrub_event(event: Any, _hint: Any, *, secrets: Collection[str]) -> Any:
 
 
 def scrub(value: Any, secrets: Collection[str]) -> Any:
-    """Return the value with everything hidden in its texts that is a secret, or looks like one."""
+    """Return the value with every secret, and everything that looks like one, replaced."""
     if isinstance(value, dict):
         return {key: scrub(item, secrets) for key, item in value.items()}
     if isinstance(value, list | tuple):

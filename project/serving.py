@@ -3,18 +3,21 @@
 import os
 import resource
 
-#: How many files a process may have open. A connection that sends nothing is one, and nothing
-#: here ends it: with the 1,024 that init systems give, a thousand of those stop `web`.
+from project.logs import logging_config
+
+#: Open files of a process. Idle connections are never closed here: with the usual limit of 1,024,
+#: a thousand of them would stop `web`.
 MOST_FILES = 65_536
 
-# Bodies are read and answers sent without a thread: project/front.py.
+# project/front.py reads bodies and sends responses without a thread.
 worker_class = "asgi"
 asgi_lifespan = "off"
-# The proxy that ends TLS is on this machine, or BIND says where it comes from.
+# The TLS proxy runs on this machine, unless BIND says otherwise.
 bind = ":".join([os.environ.get("BIND", "127.0.0.1"), os.environ.get("PORT", "8000")])
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 accesslog = "-"
-# Nobody uses it, and it would be a file to write.
+logconfig_dict = logging_config(log_format=os.environ.get("LOG_FORMAT", "console"))
+# Not used, and it would write a file.
 control_socket_disable = True
 
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

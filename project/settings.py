@@ -53,6 +53,17 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     return kept.read_text().strip()
 
 
+def _read_base_url(text: str) -> str:
+    """Return the service's own address without a slash at its end."""
+    url = urlsplit(text)
+    is_address = url.scheme in {"http", "https"} and url.hostname and url.path in {"", "/"}
+    if text and (not is_address or url.query or url.fragment or url.username):
+        raise ImproperlyConfigured(
+            f"BASE_URL is {text!r}; it must be an address such as https://sync.example."
+        )
+    return text.rstrip("/")
+
+
 def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
     """Return the addresses and networks that the texts write down."""
     try:
@@ -66,8 +77,13 @@ def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY", generate=lambda: secrets.token_urlsafe(50))
+# The service's own address is always among the hosts and origins; the lists name further ones.
+BASE_URL = _read_base_url(env.str("BASE_URL", default=""))
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+if BASE_URL:
+    ALLOWED_HOSTS.append(urlsplit(BASE_URL).hostname)
+    CSRF_TRUSTED_ORIGINS.append(BASE_URL)
 
 INSTALLED_APPS = [
     "unfold",
@@ -96,7 +112,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    # Last: it answers in place of the view that somebody is locked out of.
+    # Last: it answers instead of the view if the user is locked out.
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "project.urls"
@@ -116,10 +132,9 @@ TEMPLATES = [
     }
 ]
 
-# Database. Nobody waits for PostgreSQL for ever (docs/deploy.md). SQLite is set up so that web,
-# workers and clock can write side by side: readers never block (WAL), a writer waits for its
-# turn, and a transaction takes the write lock when it begins instead of failing when it is
-# upgraded.
+# Database. Every wait for PostgreSQL has a limit (docs/deploy.md). SQLite is set up so that web,
+# workers and clock can write at the same time: readers never block (WAL), writers wait for each
+# other, and a transaction takes the write lock when it begins instead of failing later.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
 DATABASES = {
     "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
@@ -130,7 +145,7 @@ DATABASE_PATIENCE = find_patience(
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     _make_private(Path(DATABASES["default"]["NAME"]).parent)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        # Of `web` GitHub waits for ten seconds.
+        # GitHub waits ten seconds for `web`.
         timeout=6 if read_process() == "web" else 20,
         transaction_mode="IMMEDIATE",
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -145,7 +160,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queues
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-# A Redis that is stuck must not hold up a webhook's answer; workers set longer times themselves.
+# A Redis that hangs must not delay a webhook's answer; workers set longer timeouts themselves.
 _timeouts = urlencode({"socket_connect_timeout": 1, "socket_timeout": 2})
 _queue = {
     "URL": f"{REDIS_URL}{'&' if '?' in REDIS_URL else '?'}{_timeouts}",
@@ -157,15 +172,15 @@ RQ = {"WORKER_CLASS": "metrics_sync.work.workers.FetchWorker"}
 RQ_SHOW_ADMIN_LINK = False
 
 # GitHub
-GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
-RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
-CLOCK_SPEEDUP = env.float("CLOCK_SPEEDUP", default=1)
-RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
-GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
-# Secret stores like one line better than PEM's many: `\n` in the text is a line's end.
-GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
-GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
-TOKEN_ENCRYPTION_KEYS = [
+METRICS_SYNC_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
+METRICS_SYNC_RATE_LIMIT_RESERVE = env.int("RATE_LIMIT_RESERVE", default=1000)
+METRICS_SYNC_CLOCK_SPEEDUP = env.float("CLOCK_SPEEDUP", default=1)
+METRICS_SYNC_RETENTION_DAYS = env.int("RETENTION_DAYS", default=30)
+METRICS_SYNC_GITHUB_APP_ID = env.str("GITHUB_APP_ID", default="")
+# Secret stores prefer one line to PEM's many: `\n` in the text is a line break.
+METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = env.str("GITHUB_APP_PRIVATE_KEY", default="", multiline=True)
+METRICS_SYNC_GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
+METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [
     key.strip()
     for key in _required(
         "TOKEN_ENCRYPTION_KEYS", generate=lambda: Fernet.generate_key().decode()
@@ -180,14 +195,14 @@ SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if DEBUG else 30 
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not DEBUG)
-# A message may name what is nobody else's business: it stays here instead of in a cookie.
+# Messages may name private things: they are stored here instead of in a cookie.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 # Everything comes from this host. docs/security.md explains each exception.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [csp.NONE],
-        # The theme's Alpine.js makes functions of the attributes that it finds.
+        # The theme's Alpine.js compiles attributes to functions.
         "script-src": [csp.SELF, csp.UNSAFE_EVAL],
         # The theme writes its colours into a <style> and widths into style attributes.
         "style-src": [csp.SELF, csp.UNSAFE_INLINE],
@@ -202,7 +217,7 @@ CONTENT_SECURITY_POLICY = {
 # GitHub's largest delivery (25 MiB): https://docs.github.com/en/webhooks/webhook-events-and-payloads
 DATA_UPLOAD_MAX_MEMORY_SIZE = 25 * 1024 * 1024
 SILENCED_SYSTEM_CHECKS = [
-    # HSTS is for this host alone; its neighbours may not be ready for it.
+    # HSTS covers this host only; its subdomains may not support TLS.
     "security.W005",
     "security.W021",
     # TLS ends at a proxy, which redirects itself; SECURE_SSL_REDIRECT is for one that does not.
@@ -213,8 +228,8 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W020",
 ]
 
-# Sign-in. Who failed five times under one name waits from the last of them; others sign in
-# under that name all the same.
+# Sign-in. After five failures under one name from one network, that network waits; others can
+# still sign in under that name.
 # https://django-axes.readthedocs.io/en/latest/4_configuration.html
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
@@ -229,14 +244,14 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "project.sign_in.find_client_network"
 AXES_LOCKOUT_CALLABLE = "project.sign_in.show_lockout"
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
-# The log says who signed in and who failed; rows of it would grow without end.
+# The log records who signed in and who failed; rows would grow without end.
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
-# What /metrics asks for; without one only superusers who signed in see it.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+# The bearer token of /metrics; without one only superusers can see it.
+METRICS_SYNC_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
 AUTH_PASSWORD_VALIDATORS = [
@@ -252,7 +267,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-# Served straight from the packages, so that no collectstatic has to run before the first start.
+# Served straight from the packages, so that the first start needs no collectstatic.
 WHITENOISE_USE_FINDERS = True
 
 LOGGING = logging_config(log_format=env.str("LOG_FORMAT", default="console"))
@@ -350,10 +365,10 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
         dsn=SENTRY_DSN,
         secrets=[
             SECRET_KEY,
-            GITHUB_WEBHOOK_SECRET,
-            GITHUB_APP_PRIVATE_KEY,
-            METRICS_TOKEN,
-            *TOKEN_ENCRYPTION_KEYS,
+            METRICS_SYNC_GITHUB_WEBHOOK_SECRET,
+            METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
+            METRICS_SYNC_METRICS_TOKEN,
+            *METRICS_SYNC_TOKEN_ENCRYPTION_KEYS,
             DATABASES["default"].get("PASSWORD") or "",
             urlsplit(REDIS_URL).password or "",
         ],

@@ -1,4 +1,4 @@
-"""Sign-in: each failure leaves a line in the log, and whoever keeps failing has to wait."""
+"""Sign-in: logs every attempt, and locks out whoever fails too often."""
 
 import ipaddress
 import logging
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 def find_client_address(request: HttpRequest) -> str | None:
-    """Return the address of whoever asks; None where the server does not know it.
+    """Return the address of the client; None if the server does not know it.
 
-    `X-Forwarded-For` is believed from the proxies of TRUSTED_PROXIES only, and read from its end:
-    anybody may have written what stands before the first address that is no proxy of ours.
+    `X-Forwarded-For` is used only if it comes from a proxy of TRUSTED_PROXIES, and is read from its
+    end: the client may have written everything before the first address that is not such a proxy.
     """
     hops = [
         *request.headers.get("X-Forwarded-For", "").split(","),
@@ -38,7 +38,7 @@ def find_client_address(request: HttpRequest) -> str | None:
 
 
 def find_client_network(request: HttpRequest) -> str | None:
-    """Return the address that failures are counted for: of IPv6 the /64, which one machine has."""
+    """Return the address that failures count for: with IPv6 the /64, which one machine may own."""
     address = find_client_address(request)
     if address is None or ":" not in address:
         return address
@@ -48,7 +48,7 @@ def find_client_network(request: HttpRequest) -> str | None:
 def show_lockout(
     request: HttpRequest, _original: HttpResponse | None = None, _credentials: Any = None
 ) -> HttpResponse:
-    """Answer 429, and say how long to wait and who can help."""
+    """Answer 429 with the time to wait and the way out."""
     context = {
         **admin.site.each_context(request),
         "title": "Sign-in is locked",
@@ -62,7 +62,7 @@ def show_lockout(
 
 @receiver(user_login_failed)
 def log_failure(credentials: dict[str, Any], request: HttpRequest | None, **_: Any) -> None:
-    # With %r, as a name may hold the ends of lines.
+    # With %r, because a name may contain line breaks.
     address = find_client_address(request) if request else None
     logger.warning("Sign-in as %r from %s failed", credentials.get("username"), address)
 

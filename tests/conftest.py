@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
+import hypothesis
 import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -29,6 +30,24 @@ PATIENCE_SECONDS = 300
 
 _sandbox_port = 0
 
+# Processors are shared: how long a thing takes says nothing of it.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left alone with it in the end."""
+    items.sort(key=read_length, reverse=True)
+
+
+def read_length(item: pytest.Item) -> int:
+    """Return the seconds that a test of `make test-all` takes alone; 0 for all others."""
+    marker = item.get_closest_marker("long")
+    return int(marker.kwargs["seconds"]) if marker else 0
+
 
 @pytest.fixture(autouse=True)
 def forgetful() -> None:
@@ -40,8 +59,10 @@ def forgetful() -> None:
 
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
-    """The URL of a Redis that only this run uses."""
-    with open_broker(os.environ.get("REDIS_URL", "")) as url:
+    """The URL of a Redis that only this process of this run uses."""
+    index = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with open_broker(os.environ.get("REDIS_URL", ""), index=index, count=count) as url:
         yield url
 
 
@@ -69,7 +90,7 @@ def use_redis(settings: Settings, url: str) -> None:
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
     server = start_sandbox()
-    settings.GITHUB_API_URL = server.url
+    settings.METRICS_SYNC_GITHUB_API_URL = server.url
     yield server
     server.stop()
 
@@ -98,7 +119,10 @@ def app_keys() -> tuple[str, str]:
 @pytest.fixture
 def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -> SandboxServer:
     """The pretend GitHub, which knows us as an App with the id 29310."""
-    settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY = "29310", app_keys[0]
+    settings.METRICS_SYNC_GITHUB_APP_ID, settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = (
+        "29310",
+        app_keys[0],
+    )
     sandbox.world.add_app("29310", app_keys[1])
     return sandbox
 
@@ -118,7 +142,7 @@ def environment(transactional_db: None, broker_url: str, redis: Redis) -> dict[s
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "DATABASE_URL": database_url,
         "REDIS_URL": broker_url,
-        "GITHUB_API_URL": django_settings.GITHUB_API_URL,
+        "GITHUB_API_URL": django_settings.METRICS_SYNC_GITHUB_API_URL,
     }
 
 

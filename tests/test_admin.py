@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.templatetags.admin_list import result_headers
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.db.models import Model
@@ -517,13 +518,13 @@ def test_receipt_is_a_table_of_every_section(
 
     page = read(member_client, url_of(PullRequest, "change", rows[PullRequest].pk))
 
-    cells = [line.strip() for line in page.splitlines() if line.strip()]
+    cells = [cell.strip() for cell in re.split(r"<[^>]*>", page) if cell.strip()]
     for section, following in {
         "files": ["3050", "3000"],
         "reviews": [UNKNOWN, "2", "the reason why"],
         "commits": [UNKNOWN, UNKNOWN, UNKNOWN],
     }.items():
-        row = [cell for cell in cells[cells.index(section) + 1 :] if not cell.startswith("<")]
+        row = cells[cells.index(section) + 1 :]
         assert row[: len(following)] == following
     assert "capped" in cells
 
@@ -968,3 +969,51 @@ def test_members_cannot_have_their_team_track_what_they_like(
     name = repository.full_name
     repository.refresh_from_db()
     assert (added, repository.full_name, repository.is_active) == (403, name, False)
+
+
+def list_pull_requests(client: Client, query: str = "") -> list[PullRequest]:
+    response = client.get(url_of(PullRequest, "changelist") + query)
+    return list(response.context["cl"].result_list)
+
+
+def test_list_begins_with_the_newest_merge(admin_client: Client) -> None:
+    """PostgreSQL counts NULL as the newest moment: a screen of open ones came first."""
+    still_open = factories.PullRequestFactory()
+    older = factories.PullRequestFactory(merged=True)
+    newer = factories.PullRequestFactory(
+        merged=True, merged_at=factories.MERGED_AT + timedelta(hours=1)
+    )
+
+    assert list_pull_requests(admin_client) == [newer, older, still_open]
+    assert list_pull_requests(admin_client, "?state__exact=open") == [still_open]
+
+
+@pytest.mark.parametrize("direction", ["", "-"], ids=["upwards", "downwards"])
+@pytest.mark.parametrize("title", ["First review after", "Size", "Complete after"])
+def test_unknown_values_come_last(admin_client: Client, title: str, direction: str) -> None:
+    """Whoever sorts a column looks for a value, not for a screen of dashes."""
+    unknown, *known = (factories.PullRequestFactory(merged=True) for _ in range(3))
+    for number, row in enumerate(known, start=1):
+        PullRequest.objects.filter(pk=row.pk).update(
+            review_wait_hours=number,
+            additions=number,
+            deletions=number,
+            completed_at=row.merged_at + timedelta(seconds=number),
+        )
+    response = admin_client.get(url_of(PullRequest, "changelist"))
+    headers = [header["text"].capitalize() for header in result_headers(response.context["cl"])]
+    column = headers.index(title)
+
+    rows = list_pull_requests(admin_client, f"?o={direction}{column}")
+
+    hours = [row.review_wait_hours for row in rows]
+    assert hours == ([1, 2, None] if direction == "" else [2, 1, None])
+    assert rows[-1] == unknown
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_no_default_order_begins_with_what_is_unknown(model: type[Model]) -> None:
+    """`DESC` on a column that may be NULL means two things on two databases."""
+    for item in model._meta.ordering:
+        if isinstance(item, str) and item.startswith("-") and item != "-pk":
+            assert not model._meta.get_field(item[1:]).null

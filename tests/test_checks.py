@@ -22,9 +22,12 @@ def production(
 ) -> Settings:
     """Settings with which nothing is wrong."""
     use_engine(monkeypatch, settings, "postgresql")
-    settings.SECRET_KEY = settings.GITHUB_WEBHOOK_SECRET = STRONG
+    settings.SECRET_KEY = settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = STRONG
     settings.ALLOWED_HOSTS = ["sync.example"]
-    settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY = "1", app_keys[0]
+    settings.METRICS_SYNC_GITHUB_APP_ID, settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = (
+        "1",
+        app_keys[0],
+    )
     return settings
 
 
@@ -53,7 +56,7 @@ def test_good_settings_are_in_order() -> None:
 )
 def test_key_that_is_none_is_found(production: Settings, keys: list[str]) -> None:
     """The first secret would otherwise be refused in the middle of `connect`."""
-    production.TOKEN_ENCRYPTION_KEYS = keys
+    production.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = keys
 
     assert list_ids() == ["metrics_sync.E001"]
 
@@ -61,7 +64,7 @@ def test_key_that_is_none_is_found(production: Settings, keys: list[str]) -> Non
 @pytest.mark.parametrize("url", ["", "api.github.com", "ghe.acme.com/api/v3", "ftp://acme.com"])
 def test_api_address_without_a_scheme_is_found(production: Settings, url: str) -> None:
     """Every fetch would fail, with a reason that nobody understands."""
-    production.GITHUB_API_URL = url
+    production.METRICS_SYNC_GITHUB_API_URL = url
 
     assert list_ids() == ["metrics_sync.E002"]
 
@@ -79,7 +82,7 @@ def test_address_to_which_a_token_goes_in_the_open_is_found(
     production: Settings, url: str, is_debug: bool, found: list[str]
 ) -> None:
     """The sandbox of a development machine is one, and nothing else should be."""
-    production.GITHUB_API_URL, production.DEBUG = url, is_debug
+    production.METRICS_SYNC_GITHUB_API_URL, production.DEBUG = url, is_debug
     production.ALLOWED_HOSTS = ["localhost"]
 
     assert list_ids() == found
@@ -88,17 +91,27 @@ def test_address_to_which_a_token_goes_in_the_open_is_found(
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        pytest.param({"GITHUB_APP_ID": ""}, "metrics_sync.E003", id="app without id"),
-        pytest.param({"GITHUB_APP_PRIVATE_KEY": ""}, "metrics_sync.E003", id="app without key"),
-        pytest.param({"GITHUB_APP_PRIVATE_KEY": "k"}, "metrics_sync.E004", id="key is none"),
-        pytest.param({"GITHUB_WEBHOOK_SECRET": ""}, "metrics_sync.W002", id="app without secret"),
-        pytest.param({"GITHUB_WEBHOOK_SECRET": "a" * 19}, "metrics_sync.W003", id="short secret"),
+        pytest.param({"METRICS_SYNC_GITHUB_APP_ID": ""}, "metrics_sync.E003", id="app without id"),
+        pytest.param(
+            {"METRICS_SYNC_GITHUB_APP_PRIVATE_KEY": ""}, "metrics_sync.E003", id="app without key"
+        ),
+        pytest.param(
+            {"METRICS_SYNC_GITHUB_APP_PRIVATE_KEY": "k"}, "metrics_sync.E004", id="key is none"
+        ),
+        pytest.param(
+            {"METRICS_SYNC_GITHUB_WEBHOOK_SECRET": ""}, "metrics_sync.W002", id="app without secret"
+        ),
+        pytest.param(
+            {"METRICS_SYNC_GITHUB_WEBHOOK_SECRET": "a" * 19}, "metrics_sync.W003", id="short secret"
+        ),
         pytest.param({"DEBUG": True}, "metrics_sync.W004", id="debug in public"),
         pytest.param({"SECRET_KEY": STRONG[:49]}, "metrics_sync.W005", id="short key"),
         pytest.param({"SECRET_KEY": "abcd" * 20}, "metrics_sync.W005", id="dull key"),
         pytest.param({"ALLOWED_HOSTS": ["*"]}, "metrics_sync.W006", id="every host"),
         pytest.param({"ALLOWED_HOSTS": []}, "metrics_sync.W009", id="no host"),
-        pytest.param({"METRICS_TOKEN": "a" * 19}, "metrics_sync.W008", id="short metrics token"),
+        pytest.param(
+            {"METRICS_SYNC_METRICS_TOKEN": "a" * 19}, "metrics_sync.W008", id="short metrics token"
+        ),
     ],
 )
 def test_weak_or_missing_setting_is_found(
@@ -113,8 +126,8 @@ def test_weak_or_missing_setting_is_found(
 
 def test_app_may_be_left_out(production: Settings) -> None:
     """Personal tokens do without."""
-    production.GITHUB_APP_ID = production.GITHUB_APP_PRIVATE_KEY = ""
-    production.GITHUB_WEBHOOK_SECRET = ""
+    production.METRICS_SYNC_GITHUB_APP_ID = production.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = ""
+    production.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = ""
 
     assert list_ids() == []
 

@@ -279,7 +279,7 @@ def post(
     client: Client, hook: GitHubIntegration | None, event: str, payload: dict[str, Any]
 ) -> int:
     body = json.dumps(payload).encode()
-    secret = hook.webhook_secret if hook else settings.GITHUB_WEBHOOK_SECRET
+    secret = hook.webhook_secret if hook else settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET
     return client.post(
         hook.get_webhook_path() if hook else "/webhooks/github/",
         body,

@@ -37,6 +37,6 @@ def test_every_interval_is_divided(
     settings: Settings, speedup: float, intervals: list[int]
 ) -> None:
     """What heals within hours is shown by rehearsals that nobody waits hours for."""
-    settings.CLOCK_SPEEDUP = speedup
+    settings.METRICS_SYNC_CLOCK_SPEEDUP = speedup
 
     assert load_intervals() == dict(zip(NAMES, intervals, strict=True))

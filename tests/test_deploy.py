@@ -15,6 +15,7 @@ import pytest
 import yaml
 from django.conf import settings
 
+from project import production_env
 from tests.test_readme import read_environment
 from tests.test_settings import run
 
@@ -29,12 +30,10 @@ OF_THE_DATABASE = {"POSTGRES_USER", "POSTGRES_PASSWORD"}
 #: What compose passes on to no process, and why.
 NOT_OF_COMPOSE = {
     "DEBUG": "the example is for production",
-    "SECURE_COOKIES": "0 is for trying it out without TLS",
     "SECURE_HSTS_SECONDS": "its default is right there",
     "GITHUB_TOKEN": "an operator gives it to one command",
     "BIND": "the image has it, and the port is published",
-    "PORT": "the same",
-    "MERGE_WORKERS": "the command names it",
+    "PORT": "it is the port that is published",
     "WORKERS": "the command names it",
 }
 
@@ -77,6 +76,7 @@ def test_compose_gives_what_production_needs() -> None:
         for name, value in environment.items()
     }
     values = {"SECRET_KEY": "", "TOKEN_ENCRYPTION_KEYS": "", **filled, "SENTRY_DSN": ""}
+    values["BASE_URL"] = "https://sync.example"
 
     result = run("from project import settings", **values)
 
@@ -133,6 +133,11 @@ def test_unit_runs_what_the_procfile_names(path: Path) -> None:
 
     wanted = read_procfile()[name]
     assert shlex.split(line)[: len(wanted)] == wanted
+    procfile = (ROOT / "Procfile").read_text()
+    numbers = re.findall(rf"^{name}: .*\$\{{(\w+):-(\d+)\}}", procfile, re.MULTILINE)
+    for variable, default in numbers:
+        assert f"${{{variable}}}" in line
+        assert f"\nEnvironment={variable}={default}\n" in path.read_text()
     assert {path.stem for path in UNITS} == {f"metrics-sync-{name}" for name in read_procfile()}
 
 
@@ -187,9 +192,52 @@ def run_script(name: str, *arguments: str | Path, **environment: str) -> Any:
     )
 
 
+def read_file(path: Path) -> dict[str, str]:
+    words = shlex.split(path.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words)
+
+
+def test_production_starts_with_the_file_that_is_written(tmp_path: Path) -> None:
+    """The first thing that an operator does with it is to start the service."""
+    path = tmp_path / "production.env"
+
+    assert not production_env.main(["https://sync.example/", str(path)])
+
+    values = read_file(path)
+    code = "from project import settings; print(settings.ALLOWED_HOSTS, settings.BASE_URL)"
+    result = run(code, **values)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["['sync.example']", "https://sync.example"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert values.keys() <= read_environment() | OF_THE_DATABASE
+
+
+def test_secrets_that_are_in_use_are_not_written_over(tmp_path: Path) -> None:
+    """With the keys all stored tokens would be lost."""
+    path = tmp_path / "production.env"
+    path.write_text("in use")
+
+    assert "File exists" in production_env.main(["https://sync.example", str(path)])
+    assert path.read_text() == "in use"
+
+
+def test_address_without_a_scheme_is_refused(tmp_path: Path) -> None:
+    """It would become part of every webhook's address."""
+    answer = production_env.main(["sync.example", str(tmp_path / "file")])
+
+    assert "https://sync.example" in answer
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_database(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE kept (value)")
+    database.close()
+
+
 def test_copy_of_the_database_is_for_who_made_it_only(tmp_path: Path) -> None:
     """It holds every title and comment of every team."""
-    sqlite3.connect(tmp_path / "db").close()
+    make_database(tmp_path / "db")
 
     done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
 
@@ -200,7 +248,7 @@ def test_copy_of_the_database_is_for_who_made_it_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rest", ["", "-wal", "-shm"])
 def test_restore_refuses_what_is_left_of_the_lost_database(tmp_path: Path, rest: str) -> None:
     """SQLite would write an old -wal into the copy."""
-    (tmp_path / "copy").touch()
+    make_database(tmp_path / "copy")
     (tmp_path / f"db{rest}").touch()
 
     done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
@@ -216,9 +264,77 @@ def test_password_of_the_database_is_no_argument(tmp_path: Path, script: str, pr
     (tmp_path / program).chmod(0o700)
     path = f"{tmp_path}:{os.environ['PATH']}"
     url = "postgres://me:p%40ss@127.0.0.1:5432/name"
+    (tmp_path / "restore").write_text("a copy")
 
-    done = run_script(f"{script}.sh", tmp_path / "copy", PATH=path, DATABASE_URL=url)
+    done = run_script(f"{script}.sh", tmp_path / script, PATH=path, DATABASE_URL=url)
 
     password, _, arguments = done.stdout.partition(" ")
     assert (password, "p%40ss" in arguments) == ("p@ss", False)
     assert "postgres://me@127.0.0.1:5432/name" in arguments
+
+
+@pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])
+def test_script_without_a_file_says_how_it_is_used(script: str) -> None:
+    """Who restores is in a hurry."""
+    done = run_script(script, DATABASE_URL="postgres://me:secret@127.0.0.1/name")
+
+    assert done.returncode == 2
+    assert f"usage: {script} FILE" in done.stderr
+    assert "postgres://me@127.0.0.1/name" in done.stderr
+
+
+def test_backup_of_a_misspelt_database_makes_no_file(tmp_path: Path) -> None:
+    """An empty copy is noticed on the day that it is needed."""
+    done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/typo")
+
+    assert done.returncode == 1
+    assert "correct DATABASE_URL" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_backup_of_an_empty_database_makes_no_file(tmp_path: Path) -> None:
+    """SQLite makes an empty database of any name that is opened."""
+    sqlite3.connect(tmp_path / "db").close()
+    (tmp_path / "db").touch()
+
+    done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert (done.returncode, "is an empty database" in done.stderr) == (1, True)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_backup_overwrites_no_file(tmp_path: Path) -> None:
+    """The last good copy is the one that is there."""
+    make_database(tmp_path / "db")
+    (tmp_path / "copy").write_text("the last good one")
+
+    done = run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert (done.returncode, "exists" in done.stderr) == (1, True)
+    assert (tmp_path / "copy").read_text() == "the last good one"
+
+
+@pytest.mark.parametrize("content", [None, "", "not a database"], ids=["none", "empty", "other"])
+def test_restore_of_what_is_no_copy_makes_no_database(tmp_path: Path, content: str | None) -> None:
+    """It would start, and be empty."""
+    if content is not None:
+        (tmp_path / "copy").write_text(content)
+
+    done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+
+    assert (done.returncode, "copy" in done.stderr) == (1, True)
+    assert not (tmp_path / "db").exists()
+
+
+def test_backup_and_restore_return_the_rows(tmp_path: Path) -> None:
+    """A script that succeeds proves nothing; the rows do."""
+    make_database(tmp_path / "db")
+    with sqlite3.connect(tmp_path / "db") as database:
+        database.execute("INSERT INTO kept VALUES ('row')")
+
+    run_script("backup.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/db")
+    done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=f"sqlite:///{tmp_path}/new")
+
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(tmp_path / "new") as database:
+        assert database.execute("SELECT value FROM kept").fetchall() == [("row",)]

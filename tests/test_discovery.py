@@ -327,7 +327,7 @@ def test_enterprise_servers_keep_deliveries_longer(
     """They have seven days of them, also where GITHUB_API_URL names such a server."""
     settings.DEBUG = True
     root = f"{sandbox.url}/api/v3"
-    settings.GITHUB_API_URL = root if is_default else "https://api.github.com"
+    settings.METRICS_SYNC_GITHUB_API_URL = root if is_default else "https://api.github.com"
     move_to_github(repository.integration, "" if is_default else root)
     send(sandbox, hook, "six days old", hours_ago=6 * 24)
 

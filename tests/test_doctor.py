@@ -419,7 +419,7 @@ def test_many_failed_rows_are_a_reason_to_look(redis: Redis) -> None:
 def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
     """`check` only warns of it, and nobody reads what the start of a process prints."""
     settings.SILENCED_SYSTEM_CHECKS = []
-    settings.GITHUB_WEBHOOK_SECRET = "short"
+    settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
 
     assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
 
@@ -427,7 +427,7 @@ def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> None:
     """Somebody has looked at it already, and has a reason."""
-    settings.GITHUB_WEBHOOK_SECRET = "short"
+    settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
     settings.SILENCED_SYSTEM_CHECKS = ["metrics_sync.W003"]
 
     assert not any(text.startswith("GITHUB_WEBHOOK_SECRET has") for text in examine_here())
@@ -436,7 +436,7 @@ def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> N
 @pytest.mark.django_db(transaction=True)
 def test_wrong_setting_is_reported(settings: Settings, redis: Redis) -> None:
     """Who runs the doctor has not run `check`."""
-    settings.GITHUB_API_URL = "api.github.com"
+    settings.METRICS_SYNC_GITHUB_API_URL = "api.github.com"
 
     assert any(text.startswith("GITHUB_API_URL is 'api.github.com'") for text in examine_here())
 
@@ -606,7 +606,7 @@ def test_text_of_a_finding_is_shown_as_it_is(
     capsys: pytest.CaptureFixture[str], settings: Settings, redis: Redis, transactional_db: None
 ) -> None:
     """Square brackets of an error are no markup."""
-    settings.GITHUB_API_URL = "[/]api"
+    settings.METRICS_SYNC_GITHUB_API_URL = "[/]api"
 
     with pytest.raises(SystemExit) as exit_:
         call_command("doctor")

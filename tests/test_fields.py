@@ -21,7 +21,7 @@ FIELD = IntegrationCredential._meta.get_field("access_token")
 
 @pytest.fixture
 def credential(settings: Settings, db: None) -> IntegrationCredential:
-    settings.TOKEN_ENCRYPTION_KEYS = [OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [OLD]
     return IntegrationCredentialFactory(access_token="ghp_täglich")
 
 
@@ -67,7 +67,7 @@ def test_same_secret_is_encrypted_differently_each_time(credential: IntegrationC
 
 def test_older_key_still_decrypts(settings: Settings, credential: IntegrationCredential) -> None:
     """A new key is put in front while the secrets still wait for the rotation."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
 
     credential.refresh_from_db()
     assert credential.access_token == "ghp_täglich"
@@ -75,10 +75,10 @@ def test_older_key_still_decrypts(settings: Settings, credential: IntegrationCre
 
 def test_first_key_encrypts(settings: Settings, credential: IntegrationCredential) -> None:
     """Otherwise the old key could never be thrown away."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     credential.save()
 
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
     credential.refresh_from_db()
     assert credential.access_token == "ghp_täglich"
 
@@ -87,7 +87,7 @@ def test_lost_key_is_an_error_that_names_the_field(
     settings: Settings, credential: IntegrationCredential
 ) -> None:
     """Handing out the ciphertext would look like a token that GitHub refuses."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
 
     with pytest.raises(DecryptionError, match=r"IntegrationCredential\.access_token") as caught:
         credential.refresh_from_db()
@@ -112,7 +112,7 @@ def test_what_was_never_encrypted_is_an_error(stored: str) -> None:
 )
 def test_key_that_is_none_says_how_to_make_one(settings: Settings, keys: list[str]) -> None:
     """The operator reads this message on the first start."""
-    settings.TOKEN_ENCRYPTION_KEYS = keys
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = keys
 
     with pytest.raises(ImproperlyConfigured, match=r"Fernet\.generate_key"):
         get_fernet()

@@ -19,8 +19,9 @@ from django.core.checks import run_checks
 from pytest_django import Settings
 from redis import Redis
 
+from metrics_sync.conf import AppSettings, app_settings
 from metrics_sync.jobs import BULK, MERGES
-from metrics_sync.operate.host_settings import DEFAULTS, LARGEST_DELIVERY, apply_defaults
+from metrics_sync.operate.host_settings import LARGEST_DELIVERY, OLD_NAMES, check_old_names
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -180,7 +181,7 @@ def test_pages_work_beside_those_of_the_project(host: Host) -> None:
         pytest.param('INSTALLED_APPS.remove("unfold")', "E103", id="no theme"),
         pytest.param('INSTALLED_APPS.remove("django_rq")', "E103", id="no queues"),
         pytest.param("INSTALLED_APPS.append(INSTALLED_APPS.pop(0))", "E104", id="theme too late"),
-        pytest.param("del TOKEN_ENCRYPTION_KEYS", "E001", id="no keys"),
+        pytest.param("del METRICS_SYNC_TOKEN_ENCRYPTION_KEYS", "E001", id="no keys"),
         pytest.param("del RQ_QUEUES", "RQ_QUEUES", id="no queues at all"),
     ],
 )
@@ -238,26 +239,41 @@ def test_setting_that_does_no_harm_is_left_alone(settings: Settings, name: str, 
 
 def test_settings_that_the_project_does_not_name_have_defaults(settings: Settings) -> None:
     """And those that it names are its own."""
-    del settings.RATE_LIMIT_RESERVE
-    settings.RETENTION_DAYS = 7
+    del settings.METRICS_SYNC_RATE_LIMIT_RESERVE
+    settings.METRICS_SYNC_RETENTION_DAYS = 7
 
-    apply_defaults()
+    assert (app_settings.RATE_LIMIT_RESERVE, app_settings.RETENTION_DAYS) == (1000, 7)
 
-    assert (settings.RATE_LIMIT_RESERVE, settings.RETENTION_DAYS) == (1000, 7)
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_setting_without_the_prefix_is_found(settings: Settings, name: str) -> None:
+    """A project that named its settings so would fall back to the defaults without a word."""
+    delattr(settings, f"METRICS_SYNC_{name}")
+    setattr(settings, name, "of an older release")
+
+    [found] = check_old_names()
+
+    assert f"METRICS_SYNC_{name}" in str(found.hint)
+
+
+def test_setting_of_another_app_may_have_an_old_name(settings: Settings) -> None:
+    """Other apps speak to GitHub, too."""
+    settings.GITHUB_APP_ID = "29310"
+
+    assert check_old_names() == []
 
 
 def test_every_setting_is_in_the_page() -> None:
     """Nobody can name a setting that they do not know of."""
-    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
+    documented = set(re.findall(r"^\| `METRICS_SYNC_([A-Z_]+)` \|", PAGE, re.MULTILINE))
 
-    assert documented == set(DEFAULTS) | {"METRICS_SYNC_QUEUE", "METRICS_SYNC_BULK_QUEUE"}
+    assert documented == {name for name in vars(AppSettings) if name.isupper()}
 
 
 def test_settings_may_be_written_as_people_do(settings: Settings) -> None:
     """A slash too many would make the App's own GitHub another one, and an id is a number."""
-    settings.GITHUB_API_URL, settings.GITHUB_APP_ID = "https://ghe.acme.com/api/v3/", 29310
+    settings.METRICS_SYNC_GITHUB_API_URL = "https://ghe.acme.com/api/v3/"
+    settings.METRICS_SYNC_GITHUB_APP_ID = 29310
 
-    apply_defaults()
-
-    assert settings.GITHUB_API_URL == "https://ghe.acme.com/api/v3"
-    assert settings.GITHUB_APP_ID == "29310"
+    assert app_settings.GITHUB_API_URL == "https://ghe.acme.com/api/v3"
+    assert app_settings.GITHUB_APP_ID == "29310"

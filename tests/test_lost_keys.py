@@ -151,7 +151,7 @@ def test_only_its_own_webhook_answers_503(
         for path, secret in (
             (f"/webhooks/github/{uuids[0]}/", "secret"),
             (f"/webhooks/github/{uuids[1]}/", "secret"),
-            ("/webhooks/github/", settings.GITHUB_WEBHOOK_SECRET),
+            ("/webhooks/github/", settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET),
         )
     ]
 

@@ -532,7 +532,7 @@ def test_api_root_is_the_integrations_own_or_the_common_one(
     settings: Settings, api_url: str, root: str
 ) -> None:
     """One service can serve teams on github.com and on GitHub Enterprise."""
-    settings.GITHUB_API_URL = "https://api.github.com"
+    settings.METRICS_SYNC_GITHUB_API_URL = "https://api.github.com"
 
     assert GitHubIntegrationFactory(api_url=api_url).get_api_root() == root
 

@@ -194,7 +194,7 @@ def test_metrics_are_for_who_has_the_token(
     client: Client, settings: Settings, redis: Redis, configured: str, sent: str, status: int
 ) -> None:
     """They name teams, and say when GitHub refuses their tokens."""
-    settings.METRICS_TOKEN = configured
+    settings.METRICS_SYNC_METRICS_TOKEN = configured
 
     assert client.get("/metrics", headers={"Authorization": sent}).status_code == status
 
@@ -225,7 +225,7 @@ def test_merge_is_counted_through_all_processes(
     deliver(url, event="pull_request", payload=payload, secret="another")
     deliver(url, event="pull_request", payload=payload, secret=hook.webhook_secret)
     workers.drain()
-    settings.METRICS_TOKEN = "secret"
+    settings.METRICS_SYNC_METRICS_TOKEN = "secret"
 
     answer = client.get("/metrics", headers={"Authorization": "Bearer secret"})
 

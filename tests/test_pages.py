@@ -350,3 +350,35 @@ def test_page_fits_a_phone(pull_request: PullRequest, stranger: Visitor, page: s
 
     width = stranger.do(lambda tab: tab.evaluate("document.documentElement.scrollWidth"))
     assert width <= PHONE["width"]
+
+
+#: For each table what is cut off: its right edge lies outside of a box that does not scroll.
+FIND_CUT_OFF = """tables => tables.filter(table => {
+    const scrolls = box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowX);
+    const clips = box => ['hidden', 'clip'].includes(getComputedStyle(box).overflowX);
+    let edge = table.getBoundingClientRect().right;
+    for (let box = table.parentElement; box; box = box.parentElement) {
+        const { right } = box.getBoundingClientRect();
+        if (edge > right + 1 && clips(box)) return true;
+        if (scrolls(box)) edge = Math.min(edge, right);
+    }
+    return edge > document.documentElement.clientWidth + 1;
+}).map(table => table.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1280, 1440])
+@pytest.mark.parametrize("page", ["dashboard", "list", "pull request"])
+def test_no_table_is_cut_off(
+    pull_request: PullRequest, stranger: Visitor, page: str, width: int
+) -> None:
+    """What lies outside of a box that does not scroll can be read by nobody."""
+    name = "an-organisation-with-a-long-name/a-repository-with-a-long-name-too"
+    PullRequest.objects.update(github_repo=name, title="W" * 90, sync_error="reviews: gone " * 30)
+    stranger.do(lambda tab: tab.set_viewport_size({"width": width, "height": 900}))
+    open_page(stranger, page, pull_request)
+
+    show = "all => all.forEach(details => { details.open = true; })"
+    stranger.do(lambda tab: tab.locator("details").evaluate_all(show))
+    cut_off = stranger.do(lambda tab: tab.locator("table").evaluate_all(FIND_CUT_OFF))
+
+    assert cut_off == []

@@ -142,7 +142,7 @@ def test_token_that_no_key_decrypts_stops_no_other(
     """Keys are lost one by one."""
     settings.DEBUG = True
     lost = refuse(repository)
-    settings.TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
     other = track("acme/hammer")
     move_to_github(other.integration, f"{sandbox.url}/api/v3")
     refuse(other)
@@ -222,4 +222,4 @@ def test_redis_that_is_down_costs_no_new_token(
 
     release_parked(repository.integration.credential)
 
-    assert "is not brought forward" in caplog.text
+    assert "run at their scheduled time" in caplog.text

@@ -14,7 +14,7 @@ from tests.factories import FetchRunFactory, PullRequestFactory, WebhookDelivery
 
 @pytest.fixture(autouse=True)
 def _ten_days(settings: Settings, db: None) -> None:
-    settings.RETENTION_DAYS = 10
+    settings.METRICS_SYNC_RETENTION_DAYS = 10
 
 
 def add_delivery(*, days_ago: int, status: str = "processed") -> WebhookDelivery:

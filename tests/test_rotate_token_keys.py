@@ -22,17 +22,17 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 @pytest.fixture
 def credential(settings: Settings, db: None) -> IntegrationCredential:
     """A credential and a webhook secret that the old key encrypted."""
-    settings.TOKEN_ENCRYPTION_KEYS = [OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [OLD]
     return GitHubIntegrationFactory(credential__access_token="ghp_kept").credential
 
 
 def test_old_key_is_needed_no_more(settings: Settings, credential: IntegrationCredential) -> None:
     """Only then may the operator throw it away."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
 
     call_command("rotate_token_keys")
 
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
     credential.refresh_from_db()
     assert credential.access_token == "ghp_kept"
     assert credential.integrations.get().webhook_secret.startswith("webhook-secret-")
@@ -42,7 +42,7 @@ def test_secret_that_no_key_decrypts_is_named_and_left(
     settings: Settings, credential: IntegrationCredential, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The others are rotated all the same."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
     GitHubIntegrationFactory(credential__access_token="ghp_other")
 
     with pytest.raises(CommandError, match=rf"IntegrationCredential {credential.pk} \(access_tok"):
@@ -77,7 +77,7 @@ def test_rotation_that_is_killed_halfway_is_done_by_the_next(
     settings: Settings, environment: dict[str, str]
 ) -> None:
     """A machine may be lost at any moment, and no token with it."""
-    settings.TOKEN_ENCRYPTION_KEYS = [OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [OLD]
     store_many(TeamFactory(), 60 * BATCH)
     command = [*MANAGE, "rotate_token_keys"]
     environment |= {"TOKEN_ENCRYPTION_KEYS": f"{NEW},{OLD}"}
@@ -92,7 +92,7 @@ def test_rotation_that_is_killed_halfway_is_done_by_the_next(
     halfway = list_rotated().count(True)
     subprocess.run(command, env=environment, check=True, timeout=PATIENCE_SECONDS)
 
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
     tokens = IntegrationCredential.objects.order_by("pk").values_list("access_token", flat=True)
     assert 0 < halfway < 60 * BATCH
     assert halfway % BATCH == 0
@@ -101,9 +101,9 @@ def test_rotation_that_is_killed_halfway_is_done_by_the_next(
 
 def test_token_that_is_stored_meanwhile_stays(settings: Settings, db: None) -> None:
     """Operators and workers go on while the keys are rotated."""
-    settings.TOKEN_ENCRYPTION_KEYS = [OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [OLD]
     store_many(TeamFactory(), 2 * BATCH)
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     last = IntegrationCredential.objects.order_by("pk").last()
     assert last is not None
 
@@ -122,7 +122,7 @@ def test_token_that_is_stored_after_its_batch_was_read_stays(
     """PostgreSQL lets others write between the look at a value and its replacement."""
     rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
     old = rows.values_list("raw", flat=True).get()
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     credential.store_token("ghp_newer")
 
     assert _rotate(rows.filter(pk=credential.pk), "access_token", old)
@@ -135,7 +135,7 @@ def test_rotation_again_writes_nothing(
     settings: Settings, credential: IntegrationCredential
 ) -> None:
     """What an interrupted one has done need not be done twice."""
-    settings.TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     call_command("rotate_token_keys")
     rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
     before = rows.values_list("raw", flat=True).get()

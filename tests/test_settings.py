@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ try:
 except ZeroDivisionError:
     logger.exception("Fetched %s:\\n%s requests", 'acme/anvil#7 "quoted"', 7)
 """
-VAR = "from project import settings; print(settings.SECRET_KEY, *settings.TOKEN_ENCRYPTION_KEYS)"
+VAR = """
+from project import settings
+print(settings.SECRET_KEY, *settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS)
+"""
 
 
 def run(
@@ -73,13 +77,18 @@ def test_missing_secret_is_one_clear_line(name: str) -> None:
 
 def test_production_starts_closed() -> None:
     """What nobody configured must be safe."""
-    values = read("DEBUG", "ALLOWED_HOSTS", "GITHUB_WEBHOOK_SECRET", "GITHUB_API_URL")
+    values = read(
+        "DEBUG",
+        "ALLOWED_HOSTS",
+        "METRICS_SYNC_GITHUB_WEBHOOK_SECRET",
+        "METRICS_SYNC_GITHUB_API_URL",
+    )
 
     assert values == {
         "DEBUG": False,
         "ALLOWED_HOSTS": [],
-        "GITHUB_WEBHOOK_SECRET": "",
-        "GITHUB_API_URL": "https://api.github.com",
+        "METRICS_SYNC_GITHUB_WEBHOOK_SECRET": "",
+        "METRICS_SYNC_GITHUB_API_URL": "https://api.github.com",
     }
 
 
@@ -136,15 +145,9 @@ def test_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_keys_are_separated_by_commas() -> None:
     """The first encrypts and all decrypt; a space after the comma is no part of a key."""
-    assert read("TOKEN_ENCRYPTION_KEYS", TOKEN_ENCRYPTION_KEYS="new, old") == {
-        "TOKEN_ENCRYPTION_KEYS": ["new", "old"]
-    }
+    name = "METRICS_SYNC_TOKEN_ENCRYPTION_KEYS"
 
-
-@pytest.mark.parametrize("url", ["https://ghe.acme.com/api/v3", "https://ghe.acme.com/api/v3/"])
-def test_api_address_ends_without_a_slash(url: str) -> None:
-    """Paths are put behind it, and two slashes are another path."""
-    assert read("GITHUB_API_URL", GITHUB_API_URL=url)["GITHUB_API_URL"] == url.rstrip("/")
+    assert read(name, TOKEN_ENCRYPTION_KEYS="new, old") == {name: ["new", "old"]}
 
 
 @pytest.mark.parametrize("url", ["redis://cache:6379/3", "rediss://cache/0?ssl_cert_reqs=none"])
@@ -195,7 +198,7 @@ def test_json_log_is_one_object_a_line() -> None:
     assert entry["message"] == 'Fetched acme/anvil#7 "quoted":\n7 requests'
     assert (entry["level"], entry["logger"]) == ("ERROR", "metrics_sync.jobs")
     assert "ZeroDivisionError" in entry["exc_info"]
-    assert entry["time"]
+    assert datetime.fromisoformat(entry["time"]).tzinfo
 
 
 def test_console_log_is_for_people() -> None:
@@ -221,3 +224,40 @@ def test_unknown_log_format_is_refused() -> None:
 
     assert result.returncode == 1
     assert "LOG_FORMAT is 'xml'; it must be console or json." in result.stderr.splitlines()[-1]
+
+
+def test_hosts_and_origins_follow_from_the_base_url() -> None:
+    """Who has said where the service is should not have to say it three times."""
+    names = "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "BASE_URL"
+
+    values = read(*names, BASE_URL="https://sync.example:8443/", ALLOWED_HOSTS="inner")
+
+    assert values == {
+        "ALLOWED_HOSTS": ["inner", "sync.example"],
+        "CSRF_TRUSTED_ORIGINS": ["https://sync.example:8443"],
+        "BASE_URL": "https://sync.example:8443",
+    }
+
+
+@pytest.mark.parametrize("url", ["sync.example", "ftp://sync.example", "https://sync.example/path"])
+def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
+    """A wrong one would be part of each address that is printed."""
+    result = run("from project import settings", BASE_URL=url)
+
+    assert result.returncode == 1
+    assert f"BASE_URL is {url!r}" in result.stderr.splitlines()[-1]
+
+
+def test_lines_of_the_web_server_have_the_same_format() -> None:
+    """A log store that takes JSON drops the other lines, those of a crash among them."""
+    code = """
+import logging.config
+from project import serving
+logging.config.dictConfig(serving.logconfig_dict)
+logging.getLogger("gunicorn.access").info("GET /healthz")
+logging.getLogger("gunicorn.error").info("Booting")
+"""
+    result = run(code, LOG_FORMAT="json")
+
+    entries = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [entry["logger"] for entry in entries] == ["gunicorn.access", "gunicorn.error"]

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from metrics_sync.access import Access, tokens
 from metrics_sync.access.tokens import find_token
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     AppUnavailableError,
     CredentialRejectedError,
@@ -53,7 +54,7 @@ def count_renewals(app: SandboxServer) -> int:
 def find(credential: IntegrationCredential) -> str:
     """Find the token as the next worker does, which reads the row itself."""
     row = IntegrationCredential.objects.defer("access_token").get(pk=credential.pk)
-    return find_token(row, api_url=tokens.settings.GITHUB_API_URL)
+    return find_token(row, api_url=app_settings.GITHUB_API_URL)
 
 
 def at_once(work: Callable[[], Any]) -> list[Any]:
@@ -242,9 +243,11 @@ def test_token_of_the_app_goes_to_no_other_github(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"GITHUB_APP_ID": "1"}, "does not accept GITHUB_APP_ID", id="wrong id"),
-        pytest.param({"GITHUB_APP_ID": ""}, "not both set", id="no id"),
-        pytest.param({"GITHUB_APP_PRIVATE_KEY": "key"}, "no RSA key", id="no key"),
+        pytest.param(
+            {"METRICS_SYNC_GITHUB_APP_ID": "1"}, "does not accept GITHUB_APP_ID", id="wrong id"
+        ),
+        pytest.param({"METRICS_SYNC_GITHUB_APP_ID": ""}, "not both set", id="no id"),
+        pytest.param({"METRICS_SYNC_GITHUB_APP_PRIVATE_KEY": "key"}, "no RSA key", id="no key"),
     ],
 )
 def test_fault_of_the_app_itself_is_no_fault_of_the_installation(
@@ -265,9 +268,9 @@ def test_key_with_written_line_ends_signs_too(app_keys: tuple[str, str]) -> None
     """Secret stores like one line better than many."""
     one_line = app_keys[0].replace("\n", "\\n")
 
-    assert read("GITHUB_APP_PRIVATE_KEY", GITHUB_APP_PRIVATE_KEY=one_line) == {
-        "GITHUB_APP_PRIVATE_KEY": app_keys[0]
-    }
+    name = "METRICS_SYNC_GITHUB_APP_PRIVATE_KEY"
+
+    assert read(name, GITHUB_APP_PRIVATE_KEY=one_line) == {name: app_keys[0]}
 
 
 def test_token_that_no_key_decrypts_is_had_again(
@@ -275,7 +278,7 @@ def test_token_that_no_key_decrypts_is_had_again(
 ) -> None:
     """It is only a copy of what GitHub gives again."""
     find(credential)
-    settings.TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
 
     assert find(credential).startswith("ghs_")
     assert count_renewals(app) == 2

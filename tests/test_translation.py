@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 from django.db.models import ForeignKey
 
-from metrics_sync.exceptions import PermissionMissingError
+from metrics_sync.exceptions import DisagreementError, PermissionMissingError
 from metrics_sync.github import GitHub, GraphQL, Points
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.queries import build_fetch
 from metrics_sync.github.translation import (
-    DisagreementError,
     OnlyInRestError,
     check_counts,
     read_snapshot,

@@ -203,7 +203,7 @@ class _NeverRead(BytesIO):
 
 def test_shared_endpoint_without_a_secret_takes_nothing(settings: Settings) -> None:
     """An empty secret is one that everybody knows."""
-    settings.GITHUB_WEBHOOK_SECRET = ""
+    settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = ""
 
     assert post(secret="").status_code == 401
 
@@ -296,7 +296,7 @@ def test_lost_key_is_no_wrong_signature(
     integration: GitHubIntegration, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """401 would send the operator to look for the fault at GitHub."""
-    settings.TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
+    settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
 
     response = post(path=integration.get_webhook_path())
 

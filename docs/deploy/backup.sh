@@ -1,25 +1,45 @@
 #!/bin/sh
-# Copies the database of DATABASE_URL to a file, whole as it was at one moment, while the service
-# runs. Keep the file apart from TOKEN_ENCRYPTION_KEYS: who has both has every token.
+# Copies the database of DATABASE_URL to a new file, consistent as of one moment, while the service
+# runs. Keep the file apart from TOKEN_ENCRYPTION_KEYS: whoever has both can read every token.
 #   backup.sh FILE
 set -eu
 umask 077
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/database.sh"
+
+if [ $# -ne 1 ] || [ -z "$1" ]; then
+  echo "usage: backup.sh FILE      (copies $DATABASE_NAME to the new file FILE)" >&2
+  exit 2
+fi
+if [ -e "$1" ]; then
+  echo "backup.sh: $1 exists; choose another name or move it away" >&2
+  exit 1
+fi
+# A copy that was cut off never has the name of a whole one.
+part=$1.part
+trap 'rm -f "$part"' EXIT
+
 case "$DATABASE_URL" in
   postgres*)
-    . "$(dirname "$0")/postgres.sh"
-    pg_dump --format=custom --no-owner --file="$1" "$DATABASE_URL"
+    . "$here/postgres.sh"
+    pg_dump --format=custom --no-owner --file="$part" "$DATABASE_URL"
     ;;
-  sqlite:///*)
-    python3 - "${DATABASE_URL#sqlite:///}" "$1" <<'END'
+  *)
+    python3 - "$SQLITE_FILE" "$part" <<'END'
+import pathlib
 import sqlite3
 import sys
 
-source, target = map(sqlite3.connect, sys.argv[1:])
-source.backup(target)
+source, target = sys.argv[1:]
+try:
+    # Read-only, so that a wrong path is an error and not a new, empty database.
+    with sqlite3.connect(f"{pathlib.Path(source).absolute().as_uri()}?mode=ro", uri=True) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            sys.exit(f"backup.sh: {source} is an empty database; correct DATABASE_URL")
+        database.backup(sqlite3.connect(target))
+except sqlite3.Error as error:
+    sys.exit(f"backup.sh: {source}: {error}; correct DATABASE_URL")
 END
     ;;
-  *)
-    echo "backup.sh: DATABASE_URL is neither postgres:// nor sqlite:///" >&2
-    exit 2
-    ;;
 esac
+mv "$part" "$1"

@@ -5,4 +5,4 @@ import os
 from urllib.parse import unquote, urlsplit
 print(unquote(urlsplit(os.environ["DATABASE_URL"]).password or ""))')
 export PGPASSWORD
-DATABASE_URL=$(printf %s "$DATABASE_URL" | sed 's#^\([a-z]*://[^:@/]*\):[^@/]*@#\1@#')
+DATABASE_URL=$DATABASE_NAME

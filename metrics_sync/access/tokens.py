@@ -9,8 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     AppUnavailableError,
     CredentialRejectedError,
@@ -122,11 +122,13 @@ def ask_as_app(question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
     Raises AppUnavailableError without a usable GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY, and
     RetrySoonError when it takes longer than half a minute.
     """
-    app_id, private_key = settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY
+    app_id, private_key = app_settings.GITHUB_APP_ID, app_settings.GITHUB_APP_PRIVATE_KEY
     if not app_id or not private_key:
         raise AppUnavailableError("GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY are not both set")
     token = sign_app_token(app_id=app_id, private_key=private_key)
-    return asyncio.run(_converse(GitHub(api_url=settings.GITHUB_API_URL, token=token), question))
+    return asyncio.run(
+        _converse(GitHub(api_url=app_settings.GITHUB_API_URL, token=token), question)
+    )
 
 
 async def _converse(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
@@ -148,9 +150,9 @@ def _check_installation(credential: IntegrationCredential, *, api_url: str) -> N
 
 
 def _check_api_root(api_url: str) -> None:
-    if api_url != settings.GITHUB_API_URL:
+    if api_url != app_settings.GITHUB_API_URL:
         raise UnsafeAddressError(
-            f"the GitHub App belongs to {settings.GITHUB_API_URL}; an integration of {api_url} "
+            f"the GitHub App belongs to {app_settings.GITHUB_API_URL}; an integration of {api_url} "
             "needs a personal access token"
         )
 

@@ -56,7 +56,9 @@ def draw_trend(
             {"labels": [f"{week.begins_on:%d %b}" for week in weeks], "datasets": datasets}
         ),
         options=_make_options("hours" if is_in_hours else "rounds", is_whole=not is_in_hours),
-        table=show_table(["week of", "median", "9 of 10 within", "merged"], rows[::-1]),
+        table=show_table(
+            f"{title}, week by week", ["week of", "median", "9 of 10 within", "merged"], rows[::-1]
+        ),
         headline=show(whole.median),
         remark="" if whole.p90 is None else f"9 of 10 within {show(whole.p90)}",
     )
@@ -79,7 +81,7 @@ def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Cha
         title=title,
         data=json.dumps({"labels": list(names), "datasets": [bars]}),
         options=_make_options("merges", is_whole=True),
-        table=show_table(["time to complete", "merges", "share"], rows),
+        table=show_table(title, ["time to complete", "merges", "share"], rows),
     )
 
 

@@ -8,7 +8,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
 from metrics_sync.admin.charts import Chart, draw_classes, draw_trend
 from metrics_sync.admin.labels import (
@@ -19,6 +18,7 @@ from metrics_sync.admin.labels import (
     show_duration,
     show_hours,
     show_label,
+    show_long,
     show_on_one_line,
     show_table,
     show_time_to_complete,
@@ -144,6 +144,7 @@ def _draw_trends(summary: Summary) -> list[Chart]:
 
 def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
     return show_table(
+        "Incomplete merges",
         ["pull request", "team", "status", "merged at", "reason"],
         [
             [
@@ -151,7 +152,7 @@ def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
                 row.team,
                 show_label(row.sync_status),
                 show_on_one_line(row.merged_at),
-                Truncator(row.sync_error).chars(160),
+                show_long(row.sync_error, most=160),
             ]
             for row in rows
         ],
@@ -162,11 +163,12 @@ def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
 def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
     headers = ["pull request", "title", "status", "merged at", "complete after"]
     return show_table(
+        "Latest merges",
         [*headers, "first review after", "rounds", "comments"],
         [
             [
                 _link("pullrequest", row),
-                Truncator(row.title).chars(48),
+                show_long(row.title, most=80),
                 show_label(row.sync_status),
                 show_on_one_line(row.merged_at),
                 show_time_to_complete(row),
@@ -182,6 +184,7 @@ def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
 
 def _show_slowest(rows: Iterable[PullRequest]) -> SafeString:
     return show_table(
+        "Slowest reviews",
         ["pull request", "first review after", "cycle time", "rounds"],
         [
             [
@@ -202,6 +205,7 @@ def _show_known(value: Any) -> Any:
 
 def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
     return show_table(
+        "Tokens",
         ["token", "for", "state", "requests left"],
         [
             [
@@ -219,6 +223,4 @@ def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
 def _link(model: str, row: PullRequest | IntegrationCredential) -> SafeString:
     url = reverse(f"admin:metrics_sync_{model}_change", args=[row.pk])
     title = row.title if isinstance(row, PullRequest) else ""
-    return format_html(
-        '<a href="{}" title="{}" class="text-link whitespace-nowrap">{}</a>', url, title, row
-    )
+    return format_html('<a href="{}" title="{}" class="text-link long">{}</a>', url, title, row)

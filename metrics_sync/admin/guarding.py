@@ -12,6 +12,7 @@ from django.http import HttpRequest, QueryDict
 from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.ordering import OrderedChangeList
 from metrics_sync.exceptions import BadInputError
 
 #: What Django, its filters and the databases raise for values that are none.
@@ -32,6 +33,9 @@ class Guarded(ModelAdmin):
     Only what the filters beside a list offer can be asked for by its address. Django allows every
     lookup of every field, which reads secrets letter by letter: `?access_token__startswith=`.
     """
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> Any:
+        return OrderedChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup in self._list_lookups(request)

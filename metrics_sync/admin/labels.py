@@ -1,6 +1,6 @@
 """How states, receipts and budgets look on a page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
@@ -56,6 +57,11 @@ def show_on_one_line(moment: datetime | None) -> SafeString:
     return format_html('<span class="whitespace-nowrap">{}</span>', show_moment(moment))
 
 
+def show_long(text: str, *, most: int) -> SafeString:
+    """Return a text that is cut after `most` characters and wraps within its column."""
+    return format_html('<span class="long">{}</span>', Truncator(text).chars(most))
+
+
 def show_hours(hours: Decimal | float | None) -> str:
     """Return measured hours in the unit in which people speak of them."""
     return UNKNOWN if hours is None else show_duration(timedelta(hours=float(hours)))
@@ -83,7 +89,7 @@ def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
     """Return the receipt as a table with a row for each section, also those never fetched."""
     headers = ["section", "stated", "stored", "result", "witness"]
     rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
-    return show_table(headers, rows)
+    return show_table("Receipt", headers, rows)
 
 
 def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
@@ -112,7 +118,7 @@ def show_provenance(provenance: Mapping[str, Any]) -> str:
         ["dismissed reviews that are not", dismissed["unknown"]],
         ["lists that were missing", ", ".join(provenance["missing"]) or "none"],
     ]
-    return show_table(["", ""], rows)
+    return show_table("How the metrics were measured", ["basis", "value"], rows)
 
 
 def _join(counts: Mapping[str, int]) -> str:
@@ -120,10 +126,16 @@ def _join(counts: Mapping[str, int]) -> str:
 
 
 def show_table(
-    headers: list[str], rows: list[list[Any]], *, fills_card: bool = False
+    label: str, headers: list[str], rows: Iterable[list[Any]], *, fills_card: bool = False
 ) -> SafeString:
-    context = {"table": {"headers": headers, "rows": rows}, "card_included": int(fills_card)}
-    return render_to_string("unfold/components/table.html", context)
+    """Return a table; `label` names the box that it scrolls in to those who cannot see it."""
+    context = {
+        "label": label,
+        "headers": headers,
+        "rows": [list(zip(headers, row, strict=True)) for row in rows],
+        "fills_card": fills_card,
+    }
+    return render_to_string("metrics_sync/table.html", context)
 
 
 def name_credential_state(credential: IntegrationCredential) -> str:

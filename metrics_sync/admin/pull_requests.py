@@ -1,13 +1,14 @@
 """Pull requests: their state, their receipt, and the button that fetches them again."""
 
+from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import action, display
@@ -19,13 +20,14 @@ from metrics_sync.admin.labels import (
     UNKNOWN,
     show_hours,
     show_label,
-    show_moment,
+    show_on_one_line,
     show_provenance,
     show_receipt,
     show_time_to_complete,
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
 from metrics_sync.admin.timeline import draw_timeline
+from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.models import PullRequest, TrackedRepository
 
@@ -44,7 +46,7 @@ def find_page_at_github(row: PullRequest) -> str:
     """Return where people read a pull request; what nobody tracks is at the default GitHub."""
     repositories = TrackedRepository.objects.matching(row).select_related("integration")
     repository = repositories.defer("integration__webhook_secret").first()
-    api_root = repository.integration.get_api_root() if repository else settings.GITHUB_API_URL
+    api_root = repository.integration.get_api_root() if repository else app_settings.GITHUB_API_URL
     return f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
 
 
@@ -67,14 +69,15 @@ def build_header(row: PullRequest) -> dict[str, Any]:
     }
 
 
-def make_column(name: str, title: str) -> Any:
-    """Return a column for a field whose own name is too long for a table."""
+def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None) -> Any:
+    """Return a sortable column for a field whose own name is too long for a table."""
 
     @admin.display(description=title, ordering=name)
-    def show(row: PullRequest) -> Any:
-        return getattr(row, name)
+    def column(row: PullRequest) -> Any:
+        value = getattr(row, name)
+        return show(value) if show else value
 
-    return show
+    return column
 
 
 class RepositoryFilter(DropdownFilter):
@@ -101,13 +104,16 @@ class PullRequestAdmin(ReadOnly, Guarded):
     list_display = [
         "heading",
         "team",
-        "status",
+        make_column("state", "state", show_label),
         "merged",
-        "seconds",
+        "status",
+        make_column("review_wait_hours", "first review after", show_hours),
         make_column("review_rounds", "rounds"),
-        make_column("avg_fix_response_hours", "hours to answer"),
-        make_column("commits_after_first_review", "commits after"),
+        make_column("cycle_time_hours", "cycle time", show_hours),
+        "size",
         make_column("total_comments", "comments"),
+        make_column("author_login", "author"),
+        "seconds",
     ]
     list_filter = [
         ("team", TeamFilter),
@@ -119,7 +125,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
     list_per_page = 50
     show_full_result_count = False
     date_hierarchy = "merged_at"
-    search_fields = ["title", "github_repo", "author_login", "=github_pr_number"]
+    search_fields = ["title", "github_repo", "author_login", "head_ref", "=github_pr_number"]
     inlines = INLINES
     list_before_template = "metrics_sync/live_list.html"
     change_form_outer_before_template = "metrics_sync/pull_request.html"
@@ -193,22 +199,25 @@ class PullRequestAdmin(ReadOnly, Guarded):
 
     @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
     def heading(self, row: PullRequest) -> tuple[str, str]:
-        title = Truncator(row.title).chars(60)
-        return str(row), f"{title}, by {row.author_login}" if row.author_login else title
+        return str(row), Truncator(row.title).chars(60)
 
     @admin.display(description="sync status", ordering="sync_status")
     def status(self, row: PullRequest) -> str:
         return format_html('<span id="status-{}">{}</span>', row.pk, show_label(row.sync_status))
 
     @admin.display(description="merged at", ordering="merged_at")
-    def merged(self, row: PullRequest) -> str:
-        return show_moment(row.merged_at)
+    def merged(self, row: PullRequest) -> SafeString:
+        return show_on_one_line(row.merged_at)
 
-    @admin.display(description="complete after (s)")
-    def seconds(self, row: PullRequest) -> str:
-        if row.completed_at is None or row.merged_at is None:
+    @admin.display(description="size", ordering=F("additions") + F("deletions"))
+    def size(self, row: PullRequest) -> str:
+        if row.additions is None or row.deletions is None:
             return UNKNOWN
-        return f"{(row.completed_at - row.merged_at).total_seconds():.1f}"
+        return f"+{row.additions} \N{MINUS SIGN}{row.deletions}"
+
+    @admin.display(description="complete after", ordering=F("completed_at") - F("merged_at"))
+    def seconds(self, row: PullRequest) -> str:
+        return show_time_to_complete(row)
 
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:

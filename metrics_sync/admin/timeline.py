@@ -199,4 +199,4 @@ def _build_rulers(axis: Axis, row: PullRequest) -> Iterator[dict[str, object]]:
 
 def _show_events(events: Iterable[Event]) -> SafeString:
     rows = [[show_on_one_line(event.at), event.who or UNKNOWN, event.text] for event in events]
-    return show_table(["when (UTC)", "who", "what"], rows)
+    return show_table("Events", ["when (UTC)", "who", "what"], rows)

@@ -16,14 +16,12 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github.client import GitHub
-from metrics_sync.snapshot import RepositoryItem, read_repository, read_time
+from metrics_sync.snapshot import UNREADABLE, RepositoryItem, read_repository, read_time
 
 #: GitHub takes ten minutes at most, and clocks differ.
 #: https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
 LIFETIME = timedelta(minutes=9)
 CLOCK_DRIFT = timedelta(seconds=60)
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)

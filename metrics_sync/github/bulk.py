@@ -14,7 +14,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.github.graphql import UNREADABLE, GraphQL, Refused, UnknownToServerError
+from metrics_sync.github.graphql import GraphQL, Refused, UnknownToServerError
 from metrics_sync.github.queries import (
     FETCHED,
     LEAST_LISTED,
@@ -36,7 +36,7 @@ from metrics_sync.github.translation import (
     read_listed,
     read_snapshot,
 )
-from metrics_sync.snapshot import Json, PullRequestItem, Section, Snapshot
+from metrics_sync.snapshot import UNREADABLE, Json, PullRequestItem, Section, Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
 from metrics_sync.github.client import GitHub, Page
-from metrics_sync.snapshot import read_time
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+from metrics_sync.snapshot import UNREADABLE, read_time
 
 
 async def redeliver_failed(

@@ -15,12 +15,10 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github.client import GitHub, Page
-from metrics_sync.snapshot import RateLimit
+from metrics_sync.snapshot import UNREADABLE, RateLimit
 
 #: How long all questions of one token may take.
 PATIENCE_SECONDS = 20.0
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from metrics_sync.snapshot import (
     TOKEN,
     TOTAL,
     UNAVAILABLE,
+    UNREADABLE,
     VERIFIED,
     Item,
     PullRequestItem,
@@ -61,8 +62,6 @@ REPLICATION_LAG = timedelta(minutes=5)
 
 #: What a receipt says of files that are all there, while the lines of some are not.
 UNCOUNTED_LINES = "GitHub leaves lines of some files uncounted"
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: How long one fetch may take in all: less than its job, which must still store what came.
 FETCH_SECONDS = 480

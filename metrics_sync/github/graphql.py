@@ -20,14 +20,11 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github.client import GitHub, prepare_api
 from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause, read_sign_on
-from metrics_sync.snapshot import Json, RateLimit, read_text
+from metrics_sync.snapshot import UNREADABLE, Json, RateLimit, read_text
 
 #: Has ids come as `KIND_...`, also those of things that are older than such ids.
 #: https://docs.github.com/en/graphql/guides/migrating-graphql-global-node-ids
 HEADERS = {"X-Github-Next-Global-ID": "1"}
-
-#: What an answer of another shape than GitHub's raises where it is read.
-UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: What GitHub says when a query was too much for it, or it just failed.
 BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.graphql import UNREADABLE, Refused
+from metrics_sync.exceptions import DisagreementError, RetrySoonError
+from metrics_sync.github.graphql import Refused
 from metrics_sync.github.queries import LISTS, LONGEST, LONGEST_COMMITS, PAGE
 from metrics_sync.snapshot import (
     COUNTERS,
     TOTAL,
+    UNREADABLE,
     VERIFIED,
     Json,
     PullRequestItem,
@@ -62,10 +63,6 @@ class OnlyInRestError(RetrySoonError):
     """GraphQL does not tell this, or not for certain; REST does."""
 
 
-class DisagreementError(RetrySoonError):
-    """The answer's counts do not agree: GitHub leaves out lists of queries that are too heavy."""
-
-
 def read_listed(node: Json, *, github_repo: str) -> PullRequestItem:
     """Read a pull request without its lists; an author that is not sure is left out.
 
@@ -81,6 +78,7 @@ def read_listed(node: Json, *, github_repo: str) -> PullRequestItem:
 def check_counts(node: Json, *, is_alone: bool = False) -> None:
     """Raise DisagreementError when a list is not as long as it, or the pull request, says.
 
+    GitHub leaves out lists of queries that are too heavy.
     A list that GitHub did not give is no disagreement, nor is one that goes on behind its page.
     Nor is a timeline when the query asked for nothing else: then it was not too heavy, and GitHub
     counts events that it does not show.

@@ -10,11 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from django.conf import settings
 from django.utils import timezone
 
 from metrics_sync import store
 from metrics_sync.access import Access
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     AppUnavailableError,
     BudgetSpentError,
@@ -109,7 +109,7 @@ class Backfill:
         wait: Callable[[datetime], None] | None = None,
     ) -> None:
         self.repository = repository
-        self.points = Points(reserve=settings.RATE_LIMIT_RESERVE)
+        self.points = Points(reserve=app_settings.RATE_LIMIT_RESERVE)
         self.tally = Tally()
         self.missing: list[Wanted] = []
         #: What the operator is told once: what was asked of REST in place of GraphQL, and why.

@@ -1,4 +1,4 @@
-"""Finds what was let fall, and queues it again."""
+"""Finds merged pull requests that are not complete, and queues them again."""
 
 import logging
 from collections import Counter, defaultdict
@@ -20,7 +20,12 @@ from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
 from metrics_sync.jobs import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.pull_request import STUCK_AFTER, PullRequestQuerySet, SyncStatus
+from metrics_sync.models.pull_request import (
+    NEWEST_FIRST,
+    STUCK_AFTER,
+    PullRequestQuerySet,
+    SyncStatus,
+)
 from metrics_sync.observe import counting
 from metrics_sync.work.queueing import (
     BULK,
@@ -33,57 +38,57 @@ from metrics_sync.work.queueing import (
 
 logger = logging.getLogger(__name__)
 
-#: How long checks that run are left alone: who reconciles twice wants them fetched once.
+#: A fetch younger than this is not repeated for running checks, even if reconcile runs twice.
 CHECKS_PAUSE = timedelta(minutes=5)
 
-#: What a pull request and its eight lists cost, when each list fits one page.
+#: Requests for a pull request and its eight lists, if each list fits on one page.
 REQUESTS_FOR_ONE = 9
 
-#: Columns that it does not take to queue a row.
+#: Columns that are not needed to queue a row.
 LARGE = ("etags", "provenance", "sync_error", "title")
-#: So many rows are read at a time; and of queued ones, whose jobs are then looked for in Redis.
+#: Rows read at a time, and queued rows whose jobs are looked up in Redis at a time.
 SLICE = 100
 ASKED_AT_ONCE = 10_000
 
-#: When a round of the clock ends, and for how long one whose process died keeps others away.
+#: The longest round of the clock, and how long a round whose process died blocks the next.
 ROUND_LASTS = timedelta(seconds=45)
 ROUND_HOLD = timedelta(seconds=20)
-#: How many rows without a number are looked for at a time.
+#: Rows without a number that one round looks up.
 MOST_NAMELESS = 2_000
 
 
 class Reason(StrEnum):
-    """Why a pull request is to be queued again."""
+    """Why a pull request is queued again."""
 
     FAILED = "failed"
     PARTIAL = "partial"
     MISSING = "missing"
     STUCK = "stuck"
-    #: Complete, and its next look is due: late comments, or news that a webhook told.
+    #: Complete, and due for a refetch: late comments, or a change that a webhook reported.
     OUTDATED = "outdated"
-    #: Complete, but for checks that were still running.
+    #: Complete, except for checks that were still running.
     INCOMPLETE_CHECKS = "incomplete-checks"
 
 
-#: What the clock takes. Running checks have their next look; only people may not want to wait.
+#: The reasons of the clock. Running checks have a scheduled refetch; only people ask for it early.
 DUE = tuple(reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which pull requests to look at; what is not set means all of them."""
+    """Which pull requests to consider; an empty field means all."""
 
     team: str = ""
     repositories: Collection[str] = ()
     since: datetime | None = None
     only: Collection[Reason] = tuple(Reason)
-    #: Leaves out rows that failed a short while ago, as the clock does.
+    #: Excludes rows whose retry is due later, as the clock does.
     due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A pull request to queue again, why, and the repository that says how to reach it."""
+    """A pull request to queue again, the reason, and the repository through which to fetch it."""
 
     pull_request: PullRequest
     reason: Reason
@@ -92,12 +97,12 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What was found and done; `skipped` counts rows by the reason for leaving them alone."""
+    """What was found and done; `skipped` counts skipped rows by reason."""
 
     found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Reason), 0))
     requeued: int = 0
     discovered: int = 0
-    #: Complete now, fetched in bulk.
+    #: Fetched in bulk, and complete.
     fetched: int = 0
     redelivered: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -105,11 +110,11 @@ class Report:
 
 
 def requeue_due() -> dict[str, Any]:
-    """Queue what is due and can be taken; what the clock runs. Safe to repeat.
+    """Queue the rows that are due; the clock runs this every minute. Safe to repeat.
 
-    A round ends when the bulk queue is full or its time is over, and the next one goes on; two
-    are never at it at once. The teams take turns. Leaves out rows without a number: to find those
-    takes long.
+    A round ends when the bulk queue is full or after ROUND_LASTS, and the next round continues.
+    Only one round runs at a time. Teams take turns. Rows without a number are excluded, because
+    looking up numbers takes long.
     """
     report = Report()
     try:
@@ -134,11 +139,11 @@ def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
                 report.requeued += 1
                 logger.info("Queued %s again: %s", row, reason)
             else:
-                report.skipped["taken by somebody else"] += 1
+                report.skipped["claimed by another process"] += 1
 
 
 def requeue_nameless() -> dict[str, Any]:
-    """Find the numbers of rows that have none, and queue these; what the clock runs each hour."""
+    """Look up missing numbers and queue their rows; the clock runs this every hour."""
     report = Report()
     due = _load_due(_list_due(MOST_NAMELESS, has_number=False))
     repositories = _map_repositories(list_repositories(Scope()))
@@ -154,7 +159,7 @@ def _summarize(report: Report) -> dict[str, Any]:
 
 
 class _Due(NamedTuple):
-    """A row that is due: its team's how manieth it is, and how it was when it was found."""
+    """A row that is due: its place among its team's rows, and its state when it was found."""
 
     turn: int
     pk: int
@@ -164,7 +169,7 @@ class _Due(NamedTuple):
 
 
 def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
-    """Choose at most so many rows that can be taken now, each team's newest merges first."""
+    """Choose up to `limit` rows that can be fetched now, each team's newest merges first."""
     usable = IntegrationCredential.objects.filter(revoked_at=None).defer("access_token")
     ids = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
     scope = Scope(due_at=timezone.now())
@@ -184,14 +189,14 @@ def _list_in_turn(rows: PullRequestQuerySet, reason: Reason, limit: int) -> Iter
             turns[row.team_id] += 1
             yield _Due(turns[row.team_id], row.pk, row.sync_status, row.sync_job_id, reason)
         return
-    turn = Window(RowNumber(), partition_by="team", order_by=["-merged_at", "-pk"])
-    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", "-merged_at", "-pk")
+    turn = Window(RowNumber(), partition_by="team", order_by=NEWEST_FIRST)
+    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", *NEWEST_FIRST)
     for values in ordered.values_list("turn", "pk", "sync_status", "sync_job_id")[:limit]:
         yield _Due(*values, reason)
 
 
 def _load_due(due: Collection[_Due]) -> Iterator[tuple[PullRequest, Reason]]:
-    """Yield the rows that are still as they were found."""
+    """Yield the rows whose state has not changed since they were found."""
     rows = PullRequest.objects.defer(*LARGE).in_bulk([one.pk for one in due])
     for one in due:
         row = rows.get(one.pk)
@@ -200,11 +205,11 @@ def _load_due(due: Collection[_Due]) -> Iterator[tuple[PullRequest, Reason]]:
 
 
 def find_dropped(scope: Scope) -> list[Finding]:
-    """Find merged pull requests that are not complete and that nobody is working on.
+    """Find merged pull requests that are not complete and that no worker is fetching.
 
-    Only reads. A queued row whose job Redis still holds is not stuck. The newest merges come
-    first within each reason, and each has one reason, its first. Raises QueueUnavailableError
-    when Redis has to be asked and does not answer.
+    Only reads. A queued row whose job is still in Redis is not stuck. The newest merges come
+    first within each reason; a row that has several reasons is listed under the first. Raises
+    QueueUnavailableError if Redis is needed and does not answer.
     """
     found: dict[int, tuple[PullRequest, Reason]] = {}
     for reason in Reason:
@@ -226,9 +231,9 @@ def _get_key(row: PullRequest) -> tuple[int, str]:
 
 
 def list_repositories(scope: Scope) -> list[TrackedRepository]:
-    """Return the active repositories of a scope, with their credential but not its token.
+    """Return the active repositories of a scope, with their credentials but not the tokens.
 
-    Those of one credential share its object, so that what one learns of it the others know.
+    Repositories of one credential share one object, so that all of them see its changes.
     """
     rows = TrackedRepository.objects.active().select_related("team", "integration__credential")
     rows = rows.defer("integration__webhook_secret", "integration__credential__access_token")
@@ -266,7 +271,7 @@ def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
 
 def _narrow(scope: Scope) -> PullRequestQuerySet:
     """Return the merged rows of a scope, newest first."""
-    rows = PullRequest.objects.merged().defer(*LARGE).order_by("-merged_at", "-pk")
+    rows = PullRequest.objects.merged().defer(*LARGE).order_by(*NEWEST_FIRST)
     if scope.team:
         rows = rows.filter(team__slug=scope.team)
     if scope.repositories:
@@ -279,7 +284,7 @@ def _narrow(scope: Scope) -> PullRequestQuerySet:
 
 
 def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
-    """Yield rows whose job will not come; Redis is asked once for each slice of thousands."""
+    """Yield rows whose job is gone; Redis is asked once for each ASKED_AT_ONCE rows."""
     queued = rows.queued_before(timezone.now() - STUCK_AFTER)
     for candidates in (rows.filter(sync_status=SyncStatus.RUNNING), queued):
         pks = list(candidates.order_by("queued_at", "pk").values_list("pk", flat=True))
@@ -290,28 +295,28 @@ def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
 def choose(
     findings: Collection[Finding], report: Report, *, limit: int | None = None
 ) -> list[Finding]:
-    """Return the findings that can be taken now, counting all of them into `report`."""
+    """Return the findings that can be fetched now, and count all of them in `report`."""
     for finding in findings:
         report.found[finding.reason] += 1
-    takeable = [finding for finding in findings if _may_take(finding, report)]
-    if len(takeable[:limit]) < len(takeable):
-        report.skipped["over the limit"] += len(takeable) - len(takeable[:limit])
-    return takeable[:limit]
+    fetchable = [finding for finding in findings if _can_fetch(finding, report)]
+    if len(fetchable[:limit]) < len(fetchable):
+        report.skipped["over the limit"] += len(fetchable) - len(fetchable[:limit])
+    return fetchable[:limit]
 
 
 def requeue(
     findings: Collection[Finding], report: Report, *, inline: bool = False
 ) -> Iterator[Finding]:
-    """Queue the findings on the bulk queue, or fetch them here (`inline`), yielding each as done.
+    """Queue the findings on the bulk queue, or fetch them here (`inline`); yield each when done.
 
-    Counts into `report` as it goes. Rows without a number get theirs first. Of two processes
-    that try the same row, one wins. Stops at the first sign of Redis being down, and says so.
+    Counts in `report`. Missing numbers are looked up first. If two processes claim the same row,
+    one of them wins. Stops when Redis does not answer, and reports it.
     """
     _save_numbers(findings, report)
     for finding in findings:
         counting.count("reconcile_findings", reason=finding.reason)
         try:
-            _take(finding, report, inline=inline)
+            _requeue_or_fetch(finding, report, inline=inline)
         except QueueUnavailableError as error:
             report.errors.append(str(error))
             return
@@ -320,7 +325,7 @@ def requeue(
         yield finding
 
 
-def _may_take(finding: Finding, report: Report) -> bool:
+def _can_fetch(finding: Finding, report: Report) -> bool:
     if finding.repository is None:
         report.skipped["repository not tracked"] += 1
         return False
@@ -334,7 +339,7 @@ def _may_take(finding: Finding, report: Report) -> bool:
     return False
 
 
-def _take(finding: Finding, report: Report, *, inline: bool) -> None:
+def _requeue_or_fetch(finding: Finding, report: Report, *, inline: bool) -> None:
     pull_request, repository = finding.pull_request, finding.repository
     if repository is None or pull_request.github_pr_number is None:
         report.skipped["number not found"] += 1
@@ -342,8 +347,8 @@ def _take(finding: Finding, report: Report, *, inline: bool) -> None:
         if enqueue_fetch(pull_request, queue_name=BULK, is_tracked=True):
             report.requeued += 1
         else:
-            report.skipped["taken by somebody else"] += 1
-    elif _may_take(finding, report):
+            report.skipped["claimed by another process"] += 1
+    elif _can_fetch(finding, report):
         whole = PullRequest.objects.select_related("team").get(pk=pull_request.pk)
         result = fetch_now(whole, partial(Access.of, repository, is_bulk=True))
         report.requeued += 1
@@ -352,7 +357,7 @@ def _take(finding: Finding, report: Report, *, inline: bool) -> None:
 
 
 def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
-    """Ask GitHub for the numbers of rows that have none, one listing for each repository."""
+    """Look up missing numbers at GitHub, with one listing for each repository."""
     nameless: defaultdict[TrackedRepository, dict[int, PullRequest]] = defaultdict(dict)
     for finding in findings:
         row = finding.pull_request
@@ -365,7 +370,7 @@ def _save_numbers(findings: Iterable[Finding], report: Report) -> None:
             )
             numbers = Access.of(repository, is_bulk=True).ask(question)
         except MetricsSyncError as error:
-            report.errors.append(f"{repository}: the numbers were not found: {error}")
+            report.errors.append(f"{repository}: the lookup of its numbers failed: {error}")
             continue
         for github_pr_id, number in numbers.items():
             store.save_number(rows[github_pr_id], number)

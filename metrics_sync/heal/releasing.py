@@ -1,4 +1,4 @@
-"""Lets go on what waited for a token: one that GitHub refused, or one that was used up."""
+"""Releases pull requests that waited for a token: a refused one, or one without requests left."""
 
 import logging
 from typing import Any
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def release_refused() -> dict[str, Any]:
-    """Ask GitHub again about each credential that it refused; what the clock runs once an hour.
+    """Try each revoked credential at GitHub; the clock runs this every hour. Safe to repeat.
 
-    GitHub refuses good tokens now and then, and the delivery that tells of an App's resumption
-    may be lost. What waited as `failed` for a credential that is accepted is queued by the next
-    `requeue_due`. Safe to repeat. A GitHub that cannot be asked is not asked for the next one.
+    GitHub sometimes refuses valid tokens, and the delivery that reports the resumption of an App
+    may be lost. The `failed` rows of a credential that is accepted are queued by the next
+    `requeue_due`. A server that does not answer is asked only once.
     """
     accepted, errors = 0, dict[str, str]()
     for integration in _list_refused():
@@ -44,21 +44,21 @@ def release_refused() -> dict[str, Any]:
 
 
 def _list_refused() -> list[GitHubIntegration]:
-    """Return one integration for each refused credential that something is read with."""
+    """Return one integration for each revoked credential that a tracked repository uses."""
     is_used = Exists(TrackedRepository.objects.active().filter(integration=OuterRef("pk")))
     rows = GitHubIntegration.objects.filter(is_used, credential__revoked_at__isnull=False)
     rows = rows.select_related("credential__team").order_by("credential", "pk")
-    # Secrets are read one by one, where one that cannot be decrypted stops no other.
+    # Secrets are read one by one, so that one that cannot be decrypted stops no other.
     rows = rows.defer("webhook_secret", "credential__access_token")
     return list({row.credential_id: row for row in rows}.values())
 
 
 def release_parked(credential: IntegrationCredential) -> None:
-    """Let go on what waits for the token that this credential had before.
+    """Release the pull requests that waited for this credential's previous token.
 
-    Jobs that wait for its limit are brought forward, and rows that failed are due at once. Call it
-    after the commit that stored another token. With Redis down the jobs run when their time has
-    come, an hour later at most.
+    Jobs that wait for its rate limit run now, and failed rows are due at once. Call it after the
+    commit that stored another token. If Redis is down, the jobs run at their scheduled time, an
+    hour later at most.
     """
     rows = PullRequest.objects.tracked(integration__credential=credential)
     now = timezone.now()
@@ -67,6 +67,6 @@ def release_parked(credential: IntegrationCredential) -> None:
     try:
         count = bring_forward(waiting.values_list("sync_job_id", flat=True))
     except QueueUnavailableError as error:
-        logger.warning("What waits for %s is not brought forward: %s", credential, error)
+        logger.warning("Jobs that wait for %s run at their scheduled time: %s", credential, error)
         return
     logger.info("Brought forward %s jobs that waited for %s", count, credential)

@@ -1,33 +1,33 @@
-"""Throws away what nobody will look at any more."""
+"""Deletes old payloads, deliveries and fetch runs."""
 
 import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from django.conf import settings
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
+from metrics_sync.conf import app_settings
 from metrics_sync.models import FetchRun, WebhookDelivery
 
 logger = logging.getLogger(__name__)
 
-#: What one endpoint keeps at most, however young it is: who has its secret can sign what he likes.
+#: The most that is kept for one endpoint, however new: its secret's holder can sign anything.
 PAYLOADS_KEPT = 10_000
 DELIVERIES_KEPT = 100_000
-#: Rows of one statement, so that no lock lasts.
+#: Rows changed by one statement, so that locks are short.
 BATCH = 5_000
 
 
 def prune() -> dict[str, int]:
-    """Empty the payloads of old deliveries, and delete old fetch runs and what is over the quota.
+    """Empty the payloads of old deliveries, delete old fetch runs, and enforce the quotas.
 
-    Old is RETENTION_DAYS, also for deliveries that failed: GitHub itself keeps them for a few
-    days only. Kept are the deliveries themselves, so that a late repetition is still known, the
-    newest of each endpoint, and each pull request's last run, whose receipt proves what we hold.
-    Safe to repeat; what the clock runs once a day. Returns how many of each.
+    Old means RETENTION_DAYS, also for failed deliveries, which GitHub keeps for a few days only.
+    The rows of deliveries stay, so that a late repetition is still recognized, and so does each
+    pull request's last fetch run, whose receipt proves its data. Safe to repeat; the clock runs
+    it once a day. Returns the number of each.
     """
-    before = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    before = timezone.now() - timedelta(days=app_settings.RETENTION_DAYS)
     with_payload = WebhookDelivery.objects.exclude(payload="")
     emptied = _go_through(with_payload.filter(received_at__lt=before), _empty)
     dropped = 0

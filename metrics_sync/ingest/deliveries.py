@@ -1,4 +1,4 @@
-"""Writes webhook deliveries: first that one came, then what it tells, once."""
+"""Records webhook deliveries, and applies each one once."""
 
 import logging
 from functools import partial
@@ -12,41 +12,32 @@ from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallation
 from metrics_sync.ingest.events import save_event
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, WebhookDelivery
-from metrics_sync.snapshot import read_text
+from metrics_sync.snapshot import UNREADABLE, read_text
 from metrics_sync.store.transactions import run_transaction
 
 logger = logging.getLogger(__name__)
 
-#: How much of a payload is kept, in characters: far more than a pull request has.
+#: Characters of a payload that are stored; a pull request's payload is far shorter.
 LONGEST_PAYLOAD = 512 * 1024
 
-#: What reading or writing a payload raises that is not what its event says.
-UNREADABLE = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    DataError,
-    IntegrityError,
-    ValidationError,
-)
+#: Raised when a payload that does not fit its event is read or written.
+UNUSABLE = (*UNREADABLE, DataError, IntegrityError, ValidationError)
 
 
 def record_delivery(
     delivery: Delivery, *, integration: GitHubIntegration | None
 ) -> WebhookDelivery:
-    """Record a delivery and write what it tells, once; returns its row.
+    """Record a delivery, apply it once, and return its row.
 
-    `integration` is None for the shared endpoint, whose deliveries go to every team that tracks
-    the repository; those of an integration go to its own team only. One transaction holds the
-    record, so that of the same delivery sent twice at the same time the second waits for the
-    first and then does nothing; the same body is the same delivery, under whatever id. A delivery
-    that failed before is taken up again, and one that met another in a deadlock is tried again at
-    once. Of what is ignored no payload is kept.
+    `integration` is None for the shared endpoint, whose deliveries apply to every team that
+    tracks the repository; those of an integration apply to its own team only. Safe to repeat:
+    everything is written in one transaction, so that the second of two equal deliveries waits for
+    the first and then does nothing. Deliveries with the same body are equal, whatever their ids.
+    A delivery that failed before is applied again, and a deadlock is retried at once. The payload
+    of an ignored delivery is not stored.
 
-    Raises MalformedDeliveryError when the payload is not what its event says; the record stays,
-    with the reason, and a redelivery is welcome.
+    Raises MalformedDeliveryError if the payload does not fit its event; the row stays, with the
+    reason, and GitHub may redeliver.
     """
     row, malformed = run_transaction(partial(_record, delivery, integration))
     if malformed:
@@ -70,7 +61,7 @@ def _record(
         row.error = ""
     except UnlinkedInstallationError as error:
         row.status, row.error = WebhookDelivery.Status.IGNORED, read_text(str(error))
-    except UNREADABLE as error:
+    except UNUSABLE as error:
         row.status = WebhookDelivery.Status.FAILED
         row.error = read_text(f"{type(error).__name__}: {error}")
         malformed = error
@@ -84,8 +75,8 @@ def _record(
 def _claim_row(delivery: Delivery, integration: GitHubIntegration | None) -> WebhookDelivery:
     """Return the delivery's row, locked; a new one is `failed` until it is processed.
 
-    A body that came before is the same delivery under whatever id, as the id is not signed. Of
-    two that come at the same time the second waits for the first.
+    The same body is the same delivery whatever its id, because the id is not signed. The second
+    of two equal deliveries waits here for the first.
     """
     endpoint = str(integration.uuid) if integration else WebhookDelivery.SHARED_ENDPOINT
     new = WebhookDelivery(

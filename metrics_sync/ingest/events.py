@@ -1,4 +1,4 @@
-"""Writes what each webhook event tells, to the rows of the teams that it concerns."""
+"""Applies each webhook event to the rows of the teams that it concerns."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,15 @@ from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
 from metrics_sync.store import doubt
 from metrics_sync.store.snapshots import save_pull_request
 
-#: Reviews whose webhook says what they are; `edited` comes without a state that can be trusted.
+#: Actions whose payload has the review's true state; that of `edited` cannot be trusted.
 REVIEW_ACTIONS = {"submitted", "dismissed"}
 
 
 def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Write what an event tells; False when there is nothing here to be done with it.
+    """Apply an event; return False if it concerns nothing that is stored here.
 
-    `integration` is None for the shared endpoint. Safe to repeat, and in any order. Raises what
-    reading and writing a payload raises that is not what its event says, and
-    UnlinkedInstallationError.
+    `integration` is None for the shared endpoint. Safe to repeat, and in any order. Raises
+    UnlinkedInstallationError, and whatever reading an unfit payload raises.
     """
     handler = HANDLERS.get(delivery.event)
     delivery.check_shape()
@@ -40,7 +39,7 @@ def _save_pull_requests(
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
-    # Always in the same order: two deliveries would wait for each other.
+    # In one fixed order, so that two deliveries never wait for each other.
     targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
     return [
         save_pull_request(team, item, repository=repository, review=review)
@@ -53,7 +52,7 @@ def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None
 
 
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Write the review at once: only its webhook says what it is before it is dismissed."""
+    """Store the review at once: after a dismissal the API no longer says what it was."""
     is_whole = delivery.action in REVIEW_ACTIONS
     review = read_review(delivery.payload["review"]) if is_whole else None
     rows = _save_pull_requests(delivery, integration, review=review)
@@ -67,27 +66,27 @@ def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | No
 
 
 def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Note a comment in the conversation; issues that are no pull requests have no such row."""
+    """Note a comment in the conversation; an issue that is no pull request has no row."""
     number = delivery.payload["issue"]["number"]
     return _list_merged(delivery, integration).filter(github_pr_number=number).note_news()
 
 
 def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Note a check of the head; for forks GitHub does not say whose head it is."""
+    """Note a check run of the head; for forks GitHub does not name the pull request."""
     head_sha = delivery.payload["check_run"]["head_sha"]
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
 def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Note a legacy status of the head: that of an older CI."""
+    """Note a commit status of the head, which older CI services set."""
     head_sha = delivery.payload["sha"]
     return _list_merged(delivery, integration).filter(head_sha=head_sha).note_news()
 
 
 def _doubt_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Have GitHub asked about a repository that is said to be renamed, moved or deleted.
+    """Verify at GitHub a repository that is reported as renamed, transferred or deleted.
 
-    An archived one can still be read, so it stays.
+    An archived repository can still be read, so nothing changes.
     """
     if delivery.action not in {"renamed", "transferred", "deleted"}:
         return False

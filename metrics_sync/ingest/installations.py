@@ -1,8 +1,8 @@
-"""Writes what the webhook of a GitHub App tells of its installations.
+"""Applies webhook events about installations of the GitHub App.
 
-Only the shared endpoint is believed, whose secret is the App's. An installation belongs to no
-team by itself: an operator links its account to a team with `connect --app`, and what is told
-of any other account is ignored.
+Only deliveries of the shared endpoint count, because its secret is the App's. An installation
+belongs to no team by itself: an operator links its account to a team with `connect --app`.
+Events of any other account are ignored.
 """
 
 from collections.abc import Collection, Iterable
@@ -23,7 +23,7 @@ from metrics_sync.store.repositories import doubt, hint
 
 
 def save_installation(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    """Follow an installation that is made, suspended, resumed or removed.
+    """Apply the creation, suspension, resumption or removal of an installation.
 
     Raises UnlinkedInstallationError when no team is linked to its account.
     """
@@ -45,7 +45,7 @@ def save_installation(delivery: Delivery, integration: GitHubIntegration | None)
 def save_installation_repositories(
     delivery: Delivery, integration: GitHubIntegration | None
 ) -> bool:
-    """Track what an installation is given, where a team follows it, and no more what it is not.
+    """Track repositories that a followed installation is given; verify those taken from it.
 
     Raises UnlinkedInstallationError when no team is linked to its account.
     """
@@ -70,8 +70,8 @@ def track_repositories(
 ) -> list[str]:
     """Track repositories with an integration; return the names of those that were not tracked.
 
-    Safe to repeat. What the team reads with another integration stays with that. The number of
-    statements does not grow with the number of repositories, but for those that were renamed.
+    Safe to repeat. Repositories that the team reads with another integration stay with it. The
+    number of statements grows only with the number of renamed repositories.
     """
     items = list(items)
     known = _Known(integration, items)
@@ -90,21 +90,21 @@ def track_repositories(
 
 
 class _Known:
-    """What a team has of some repositories, read with one statement."""
+    """A team's rows of some repositories, read with one statement."""
 
     def __init__(self, integration: GitHubIntegration, items: Collection[RepositoryItem]) -> None:
         names = Q(name__in=[item.full_name.upper() for item in items])
         ids = Q(github_repo_id__in=[item.github_repo_id for item in items])
         rows = integration.team.repositories.filter(integration__api_url=integration.api_url)
         rows = rows.annotate(name=Upper("full_name")).filter(names | ids).select_related("team")
-        # Another GitHub has other repositories under the same ids and names.
+        # Another GitHub server has other repositories with the same ids and names.
         self._integration, found = integration, list(rows)
         self._by_id = {row.github_repo_id: row for row in found if row.github_repo_id is not None}
-        # One of that name with another id is another repository.
+        # A row with that name and another id is another repository.
         self._by_name = {row.full_name.upper(): row for row in found if row.github_repo_id is None}
 
     def find(self, item: RepositoryItem) -> TrackedRepository | None:
-        """Return the row of that id, which follows to the name, else that of the name alone."""
+        """Return the row with that id, renamed if needed, else a row with the name and no id."""
         row = self._by_id.get(item.github_repo_id)
         if row is None:
             return self._by_name.get(item.full_name.upper())
@@ -138,9 +138,9 @@ def _list_linked(delivery: Delivery) -> QuerySet[GitHubIntegration]:
 
 
 def _install_again(linked: GitHubIntegration, installation_id: int, delivery: Delivery) -> None:
-    """Go on with a new installation on the account that the team is linked to.
+    """Use a new installation on the account that the team is linked to.
 
-    That it is on that account is asked of GitHub before its first token.
+    Before its first token, GitHub is asked whether it is on that account.
     """
     credential = linked.credential
     if credential.installation_id != installation_id or credential.revoked_at is not None:
@@ -169,10 +169,11 @@ def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
 
 
 def _track_given(linked: GitHubIntegration, values: Iterable[Any]) -> list[str]:
-    """Track what the App is said to be given; where one repository was named, only such.
+    """Track the repositories that a delivery lists; return the names of the new ones.
 
-    What is known already keeps its name, and what is tracked from now on is told nothing by the
-    shared endpoint, until GitHub has shown it.
+    A team that follows single repositories gets no others. Known repositories keep their names
+    until GitHub confirms new ones. The shared endpoint applies nothing to a new repository until
+    GitHub has shown it to the team's own token.
     """
     items = [read_repository(value) for value in values]
     rows = linked.repositories.filter(github_repo_id__in=[item.github_repo_id for item in items])

@@ -10,28 +10,29 @@ from metrics_sync.store import doubt
 
 
 class Target(NamedTuple):
-    """Whose rows a delivery may write; without a repository they are of one that nobody tracks."""
+    """A team whose rows a delivery may write, and its repository; None if it tracks none."""
 
     team: Team
     repository: TrackedRepository | None
 
 
 def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> list[Target]:
-    """Return the teams whose rows a delivery may write, in one query; doubts what it contradicts.
+    """Return the teams whose rows a delivery may write, in one query.
 
-    An integration's delivery concerns its own team. That of the shared endpoint concerns each
-    team whose own token GitHub has shown the repository of that id. A repository that has the
-    name and another id is another one. Raises ValueError when the delivery names none.
+    A delivery of an integration concerns its own team. A delivery of the shared endpoint concerns
+    each team whose own token has read the repository with that id. A repository with the same
+    name and another id is another repository. Tracked repositories that the delivery contradicts
+    are marked for verification. Raises ValueError if the delivery names no repository.
     """
     github_repo_id, name = delivery.github_repo_id, delivery.github_repo
-    # Another GitHub has other repositories under the same names and ids.
+    # Another GitHub server has other repositories with the same names and ids.
     api_url = integration.api_url if integration else ""
     rows = TrackedRepository.objects.filter(integration__api_url=api_url)
     rows = rows.filter(Q(github_repo_id=github_repo_id) | Q(full_name__iexact=name))
     if integration is not None:
         rows = rows.filter(team=integration.team_id)
     targets, is_strangers = dict[int, Target](), False
-    # The best comes last: what is tracked, and what is known by its id.
+    # The last row of a team wins: tracked ones, and those with an id, come last.
     by_id = F("github_repo_id").asc(nulls_first=True)
     for row in rows.select_related("team").order_by("is_active", by_id, "pk"):
         if reason := _find_contradiction(row, github_repo_id, name):
@@ -46,13 +47,13 @@ def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> l
 
 
 def _may_be_told(row: TrackedRepository, github_repo_id: int) -> bool:
-    """Whether the team's own token has been shown to read the repository of this id."""
+    """Whether the team's own token is known to read the repository with this id."""
     is_shown = row.verified_at is not None and row.github_repo_id == github_repo_id
     return row.is_active and is_shown
 
 
 def _find_contradiction(row: TrackedRepository, github_repo_id: int, name: str) -> str:
-    """Say what of a tracked repository is not as the delivery has it; empty if nothing is."""
+    """Say where the delivery contradicts a tracked repository; empty if it does not."""
     if not row.is_active or row.doubted_at is not None:
         return ""
     if row.github_repo_id is None or row.verified_at is None:

@@ -11,6 +11,7 @@ from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     DecryptionError,
     InvalidSignatureError,
@@ -80,7 +81,7 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     try:
         if uuid:
             integration = GitHubIntegration.objects.get(uuid=uuid)
-        secret = integration.webhook_secret if integration else settings.GITHUB_WEBHOOK_SECRET
+        secret = integration.webhook_secret if integration else app_settings.GITHUB_WEBHOOK_SECRET
         signature = request.headers.get("X-Hub-Signature-256")
         webhooks.check_signature_form(signature)
         webhooks.verify_signature(request.body, secret=secret, signature=signature)

@@ -17,8 +17,8 @@ from metrics_sync.exceptions import (
 from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import clean_json
 
-#: What each event's body has beside what all have. GitHub signs the body and not the headers, so
-#: a body that was signed for one event must not be taken for another.
+#: The keys that identify each event's body. GitHub signs the body but not the headers, so a body
+#: signed for one event must not be accepted as another event.
 #: https://docs.github.com/en/webhooks/webhook-events-and-payloads
 SUBJECTS: Mapping[str, frozenset[str]] = {
     "pull_request": frozenset({"pull_request", "number"}),
@@ -33,10 +33,10 @@ SUBJECTS: Mapping[str, frozenset[str]] = {
         {"installation", "repositories_added", "repositories_removed"}
     ),
 }
-#: Keys that tell of what an event is; no event has those of another.
+#: Keys that identify some event; a body must not have those of another event.
 TELLING = frozenset[str]().union(*SUBJECTS.values()) - {"repository", "installation", "number"}
-#: All that these bodies may have: without a subject of their own, any other event with the same
-#: action would pass for one of them (`star` and `label` are `deleted`, too).
+#: All keys that these bodies may have. They have no identifying key of their own, so otherwise any
+#: event with the same action would pass for one of them (`star` and `label` have `deleted`, too).
 WHOLE: Mapping[str, frozenset[str]] = {
     "repository": frozenset(
         {"action", "repository", "changes", "sender", "organization", "enterprise", "installation"}
@@ -57,12 +57,12 @@ class Delivery:
     action: str
     github_repo: str
     payload: Mapping[str, Any]
-    #: The payload as it came, for the record.
+    #: The payload as it was received.
     text: str
 
     @property
     def github_repo_id(self) -> int:
-        """GitHub's id of the repository. Raises ValueError where the payload names none."""
+        """GitHub's id of the repository. Raises ValueError if the payload has none."""
         repository = self.payload.get("repository")
         value = repository.get("id") if isinstance(repository, Mapping) else None
         if type(value) is not int or not 0 < value < 2**63 or not self.github_repo:
@@ -71,7 +71,7 @@ class Delivery:
 
     @property
     def body_hash(self) -> str:
-        """What tells the same body sent twice, under whatever id: its SHA-256."""
+        """SHA-256 of the body, which identifies a body that is sent again with another id."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def check_shape(self) -> None:
@@ -86,21 +86,21 @@ class Delivery:
 
 
 def check_signature_form(signature: str | None) -> None:
-    """Refuse what cannot be a signature, before anybody waits for a body of 25 MiB.
+    """Refuse a header that cannot be a signature, before a body of up to 25 MiB is read.
 
     Raises InvalidSignatureError.
     """
     if not signature or not re.fullmatch(r"sha256=[0-9a-f]{64}", signature, re.ASCII):
         raise InvalidSignatureError(
-            "X-Hub-Signature-256 is missing or no signature. Set a secret for the webhook."
+            "X-Hub-Signature-256 is missing or malformed. Set a secret for the webhook."
         )
 
 
 def verify_signature(body: bytes, *, secret: str, signature: str | None) -> None:
-    """Check `X-Hub-Signature-256` in constant time, before anybody reads the body.
+    """Check `X-Hub-Signature-256` in constant time, before the body is parsed.
 
-    Raises InvalidSignatureError when the signature is missing or made with another secret, and
-    when there is no secret to check against.
+    Raises InvalidSignatureError if the signature is missing or was made with another secret, or
+    if there is no secret to check against.
     https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
     """
     expected = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
@@ -114,7 +114,7 @@ def verify_signature(body: bytes, *, secret: str, signature: str | None) -> None
 def parse_delivery(headers: Mapping[str, str], body: bytes) -> Delivery:
     """Read a delivery whose signature was verified.
 
-    Raises UnsupportedContentTypeError, or MalformedDeliveryError saying what cannot be read.
+    Raises UnsupportedContentTypeError, or MalformedDeliveryError with the part that is malformed.
     """
     text = _read_text(headers.get("Content-Type", ""), body)
     payload = _parse_payload(text)
@@ -151,13 +151,13 @@ def _read_text(content_type: str, body: bytes) -> str:
         text = body.decode()
         if media_type == "application/json":
             return text
-        # The content type is not signed: JSON with `&payload=` in a comment is no form.
+        # The content type is not signed: JSON with `&payload=` in a comment is not a form.
         name, _, value = text.partition("=")
         if name == "payload" and "&" not in value:
             return unquote_plus(value, errors="strict")
     except ValueError as error:
         raise MalformedDeliveryError("The body is not UTF-8.") from error
-    raise MalformedDeliveryError("The body is no form of one field, `payload`.")
+    raise MalformedDeliveryError("The body is not a form with the single field `payload`.")
 
 
 def _parse_payload(text: str) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from django.conf import settings
 from django.db import models, transaction
 from django.db.models.functions import Coalesce, Greatest, Least
 from django.utils import timezone
 
+from metrics_sync.conf import app_settings
 from metrics_sync.snapshot import RateLimit
 
 #: For how long a secondary limit makes us ask less at once, and wait longer for the next.
@@ -61,7 +61,7 @@ class TokenBudget(models.Model):
     @property
     def reserve(self) -> int:
         """How many requests are kept for merges: a fifth of a limit that is small."""
-        reserve: int = settings.RATE_LIMIT_RESERVE
+        reserve: int = app_settings.RATE_LIMIT_RESERVE
         return reserve if self.rate_limit is None else min(reserve, self.rate_limit // 5)
 
     @property

@@ -4,7 +4,7 @@ import secrets
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -15,13 +15,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync.api_roots import find_fault
+from metrics_sync.conf import app_settings
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import NOTHING_SAID, TokenBudget
 from metrics_sync.models.teams import Team
 from metrics_sync.names import PATTERN
-
-if TYPE_CHECKING:
-    from metrics_sync.models.pull_request import PullRequest
 
 validate_full_name = RegexValidator(PATTERN, "Write the repository as OWNER/NAME.")
 
@@ -220,7 +218,7 @@ class GitHubIntegration(models.Model):
 
     def get_api_root(self) -> str:
         """Return the URL in front of every API path, without a slash at the end."""
-        return (self.api_url or settings.GITHUB_API_URL).rstrip("/")
+        return (self.api_url or app_settings.GITHUB_API_URL).rstrip("/")
 
     def get_webhook_path(self) -> str:
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
@@ -243,7 +241,7 @@ class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
         """Return the one of that name, or of several the one that is tracked."""
         return self.named(full_name).order_by("-is_active", "-pk").first()
 
-    def matching(self, pull_request: "PullRequest") -> Self:
+    def matching(self, pull_request: models.Model) -> Self:
         """Keep the one that a pull request belongs to, if it is active."""
         return self.active().filter(pull_requests=pull_request.pk)
 

@@ -28,6 +28,10 @@ NEWS_PAUSE = timedelta(minutes=1)
 #: A fetch gives one every 30 seconds.
 STUCK_AFTER = timedelta(minutes=2)
 
+#: The newest merge first, and what is not merged last: without `nulls_last`, PostgreSQL begins
+#: with it and SQLite ends with it.
+NEWEST_FIRST = (models.F("merged_at").desc(nulls_last=True), "-pk")
+
 #: How long nobody looks again for the number of a row; that takes a listing of the repository.
 UNLISTED_PAUSE = timedelta(days=1)
 
@@ -288,7 +292,7 @@ class PullRequest(models.Model):
     objects = PullRequestQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-merged_at", "-pk"]
+        ordering = NEWEST_FIRST
         constraints = [
             models.UniqueConstraint(
                 fields=["team", "github_repo", "github_pr_id"], name="unique_pull_request_id"

@@ -5,11 +5,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 
-from django.conf import settings
 from django.db import transaction
 
 from metrics_sync.access import Access
 from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import GoneError, NarrowTokenError, PermissionMissingError
 from metrics_sync.github import (
     NEEDED,
@@ -88,7 +88,7 @@ def check_installation(name: str) -> FoundInstallation:
             account_id=installation.account_id,
         )
     )
-    access = Access(api_url=settings.GITHUB_API_URL, token=issued.token)
+    access = Access(api_url=app_settings.GITHUB_API_URL, token=issued.token)
     is_whole = "/" not in name
     if is_whole:
         items = access.ask(fetch_installation_repositories)
@@ -101,7 +101,7 @@ def check_installation(name: str) -> FoundInstallation:
         installation.account,
         items,
         issued.token,
-        settings.GITHUB_API_URL,
+        app_settings.GITHUB_API_URL,
         unreadable,
         installation=installation,
         issued=issued,
@@ -152,7 +152,7 @@ async def _list_unreadable(names: list[str], github: GitHub) -> list[str]:
 
 
 def _get_own_url(found: Found) -> str:
-    return "" if found.api_url == settings.GITHUB_API_URL else found.api_url
+    return "" if found.api_url == app_settings.GITHUB_API_URL else found.api_url
 
 
 def _find_integration(found: Found, *, team_slug: str) -> GitHubIntegration | None:

@@ -1,4 +1,4 @@
-"""What the app needs of the project that it is added to, with defaults where there are any."""
+"""Checks of what the app needs of the project that it is added to."""
 
 from typing import Any
 
@@ -9,19 +9,18 @@ from django.core.checks import CheckMessage, Error, register
 
 from metrics_sync.jobs import BULK, MERGES
 
-#: The settings that a project need not name. TOKEN_ENCRYPTION_KEYS has no default that is safe:
-#: without keys, a check says so.
-DEFAULTS: dict[str, Any] = {
-    "CLOCK_SPEEDUP": 1,
-    "GITHUB_API_URL": "https://api.github.com",
-    "GITHUB_APP_ID": "",
-    "GITHUB_APP_PRIVATE_KEY": "",
-    "GITHUB_WEBHOOK_SECRET": "",  # nosec B105  (none: takes nothing)
-    "METRICS_TOKEN": "",  # nosec B105  (none: superusers only)
-    "RATE_LIMIT_RESERVE": 1000,
-    "RETENTION_DAYS": 30,
-    "TOKEN_ENCRYPTION_KEYS": [],
-}
+#: Settings that were once read without the prefix METRICS_SYNC_.
+OLD_NAMES = (
+    "CLOCK_SPEEDUP",
+    "GITHUB_API_URL",
+    "GITHUB_APP_ID",
+    "GITHUB_APP_PRIVATE_KEY",
+    "GITHUB_WEBHOOK_SECRET",
+    "METRICS_TOKEN",
+    "RATE_LIMIT_RESERVE",
+    "RETENTION_DAYS",
+    "TOKEN_ENCRYPTION_KEYS",
+)
 
 #: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
 LARGEST_DELIVERY = 25 * 1024 * 1024
@@ -30,14 +29,19 @@ LARGEST_DELIVERY = 25 * 1024 * 1024
 PLACE = ("URL", "HOST", "PORT", "DB", "UNIX_SOCKET_PATH", "SENTINELS", "USE_REDIS_CACHE")
 
 
-def apply_defaults() -> None:
-    """Give the project's settings what they lack of DEFAULTS, and the form that is compared."""
-    for name, value in DEFAULTS.items():
-        if not hasattr(settings, name):
-            setattr(settings, name, value)
-    # As people write them, and as everything here compares and joins them.
-    settings.GITHUB_API_URL = settings.GITHUB_API_URL.rstrip("/")
-    settings.GITHUB_APP_ID = str(settings.GITHUB_APP_ID or "")
+@register()
+def check_old_names(**options: Any) -> list[CheckMessage]:
+    """A setting under its old name is not read. It may also be another app's, so we warn only."""
+    return [
+        checks.Warning(
+            f"metrics_sync does not read the setting {name}.",
+            hint=f"Rename it to METRICS_SYNC_{name}. If it is for another app, set "
+            f"METRICS_SYNC_{name} too, or silence metrics_sync.W102.",
+            id="metrics_sync.W102",
+        )
+        for name in OLD_NAMES
+        if hasattr(settings, name) and not hasattr(settings, f"METRICS_SYNC_{name}")
+    ]
 
 
 @register()

@@ -6,11 +6,11 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from django.apps import apps
-from django.conf import settings
 from django.db import transaction
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
+from metrics_sync.conf import app_settings
 from metrics_sync.fields import EncryptedTextField, get_fernet
 
 #: How many secrets one transaction moves: it holds up nobody, and little is done twice.
@@ -74,7 +74,7 @@ def _rotate_batch(model: Any, field: str, *, after: int) -> list[Secret]:
 def _rotate(row: Any, field: str, old: str) -> bool:
     """Encrypt one value anew unless it was replaced meanwhile; False when no key decrypts it."""
     try:
-        Fernet(settings.TOKEN_ENCRYPTION_KEYS[0]).decrypt(old.encode())
+        Fernet(app_settings.TOKEN_ENCRYPTION_KEYS[0]).decrypt(old.encode())
     except InvalidToken:
         try:
             text = get_fernet().decrypt(old.encode()).decode()

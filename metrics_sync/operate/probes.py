@@ -2,13 +2,13 @@
 
 import secrets
 
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.operate import monitoring
 from metrics_sync.work import queueing
@@ -57,6 +57,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _has_metrics_token(request: HttpRequest) -> bool:
-    token: str = settings.METRICS_TOKEN
+    token: str = app_settings.METRICS_TOKEN
     given = request.headers.get("Authorization", "").encode(errors="replace")
     return bool(token) and secrets.compare_digest(given, f"Bearer {token}".encode())

@@ -4,11 +4,11 @@ import os
 from dataclasses import replace
 from functools import partial
 
-from django.conf import settings
 from django.db import transaction
 
 from metrics_sync import store
 from metrics_sync.access import Access
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import AmbiguousTeamError, NameReusedError
 from metrics_sync.github import fetch_pull_request
 from metrics_sync.models import PullRequest, Team, TrackedRepository
@@ -31,7 +31,7 @@ def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
         raise _make_untracked_error(full_name, team_slug=team_slug)
     team, _ = Team.objects.get_or_create(slug=LOCAL_TEAM, defaults={"name": "Local"})
     token = os.environ.get("GITHUB_TOKEN", "").strip()
-    return team, Access(api_url=settings.GITHUB_API_URL, token=token)
+    return team, Access(api_url=app_settings.GITHUB_API_URL, token=token)
 
 
 def find_repository(full_name: str, *, team_slug: str = "") -> TrackedRepository:

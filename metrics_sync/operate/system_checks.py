@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from django.core.exceptions import ImproperlyConfigured
 
 from metrics_sync.api_roots import find_fault
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import AppUnavailableError
 from metrics_sync.fields import get_fernet
 from metrics_sync.github import sign_app_token
@@ -39,7 +40,7 @@ def check_api_url(**options: Any) -> list[CheckMessage]:
 
     It is the operator's own, so it is only warned of where an integration's is refused.
     """
-    url, hint = settings.GITHUB_API_URL, "For GitHub Enterprise it is https://HOST/api/v3."
+    url, hint = app_settings.GITHUB_API_URL, "For GitHub Enterprise it is https://HOST/api/v3."
     if fault := find_fault(url, is_development=True):
         return [Error(f"GITHUB_API_URL is {url!r}; {fault}.", hint=hint, id="metrics_sync.E002")]
     if fault := find_fault(url, is_development=settings.DEBUG):
@@ -50,7 +51,7 @@ def check_api_url(**options: Any) -> list[CheckMessage]:
 @register()
 def check_app(**options: Any) -> list[CheckMessage]:
     """A GitHub App needs its id, its key, and the secret of its webhook."""
-    app_id, private_key = settings.GITHUB_APP_ID, settings.GITHUB_APP_PRIVATE_KEY
+    app_id, private_key = app_settings.GITHUB_APP_ID, app_settings.GITHUB_APP_PRIVATE_KEY
     if not app_id and not private_key:
         return []
     if not app_id or not private_key:
@@ -61,7 +62,7 @@ def check_app(**options: Any) -> list[CheckMessage]:
     except AppUnavailableError as error:
         hint = "It is the text of the .pem file, with line ends or with \\n in their place."
         return [Error(f"{error}.", hint=hint, id="metrics_sync.E004")]
-    if not settings.GITHUB_WEBHOOK_SECRET:
+    if not app_settings.GITHUB_WEBHOOK_SECRET:
         message = "The GitHub App has no GITHUB_WEBHOOK_SECRET, so its webhook is refused."
         return [Warning(message, hint="Set it here and at the App.", id="metrics_sync.W002")]
     return []
@@ -74,13 +75,13 @@ def check_strength(**options: Any) -> list[CheckMessage]:
 
 
 def _find_weak() -> Iterator[CheckMessage]:
-    if 0 < len(settings.GITHUB_WEBHOOK_SECRET) < SHORTEST_WEBHOOK_SECRET:
+    if 0 < len(app_settings.GITHUB_WEBHOOK_SECRET) < SHORTEST_WEBHOOK_SECRET:
         yield Warning(
             f"GITHUB_WEBHOOK_SECRET has less than {SHORTEST_WEBHOOK_SECRET} characters.",
             hint="Who guesses it can forge merges. Make one with: openssl rand -hex 32",
             id="metrics_sync.W003",
         )
-    if 0 < len(settings.METRICS_TOKEN) < SHORTEST_METRICS_TOKEN:
+    if 0 < len(app_settings.METRICS_TOKEN) < SHORTEST_METRICS_TOKEN:
         yield Warning(
             f"METRICS_TOKEN has less than {SHORTEST_METRICS_TOKEN} characters.",
             hint="Who guesses it sees which teams there are. Make one with: openssl rand -hex 32",

@@ -7,12 +7,12 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
@@ -70,7 +70,7 @@ class FetchWorker(Worker):
             os.nice(BULK_NICENESS)
         load_http()
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
-        for api_url in {settings.GITHUB_API_URL, *roots}:
+        for api_url in {app_settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
         # A fork that was killed would leave its transaction open for the next one.
         connections.close_all()

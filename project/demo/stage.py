@@ -112,7 +112,7 @@ def wait_for(is_true: Callable[[], bool], what: str) -> None:
 
 def _point_settings(*, redis_url: str, api_url: str) -> None:
     """Let this process look where the others do; their environment says the same."""
-    settings.GITHUB_API_URL = api_url
+    settings.METRICS_SYNC_GITHUB_API_URL = api_url
     for queue in settings.RQ_QUEUES.values():
         queue["URL"] = redis_url
 

@@ -172,7 +172,7 @@ def open_stage() -> Iterator[Stage]:
             for number, (name, size) in enumerate(SIZES.items(), ORDINARY + 1)
         }
         api_url = stack.enter_context(_serve_github(folder, [*ordinary, *sizes.values()], log))
-        settings.GITHUB_API_URL = api_url
+        settings.METRICS_SYNC_GITHUB_API_URL = api_url
         for queue in settings.RQ_QUEUES.values():
             queue["URL"] = broker_url
         environment = {

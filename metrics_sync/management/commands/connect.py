@@ -6,12 +6,12 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import RegexValidator, validate_slug
 from django.urls import reverse
 
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.management.actor import describe_actor
 from metrics_sync.models.integrations import validate_api_root, validate_full_name
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--api-url",
-            default=settings.GITHUB_API_URL,
+            default=app_settings.GITHUB_API_URL,
             metavar="URL",
             help="GitHub Enterprise: https://HOST/api/v3 (default: %(default)s)",
         )
@@ -123,7 +123,7 @@ class Command(BaseCommand):
 
 
 def _check_usage(options: dict[str, Any], *, api_url: str) -> None:
-    is_own = api_url != settings.GITHUB_API_URL
+    is_own = api_url != app_settings.GITHUB_API_URL
     try:
         (validate_owner if options["app"] else validate_full_name)(options["repository"])
         validate_slug(options["team"])
@@ -133,7 +133,8 @@ def _check_usage(options: dict[str, Any], *, api_url: str) -> None:
         raise CommandError("; ".join(error.messages), returncode=2) from error
     if options["app"] and is_own:
         raise CommandError(
-            f"The GitHub App belongs to {settings.GITHUB_API_URL}; connect {api_url} with a token.",
+            f"The GitHub App belongs to {app_settings.GITHUB_API_URL}; "
+            f"connect {api_url} with a token.",
             returncode=2,
         )
 

@@ -1,19 +1,36 @@
-"""Frozen values of what one fetch brought, read from GitHub's JSON; pure.
+"""Reads GitHub's JSON as the values that a fetch brings.
 
 The readers take what real payloads hold, not what the schema promises: accounts that are null
-or an empty object, missing keys, null texts, states in either case. Field names are those of
-the models.
+or an empty object, missing keys, null texts, states in either case.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.names import RepositoryName
+from metrics_sync.snapshot.items import (
+    COUNTERS,
+    Account,
+    CheckRunItem,
+    CommentItem,
+    CommitItem,
+    CommitStatusItem,
+    FileItem,
+    Item,
+    Json,
+    PullRequestItem,
+    RepositoryItem,
+    ReviewItem,
+    Section,
+    TimelineItem,
+    get_key,
+)
+
+#: What the readers raise for JSON that is not as GitHub writes it.
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 #: The first year that a pull request's times can be of.
 FIRST_YEAR = 1970
@@ -22,29 +39,6 @@ FIRST_YEAR = 1970
 #: nobody in particular.
 GHOST_ID = 10137
 GHOST = "ghost"
-
-Json = Mapping[str, Any]
-
-
-class Section(StrEnum):
-    """The lists that belong to a pull request, in the order in which people look at them."""
-
-    COMMITS = "commits"
-    FILES = "files"
-    CHECK_RUNS = "check_runs"
-    ISSUE_COMMENTS = "issue_comments"
-    REVIEW_COMMENTS = "review_comments"
-    REVIEWS = "reviews"
-    TIMELINE = "timeline"
-    COMMIT_STATUSES = "commit_statuses"
-
-
-#: What a pull request can be complete without: GitHub may not have it, or not for this token.
-SUPPLEMENTARY = {Section.TIMELINE, Section.COMMIT_STATUSES}
-
-#: The same, and what some tokens cannot be given: fine-grained ones may not read check runs.
-#: https://github.com/cli/cli/issues/8843
-OPTIONAL = SUPPLEMENTARY | {Section.CHECK_RUNS}
 
 #: The events of the timeline that tell how a pull request was reviewed.
 #: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
@@ -55,232 +49,6 @@ TIMELINE_EVENTS = {
     "review_dismissed",
     "review_requested",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A GitHub account."""
-
-    github_id: int
-    login: str
-    is_bot: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CommitItem:
-    github_sha: str
-    message: str
-    author: Account | None
-    author_login: str
-    authored_at: datetime | None
-    committed_at: datetime | None
-    #: Its place in GitHub's list, which is in the order of history and not of dates.
-    position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FileItem:
-    filename: str
-    previous_filename: str
-    status: str
-    additions: int
-    deletions: int
-    changes: int
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRunItem:
-    github_check_run_id: int
-    name: str
-    app_slug: str
-    status: str
-    conclusion: str
-    started_at: datetime | None
-    completed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class CommentItem:
-    github_comment_id: int
-    comment_type: str
-    author: Account | None
-    author_login: str
-    body: str
-    path: str
-    line: int | None
-    in_reply_to_id: int | None
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewItem:
-    github_review_id: int
-    reviewer: Account | None
-    reviewer_login: str
-    state: str
-    body: str
-    commit_sha: str
-    submitted_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineItem:
-    github_event_id: int
-    event: str
-    actor: Account | None
-    actor_login: str
-    created_at: datetime
-    #: Who was asked to review.
-    subject_login: str
-    dismissed_review_id: int | None
-    #: What the dismissed review was.
-    dismissed_state: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitStatusItem:
-    github_status_id: int
-    context: str
-    state: str
-    created_at: datetime
-    updated_at: datetime
-
-
-Item = (
-    CommitItem
-    | FileItem
-    | CheckRunItem
-    | CommentItem
-    | ReviewItem
-    | TimelineItem
-    | CommitStatusItem
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PullRequestItem:
-    """The pull request itself. Numbers that the payload does not state are None, never 0."""
-
-    github_repo: str
-    github_pr_id: int
-    github_pr_number: int
-    title: str
-    author: Account | None
-    author_login: str
-    state: str
-    is_draft: bool
-    base_ref: str
-    head_ref: str
-    head_sha: str
-    base_sha: str
-    pr_created_at: datetime | None
-    pr_updated_at: datetime | None
-    closed_at: datetime | None
-    merged_at: datetime | None
-    additions: int | None
-    deletions: int | None
-    changed_files: int | None
-    #: What GitHub states for each section; sections without a counter are absent.
-    stated: Mapping[Section, int]
-    #: How the repository is named in the payload: a renamed one has its new name there.
-    base_repo: str = ""
-    #: GitHub's id of that repository; None where the answer does not say.
-    base_repo_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SectionResult:
-    """What one section brought: `result` says how it is proven, else `error` why it is not.
-
-    `items` is None for a list that has not changed since it was stored. `etags` are the
-    addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
-    for its length, `names` what it says of other lists, and `looks` which fault how many fetches
-    have met.
-    """
-
-    items: tuple[Item, ...] | None = ()
-    stated: int | None = None
-    result: str = ""
-    error: MetricsSyncError | None = None
-    etags: Sequence[Sequence[str]] = ()
-    reason: str = ""
-    witness: str = ""
-    names: Any = None
-    looks: Json | None = None
-
-
-#: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
-VERIFIED = "verified"
-CAPPED = "capped"
-#: The result of one that is whole while GitHub has stated another number for a day.
-DISAGREEING = "disagreeing"
-#: The result of an optional one that GitHub does not have, or not for this token; no proof.
-UNAVAILABLE = "unavailable"
-#: The result of one that was proven, and is to be looked at again.
-OUTDATED = "outdated"
-
-#: Witnesses: a counter of the pull request, and the total that a list states of itself.
-COUNTER = "counter"
-TOTAL = "total"
-
-
-def is_held(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that its section need not be asked for."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING)
-
-
-def is_known(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that we have the items of its section, now or lately."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING, OUTDATED)
-
-
-#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
-#: Without them, what is stored of it is no longer as a fetch read it.
-ITSELF = "pull_request"
-#: Beside these: whose token they came with, and which reviews two lists have agreed on.
-TOKEN = "token"  # noqa: S105  # nosec B105  (a name)
-AGREED = "agreed"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that one fetch of a pull request brought.
-
-    `moved_to` is the repository's new name when GitHub redirected us from the old one.
-    """
-
-    pull_request: PullRequestItem
-    sections: Mapping[Section, SectionResult]
-    etags: Mapping[str, Sequence[Sequence[str]]]
-    moved_to: str = ""
-
-    @property
-    def errors(self) -> dict[Section, MetricsSyncError]:
-        return {
-            section: result.error
-            for section, result in self.sections.items()
-            if result.error is not None
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """What GitHub last said of a token's budget of requests."""
-
-    limit: int
-    remaining: int
-    resets_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryItem:
-    """A repository as GitHub names it today."""
-
-    github_repo_id: int
-    full_name: RepositoryName
-    is_private: bool = field(default=False)
-
 
 #: How JSON writes what PostgreSQL has in no text: NUL, and half of a pair, escaped or not.
 ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")
@@ -482,19 +250,6 @@ READERS: dict[Section, Callable[[Json], Item]] = {
     Section.COMMIT_STATUSES: read_commit_status,
 }
 
-#: What tells two items of a section apart. A file whose type changes (into a symbolic link, say)
-#: is listed under one name as `removed` and as `added`.
-KEYS: dict[Section, tuple[str, ...]] = {
-    Section.COMMITS: ("github_sha",),
-    Section.FILES: ("filename", "status"),
-    Section.CHECK_RUNS: ("github_check_run_id",),
-    Section.ISSUE_COMMENTS: ("github_comment_id",),
-    Section.REVIEW_COMMENTS: ("github_comment_id",),
-    Section.REVIEWS: ("github_review_id",),
-    Section.TIMELINE: ("github_event_id",),
-    Section.COMMIT_STATUSES: ("github_status_id",),
-}
-
 #: Where an item of a section has times that it can be without.
 TIMES: dict[Section, Sequence[Sequence[str]]] = {
     Section.COMMITS: (("commit", "author", "date"), ("commit", "committer", "date")),
@@ -504,19 +259,6 @@ TIMES: dict[Section, Sequence[Sequence[str]]] = {
     Section.REVIEWS: (("submitted_at",),),
     Section.COMMIT_STATUSES: (("updated_at",),),
 }
-
-#: The counter of the pull request that states how many items a section has.
-COUNTERS: dict[Section, str] = {
-    Section.COMMITS: "commits",
-    Section.FILES: "changed_files",
-    Section.ISSUE_COMMENTS: "comments",
-    Section.REVIEW_COMMENTS: "review_comments",
-}
-
-
-def get_key(section: Section, item: Item) -> tuple[Any, ...]:
-    """Return what tells an item from the others of its section."""
-    return tuple(getattr(item, name) for name in KEYS[section])
 
 
 def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:

@@ -1,0 +1,92 @@
+"""What a host project installs: the wheel's files, and the packages that it asks for."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from django.conf import settings
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT: Path = settings.BASE_DIR
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = [
+    Requirement(text)
+    for texts in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in texts
+]
+
+
+def find_product() -> Iterator[Path]:
+    """Yield the files of the product: the app without the pretend GitHub."""
+    for path in (ROOT / "metrics_sync").rglob("*"):
+        if path.is_file() and not {"__pycache__", "sandbox"} & set(path.parts):
+            yield path.relative_to(ROOT)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Return the names of the files in the wheel."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [path] = folder.iterdir()
+    with ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_holds_the_product_only(wheel: set[str]) -> None:
+    """A host project must not get our project, our tests or the pretend GitHub; nor miss a page."""
+    files = {name for name in wheel if ".dist-info/" not in name}
+
+    assert files == {path.as_posix() for path in find_product()}
+
+
+@pytest.mark.parametrize("part", ["templates", "static", "migrations", "management/commands"])
+def test_wheel_holds_what_is_found_by_its_folder(wheel: set[str], part: str) -> None:
+    """Nothing imports these, so only a page or a command would show that they are missing."""
+    assert [name for name in wheel if name.startswith(f"metrics_sync/{part}/")]
+
+
+def test_every_package_that_is_imported_is_asked_for() -> None:
+    """It may be here by another's leave, and not in the host project."""
+    owners = packages_distributions()
+    modules = {
+        name.partition(".")[0]
+        for path in find_product()
+        if path.suffix == ".py"
+        for name in list_imports(ast.parse((ROOT / path).read_text()))
+    }
+    foreign = modules - sys.stdlib_module_names - {"metrics_sync"}
+
+    imported = {canonicalize_name(owners[module][0]) for module in foreign}
+
+    # It comes with the extra `http2` of httpx2.
+    assert imported - {"h2"} == {canonicalize_name(one.name) for one in REQUIRED}
+
+
+def list_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize("required", REQUIRED, ids=lambda one: one.name)
+def test_tested_version_is_within_the_range(required: Requirement) -> None:
+    """What we test with must be something that a host project can get."""
+    pins = dict(
+        line.split(" ")[0].split("==")
+        for line in (ROOT / "requirements" / "base.txt").read_text().splitlines()
+        if "==" in line
+    )
+    [version] = [pins[name] for name in pins if Requirement(name).name == required.name]
+
+    assert version in required.specifier
