@@ -37,6 +37,7 @@ def queue_merges(sandbox: SandboxServer, count: int) -> TrackedRepository:
     return repository
 
 
+@pytest.mark.long(seconds=45)
 @pytest.mark.django_db(transaction=True)
 def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     sandbox: SandboxServer, workers: Workers, redis: Redis
