@@ -32,6 +32,7 @@ class AppSettings:
 
     QUEUE = Setting("pr-data")
     BULK_QUEUE = Setting("pr-data-bulk")
+    BASE_URL = Setting("", clean=lambda url: str(url).rstrip("/"))
     CLOCK_SPEEDUP = Setting[float](1)
     # Paths are put behind the API root, and roots are compared: people may end it with a slash.
     GITHUB_API_URL = Setting("https://api.github.com", clean=lambda url: str(url).rstrip("/"))
@@ -40,6 +41,8 @@ class AppSettings:
     GITHUB_APP_PRIVATE_KEY = Setting("")
     GITHUB_WEBHOOK_SECRET = Setting("")
     METRICS_TOKEN = Setting("")
+    NOTIFY_EMAILS = Setting[list[str]]([])
+    NOTIFY_WEBHOOK_URL = Setting("")
     RATE_LIMIT_RESERVE = Setting(1000)
     RETENTION_DAYS = Setting(30)
     TOKEN_ENCRYPTION_KEYS = Setting[list[str]]([])

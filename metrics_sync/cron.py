@@ -12,6 +12,7 @@ from metrics_sync.heal.releasing import release_refused
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK
+from metrics_sync.operate.notifying import report_changes
 from metrics_sync.work.verification import verify_due
 
 MINUTE = 60
@@ -32,6 +33,7 @@ def _every(seconds: int, function: Callable[[], Any]) -> None:
 _every(MINUTE, requeue_due)
 _every(MINUTE, verify_due)
 _every(5 * MINUTE, remeasure_outdated)
+_every(10 * MINUTE, report_changes)
 _every(HOUR, discover_lost)
 _every(HOUR, requeue_nameless)
 _every(HOUR, release_refused)

@@ -1,9 +1,11 @@
-"""What is answered when a view fails."""
+"""The pages that stand in place of one that cannot be shown."""
 
 import sys
 
+from django.contrib import admin
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.views.defaults import server_error
 
 
@@ -12,3 +14,20 @@ def show_fault(request: HttpRequest) -> HttpResponse:
     if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
         return JsonResponse({"message": "The database does not answer; try again."}, status=503)
     return server_error(request)
+
+
+def show_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 404; what belongs to another team is not found either."""
+    text = "There is nothing at this address. It may have been deleted, or belong to another team."
+    return _refuse(request, 404, "Page not found", text)
+
+
+def show_forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 403 to who is signed in and may not do this."""
+    text = "Your account may not see this page. Ask an administrator, or sign in as somebody else."
+    return _refuse(request, 403, "No access", text)
+
+
+def _refuse(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    context = {**admin.site.each_context(request), "title": title, "text": text}
+    return render(request, "project/refusal.html", context, status=status)

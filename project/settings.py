@@ -120,7 +120,8 @@ WSGI_APPLICATION = "project.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        # Before the theme's, which some of them extend.
+        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -251,6 +252,14 @@ LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # The bearer token of /metrics; without one only superusers can see it.
+# What doctor finds wrong is mailed, or posted to a chat.
+METRICS_SYNC_BASE_URL = BASE_URL
+METRICS_SYNC_NOTIFY_EMAILS = env.list("NOTIFY_EMAILS", default=[])
+METRICS_SYNC_NOTIFY_WEBHOOK_URL = env.str("NOTIFY_WEBHOOK_URL", default="")
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="metrics_sync@localhost")
+
 METRICS_SYNC_METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Passwords, language, static files
@@ -277,8 +286,22 @@ UNFOLD = {
     "SITE_HEADER": "metrics_sync",
     "SITE_SYMBOL": "merge",
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [lambda request: static("metrics_sync/theme.css")],
-    "SCRIPTS": [lambda request: static("metrics_sync/live.js")],
+    "STYLES": [
+        lambda request: static("metrics_sync/theme.css"),
+        lambda request: static("project/pages.css"),
+    ],
+    "SCRIPTS": [
+        lambda request: static("metrics_sync/live.js"),
+        lambda request: static("project/queues.js"),
+    ],
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("project/icon.svg"),
+        }
+    ],
+    "LOGIN": {"form": "project.sign_in.SignInForm"},
     "DASHBOARD_CALLBACK": "metrics_sync.admin.add_dashboard_context",
     "SIDEBAR": {
         "show_search": False,
@@ -368,6 +391,8 @@ if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
             METRICS_SYNC_GITHUB_WEBHOOK_SECRET,
             METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,
             METRICS_SYNC_METRICS_TOKEN,
+            METRICS_SYNC_NOTIFY_WEBHOOK_URL,
+            vars().get("EMAIL_HOST_PASSWORD") or "",
             *METRICS_SYNC_TOKEN_ENCRYPTION_KEYS,
             DATABASES["default"].get("PASSWORD") or "",
             urlsplit(REDIS_URL).password or "",

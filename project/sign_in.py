@@ -8,9 +8,11 @@ from axes.signals import user_locked_out
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.core.exceptions import ValidationError
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from unfold.forms import AuthenticationForm
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,23 @@ def show_lockout(
     answer["Retry-After"] = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
     answer["Cache-Control"] = "no-store"
     return answer
+
+
+class SignInForm(AuthenticationForm):  # type: ignore[misc]  # the theme has no types
+    """Tells a wrong password from an account that has no access."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": "The username or the password is wrong. Both are case-sensitive.",
+        "no_access": "This account has no access to these pages. Ask an administrator to give it"
+        " staff status.",
+    }
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        """Refuse who is not staff. Raises ValidationError."""
+        if not user.is_staff:
+            raise ValidationError(self.error_messages["no_access"], code="no_access")
+        super().confirm_login_allowed(user)
 
 
 @receiver(user_login_failed)

@@ -8,10 +8,13 @@ from django.contrib import admin
 from django.contrib.auth.decorators import user_passes_test
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
+from django.templatetags.static import static
 from django.urls import URLPattern, include, path
 from django.views.decorators.cache import never_cache
-from django.views.defaults import page_not_found
+from django.views.generic import RedirectView
 from django_rq.urls import urlpatterns as queue_pages
+
+from project.faults import show_not_found
 
 
 def _is_superuser(user: Any) -> bool:
@@ -28,11 +31,15 @@ def _for_superusers(page: URLPattern) -> URLPattern:
     return URLPattern(page.pattern, view, page.default_args, page.name)
 
 
+handler403 = "project.faults.show_forbidden"
+handler404 = "project.faults.show_not_found"
 handler500 = "project.faults.show_fault"
 urlpatterns = [
+    # Browsers ask for it where a page names no icon.
+    path("favicon.ico", RedirectView.as_view(url=static("project/icon.svg"))),
     path("", include("metrics_sync.urls")),
     # The theme's search, which no page of ours offers, fails on pages that are no numbers.
-    path("admin/search/", page_not_found, {"exception": Http404()}),
+    path("admin/search/", show_not_found, {"exception": Http404()}),
     path("admin/", admin.site.urls),
     path("django-rq/", include(([_for_superusers(page) for page in queue_pages], "django_rq"))),
 ]

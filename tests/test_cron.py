@@ -11,6 +11,7 @@ NAMES = [
     "requeue_due",
     "verify_due",
     "remeasure_outdated",
+    "report_changes",
     "discover_lost",
     "requeue_nameless",
     "release_refused",
@@ -28,9 +29,9 @@ def load_intervals() -> dict[str, float | None]:
 @pytest.mark.parametrize(
     ("speedup", "intervals"),
     [
-        pytest.param(1, [60, 60, 300, 3600, 3600, 3600, 86400], id="as it runs"),
-        pytest.param(30, [2, 2, 10, 120, 120, 120, 2880], id="a night in a quarter of an hour"),
-        pytest.param(1e9, [1] * 7, id="no loop without a pause"),
+        pytest.param(1, [60, 60, 300, 600, 3600, 3600, 3600, 86400], id="as it runs"),
+        pytest.param(30, [2, 2, 10, 20, 120, 120, 120, 2880], id="a night in a quarter of an hour"),
+        pytest.param(1e9, [1] * 8, id="no loop without a pause"),
     ],
 )
 def test_every_interval_is_divided(

@@ -295,6 +295,21 @@ def test_choices_of_the_selection_are_of_own_teams(client: Client, team: Team) -
     assert "No merges in the last 12 weeks" in page
 
 
+@pytest.mark.parametrize("query", ["?repository=acme/unknown", "?team=unknown", "?weeks=5"])
+def test_choice_that_does_not_exist_shows_nothing_and_says_why(
+    admin_client: Client, team: Team, query: str
+) -> None:
+    """All merges under the address of one repository would be taken for that one's."""
+    TrackedRepositoryFactory(team=team)
+    make_merge(team, merged_at=timezone.now(), github_repo="acme/known")
+
+    page = read_page(admin_client, query)
+
+    assert "Nothing is shown" in page
+    assert "acme/known" not in page
+    assert "Connect the first repository" not in page
+
+
 def test_page_says_which_tokens_are_refused_and_what_others_have_left(
     admin_client: Client, team: Team
 ) -> None:

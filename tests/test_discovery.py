@@ -154,6 +154,20 @@ def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
     assert result["errors"][0].startswith("acme/gone: ")
 
 
+@pytest.mark.usefixtures("redis")
+def test_jobs_of_the_clock_that_piled_up_search_once(
+    sandbox: SandboxServer, repository: TrackedRepository
+) -> None:
+    """With no worker for three days 72 of them wait, and each would list every repository."""
+    for _ in range(3):
+        discover_lost()
+    at_once = len(sandbox.requests)
+    TrackedRepository.objects.update(discovered_until=timezone.now() - timedelta(minutes=59))
+    discover_lost()
+
+    assert (at_once, len(sandbox.requests)) == (1, 2)
+
+
 @pytest.fixture
 def hook(sandbox: SandboxServer, repository: TrackedRepository) -> Hook:
     path = repository.integration.get_webhook_path()

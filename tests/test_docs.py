@@ -99,8 +99,10 @@ def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
     """Operators plan with it."""
     page = (ROOT / "docs" / "backfill.md").read_text()
 
-    threads, suites = (LISTS[s].first for s in (Section.REVIEW_COMMENTS, Section.CHECK_RUNS))
-    together = 9 + threads + suites
+    nested = (Section.COMMITS, Section.REVIEW_COMMENTS, Section.CHECK_RUNS)
+    commits, threads, suites = (LISTS[section].first for section in nested)
+    together = 9 + commits + threads + suites
+    assert f"the first {commits} commits | {commits} |" in page
     assert f"the first {threads} threads | {threads} |" in page
     assert f"the first {suites} suites | {suites} |" in page
     assert f"{together}, or {together / 100} points" in page

@@ -102,8 +102,8 @@ def test_scope_narrows_the_export(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.django_db
-def test_oldest_merge_comes_first_with_one_query(capsys: pytest.CaptureFixture[str]) -> None:
-    """It streams: no query and no memory for each record."""
+def test_oldest_merge_comes_first_in_a_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no query and no memory for each record; one more counts what is left out."""
     for day in (3, 1, 2):
         add(merged_at=f"2026-03-0{day}T00:00:00Z")
 
@@ -111,7 +111,23 @@ def test_oldest_merge_comes_first_with_one_query(capsys: pytest.CaptureFixture[s
         records = export(capsys)
 
     assert [record["merged_at"][9] for record in records] == ["1", "2", "3"]
-    assert len([query for query in queries if "SELECT" in query["sql"]]) == 1
+    assert len([query for query in queries if "SELECT" in query["sql"]]) == 2
+
+
+@pytest.mark.django_db
+def test_pull_requests_by_bots_are_left_out_and_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They merge by themselves in minutes, and would be half of many a spreadsheet."""
+    add(is_by_bot=True, title="Bump")
+    add(title="Think")
+
+    call_command("export", "--format", "jsonl")
+
+    told = capsys.readouterr()
+    assert [json.loads(line)["title"] for line in told.out.splitlines()] == ["Think"]
+    assert told.err == "Left out pull requests by bots: 1. Add --with-bots to have them, too.\n"
+    assert [record["is_by_bot"] for record in export(capsys, "--with-bots")] == [True, False]
 
 
 @pytest.mark.django_db

@@ -1,18 +1,20 @@
 """The formulas, on histories whose numbers were worked out by hand."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_sync.metrics import Check, Comment, Commit, Event, History, Review, measure
+from metrics_sync.metrics import Check, Commit, History, Review, measure
 from metrics_sync.metrics.history import BotRule
 from metrics_sync.metrics.hours import measure_hours
-from tests.histories import AUTHOR_ID, OPENED_AT, hour, tell
+from tests.histories import AUTHOR_ID, hour, tell
+from tests.random_histories import LISTS, comments, events, histories, reviews, runs, statuses
 
 #: Each line: what happened; the expected numbers; how they come about where it is not plain.
 HISTORIES = [
@@ -104,8 +106,29 @@ HISTORIES = [
     ),
     pytest.param(
         "0 author pushes a; 2 ann asks a; 2 author pushes b",
-        {"rounds": 0, "fix": None, "after": 1},
-        id="commit in the second of the request is no answer",
+        {"rounds": 1, "fix": "0.00", "after": 1, "corrected": 1},
+        id="commit in the second of the request, behind the reviewed one",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks x; 2 author pushes b",
+        {"rounds": 0, "fix": None, "after": 0},
+        id="commit in the second of the request, reviewed commit gone",
+    ),
+    # Bob saw b, so it is Ann's answer alone: 3 h.
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 5 author pushes b; 5 bob asks b",
+        {"rounds": 1, "asked": 2, "fix": "3.00", "corrected": 0},
+        id="commit in the second of the next request answers the one before",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks x; 5 author pushes b; 5 bob asks y",
+        {"rounds": 1, "asked": 2, "fix": "3.00"},
+        id="the same, by dates alone",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks x; 6 author pushes b; 5 bob asks y",
+        {"rounds": 1, "asked": 2, "fix": "2.50"},
+        id="commit after the next request answers both",
     ),
     # Dismissed and asked again.
     pytest.param(
@@ -154,6 +177,55 @@ HISTORIES = [
         {"after": 1, "basis": "reviewed commit"},
         id="slow clock",
     ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; -20 author pushes b; 9 ann merges",
+        {"rounds": 1, "fix": "0.00", "corrected": 1},
+        id="slow clock answers all the same",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks b; -20 author pushes b; 9 ann merges",
+        {"rounds": 0, "fix": None, "corrected": 0},
+        id="slow clock of the reviewed commit itself",
+    ),
+    # It cannot have come after the merge at 9: 7 h, not 48.
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 50 author pushes b; 9 ann merges",
+        {"rounds": 1, "fix": "7.00", "corrected": 1, "last_commit": "0.00"},
+        id="clock that is ahead of the merge",
+    ),
+    # a was seen by Ann, whatever its clock says.
+    pytest.param(
+        "5 author pushes a; 2 ann asks a; 9 ann merges",
+        {"rounds": 0, "asked": 1, "fix": None},
+        id="fast clock of the reviewed commit answers nothing",
+    ),
+    # Who answers.
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 3 author updates m; 20 author pushes b; 22 ann merges",
+        {"rounds": 1, "fix": "18.00", "after": 1, "merges": 1, "last_commit": "2.00"},
+        id="merge of the base is no answer",
+    ),
+    pytest.param(
+        "0 author pushes a; 1 author pushes s; 2 ann asks a; 3 author joins m s; 9 ann merges",
+        {"rounds": 1, "fix": "0.00", "after": 2, "merges": 0, "last_commit": "6.00"},
+        id="merge of a branch that is listed is work",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 3 author updates m; 9 ann merges",
+        {"rounds": 0, "asked": 1, "fix": None, "after": 0, "merges": 1},
+        id="nothing but a merge of the base",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 3 robot pushes b; 4 fix[bot] pushes c; "
+        "8 author pushes d; 9 ann merges",
+        {"rounds": 1, "fix": "6.00", "after": 1, "bot_commits": {"type": 1, "suffix": 1}},
+        id="a bot's commit is no answer",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 3 carl pushes b; 9 ann merges",
+        {"rounds": 1, "fix": "1.00", "after": 1, "bot_commits": {}},
+        id="a colleague's commit is one",
+    ),
     # The rebase made a, b anew at hour 6; the reviewed commits are gone, so dates decide.
     pytest.param(
         "0 author pushes a b; 2 ann asks b; 6 author -a; 6 author -b; 6 author pushes a2 b2 c",
@@ -200,29 +272,61 @@ HISTORIES = [
     ),
     # Draft phases.
     pytest.param(
-        "0 author pushes a; 5 author readies; 7 ann approves a",
-        {"ready": 5, "wait": "2.00", "review": "7.00"},
+        "0 author pushes a; 5 author readies; 7 ann approves a; 9 ann merges",
+        {"ready": 5, "wait": "2.00", "review": "7.00", "draft": "5.00"},
         id="opened as a draft",
     ),
     pytest.param(
-        "0 author pushes a; 7 ann approves a",
-        {"ready": 0, "wait": "7.00", "review": "7.00"},
+        "0 author pushes a; 7 ann approves a; 9 ann merges",
+        {"ready": 0, "wait": "7.00", "review": "7.00", "draft": "0.00"},
         id="never a draft",
     ),
     pytest.param(
-        "0 author pushes a; 1 author drafts; 5 author readies; 7 ann approves a",
-        {"ready": 0, "wait": "7.00"},
-        id="a draft later",
+        "0 author pushes a; 1 author drafts; 5 author readies; 7 ann approves a; 9 ann merges",
+        {"ready": 0, "wait": "3.00", "review": "7.00", "draft": "4.00"},
+        id="a draft later: 1 h and 2 h",
     ),
     pytest.param(
-        "0 author pushes a; 2 author readies; 3 author drafts; 8 author readies; 9 ann approves a",
-        {"ready": 2, "wait": "7.00"},
-        id="a draft twice: the first time counts",
+        "0 author pushes a; 2 author readies; 3 author drafts; 8 author readies; 9 ann approves a; "
+        "10 ann merges",
+        {"ready": 2, "wait": "2.00", "draft": "7.00"},
+        id="a draft twice: 1 h and 1 h",
     ),
     pytest.param(
-        "0 author pushes a; 2 ann comments a; 5 author readies",
-        {"ready": 5, "wait": "0.00", "review": "2.00", "response": 2},
-        id="reviewed while a draft",
+        "0 author pushes a; 2 ann comments a; 5 author readies; 9 ann merges",
+        {"ready": 5, "wait": None, "review": "2.00", "response": None, "early": 2},
+        id="reviewed as a draft only",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann comments a; 5 author readies; 8 bob comments a; 9 ann merges",
+        {"first": 2, "wait": "3.00", "review": "2.00", "response": 8, "early": 2},
+        id="reviewed as a draft, and once it was ready",
+    ),
+    pytest.param(
+        "0 author pushes a; 1 bob remarks; 2 author readies; 4 bob remarks; 7 ann approves a; "
+        "9 ann merges",
+        {"early": 1, "response": 4, "wait": "5.00", "first_approval": "5.00"},
+        id="a remark on a draft is early feedback",
+    ),
+    pytest.param(
+        "0 author pushes a; 1 bob remarks; 7 ann approves a; 9 ann merges",
+        {"early": None, "response": 1},
+        id="a remark on what is ready is a response",
+    ),
+    pytest.param(
+        "0 author pushes a; 5 author readies; 5 ann approves a; 9 ann merges",
+        {"wait": "0.00", "early": None},
+        id="reviewed in the second in which it became ready",
+    ),
+    pytest.param(
+        "0 author pushes a; 5 author drafts; 5 ann approves a; 6 author readies; 9 ann merges",
+        {"wait": None, "early": 5, "first_approval": "5.00"},
+        id="reviewed in the second in which it became a draft",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 9 ann merges; 10 author drafts; 11 author readies",
+        {"draft": "0.00", "wait": "2.00", "later": {"events": 2}},
+        id="a draft after the merge",
     ),
     # First response.
     pytest.param(
@@ -241,18 +345,134 @@ HISTORIES = [
     # Approval and merge.
     pytest.param(
         "0 author pushes a; 2 ann approves a; 10 author merges",
-        {"approval": "8.00", "cycle": "10.00"},
+        {"approval": "8.00", "cycle": "10.00", "first_approval": "2.00", "unapproved": False},
         id="approved, then merged",
     ),
     pytest.param(
         "0 author pushes a; 2 ann approves a; 6 bob approves a; 10 author merges",
-        {"approval": "4.00"},
-        id="the last approval counts",
+        {"approval": "8.00"},
+        id="two approvals stand: since the first",
     ),
     pytest.param(
-        "0 author pushes a; 10 author merges; 12 ann approves a",
-        {"approval": None, "first": 12},
-        id="approved after the merge",
+        "0 author pushes a; 2 ann approves a; 4 bob dismisses ann; 6 bob approves a; 10 ann merges",
+        {"approval": "4.00", "first_approval": "2.00"},
+        id="one of two approvals stands",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 6 ann approves a; 10 author merges",
+        {"approval": "8.00"},
+        id="approved again without a break",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 4 ann asks a; 6 ann approves a; 10 author merges",
+        {"approval": "4.00"},
+        id="approved again after a request",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 4 ann asks a; 10 author merges",
+        {"approval": None, "first_approval": "2.00", "unapproved": True, "unreviewed": False},
+        id="approval taken back",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 4 bob asks a; 10 author merges",
+        {"approval": "8.00", "unapproved": False},
+        id="another's request takes back nothing",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 4 ann comments a; 10 author merges",
+        {"approval": "8.00"},
+        id="a comment takes back nothing",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 5 author dismisses ann; 10 author merges",
+        {"approval": None, "unapproved": True, "first_approval": "2.00"},
+        id="dismissed approval does not stand",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 12 author dismisses ann; 10 author merges",
+        {"approval": "8.00", "unapproved": False, "recovered": 0},
+        id="dismissed after the merge: it stood",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann approves a; 5 author dismisses ann; 6 ann approves a; "
+        "10 author merges",
+        {"approval": "4.00"},
+        id="approved again after a dismissal",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann asks a; 5 author dismisses ann; 10 author merges",
+        {"approval": None, "unapproved": True},
+        id="dismissed request is no approval",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ghost asks a; 3 ghost approves a; 10 author merges",
+        {"approval": "7.00", "reviewers": 2},
+        id="two deleted accounts are two people",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 robot approves a; 3 author approves a; 10 author merges",
+        {"approval": None, "unapproved": True, "unreviewed": True},
+        id="bots and authors approve nothing",
+    ),
+    # The merge ends everything.
+    pytest.param(
+        "0 author pushes a; 10 author merges; 12 ann approves a; 13 bob remarks",
+        {"approval": None, "first": None, "review": None, "wait": None, "response": None}
+        | {"unreviewed": True, "later": {"reviews": 1, "comments": 1}, "total": 1, "human": 0},
+        id="reviewed after the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 10 author merges; 10 ann approves a",
+        {"approval": "0.00", "first": 10, "unreviewed": False, "later": {}},
+        id="reviewed in the second of the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 10 author merges; 12 ann asks a",
+        {"asked": 0, "rounds": 0, "later": {"reviews": 1}},
+        id="request after the merge",
+    ),
+    # Who merged, who reviewed, and what was said.
+    pytest.param(
+        "0 author pushes a; 9 author merges",
+        {"own": True, "unreviewed": True, "unapproved": True, "reviewers": 0},
+        id="merged by the author, unseen",
+    ),
+    pytest.param(
+        "0 author pushes a; 9 ann merges", {"own": False, "unreviewed": True}, id="merged by Ann"
+    ),
+    pytest.param("0 author pushes a; 9 ghost merges", {"own": None}, id="merged by nobody known"),
+    pytest.param(
+        "0 author pushes a; 1 author requests ann; 2 author requests ann; 4 ann comments a; "
+        "5 ann approves a; 6 bob comments a; 9 ann merges",
+        {"reviewers": 2, "waits": [("ann", 3.0), ("bob", None)]},
+        id="asked at 1, reviewed at 4; Bob came by himself",
+    ),
+    pytest.param(
+        "0 author pushes a; 4 ann comments a; 6 author requests ann; 8 ann asks a; 9 ann merges",
+        {"reviewers": 1, "waits": [("ann", None)]},
+        id="asked only after the first review",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ann explains a; 3 author remarks; 4 robot remarks; 5 bob remarks; "
+        "6 fix[bot] explains a; 7 ann approves a; 9 ann merges",
+        {"human": 3, "total": 3},
+        id="what people said: a review's text, the author, and Bob",
+    ),
+    pytest.param(
+        "-9 author pushes a; -2 author pushes b; -5 author wrote b; 3 author pushes c; "
+        "9 ann merges",
+        {"coding": "9.00", "last_commit": "6.00"},
+        id="coding before the opening",
+    ),
+    pytest.param(
+        "1 author pushes a; 9 ann merges",
+        {"coding": "0.00", "last_commit": "8.00"},
+        id="no coding before the opening",
+    ),
+    pytest.param(
+        "-9 author pushes a; 3 ann merges",
+        {"coding": "9.00", "last_commit": "3.00"},
+        id="the last commit is from before the opening",
     ),
     pytest.param("0 author pushes a; 0.333 author merges", {"cycle": "0.33"}, id="twenty minutes"),
     pytest.param(
@@ -264,24 +484,117 @@ HISTORIES = [
         {"rounds": 1, "fix": "50.00", "cycle": "54.00", "approval": "1.00"},
         id="reopened",
     ),
-    # CI.
+    # CI at the merge, and how long it ran.
     pytest.param(
-        "0 author pushes a; 3 ci passes 1; 9 ann merges", {"ci": "passed"}, id="CI passed"
+        "0 author pushes a; 3 ci passes 1; 9 ann merges",
+        {"ci": "passed", "ci_hours": "2.00"},
+        id="CI passed",
     ),
     pytest.param(
-        "0 author pushes a; 3 ci fails 1; 4 ci passes 2; 9 ann merges",
+        "0 author pushes a; 3 ci fails 1; 4 lint passes 2; 9 ann merges",
         {"ci": "failed", "ci_hours": "3.00"},
         id="CI failed",
     ),
     pytest.param(
-        "0 author pushes a; 3 ci passes 1; 5 ci runs; 9 ann merges",
-        {"ci": "pending"},
-        id="CI ran on",
+        "0 author pushes a; 3 ci fails 1; 6 ci passes 4; 9 ann merges",
+        {"ci": "passed", "ci_hours": "4.00"},
+        id="a second run passed",
+    ),
+    pytest.param(
+        "0 author pushes a; 6 ci passes 4; 3 ci fails 1; 9 ann merges",
+        {"ci": "passed"},
+        id="the newest run decides, not the last of the list",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci passes 1; 6 ci fails 4; 9 ann merges",
+        {"ci": "failed"},
+        id="a second run failed",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci@actions fails 1; 6 ci@circle passes 4; 9 ann merges",
+        {"ci": "failed"},
+        id="equal names of two apps",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci passes 1; 4 ci sets failure; 9 ann merges",
+        {"ci": "failed"},
+        id="a check run and a status of one name",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci passes 1; 5 lint runs; 9 ann merges",
+        {"ci": "pending", "ci_hours": "6.00"},
+        id="CI ran on until the merge",
     ),
     pytest.param(
         "0 author pushes a; 12 ci fails 8; 9 ann merges",
-        {"ci": "pending"},
+        {"ci": "pending", "ci_hours": "1.00", "later": {}},
         id="failed after the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci passes 1; 11 ci fails 10; 9 ann merges",
+        {"ci": "passed", "ci_hours": "2.00", "later": {"check_runs": 1}},
+        id="run again after the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 11 ci fails 10; 9 ann merges",
+        {"ci": "", "ci_hours": None, "later": {"check_runs": 1, "unknown_checks": ["ci"]}},
+        id="nothing known from before the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci sets success; 11 deploy sets failure; 9 ann merges",
+        {"ci": "passed", "later": {"statuses": 1, "unknown_checks": ["deploy"]}},
+        id="a status set after the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 11 deploy sets failure; 9 ann merges",
+        {"ci": "none", "later": {"statuses": 1, "unknown_checks": ["deploy"]}},
+        id="nothing but a status set after the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci sets success; 9 deploy sets error; 9 ann merges",
+        {"ci": "failed", "later": {}},
+        id="a status set in the second of the merge",
+    ),
+    pytest.param(
+        "0 author pushes a; 3 ci sets pending; 9 ann merges",
+        {"ci": "pending", "ci_hours": None},
+        id="a pending status",
+    ),
+    *(
+        pytest.param(
+            f"0 author pushes a; 3 ci ends {word} 1; 9 ann merges", {"ci": outcome}, id=word
+        )
+        for word, outcome in [
+            *((word, "passed") for word in ("success", "neutral", "skipped")),
+            *((word, "failed") for word in ("failure", "timed_out", "cancelled")),
+            *((word, "failed") for word in ("action_required", "startup_failure")),
+            *((word, "pending") for word in ("stale", "a_new_word")),
+        ]
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ci passes 1; 4 lint passes 1.5; 8 late passes 7; 9 ann merges",
+        {"ci_hours": "4.00"},
+        id="runs side by side count once, gaps do not",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ci passes 1; 8 docs ends skipped 3; 9 ann merges",
+        {"ci": "passed", "ci_hours": "1.00"},
+        id="skipped runs did not run",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ci passes 1; 3 lint passes 5; 9 ann merges",
+        {"ci": "passed", "ci_hours": "1.00"},
+        id="an end before its start is unknown",
+    ),
+    pytest.param(
+        "0 author pushes a; 2 ci passes ?; 9 ann merges",
+        {"ci": "passed", "ci_hours": None},
+        id="a start that is unknown",
+    ),
+    pytest.param(
+        "0 author pushes a; 1 ci passes -2; 9 ann merges",
+        {"ci": "passed", "ci_hours": "1.00"},
+        id="what ran before the opening is not of its life",
     ),
     pytest.param("0 author pushes a; 9 ann merges", {"ci": "none", "ci_hours": None}, id="no CI"),
 ]
@@ -292,19 +605,30 @@ NAMES = {
     "asked": "changes_requested_count",
     "after": "commits_after_first_review",
     "total": "total_comments",
+    "human": "human_comments",
     "ci": "ci_at_merge",
+    "unreviewed": "merged_without_review",
+    "unapproved": "merged_without_approval",
+    "own": "merged_by_author",
+    "reviewers": "reviewer_count",
     "first": "first_review_at",
     "ready": "ready_at",
     "response": "first_response_at",
+    "early": "early_feedback_at",
     "fix": "avg_fix_response_hours",
     "wait": "review_wait_hours",
+    "answer": "first_response_hours",
     "review": "review_time_hours",
     "cycle": "cycle_time_hours",
     "approval": "approval_to_merge_hours",
+    "first_approval": "first_approval_hours",
+    "coding": "coding_hours",
+    "last_commit": "last_commit_to_merge_hours",
+    "draft": "draft_hours",
     "ci_hours": "ci_duration_hours",
 }
-MOMENTS = {"first", "ready", "response"}
-HOURS = {"fix", "wait", "review", "cycle", "approval", "ci_hours"}
+MOMENTS = {"first", "ready", "response", "early"}
+HOURS = {name for name, field in NAMES.items() if field.endswith("_hours")}
 
 
 @pytest.mark.parametrize(("text", "expected"), HISTORIES)
@@ -313,8 +637,13 @@ def test_history_gives_the_numbers_worked_out_by_hand(text: str, expected: dict[
     metrics = measure(tell(text))
 
     provenance = metrics.provenance
+    excluded = provenance["excluded"]
     found = {short: getattr(metrics, name) for short, name in NAMES.items()}
     found |= {"basis": provenance["commits_after_first_review"], **provenance["dismissed_reviews"]}
+    found |= {"corrected": provenance["answers_with_corrected_time"]}
+    found |= {"merges": excluded["merge_commits"], "bot_commits": excluded["bot_commits"]}
+    found |= {"later": {name: count for name, count in excluded["after_merge"].items() if count}}
+    found |= {"waits": [(one["login"], one["hours"]) for one in metrics.reviewers or ()]}
     assert {name: found[name] for name in expected} == {
         name: _convert(name, value) for name, value in expected.items()
     }
@@ -340,6 +669,8 @@ def test_what_was_left_out_is_told_with_its_reason() -> None:
     """A number that nobody can check is believed by nobody."""
     text = """
         0 author pushes a
+        0 robot pushes r
+        1 author updates m
         1 author comments a
         1 app[bot] comments a
         1 robot comments a
@@ -347,6 +678,10 @@ def test_what_was_left_out_is_told_with_its_reason() -> None:
         2 ann starts a
         3 author remarks
         3 robot remarks
+        9 ann merges
+        10 ann remarks
+        10 ann approves a
+        11 ci passes 10
     """
     assert measure(tell(text)).provenance["excluded"] == {
         "own_reviews": 1,
@@ -354,23 +689,93 @@ def test_what_was_left_out_is_told_with_its_reason() -> None:
         "bot_reviews": {"suffix": 1, "type": 1, "team": 1},
         "own_comments": 1,
         "bot_comments": {"type": 1},
+        "merge_commits": 1,
+        "bot_commits": {"type": 1},
+        "after_merge": {
+            "reviews": 1,
+            "comments": 1,
+            "events": 0,
+            "check_runs": 1,
+            "statuses": 0,
+            "unknown_checks": ["ci"],
+        },
     }
 
 
-WHOLE = (
-    "0 author pushes a; 1 ann asks a; 2 author pushes b; 3 ann approves b; 4 ci passes 3; "
-    "9 ann merges"
+def test_runs_that_were_replaced_are_known_where_all_were_asked_for() -> None:
+    """Then a check that began after the merge had not been there before."""
+    history = replace(tell("0 author pushes a; 11 ci fails 10; 9 ann merges"), has_all_runs=True)
+
+    metrics = measure(history)
+
+    assert metrics.ci_at_merge == "none"
+    assert metrics.provenance["excluded"]["after_merge"]["unknown_checks"] == []
+
+
+@pytest.mark.parametrize(
+    ("parents", "is_merge_by_message", "rounds"),
+    [
+        pytest.param(["a", "main"], False, 0, id="a merge, whatever its message"),
+        pytest.param(["a"], True, 1, id="no merge, whatever its message"),
+        pytest.param(None, True, 0, id="the message, where parents are not known"),
+        pytest.param(None, False, 1, id="neither"),
+    ],
+)
+def test_merge_is_known_by_its_parents(
+    parents: list[str] | None, is_merge_by_message: bool, rounds: int
+) -> None:
+    """Rows of older versions have none; what they rest on is told."""
+    history = tell("0 author pushes a; 1 ann asks a; 2 author pushes b; 9 ann merges")
+    first, second = history.commits or ()
+    second = replace(second, parents=parents, is_merge_by_message=is_merge_by_message)
+
+    metrics = measure(replace(history, commits=[first, second]))
+
+    assert metrics.review_rounds == rounds
+    assert metrics.provenance["commits_with_unknown_parents"] == (parents is None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "band"),
+    [
+        *((0, "XS"), (9, "XS"), (10, "S"), (29, "S"), (30, "M"), (99, "M"), (100, "L")),
+        *((499, "L"), (500, "XL"), (999, "XL"), (1000, "XXL"), (99999, "XXL")),
+    ],
+)
+def test_size_is_in_the_usual_bands(lines: int, band: str) -> None:
+    """A lead compares bands, not lines."""
+    metrics = measure(replace(tell("0 author pushes a"), additions=lines, deletions=0))
+
+    assert (metrics.changed_lines, metrics.size_band) == (lines, band)
+
+
+WHOLE = replace(
+    tell(
+        "0 author pushes a; 0.5 ann remarks; 0.8 author readies; 0.9 ann remarks; 1 ann asks a; "
+        "2 author pushes b; 3 ann approves b; 4 ci passes 3; 9 ann merges"
+    ),
+    additions=1,
+    deletions=1,
 )
 OF_REVIEWS = {
     *("first_review_at", "review_time_hours", "review_rounds", "avg_fix_response_hours"),
     *("commits_after_first_review", "review_wait_hours", "changes_requested_count"),
     *("first_response_at", "first_response_hours", "approval_to_merge_hours"),
+    *("early_feedback_at", "first_approval_hours", "merged_without_review"),
+    *("merged_without_approval", "reviewer_count", "reviewers", "human_comments"),
 }
+OF_COMMITS = {"review_rounds", "avg_fix_response_hours", "commits_after_first_review"}
 UNKNOWN_WITHOUT = {
     "reviews": OF_REVIEWS,
-    "commits": {"review_rounds", "avg_fix_response_hours", "commits_after_first_review"},
-    "comments": {"total_comments", "first_response_at", "first_response_hours"},
-    "events": {"ready_at", "review_wait_hours", "first_response_hours"},
+    "commits": OF_COMMITS | {"coding_hours", "last_commit_to_merge_hours"},
+    "comments": {
+        *("total_comments", "human_comments", "first_response_at", "first_response_hours"),
+        "early_feedback_at",
+    },
+    "events": {
+        *("ready_at", "review_wait_hours", "first_response_at", "first_response_hours"),
+        *("early_feedback_at", "first_approval_hours", "draft_hours"),
+    },
     "checks": {"ci_at_merge", "ci_duration_hours"},
 }
 
@@ -378,7 +783,7 @@ UNKNOWN_WITHOUT = {
 @pytest.mark.parametrize("name", UNKNOWN_WITHOUT)
 def test_numbers_of_what_was_not_fetched_are_unknown(name: str) -> None:
     """A zero would be believed; everything else is still known."""
-    metrics = measure(replace(tell(WHOLE), **{name: None}))
+    metrics = measure(replace(WHOLE, **{name: None}))
 
     unknown = {field for field in type(metrics).__slots__ if getattr(metrics, field) in (None, "")}
     assert unknown == UNKNOWN_WITHOUT[name]
@@ -387,17 +792,33 @@ def test_numbers_of_what_was_not_fetched_are_unknown(name: str) -> None:
 
 def test_commit_without_a_date_is_left_out_of_what_dates_tell() -> None:
     """GitHub knows commits whose date is null."""
-    history = tell("1 ann asks x\n2 author pushes a")
+    history = tell("1 ann asks x; 2 author pushes a; 9 ann merges")
     history = replace(history, commits=[*(history.commits or ()), Commit("b", None, 1)])
 
-    assert measure(history).commits_after_first_review == 1
+    metrics = measure(history)
+
+    assert (metrics.commits_after_first_review, metrics.review_rounds) == (1, 1)
+    assert metrics.last_commit_to_merge_hours == Decimal("7.00")
+
+
+def test_answer_without_a_date_is_a_round_and_no_wait() -> None:
+    """It stands behind the reviewed commit; when it came nobody knows."""
+    history = tell("0 author pushes a; 1 ann asks a; 9 ann merges")
+    history = replace(history, commits=[*(history.commits or ()), Commit("b", None, 1)])
+
+    metrics = measure(history)
+
+    assert (metrics.review_rounds, metrics.avg_fix_response_hours) == (1, None)
 
 
 def test_unknown_author_is_nobody_in_particular() -> None:
     """Two deleted accounts are both null and still two people."""
-    history = replace(tell("1 ghost asks a\n2 author pushes b"), author_id=None)
+    history = replace(tell("1 ghost asks a; 2 author pushes b; 3 ghost remarks"), author_id=None)
 
-    assert measure(history).review_rounds == 1
+    metrics = measure(history)
+
+    assert (metrics.review_rounds, metrics.merged_by_author) == (1, None)
+    assert metrics.first_response_at == hour(1)
 
 
 def test_hours_have_two_decimals_and_are_never_negative() -> None:
@@ -409,34 +830,8 @@ def test_hours_have_two_decimals_and_are_never_negative() -> None:
 
 # What holds for every history.
 
-moments = st.integers(0, 500).map(lambda minutes: hour(minutes / 10))
-people = st.sampled_from([None, AUTHOR_ID, 2, 3])
-shas = st.sampled_from("abcdefgh")
-states = st.sampled_from(["approved", "changes_requested", "commented", "dismissed"])
-reviews = st.builds(Review, st.none() | moments, states, people, shas)
-comments = st.builds(Comment, moments, people)
-events = st.builds(Event, st.sampled_from(["ready_for_review", "convert_to_draft"]), moments)
-checks = st.builds(Check, st.sampled_from(["success", "failure", ""]), moments, moments)
 
-
-@st.composite
-def histories(draw: st.DrawFn) -> History:
-    order = draw(st.lists(shas, unique=True))
-    return History(
-        created_at=OPENED_AT,
-        merged_at=draw(st.none() | moments),
-        author_id=AUTHOR_ID,
-        commits=[Commit(sha, draw(st.none() | moments), n) for n, sha in enumerate(order)],
-        reviews=draw(st.lists(reviews)),
-        comments=draw(st.lists(comments)),
-        events=draw(st.lists(events)),
-        checks=draw(st.lists(checks)),
-    )
-
-
-LISTS = ("commits", "reviews", "comments", "events", "checks")
-
-
+@settings(max_examples=50)
 @given(histories(), st.randoms())
 def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> None:
     """GitHub's lists are in the order of history, of time, or in none."""
@@ -449,10 +844,12 @@ def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> No
     assert measure(shuffled) == measure(history)
 
 
+@settings(max_examples=50)
 @given(histories(), reviews)
 def test_bots_and_the_authors_own_reviews_change_no_number(history: History, extra: Review) -> None:
     """They answer every push, and would be the first reviewer everywhere."""
-    own = replace(extra, reviewer_id=AUTHOR_ID)
+    history = replace(history, author_id=AUTHOR_ID)
+    own = replace(extra, reviewer_id=AUTHOR_ID, has_body=False)
     bot = replace(extra, reviewer_id=99, bot_rule=BotRule.TYPE)
     more = replace(history, reviews=[*(history.reviews or ()), own, bot])
 
@@ -460,10 +857,12 @@ def test_bots_and_the_authors_own_reviews_change_no_number(history: History, ext
 
 
 def _read_numbers(history: History) -> dict[str, Any]:
-    metrics = measure(history)
-    return {name: getattr(metrics, name) for name in NAMES.values()}
+    metrics = asdict(measure(history))
+    del metrics["provenance"]
+    return metrics
 
 
+@settings(max_examples=50)
 @given(histories())
 def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History) -> None:
     """A negative duration is a fault of clocks, and a round takes a request."""
@@ -474,3 +873,66 @@ def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History
     ]
     assert all(number >= 0 for number in numbers)
     assert (metrics.review_rounds or 0) <= (metrics.changes_requested_count or 0)
+
+
+@settings(max_examples=50)
+@given(histories())
+def test_no_duration_exceeds_the_life_of_the_pull_request(history: History) -> None:
+    """Nobody waits 34 h for a pull request that lived for 10."""
+    numbers = _read_numbers(history)
+    life = numbers["cycle_time_hours"]
+
+    # What was before the opening is not of its life.
+    del numbers["coding_hours"]
+    durations = {name: n for name, n in numbers.items() if name.endswith("_hours")}
+    waits = {one["login"]: one["hours"] for one in numbers["reviewers"]}
+    found = {name: hours for name, hours in (durations | waits).items() if hours is not None}
+    assert {name: hours for name, hours in found.items() if hours > life} == {}
+
+
+@settings(max_examples=50)
+@given(histories(), st.data())
+def test_nothing_after_the_merge_changes_a_number(history: History, data: st.DataObject) -> None:
+    """Who looks at it later, or cleans up, has no part in how it was merged."""
+    merged_at = history.merged_at
+    assert merged_at is not None
+    later = st.integers(1, 900).map(lambda minutes: merged_at + timedelta(minutes=minutes))
+    known = replace(history, has_all_runs=True)
+    more = replace(
+        known,
+        reviews=[
+            *(_dismiss_later(review, data.draw(later)) for review in history.reviews or ()),
+            *data.draw(st.lists(st.builds(replace, reviews, submitted_at=later))),
+        ],
+        comments=[
+            *(history.comments or ()),
+            *data.draw(st.lists(st.builds(replace, comments, created_at=later))),
+        ],
+        events=[
+            *(history.events or ()),
+            *data.draw(st.lists(st.builds(replace, events, created_at=later))),
+        ],
+        checks=[
+            *(_end_later(check, data.draw(later)) for check in history.checks or ()),
+            *data.draw(st.lists(st.builds(replace, runs, started_at=later))),
+            *data.draw(st.lists(st.builds(replace, statuses, ended_at=later))),
+        ],
+    )
+
+    before, after = asdict(measure(known)), asdict(measure(more))
+
+    for metrics in (before, after):
+        del metrics["total_comments"]  # What GitHub counts.
+        del metrics["provenance"]["excluded"]
+    assert after == before
+
+
+def _dismiss_later(review: Review, at: datetime) -> Review:
+    if review.was_dismissed:
+        return review
+    return replace(review, was_dismissed=True, dismissed_at=at)
+
+
+def _end_later(check: Check, at: datetime) -> Check:
+    is_running = not check.conclusion and not check.is_status
+    return replace(check, conclusion="failure", ended_at=at) if is_running else check

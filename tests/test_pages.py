@@ -1,7 +1,7 @@
 """What a person does in a browser: sign in, look, watch merges arrive, and put things right."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 from redis import Redis
+from rq import Queue, Worker
+from rq.job import JobStatus
 
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import (
@@ -28,6 +31,7 @@ from metrics_sync.sandbox import (
 from tests.browser import DESKTOP, PHONE, find_chromium, open_chromium
 from tests.conftest import Workers
 from tests.factories import (
+    ApiTokenFactory,
     CommitFactory,
     PRCheckRunFactory,
     PRCommentFactory,
@@ -51,13 +55,21 @@ class Visitor:
     def __init__(self, thread: ThreadPoolExecutor, browser: Browser, root: str) -> None:
         self.thread, self.root = thread, root
         self.hosts: set[str] = set()
+        #: Errors of scripts, and what the browser could not load.
+        self.errors: list[str] = []
         self.page = thread.submit(self._open, browser).result()
 
     def _open(self, browser: Browser) -> Page:
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.on("pageerror", lambda error: self.errors.append(f"{page.url}: {error}"))
+        page.on("console", self._note_error)
         return page
+
+    def _note_error(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.location['url']}: {message.text}")
 
     def do(self, action: Callable[[Page], Answer]) -> Answer:
         return self.thread.submit(action, self.page).result()
@@ -98,10 +110,11 @@ def chromium() -> Iterator[tuple[ThreadPoolExecutor, Browser]]:
 def stranger(
     chromium: tuple[ThreadPoolExecutor, Browser], live_server: LiveServer, redis: Redis
 ) -> Iterator[Visitor]:
-    """Somebody who has not signed in; whatever they do, no other host is asked."""
+    """Somebody who has not signed in: no other host is asked, and no script fails."""
     visitor = Visitor(*chromium, live_server.url)
     yield visitor
     visitor.do(lambda page: page.close())
+    assert visitor.errors == []
     assert visitor.hosts <= {urlsplit(live_server.url).netloc}
 
 
@@ -303,53 +316,100 @@ def test_user_cannot_open_the_pages_of_another_team(
     assert pull_request.github_repo not in text
 
 
-PAGES = {
-    "login": "/admin/login/",
-    "dashboard": "/admin/",
-    "list": "/admin/metrics_sync/pullrequest/",
-    "pull request": "/admin/metrics_sync/pullrequest/{pk}/change/",
-    "credentials": "/admin/metrics_sync/integrationcredential/",
-    "queues": "/django-rq/",
-}
+@pytest.fixture
+def pages(pull_request: PullRequest, redis: Redis) -> dict[str, str]:
+    """The address of each page, with a row or a job to show on each; `login` comes first."""
+    token = ApiTokenFactory(team=pull_request.team)
+    queue = Queue("pr-data", connection=redis)
+    failed = queue.enqueue(print)
+    failed.set_status(JobStatus.FAILED)
+    queue.failed_job_registry.add(failed, exc_string="Traceback: gone")
+    queue.enqueue(print)
+    worker = Worker([queue], connection=redis, name="worker-of-a-test")
+    worker.register_birth()
+    admin_pages = {
+        model._meta.model_name: reverse(f"admin:metrics_sync_{model._meta.model_name}_changelist")
+        for model in admin.site._registry
+        if model._meta.app_label == "metrics_sync"
+    }
+    return {
+        "login": "/admin/login/",
+        "dashboard": "/admin/",
+        **admin_pages,
+        "pull request": page_of(pull_request),
+        "history": reverse("admin:metrics_sync_pullrequest_history", args=[pull_request.pk]),
+        "new team": reverse("admin:metrics_sync_team_add"),
+        "team": reverse("admin:metrics_sync_team_change", args=[pull_request.team.pk]),
+        "API token": reverse("admin:metrics_sync_apitoken_change", args=[token.pk]),
+        "new credential": reverse("admin:metrics_sync_integrationcredential_add"),
+        "users": reverse("admin:auth_user_changelist"),
+        "API": reverse("metrics_sync:api:openapi-view"),
+        "queues": reverse("django_rq:home"),
+        "queue": reverse("django_rq:queue_details", args=[0]),
+        "jobs": reverse("django_rq:jobs", args=[0]),
+        "failed jobs": reverse("django_rq:failed_jobs", args=[0]),
+        "finished jobs": reverse("django_rq:finished_jobs", args=[0]),
+        "scheduled jobs": reverse("django_rq:scheduled_jobs", args=[0]),
+        "started jobs": reverse("django_rq:started_jobs", args=[0]),
+        "deferred jobs": reverse("django_rq:deferred_jobs", args=[0]),
+        "job": reverse("django_rq:job_detail", args=[0, failed.id]),
+        "workers": reverse("django_rq:workers", args=[0]),
+        "worker": reverse("django_rq:worker_details", args=[0, worker.key]),
+    }
 
 
-def open_page(stranger: Visitor, page: str, pull_request: PullRequest) -> None:
-    """Go to one of the pages, through the login if it needs one."""
-    if page != "login":
-        stranger.sign_in(User.objects.create_superuser("operator", password="password"))
-    stranger.visit(PAGES[page].format(pk=pull_request.pk))
+def visit_each(
+    stranger: Visitor, user: User, pages: dict[str, str], look: Callable[[Page], Iterable[str]]
+) -> list[str]:
+    """Open each page with all that can be unfolded; return what `look` found, with its page."""
+
+    def unfold_all(tab: Page) -> None:
+        tab.locator("details").evaluate_all(
+            "all => all.forEach(details => { details.open = true; })"
+        )
+
+    found = []
+    for name, path in pages.items():
+        stranger.visit(path)
+        stranger.do(unfold_all)
+        found += [f"{name}: {fault}" for fault in stranger.do(lambda tab: list(look(tab)))]
+        if name == "login":
+            stranger.sign_in(user)
+            stranger.do(lambda tab: tab.wait_for_url("**/admin/"))
+    return found
+
+
+def find_serious_faults(tab: Page) -> Iterator[str]:
+    for fault in Axe().run(tab).response["violations"]:
+        if fault["impact"] in {"serious", "critical"}:
+            for node in fault["nodes"]:
+                yield f"{fault['id']}\n{node['html']}\n{node['failureSummary']}\n"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", PAGES)
-def test_page_has_no_serious_fault_of_accessibility(
-    pull_request: PullRequest, stranger: Visitor, page: str, scheme: str
+def test_no_page_has_a_serious_fault_of_accessibility(
+    pages: dict[str, str], stranger: Visitor, admin_user: User, scheme: str
 ) -> None:
     """Some see little or nothing, and some have no mouse."""
     stranger.do(lambda tab: tab.emulate_media(color_scheme=scheme))
-    open_page(stranger, page, pull_request)
 
-    show = "all => all.forEach(details => { details.open = true; })"
-    stranger.do(lambda tab: tab.locator("details").evaluate_all(show))
-    found = stranger.do(lambda tab: Axe().run(tab).response["violations"])
+    faults = visit_each(stranger, admin_user, pages, find_serious_faults)
 
-    faults = [
-        "\n".join((fault["id"], node["html"], node["failureSummary"]))
-        for fault in found
-        if fault["impact"] in {"serious", "critical"}
-        for node in fault["nodes"]
-    ]
-    assert "\n\n".join(faults) == ""
+    assert "\n".join(faults) == ""
+    # Axe loads the style sheets again, as if what they import stood beside the page.
+    stranger.errors = [error for error in stranger.errors if "widgets.css" not in error]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_page_fits_a_phone(pull_request: PullRequest, stranger: Visitor, page: str) -> None:
+def measure_width(tab: Page) -> list[str]:
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    return [f"{width} pixels"] if width > PHONE["width"] else []
+
+
+def test_pages_fit_a_phone(pages: dict[str, str], stranger: Visitor, admin_user: User) -> None:
     """A page that scrolls sideways hides its numbers."""
     stranger.do(lambda tab: tab.set_viewport_size(PHONE))
-    open_page(stranger, page, pull_request)
 
-    width = stranger.do(lambda tab: tab.evaluate("document.documentElement.scrollWidth"))
-    assert width <= PHONE["width"]
+    assert visit_each(stranger, admin_user, pages, measure_width) == []
 
 
 #: For each table what is cut off: its right edge lies outside of a box that does not scroll.
@@ -367,18 +427,43 @@ FIND_CUT_OFF = """tables => tables.filter(table => {
 
 
 @pytest.mark.parametrize("width", [390, 1024, 1280, 1440])
-@pytest.mark.parametrize("page", ["dashboard", "list", "pull request"])
 def test_no_table_is_cut_off(
-    pull_request: PullRequest, stranger: Visitor, page: str, width: int
+    pages: dict[str, str], stranger: Visitor, admin_user: User, width: int
 ) -> None:
     """What lies outside of a box that does not scroll can be read by nobody."""
     name = "an-organisation-with-a-long-name/a-repository-with-a-long-name-too"
     PullRequest.objects.update(github_repo=name, title="W" * 90, sync_error="reviews: gone " * 30)
     stranger.do(lambda tab: tab.set_viewport_size({"width": width, "height": 900}))
-    open_page(stranger, page, pull_request)
 
-    show = "all => all.forEach(details => { details.open = true; })"
-    stranger.do(lambda tab: tab.locator("details").evaluate_all(show))
-    cut_off = stranger.do(lambda tab: tab.locator("table").evaluate_all(FIND_CUT_OFF))
+    def find_cut_off(tab: Page) -> list[str]:
+        return list(tab.locator("table").evaluate_all(FIND_CUT_OFF))
 
-    assert cut_off == []
+    assert visit_each(stranger, admin_user, pages, find_cut_off) == []
+
+
+def test_who_has_no_scripts_can_sign_in(
+    chromium: tuple[ThreadPoolExecutor, Browser], live_server: LiveServer, db: None
+) -> None:
+    """The theme hides its pages until scripts have run: there was nothing to see."""
+    thread, browser = chromium
+
+    def is_form_seen() -> bool:
+        with browser.new_context(java_script_enabled=False) as context:
+            page = context.new_page()
+            page.goto(f"{live_server.url}/admin/login/")
+            return page.get_by_label("Username").is_visible()
+
+    assert thread.submit(is_form_seen).result()
+
+
+def test_keyboard_skips_the_navigation(visitor: Visitor) -> None:
+    """Who has no mouse would press Tab twenty times on each page."""
+
+    def skip(page: Page) -> str:
+        page.goto(visitor.root + "/admin/")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        return str(page.evaluate("document.activeElement.id"))
+
+    visitor.do(lambda page: page.wait_for_url("**/admin/"))
+    assert visitor.do(skip) == "main"

@@ -110,7 +110,7 @@ def test_further_pages_cost_what_is_said() -> None:
 
     counted = count_cost(parse(build_next(many)), read_schema(), {})
 
-    assert counted.points == count_next_points(many) == 11
+    assert counted.points == count_next_points(many) == 15
 
 
 def test_hundred_listed_cost_one_point() -> None:

@@ -1,15 +1,19 @@
-"""What all our admins share: addresses may narrow a list down, and no input is a fault of ours."""
+"""What all our admins share: which filters an address may name, and an answer to each bad one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.options import (
+    IS_POPUP_VAR,
+    TO_FIELD_VAR,
+    IncorrectLookupParameters,
+)
+from django.contrib.admin.views.main import ALL_VAR, ERROR_FLAG, ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
-from django.shortcuts import redirect
 from unfold.admin import ModelAdmin
 
 from metrics_sync.admin.ordering import OrderedChangeList
@@ -25,10 +29,14 @@ _REFUSALS = (
 )
 #: Longer searches are cut: each word is looked for in each field.
 _LONGEST_SEARCH = 200
+#: What an address may name beside filters.
+_OWN_PARAMETERS = {ALL_VAR, ERROR_FLAG, IS_POPUP_VAR, ORDER_VAR, PAGE_VAR, SEARCH_VAR, TO_FIELD_VAR}
 
 
 class Guarded(ModelAdmin):
-    """Shows the whole list, with a message, where the address asks for what it cannot.
+    """Shows no row, and says why, where the address names a filter that does not fit.
+
+    All rows would be taken for the answer to what was asked.
 
     Only what the filters beside a list offer can be asked for by its address. Django allows every
     lookup of every field, which reads secrets letter by letter: `?access_token__startswith=`.
@@ -51,6 +59,10 @@ class Guarded(ModelAdmin):
         if day := self.date_hierarchy:
             yield from (f"{day}__{part}" for part in ("year", "month", "day", "gte", "lt"))
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.none() if getattr(request, "is_refused", False) else rows
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Return what the list shows. Raises BadInputError for an address that it cannot follow."""
         try:
@@ -59,7 +71,14 @@ class Guarded(ModelAdmin):
         except _REFUSALS as error:
             if not request.GET:
                 raise
-            raise BadInputError("This list cannot show what its address asks for.") from error
+            known = _OWN_PARAMETERS.union(self._list_lookups(request))
+            unknown = [name for name in request.GET if name not in known]
+            reason = (
+                f"This list has no filter “{unknown[0]}”."
+                if unknown
+                else "A value in the address does not fit its filter."
+            )
+            raise BadInputError(reason) from error
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -69,14 +88,16 @@ class Guarded(ModelAdmin):
                 self._check_key(key)
             return super().changelist_view(request, extra_context)
         except BadInputError as error:
-            messages.warning(request, f"{error} All of it is shown instead.")
-            return redirect(request.path)
+            messages.warning(request, f"{error} Nothing is shown; choose a filter or search here.")
+            request.GET, request.is_refused = QueryDict(), True  # type: ignore[attr-defined]
+            request.method = "GET"
+            return super().changelist_view(request, extra_context)
 
     def _check_key(self, key: str) -> None:
         try:
             self.opts.pk.clean(key, None)
         except ValidationError as error:
-            raise BadInputError("What was selected is no row of this list.") from error
+            raise BadInputError("The selection is no row of this list.") from error
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -114,11 +114,22 @@ def show_provenance(provenance: Mapping[str, Any]) -> str:
         ["left out: the author's own reviews", excluded["own_reviews"]],
         ["left out: pending reviews", excluded["pending_reviews"]],
         ["left out: reviews by bots", _join(excluded["bot_reviews"])],
+        ["left out: merges of the base", excluded.get("merge_commits", UNKNOWN)],
+        ["left out: commits by bots", _join(excluded.get("bot_commits", {}))],
+        ["left out: after the merge", _describe_later(excluded.get("after_merge", {}))],
+        ["answers whose clock was wrong", provenance.get("answers_with_corrected_time", UNKNOWN)],
         ["dismissed reviews known for what they were", dismissed["recovered"]],
         ["dismissed reviews that are not", dismissed["unknown"]],
         ["lists that were missing", ", ".join(provenance["missing"]) or "none"],
     ]
     return show_table("How the metrics were measured", ["basis", "value"], rows)
+
+
+def _describe_later(counts: Mapping[str, Any]) -> str:
+    parts = [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if isinstance(n, int)]
+    unknown = ", ".join(counts.get("unknown_checks", ()))
+    told = ", ".join(part for part in parts if not part.startswith("0 ")) or "0"
+    return f"{told}; how these checks stood before is unknown: {unknown}" if unknown else told
 
 
 def _join(counts: Mapping[str, int]) -> str:

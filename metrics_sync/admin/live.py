@@ -65,9 +65,12 @@ def _reload() -> HttpResponse:
 @require_POST
 def reconcile(request: HttpRequest) -> HttpResponse:
     """Queue the selected merges that failed or are partial, and tell what became of them."""
-    report = Report()
+    form, report = SelectionForm(request), Report()
+    if form.refusal:
+        messages.error(request, form.refusal)
+        return redirect(f"{reverse('admin:index')}?{request.GET.urlencode()}")
     try:
-        _reconcile(SelectionForm(request).select(), report)
+        _reconcile(form.select(), report)
     except QueueUnavailableError as error:
         report.errors.append(str(error))
     if report.requeued or not (report.skipped or report.errors):

@@ -158,11 +158,17 @@ class PullRequestAdmin(ReadOnly, Guarded):
                 "fields": [
                     ("review_rounds", "avg_fix_response_hours"),
                     ("commits_after_first_review", "total_comments"),
-                    ("changes_requested_count", "approval_to_merge_hours"),
+                    ("changes_requested_count", "reviewer_count"),
+                    ("first_approval_hours", "approval_to_merge_hours"),
+                    ("merged_without_review", "merged_without_approval"),
+                    ("merged_by_login", "merged_by_author"),
                     ("ready_at", "review_wait_hours"),
                     ("first_response_at", "first_response_hours"),
+                    ("early_feedback_at", "draft_hours"),
                     ("first_review_at", "review_time_hours"),
                     ("cycle_time_hours", "metrics_version"),
+                    ("coding_hours", "last_commit_to_merge_hours"),
+                    ("changed_lines", "size_band", "human_comments"),
                     ("ci_at_merge", "ci_duration_hours"),
                     "provenance_table",
                 ]

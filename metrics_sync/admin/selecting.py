@@ -13,7 +13,7 @@ from metrics_sync.models import TrackedRepository
 
 
 class SelectionForm(forms.Form):
-    """Offers what the user may see; a choice that is none of it is refused and has no effect."""
+    """Offers what the user may see; any other choice selects nothing."""
 
     team = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     repository = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
@@ -36,14 +36,24 @@ class SelectionForm(forms.Form):
         self._offer("team", "all teams", [(team.slug, str(team)) for team in self.teams])
         self._offer("repository", "all repositories", [(name, name) for name in names])
 
+    @property
+    def refusal(self) -> str:
+        """Why nothing is shown; empty when all choices fit."""
+        if self.is_valid():
+            return ""
+        names = " and ".join(str(self[name].label).lower() for name in self.errors)
+        return (
+            f"Nothing is shown: the {names} in the address is not among your choices. Choose again."
+        )
+
     def _offer(self, name: str, everything: str, choices: list[tuple[str, str]]) -> None:
         field = cast(forms.ChoiceField, self.fields[name])
         field.choices = [("", everything), *choices]
 
     def select(self) -> Selection:
-        """Return what was chosen, as of now."""
-        self.full_clean()
-        chosen, teams = self.cleaned_data, self.teams
+        """Return what was chosen, as of now; nothing when a choice is not among those offered."""
+        is_valid = self.is_valid()
+        chosen, teams = self.cleaned_data, self.teams if is_valid else self.teams.none()
         if slug := chosen.get("team"):
             teams = teams.filter(slug=slug)
         return Selection(

@@ -27,8 +27,9 @@ api = NinjaAPI(
     auth=TeamToken(),
     # Without the app `ninja` the page would load its scripts from another host.
     docs_url="/docs" if apps.is_installed("ninja") else None,
-    # Swagger UI would send the address of the document to a validator at another host.
-    docs=Swagger(settings={"validatorUrl": None}),
+    # Swagger UI would send the address of the document to a validator at another host, and put
+    # links into buttons, where no keyboard finds them.
+    docs=Swagger(settings={"validatorUrl": None, "deepLinking": False}),
 )
 # A cache on the way would answer who has no token, or that of another team.
 api.add_decorator(never_cache, mode="view")

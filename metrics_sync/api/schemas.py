@@ -22,6 +22,15 @@ class Error(Schema):
     message: str
 
 
+class Reviewer(Schema):
+    """A person who reviewed, and how soon after being asked."""
+
+    login: str
+    requested_at: datetime | None
+    reviewed_at: datetime
+    hours: Hours
+
+
 class PullRequest(Schema):
     """A merged pull request, how much of it is known, and its metrics."""
 
@@ -30,6 +39,8 @@ class PullRequest(Schema):
     github_pr_id: int
     title: str
     author_login: str
+    is_by_bot: bool = Field(description="Its author is a bot, by any rule.")
+    merged_by_login: str = Field(description="Empty: unknown.")
     base_ref: str
     head_ref: str
     head_sha: str
@@ -58,11 +69,26 @@ class PullRequest(Schema):
     review_wait_hours: Hours
     first_response_at: datetime | None
     first_response_hours: Hours
+    early_feedback_at: datetime | None
     changes_requested_count: int | None
+    first_approval_hours: Hours
     approval_to_merge_hours: Hours
+    merged_without_review: bool | None
+    merged_without_approval: bool | None
+    merged_by_author: bool | None
+    reviewer_count: int | None
+    reviewers: list[Reviewer] | None
+    changed_lines: int | None
+    size_band: str = Field(description="XS, S, M, L, XL or XXL; empty: unknown.")
+    coding_hours: Hours
+    last_commit_to_merge_hours: Hours
+    draft_hours: Hours
+    human_comments: int | None
     ci_at_merge: str = Field(description="passed, failed, pending or none; empty: unknown.")
     ci_duration_hours: Hours
-    metrics_version: int | None = Field(description="Which version of the formulas was used.")
+    metrics_version: int | None = Field(
+        description="Which version of the formulas was used; 0: about to be measured again."
+    )
 
 
 class ReceiptEntry(Schema):
@@ -97,6 +123,7 @@ class Commit(Schema):
     authored_at: datetime | None
     committed_at: datetime | None
     position: int = Field(description="Its place in the order of history.")
+    parents: list[str] | None
 
 
 class File(Schema):

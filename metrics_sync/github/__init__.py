@@ -19,6 +19,7 @@ from metrics_sync.github.examine import (
     examine_token,
 )
 from metrics_sync.github.fetch import (
+    REPLICATION_LAG,
     Known,
     fetch_merges,
     fetch_missing,
@@ -38,6 +39,7 @@ __all__ = [
     "LISTED",
     "NEEDED",
     "OPTIONAL",
+    "REPLICATION_LAG",
     "WHOLE",
     "GitHub",
     "GraphQL",

@@ -28,6 +28,7 @@ from metrics_sync.github.supplements import (
 from metrics_sync.github.witnesses import VOUCHING, corroborate, read_names
 from metrics_sync.snapshot import (
     AGREED,
+    ALL_RUNS,
     CAPPED,
     COUNTER,
     ITSELF,
@@ -45,6 +46,7 @@ from metrics_sync.snapshot import (
     Snapshot,
     describe_unknown_times,
     is_held,
+    read_check_run,
     read_items,
     read_pull_request,
     read_repository,
@@ -261,7 +263,7 @@ async def _until(give_up_at: float) -> AsyncIterator[None]:
 
 
 async def fetch_missing(
-    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any]
+    github: GitHub, snapshot: Snapshot, *, receipt: Mapping[str, Any], now: datetime
 ) -> Snapshot:
     """Fetch the lists that a snapshot came without, unless the receipt holds them already.
 
@@ -288,6 +290,7 @@ async def fetch_missing(
     sections = {**snapshot.sections, **came}
     if Section.TIMELINE in came:
         sections, _ = corroborate(sections, pull_request, agreed=())
+    sections |= {s: settle(s, sections[s], receipt.get(s), now=now) for s in came}
     return replace(snapshot, sections=sections)
 
 
@@ -409,8 +412,13 @@ async def _read_section(
         # What was stated less than is stored was explained when the list came.
         lengths = {entry["stored"], min(entry["stored"], entry["stated"] or entry["stored"])}
         result = _verify(section, None, lengths, stated, etags=validators)
-        return replace(result, witness=entry.get("witness", ""), reason=entry.get("reason", ""))
-    pages = await _list(github, pull_request, section, first)
+        kept = {name: entry.get(name, "") for name in ("witness", "reason", "scope")}
+        return replace(result, **kept)
+    pages, scope = await _list(github, pull_request, section, first), ""
+    if section is Section.CHECK_RUNS and _may_hide_runs(pages, pull_request.merged_at):
+        scope = ALL_RUNS
+        if "filter=all" not in pages[0].url:
+            pages = await _list_all_runs(github, pull_request)
     values, total = _join(section, pages)
     if section is Section.FILES:
         values = await recount_lines(github, pull_request, values)
@@ -424,7 +432,7 @@ async def _read_section(
     if section is Section.FILES and not lines_add_up(values, pull_request):
         reasons.append(UNCOUNTED_LINES)
     reason = "; ".join(filter(None, reasons))
-    return replace(result, reason=reason, names=read_names(section, values))
+    return replace(result, reason=reason, names=read_names(section, values), scope=scope)
 
 
 async def _add_compared(
@@ -492,6 +500,24 @@ async def _list(
     of_head = section in LISTED_IN
     subject = pull_request.head_sha if of_head else pull_request.github_pr_number
     return await github.all_pages(operation, *pull_request.github_repo.split("/"), subject)
+
+
+def _may_hide_runs(pages: Sequence[Page], merged_at: datetime | None) -> bool:
+    """Whether a run began after the merge, and may have replaced one from before it.
+
+    https://docs.github.com/en/rest/checks/runs#list-check-runs-for-a-git-reference (filter)
+    """
+    if merged_at is None:
+        return False
+    runs = [read_check_run(value) for page in pages for value in page.body["check_runs"]]
+    return any(run.started_at is not None and run.started_at > merged_at for run in runs)
+
+
+async def _list_all_runs(github: GitHub, pull_request: PullRequestItem) -> list[Page]:
+    """Return the pages of all check runs, also those that later ones have replaced."""
+    names = pull_request.github_repo.split("/")
+    operation = github.api.checks.list_for_ref
+    return await github.all_pages(operation, *names, pull_request.head_sha, filter="all")
 
 
 def _join(section: Section, pages: Sequence[Page]) -> tuple[list[Any], int | None]:

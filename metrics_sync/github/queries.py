@@ -24,11 +24,15 @@ INNER_FIRST, INNER_NEXT = 5, 50
 LONGEST = 1000
 LONGEST_COMMITS = 250
 
+#: How many parents of a commit are asked for; merges have two, and very few have more.
+MOST_PARENTS = 10
+
 PULL_REQUEST = """
 fragment pull on PullRequest {
   id fullDatabaseId number title state isDraft createdAt updatedAt closedAt mergedAt
   additions deletions changedFiles baseRefName baseRefOid headRefName headRefOid
   author { ...account }
+  mergedBy { ...account }
 }
 """
 ACCOUNT = """
@@ -77,14 +81,18 @@ class ListQuery:
 
 #: The lists, each under the name of its section: what goes wrong with one is its own affair.
 LISTS = {
-    Section.COMMITS: ListQuery(f"""commits(@page) {{
+    Section.COMMITS: ListQuery(
+        f"""commits(@page) {{
     {PAGE_INFO}
     nodes {{ commit {{
       oid message
-      author {{ date email user {{ __typename databaseId login }} }}
+      author {{ date email name user {{ __typename databaseId login }} }}
       committer {{ date }}
+      parents(first: {MOST_PARENTS}) {{ totalCount nodes {{ oid }} }}
     }} }}
-  }}"""),
+  }}""",
+        has_inner=True,
+    ),
     Section.FILES: ListQuery(f"""files(@page) {{
     {PAGE_INFO}
     nodes {{ path changeType additions deletions }}

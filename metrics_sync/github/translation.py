@@ -16,6 +16,7 @@ from metrics_sync.exceptions import DisagreementError, RetrySoonError
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.queries import LISTS, LONGEST, LONGEST_COMMITS, PAGE
 from metrics_sync.snapshot import (
+    BOT_ADDRESS,
     COUNTERS,
     TOTAL,
     UNREADABLE,
@@ -50,10 +51,6 @@ EVENTS = {
     "ReviewDismissedEvent": "review_dismissed",
     "ReviewRequestedEvent": "review_requested",
 }
-
-#: The address that GitHub gives the commits of an account: the account's id, and its login.
-#: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
-NOREPLY = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
 
 #: An id of the older form, as in `011:PullRequest12345`: the length of the kind goes before it.
 OLDER_ID = re.compile(rb"0(?P<length>\d{1,2}):(?P<kind>[A-Za-z]+)(?P<id>\d+)")
@@ -353,10 +350,19 @@ def _translate_pull_request(node: Json, author: Json | None) -> Json:
         "updated_at": node["updatedAt"],
         "closed_at": node["closedAt"],
         "merged_at": node["mergedAt"],
+        **_translate_merger(node["mergedBy"]),
         "additions": node["additions"],
         "deletions": node["deletions"],
         "changed_files": node["changedFiles"],
     }
+
+
+def _translate_merger(actor: Json | Refused | None) -> Json:
+    """Translate who merged; one that is not sure is left out, as lists of REST do."""
+    try:
+        return {"merged_by": _translate_account(actor)}
+    except OnlyInRestError:
+        return {}
 
 
 def _translate_commit(commit: Json) -> Json:
@@ -365,22 +371,24 @@ def _translate_commit(commit: Json) -> Json:
         "sha": commit["oid"],
         "commit": {
             "message": commit["message"],
-            "author": {"date": author.get("date")},
+            "author": {name: author.get(name) for name in ("date", "email", "name")},
             "committer": {"date": (commit["committer"] or {}).get("date")},
         },
         "author": _translate_committer(author.get("user"), author.get("email") or ""),
+        "parents": [{"sha": parent["oid"]} for parent in _take_all(commit["parents"])],
     }
 
 
 def _translate_committer(user: Json | None, email: str) -> Json | None:
     """Translate the account of a commit, which is null in REST, too, when nobody has the address.
 
-    GraphQL has users there only. A bot, which is none, is told by GitHub's own address for it.
+    GraphQL has users there only. A bot, which is none, is told by GitHub's own address for it,
+    which the reader of commits knows.
     """
     if user is not None:
         return _translate_account(user)
-    if bot := NOREPLY.match(email):
-        return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}
+    if BOT_ADDRESS.match(email):
+        return None
     if "[bot]@" in email or "copilot" in email.lower():
         raise OnlyInRestError("GraphQL does not name a commit's account")
     return None

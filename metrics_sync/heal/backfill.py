@@ -348,7 +348,8 @@ class Backfill:
         rows = PullRequest.objects.filter(
             team=self.repository.team, github_pr_id__in=[wanted.github_pr_id for wanted in batch]
         )
-        rows = rows.in_repositories([self.repository.full_name]).select_related("team", "author")
+        rows = rows.of_repository(self.repository, self.repository.full_name)
+        rows = rows.select_related("team", "author")
         return {row.github_pr_id: row for row in rows}
 
     def _may_take(self, row: PullRequest) -> bool:
@@ -371,7 +372,7 @@ class Backfill:
             for number, row in rows.items()
             if isinstance(snapshot := results[number], Snapshot)
             and snapshot.errors
-            and _is_of(row, snapshot)
+            and _is_usable(row, snapshot)
         }
         if not wanting:
             return {}
@@ -389,9 +390,12 @@ class Backfill:
         self, row: PullRequest, result: Snapshot | GitHubError, requests_made: int
     ) -> None:
         tally = self.tally
-        if not isinstance(result, Snapshot) or not _is_of(row, result):
+        if not isinstance(result, Snapshot) or not _is_usable(row, result):
             self._enqueue(row)
-        elif not save_fetched(row, result, requests_made=requests_made):
+            return
+        if result.moved_to:
+            self._follow(result.moved_to)
+        if not save_fetched(row, result, requests_made=requests_made):
             tally.busy += 1
         elif row.sync_status == SyncStatus.COMPLETE:
             tally.fetched += 1
@@ -439,7 +443,7 @@ async def _fetch_missing(
     completed = {}
     for number, (snapshot, receipt) in wanting.items():
         before = github.requests_made
-        result = await fetch_missing(github, snapshot, receipt=receipt)
+        result = await fetch_missing(github, snapshot, receipt=receipt, now=timezone.now())
         completed[number] = result, github.requests_made - before
         if any(isinstance(error, RateLimitedError) for error in result.errors.values()):
             break
@@ -452,9 +456,16 @@ async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[
     return [item for item in items if item.merged_at and item.merged_at >= since]
 
 
-def _is_of(row: PullRequest, snapshot: Snapshot) -> bool:
-    """Whether it is that pull request; REST says so of a number that was given again."""
-    return snapshot.pull_request.github_pr_id == row.github_pr_id
+def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
+    """Whether the answer is of that pull request, and no older than what the row holds.
+
+    GitHub gives numbers again, and a replica may be behind what a webhook has reported. A fetch by
+    REST says which it is.
+    """
+    found, known_at = snapshot.pull_request, row.pr_updated_at
+    came_at = found.pr_updated_at
+    is_older = known_at is not None and came_at is not None and came_at < known_at
+    return found.github_pr_id == row.github_pr_id and not is_older
 
 
 def _is_at_work(row: PullRequest) -> bool:

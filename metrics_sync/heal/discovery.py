@@ -11,6 +11,7 @@ from django.utils import timezone
 from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.access.tokens import ask_as_app
+from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     CredentialRejectedError,
     GoneError,
@@ -32,65 +33,73 @@ from metrics_sync.work.queueing import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 
-#: How far back the first look at a repository goes.
-FIRST_LOOK = timedelta(days=30)
-#: How far each look goes back behind the end of the last one.
+#: How far back the first search of a repository goes.
+FIRST_SEARCH = timedelta(days=30)
+#: How far each further search goes back behind the begin of the last one.
 OVERLAP = timedelta(hours=1)
-#: When a round of the clock ends, and for how long one whose process died keeps others away: it
+#: A repository that was searched so short a time ago is left out by the clock, which searches once
+#: an hour: while no worker runs its jobs pile up, and then they all run at once.
+SEARCHED_LATELY = timedelta(minutes=30)
+#: When a round of the clock ends, and how long a round whose process died keeps others away: it
 #: gives a sign of life after each repository.
 ROUND_LASTS = timedelta(minutes=30)
 ROUND_HOLD = timedelta(minutes=10)
-#: For how long deliveries are kept by GitHub Enterprise Server. GitHub itself lists those of three
-#: days, so whatever root is asked, what is listed can be sent again.
+#: How long GitHub Enterprise Server keeps deliveries. GitHub itself lists those of three days, so
+#: with either one what is listed can be sent again.
 #: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/viewing-webhook-deliveries
 DELIVERIES_KEPT = timedelta(days=7)
 
 
 def discover_lost() -> dict[str, Any]:
-    """Look for missed merges of every tracked repository; what the clock runs once an hour.
+    """Search every tracked repository for missed merges; the clock runs it once an hour.
 
-    Those that were looked at longest ago come first; a round ends after ROUND_LASTS, and the next
-    one goes on. Two are never at it at once. Safe to repeat. The merges found wait for the next
-    `requeue_due`.
+    The repositories that were searched longest ago come first, and those of the last half hour are
+    left out. A round ends after ROUND_LASTS, and the next one goes on. Two rounds never run at
+    once. Safe to repeat. The merges found wait for the next `requeue_due`.
     """
     found, errors = 0, list[str]()
     with hold_round("discover_lost", lasts=ROUND_HOLD) as go_on:
         if go_on is None:
             return {"discovered": 0, "errors": []}
         ends_at = timezone.now() + ROUND_LASTS
-        for repository, count, error in discover(_list_oldest(), since=None, dry_run=False):
+        for repository, count, error in discover(_list_due(), since=None, dry_run=False):
             found += count
             if error:
                 errors.append(f"{repository}: {error}")
-                logger.warning("Cannot look for missed merges of %s: %s", repository, error)
+                logger.warning("Cannot search %s for missed merges: %s", repository, error)
             if timezone.now() > ends_at or not go_on():
                 break
-    logger.info("Discovered %s merges that no webhook told", found)
+    logger.info("Discovered %s merges that no webhook reported", found)
     note_round("discover_lost", discovered=found, errors=len(errors))
     return {"discovered": found, "errors": errors}
 
 
-def _list_oldest() -> list[TrackedRepository]:
-    """Return what is tracked, in the order of the last look; first what was never looked at."""
+def _list_due() -> list[TrackedRepository]:
+    """Return the tracked repositories in the order of their last search, the never searched first.
+
+    Without those of the last half hour (less, where CLOCK_SPEEDUP makes the clock's hour shorter).
+    """
     never = datetime.min.replace(tzinfo=UTC)
-    return sorted(list_repositories(Scope()), key=lambda row: row.discovered_until or never)
+    lately = timezone.now() - SEARCHED_LATELY / app_settings.CLOCK_SPEEDUP
+    last = {row: row.discovered_until or never for row in list_repositories(Scope())}
+    return sorted((row for row in last if last[row] < lately), key=lambda row: last[row])
 
 
 def discover(
     repositories: Iterable[TrackedRepository], *, since: datetime | None, dry_run: bool
 ) -> Iterator[tuple[TrackedRepository, int, str]]:
-    """Look for missed merges, yielding each repository, how many were found, and an error or "".
+    """Search for missed merges, yielding each repository, how many were found, and an error or "".
 
-    Each repository is read newest change first, back to `since`, else to where the last look
-    began less an hour, else 30 days. Found merges become `pending` rows (none with `dry_run`);
-    the bookmark moves only when a look reached its end. Safe to repeat. A refused token is an
-    error once, however many repositories wait for a new one.
+    Each repository's list is read newest change first, back to `since`, else to an hour before the
+    last search began, else 30 days. Found merges become `pending` rows (none with `dry_run`);
+    the bookmark moves only when a search reached its end. Safe to repeat. A refused token is an
+    error once, however many repositories need a new one.
     """
     refused: set[int] = set()
     for repository in repositories:
         began_at = timezone.now()
         bookmark = repository.discovered_until
-        start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_LOOK)
+        start = since or (bookmark - OVERLAP if bookmark else began_at - FIRST_SEARCH)
         try:
             items = Access.of(repository, is_bulk=True).ask(
                 partial(_list_merges, repository, start)
@@ -127,13 +136,14 @@ def discover(
 def recover(
     repositories: Iterable[TrackedRepository],
 ) -> Iterator[tuple[TrackedRepository, int, str]]:
-    """Have GitHub send again what our webhooks did not take, yielding each repository, how many,
-    and an error or "".
+    """Have GitHub send failed deliveries again, yielding each repository, how many, and an error
+    or "".
 
-    Goes back as far as GitHub does; the webhook of a GitHub App, which serves all of its
-    repositories, is asked once, for the first of them. Safe to repeat: what was taken since is
-    not asked for. A token that may not read webhooks, or is refused, recovers nothing, which is
-    no error here: `discover` finds the merges all the same, and says what is wrong with a token.
+    Goes back as far as GitHub does. The webhook of a GitHub App serves all of its repositories, so
+    its deliveries are recovered once, with the first of them. Safe to repeat: a delivery that
+    arrived since is not sent again. A token that may not read webhooks, or is refused, recovers
+    nothing, which is no error here: `discover` finds the merges all the same, and says what is
+    wrong with a token.
     """
     is_app_asked = False
     for repository in repositories:
@@ -173,7 +183,7 @@ async def _list_merges(
 
 
 def _note_changes(repository: TrackedRepository, items: Collection[PullRequestItem]) -> None:
-    """Have rows looked at again that changed at GitHub since we read them, and nobody told us."""
+    """Have rows fetched again that changed at GitHub since we read them, with no webhook."""
     known = _select_known(repository, items)
     read_at = dict(known.values_list("github_pr_id", "pr_updated_at"))
     changed = [

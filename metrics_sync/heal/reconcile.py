@@ -18,6 +18,7 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
+from metrics_sync.heal.refetching import group_for_bulk, refetch_in_bulk
 from metrics_sync.jobs import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
@@ -30,6 +31,7 @@ from metrics_sync.observe import counting
 from metrics_sync.work.queueing import (
     BULK,
     enqueue_fetch,
+    enqueue_together,
     find_abandoned,
     find_room,
     hold_round,
@@ -129,17 +131,33 @@ def requeue_due() -> dict[str, Any]:
 
 def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
     ends_at = timezone.now() + ROUND_LASTS
-    due = _list_due(find_room(), has_number=True)
-    for start in range(0, len(due), SLICE):
+    due = {one.pk: one for one in _list_due(find_room(), has_number=True)}
+    groups = group_for_bulk([pk for pk, one in due.items() if one.reason is Reason.OUTDATED])
+    for group in groups:
         if timezone.now() > ends_at or not go_on():
             return
-        for row, reason in _load_due(due[start : start + SLICE]):
+        _requeue_together([due.pop(pk) for pk in group], report)
+    single = list(due.values())
+    for start in range(0, len(single), SLICE):
+        if timezone.now() > ends_at or not go_on():
+            return
+        for row, reason in _load_due(single[start : start + SLICE]):
             counting.count("reconcile_findings", reason=reason)
             if enqueue_fetch(row, queue_name=BULK, is_tracked=True):
                 report.requeued += 1
                 logger.info("Queued %s again: %s", row, reason)
             else:
                 report.skipped["claimed by another process"] += 1
+
+
+def _requeue_together(group: Collection["_Due"], report: Report) -> None:
+    """Queue rows of one repository with one job."""
+    rows = [row for row, _ in _load_due(group)]
+    counting.count("reconcile_findings", len(rows), reason=Reason.OUTDATED)
+    queued = enqueue_together(rows, refetch_in_bulk)
+    report.requeued += queued
+    if queued < len(group):
+        report.skipped["taken by somebody else"] += len(group) - queued
 
 
 def requeue_nameless() -> dict[str, Any]:

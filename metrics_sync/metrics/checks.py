@@ -1,40 +1,82 @@
-"""How CI stood at the merge, and how long it took; pure."""
+"""How CI stood at the merge, and how long it ran; pure. The history ends at the merge."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from metrics_sync.metrics.history import Check
-from metrics_sync.metrics.hours import measure_hours
+from metrics_sync.metrics.hours import ZERO, to_hours
 
-#: What counts as failed, of check runs and of legacy statuses.
+#: What check runs end with, and legacy statuses say. All other words are taken for `pending`:
+#: `stale`, which GitHub writes when it gives up on a check, and words that are new.
 #: https://docs.github.com/en/rest/checks/runs, https://docs.github.com/en/rest/commits/statuses
+PASSED = {"success", "neutral", "skipped"}
 FAILED = {"failure", "timed_out", "cancelled", "action_required", "startup_failure", "error"}
+SKIPPED = "skipped"
+
+FAR = datetime.max.replace(tzinfo=UTC)
 
 
-def measure_ci(checks: Sequence[Check] | None, *, merged_at: datetime | None) -> str:
+def get_key(check: Check) -> tuple[bool, str, str]:
+    """Return what tells one check from another: equal names of two apps are two checks."""
+    return check.is_status, check.app, check.name
+
+
+def measure_ci(checks: Sequence[Check] | None, *, has_replaced: bool = False) -> str:
     """Say how CI stood at the merge: `failed`, `pending`, `passed` or `none`; empty: unknown.
 
-    One failure outweighs what was still running, which outweighs what had passed. What ended
-    after the merge was running at the merge.
+    The newest run of each check decides. One failure outweighs what was still running, which
+    outweighs what had passed. `has_replaced` says that runs after the merge may have replaced
+    some from before it: then no run is no sign that there was none.
     """
-    if checks is None or merged_at is None:
+    if checks is None:
         return ""
-    if not checks:
-        return "none"
-    outcomes = {_judge(check, merged_at) for check in checks}
-    return next(outcome for outcome in ("failed", "pending", "passed") if outcome in outcomes)
+    newest: dict[tuple[bool, str, str], Check] = {}
+    for check in sorted(checks, key=_order):
+        newest[get_key(check)] = check
+    outcomes = {_judge(check) for check in newest.values()}
+    nothing = "" if has_replaced else "none"
+    return next((word for word in ("failed", "pending", "passed") if word in outcomes), nothing)
 
 
-def _judge(check: Check, merged_at: datetime) -> str:
-    if not check.conclusion or (check.ended_at is not None and check.ended_at > merged_at):
-        return "pending"
-    return "failed" if check.conclusion in FAILED else "passed"
+def _order(check: Check) -> tuple[datetime, int]:
+    """Order runs by their start; else by their end; one with neither has yet to start."""
+    return check.started_at or check.ended_at or FAR, check.github_id
 
 
-def measure_ci_hours(checks: Iterable[Check] | None) -> Decimal | None:
-    """Return the hours from the first start to the last end of the checks that have both."""
-    timed = [(c.started_at, c.ended_at) for c in checks or () if c.started_at and c.ended_at]
-    if not timed:
+def _judge(check: Check) -> str:
+    if check.conclusion in FAILED:
+        return "failed"
+    return "passed" if check.conclusion in PASSED else "pending"
+
+
+def measure_ci_hours(
+    checks: Iterable[Check] | None, *, created_at: datetime | None, merged_at: datetime | None
+) -> Decimal | None:
+    """Return for how many hours of the pull request's life at least one check was running.
+
+    Skipped runs did not run. One that was running at the merge ran until it. A run whose start
+    is unknown is left out, and so is one that has ended at an unknown time; an end before the
+    start is unknown. None when that leaves no run.
+    """
+    if checks is None or created_at is None or merged_at is None:
         return None
-    return measure_hours(min(start for start, _ in timed), max(end for _, end in timed))
+    intervals = sorted(
+        (check.started_at, end)
+        for check in checks
+        if check.started_at is not None and (end := _find_end(check, merged_at)) is not None
+    )
+    total, covered_until = ZERO, created_at
+    for start, end in intervals:
+        total += max(end - max(start, covered_until), ZERO)
+        covered_until = max(covered_until, end)
+    return to_hours(total) if intervals else None
+
+
+def _find_end(check: Check, merged_at: datetime) -> datetime | None:
+    if check.conclusion == SKIPPED or check.started_at is None:
+        return None
+    if not check.conclusion:
+        return merged_at
+    is_known = check.ended_at is not None and check.ended_at >= check.started_at
+    return check.ended_at if is_known else None

@@ -1,112 +1,96 @@
-"""Which reviews count, and how requested changes were answered; pure."""
+"""Whose approval stood at the merge, and how soon each reviewer came; pure."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
-from statistics import fmean
+from enum import IntEnum
+from typing import Any
 
-from metrics_sync.metrics.history import BotRule, Comment, Review
-from metrics_sync.metrics.hours import to_hours
+from metrics_sync.metrics.history import Event, Review
+from metrics_sync.metrics.hours import measure_hours
 
 APPROVED = "approved"
 CHANGES_REQUESTED = "changes_requested"
 DISMISSED = "dismissed"
+ASKED = "review_requested"
+
+Timed = tuple[datetime, Review]
 
 
-@dataclass(slots=True)
-class Exclusions:
-    """How many reviews and comments do not count, by the reason; bots by the rule."""
+class _Opinion(IntEnum):
+    """What a reviewer's opinion became, in the order in which one second is read."""
 
-    own_reviews: int = 0
-    pending_reviews: int = 0
-    bot_reviews: dict[str, int] = field(default_factory=dict)
-    own_comments: int = 0
-    bot_comments: dict[str, int] = field(default_factory=dict)
+    APPROVAL = 1
+    REQUEST = 2
+    DISMISSAL = 3
 
 
-def select_reviews(
-    reviews: Iterable[Review] | None, *, author_id: int | None, excluded: Exclusions
-) -> list[tuple[datetime, Review]] | None:
-    """Keep the reviews that count, each with its time, counting the others into `excluded`.
+def find_approved_at(reviews: Iterable[Timed]) -> datetime | None:
+    """Say since when there was an approval that stood at the merge; None when none stood.
 
-    Those are submitted, by somebody else than the author, and not by a bot. An author who
-    answers a review comment creates a review of their own. A deleted account cannot be compared
-    with the author's and counts as somebody else.
+    Of each reviewer the last of approval, request and dismissal decides; approvals with nothing
+    else between them are one. Of several reviewers the approval that stood longest.
     """
-    if reviews is None:
-        return None
-    counted = []
-    for review in reviews:
-        if review.submitted_at is None:
-            excluded.pending_reviews += 1
-        elif _is_author(review.reviewer_id, author_id):
-            excluded.own_reviews += 1
-        elif review.bot_rule is not None:
-            _count(excluded.bot_reviews, review.bot_rule)
-        else:
-            counted.append((review.submitted_at, review))
-    return counted
+    opinions = defaultdict(list)
+    for person, group in _group_by_person(reviews).items():
+        for at, review in group:
+            if review.state == APPROVED:
+                opinions[person].append((at, _Opinion.APPROVAL))
+            elif review.state == CHANGES_REQUESTED:
+                opinions[person].append((at, _Opinion.REQUEST))
+            if review.was_dismissed:
+                # One whose time is not known ends what it was from the start.
+                opinions[person].append((review.dismissed_at or at, _Opinion.DISMISSAL))
+    standing = [_find_standing(theirs) for theirs in opinions.values()]
+    return min((since for since in standing if since is not None), default=None)
 
 
-def select_people(
-    comments: Iterable[Comment] | None, *, author_id: int | None, excluded: Exclusions
-) -> list[Comment] | None:
-    """Keep the comments of people other than the author, counting the others into `excluded`."""
-    if comments is None:
-        return None
-    counted = []
-    for comment in comments:
-        if _is_author(comment.author_id, author_id):
-            excluded.own_comments += 1
-        elif comment.bot_rule is not None:
-            _count(excluded.bot_comments, comment.bot_rule)
-        else:
-            counted.append(comment)
-    return counted
+def _find_standing(opinions: list[tuple[datetime, _Opinion]]) -> datetime | None:
+    since = None
+    for at, opinion in sorted(opinions):
+        since = (since or at) if opinion is _Opinion.APPROVAL else None
+    return since
 
 
-def _count(counts: dict[str, int], rule: BotRule) -> None:
-    counts[rule.value] = counts.get(rule.value, 0) + 1
+def describe_reviewers(
+    reviews: Iterable[Timed], events: Sequence[Event] | None
+) -> list[dict[str, Any]]:
+    """Return who reviewed, in the order of their first reviews, and how long each was waited for.
 
-
-def _is_author(account_id: int | None, author_id: int | None) -> bool:
-    return account_id is not None and account_id == author_id
-
-
-def measure_review_rounds(asked_at: Sequence[datetime], committed_at: Sequence[datetime]) -> int:
-    """Count how often requested changes were answered with commits.
-
-    Requests with no commit between them belong to one round, so two reviewers asking before
-    one fix count once, and a request that nobody answered counts as none. The order of the
-    items does not matter.
+    That is the time from the first request of this person before the review; unknown for one
+    whom nobody asked.
     """
-    asked, fixes = sorted(asked_at), sorted(committed_at)
-    rounds = 0
-    for position, moment in enumerate(asked):
-        fixed_at = _find_later(fixes, moment)
-        is_last = position + 1 == len(asked)
-        if fixed_at is not None and (is_last or fixed_at < asked[position + 1]):
-            rounds += 1
-    return rounds
+    asked: dict[str, list[datetime]] = defaultdict(list)
+    for event in events or ():
+        if event.event == ASKED and event.subject_login:
+            asked[event.subject_login.lower()].append(event.created_at)
+    found = []
+    for group in _group_by_person(reviews).values():
+        reviewed_at, review = min(group, key=lambda timed: (timed[0], timed[1].login))
+        is_known = review.reviewer_id is not None
+        moments = [at for at in asked[review.login.lower()] if at <= reviewed_at and is_known]
+        found.append((reviewed_at, review.login, min(moments, default=None)))
+    found.sort(key=lambda one: (one[0], one[1], one[2] or one[0]))
+    return [
+        {
+            "login": login,
+            "requested_at": requested_at.isoformat() if requested_at else None,
+            "reviewed_at": reviewed_at.isoformat(),
+            "hours": _to_number(measure_hours(requested_at, reviewed_at)),
+        }
+        for reviewed_at, login, requested_at in found
+    ]
 
 
-def measure_fix_response(
-    asked_at: Sequence[datetime], committed_at: Sequence[datetime]
-) -> Decimal | None:
-    """Average the hours from a request for changes to the first later commit.
-
-    Requests that no commit follows are left out; None when that leaves none. The order of the
-    items does not matter.
-    """
-    fixes = sorted(committed_at)
-    answers = [(moment, _find_later(fixes, moment)) for moment in asked_at]
-    waits = [(fixed_at - moment).total_seconds() for moment, fixed_at in answers if fixed_at]
-    return to_hours(timedelta(seconds=fmean(waits))) if waits else None
+def _to_number(hours: Decimal | None) -> float | None:
+    return None if hours is None else float(hours)
 
 
-def _find_later(moments: Sequence[datetime], moment: datetime) -> datetime | None:
-    """Return the first of the sorted moments that is later than the given one."""
-    position = bisect_right(moments, moment)
-    return moments[position] if position < len(moments) else None
+def _group_by_person(reviews: Iterable[Timed]) -> dict[Hashable, list[Timed]]:
+    """Group reviews by their reviewer; each one by a deleted account is somebody else's."""
+    groups: dict[Hashable, list[Timed]] = defaultdict(list)
+    for number, (at, review) in enumerate(reviews):
+        is_deleted = review.reviewer_id is None
+        groups[("deleted", number) if is_deleted else review.reviewer_id].append((at, review))
+    return groups

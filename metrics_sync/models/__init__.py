@@ -16,6 +16,7 @@ from metrics_sync.models.integrations import (
     IntegrationCredential,
     TrackedRepository,
 )
+from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.teams import Team, TeamMember
@@ -27,6 +28,7 @@ __all__ = [
     "FetchRun",
     "GitHubIntegration",
     "IntegrationCredential",
+    "Notice",
     "PRCheckRun",
     "PRComment",
     "PRCommitStatus",

@@ -41,6 +41,9 @@ class Commit(PullRequestChild):
     position = models.PositiveIntegerField(
         default=0, help_text="Its place in GitHub's list, which is in the order of history."
     )
+    parents = models.JSONField(
+        null=True, blank=True, help_text="The shas of its parents; empty: unknown."
+    )
 
     class Meta:
         ordering = ["position", "pk"]

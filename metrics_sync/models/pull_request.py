@@ -72,6 +72,21 @@ class CIAtMerge(models.TextChoices):
     NONE = "none"
 
 
+class SizeBand(models.TextChoices):
+    #: Fewer than 10 changed lines.
+    XS = "XS"
+    #: Fewer than 30.
+    S = "S"
+    #: Fewer than 100.
+    M = "M"
+    #: Fewer than 500.
+    L = "L"
+    #: Fewer than 1,000.
+    XL = "XL"
+    #: 1,000 or more.
+    XXL = "XXL"
+
+
 class PullRequestQuerySet(models.QuerySet["PullRequest"]):
     """Questions that chain, e.g. `PullRequest.objects.merged().stuck(now)`."""
 
@@ -209,6 +224,13 @@ class PullRequest(models.Model):
         TeamMember, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     author_login = models.TextField(blank=True)
+    is_by_bot = models.BooleanField(
+        "by a bot", default=False, db_default=False, help_text="Its author is one, by any rule."
+    )
+    merged_by_github_id = models.BigIntegerField(null=True, blank=True)
+    merged_by_login = models.TextField(
+        "merged by", blank=True, default="", db_default="", help_text="Empty: unknown."
+    )
     state = models.CharField(max_length=10, choices=State, default=State.OPEN)
     is_draft = models.BooleanField(default=False)
     base_ref = models.TextField(blank=True)
@@ -240,12 +262,31 @@ class PullRequest(models.Model):
     first_response_hours = models.DecimalField(
         max_digits=12, decimal_places=2, null=True, blank=True
     )
+    early_feedback_at = models.DateTimeField(null=True, blank=True)
     changes_requested_count = models.PositiveIntegerField(null=True, blank=True)
+    first_approval_hours = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True
+    )
     approval_to_merge_hours = models.DecimalField(
         max_digits=12, decimal_places=2, null=True, blank=True
     )
     ci_at_merge = models.CharField(max_length=10, choices=CIAtMerge, blank=True)
     ci_duration_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    merged_without_review = models.BooleanField(null=True, blank=True)
+    merged_without_approval = models.BooleanField(null=True, blank=True)
+    merged_by_author = models.BooleanField(null=True, blank=True)
+    reviewer_count = models.PositiveIntegerField(null=True, blank=True)
+    reviewers = models.JSONField(null=True, blank=True)
+    changed_lines = models.PositiveIntegerField(null=True, blank=True)
+    size_band = models.CharField(
+        max_length=10, choices=SizeBand, blank=True, default="", db_default=""
+    )
+    coding_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    last_commit_to_merge_hours = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True
+    )
+    draft_hours = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True)
+    human_comments = models.PositiveIntegerField(null=True, blank=True)
     metrics_version = models.PositiveSmallIntegerField(null=True, blank=True)
     provenance = models.JSONField(
         default=dict, blank=True, help_text="How the metrics got their numbers."

@@ -1,7 +1,12 @@
 """Teams, which own everything else, and the people of their pull requests."""
 
+from typing import Any
+
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
+
+#: Stands for the version of the formulas until the clock has measured a pull request again.
+TO_BE_MEASURED = 0
 
 
 class Team(models.Model):
@@ -16,7 +21,8 @@ class Team(models.Model):
     bot_logins = models.TextField(
         "bots",
         blank=True,
-        help_text="Accounts that GitHub does not call bots and that are: one login a line.",
+        help_text="Logins of accounts that are bots although GitHub does not say so, separated by "
+        "commas or blanks.",
     )
 
     class Meta:
@@ -24,6 +30,26 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, **options: Any) -> None:
+        """Save; other bots make the clock measure all of the team's pull requests again."""
+        with transaction.atomic():
+            stored = Team.objects.filter(pk=self.pk).first()
+            super().save(**options)
+            if stored is not None and stored.list_bots() != self.list_bots():
+                self.pull_requests.exclude(metrics_version=None).update(
+                    metrics_version=TO_BE_MEASURED
+                )
+
+    def list_bots(self) -> frozenset[str]:
+        """Return the logins that the team calls bots, in lower case."""
+        words = self.bot_logins.lower().replace(",", " ").split()
+        return frozenset(word.strip("@") for word in words) - {""}
+
+    def list_unknown_bots(self) -> list[str]:
+        """Return those of these logins that no account of the team's pull requests has."""
+        known = {login.lower() for login in self.people.values_list("login", flat=True)}
+        return sorted(self.list_bots() - known)
 
 
 class TeamMember(models.Model):

@@ -10,7 +10,8 @@ from metrics_sync.models.pull_request import PullRequestQuerySet
 
 #: What identifies a pull request and says how much of it is known.
 FACTS = (
-    *("team__slug", "github_repo", "github_pr_number", "title", "author_login", "state"),
+    *("team__slug", "github_repo", "github_pr_number", "title", "author_login", "is_by_bot"),
+    *("state", "merged_by_login"),
     *("pr_created_at", "merged_at", "additions", "deletions", "changed_files"),
     *("sync_status", "completed_at", "truncated", "disagreeing"),
 )
@@ -18,11 +19,15 @@ METRICS = (*(name for name in Metrics.__slots__ if name != "provenance"), "metri
 COLUMNS = ("team", *FACTS[1:], *METRICS, "provenance")
 
 
-def list_exportable(*, team: str = "", since: datetime | None = None) -> PullRequestQuerySet:
-    """Return merged pull requests, oldest merge first."""
+def list_exportable(
+    *, team: str = "", since: datetime | None = None, by_bots: bool | None = None
+) -> PullRequestQuerySet:
+    """Return merged pull requests, oldest merge first; of people or of bots only if `by_bots`."""
     rows = PullRequest.objects.merged().order_by("merged_at", "pk")
     if team:
         rows = rows.filter(team__slug=team)
+    if by_bots is not None:
+        rows = rows.filter(is_by_bot=by_bots)
     return rows.filter(merged_at__gte=since) if since else rows
 
 

@@ -49,6 +49,16 @@ def check_api_url(**options: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_notify_webhook(**options: Any) -> list[CheckMessage]:
+    """Reports are posted to NOTIFY_WEBHOOK_URL, which must be a web address."""
+    url = app_settings.NOTIFY_WEBHOOK_URL
+    if url and not url.startswith(("https://", "http://")):
+        hint = "Copy the address of the chat's incoming webhook."
+        return [Error("NOTIFY_WEBHOOK_URL is no web address.", hint=hint, id="metrics_sync.E005")]
+    return []
+
+
+@register()
 def check_app(**options: Any) -> list[CheckMessage]:
     """A GitHub App needs its id, its key, and the secret of its webhook."""
     app_id, private_key = app_settings.GITHUB_APP_ID, app_settings.GITHUB_APP_PRIVATE_KEY

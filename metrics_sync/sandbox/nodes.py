@@ -107,6 +107,7 @@ def make_pull_request(ask: Ask, repository: Repository, recording: Recording, he
         "state": _read_state(pull),
         "isDraft": bool(pull.get("draft")),
         "author": _make_actor(pull.get("user")),
+        "mergedBy": _make_actor(pull.get("merged_by")),
         "createdAt": pull["created_at"],
         "updatedAt": pull["updated_at"],
         "closedAt": pull.get("closed_at"),
@@ -194,6 +195,7 @@ def _make_commit(item: Json, heads: Heads, repository: Repository) -> Json:
         "message": commit.get("message") or "",
         "author": {**(commit.get("author") or {}), "user": user},
         "committer": {**(commit.get("committer") or {}), "user": None},
+        "parents": _connect(lambda: [{"oid": one["sha"]} for one in item.get("parents") or ()]),
         "checkSuites": _connect(lambda: _make_suites(sha, heads, repository)),
         "status": lambda _info: _make_status(sha, heads, repository),
     }

@@ -22,6 +22,7 @@ from metrics_sync.snapshot.items import (
     get_key,
 )
 from metrics_sync.snapshot.reading import (
+    BOT_ADDRESS,
     GHOST_ID,
     READERS,
     TIMELINE_EVENTS,
@@ -30,6 +31,7 @@ from metrics_sync.snapshot.reading import (
     clean_json,
     describe_unknown_times,
     read_account,
+    read_check_run,
     read_items,
     read_pull_request,
     read_repository,
@@ -39,6 +41,7 @@ from metrics_sync.snapshot.reading import (
 )
 from metrics_sync.snapshot.results import (
     AGREED,
+    ALL_RUNS,
     CAPPED,
     COUNTER,
     DISAGREEING,
@@ -56,6 +59,8 @@ from metrics_sync.snapshot.results import (
 
 __all__ = [
     "AGREED",
+    "ALL_RUNS",
+    "BOT_ADDRESS",
     "CAPPED",
     "COUNTER",
     "COUNTERS",
@@ -96,6 +101,7 @@ __all__ = [
     "is_held",
     "is_known",
     "read_account",
+    "read_check_run",
     "read_items",
     "read_pull_request",
     "read_repository",

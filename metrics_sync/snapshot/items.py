@@ -52,6 +52,8 @@ class CommitItem:
     author_login: str
     authored_at: datetime | None
     committed_at: datetime | None
+    #: The shas of its parents; None where the answer does not say.
+    parents: tuple[str, ...] | None = None
     #: Its place in GitHub's list, which is in the order of history and not of dates.
     position: int = 0
 
@@ -163,6 +165,9 @@ class PullRequestItem:
     stated: Mapping[Section, int]
     #: How the repository is named in the payload: a renamed one has its new name there.
     base_repo: str = ""
+    #: Who merged it; None where the answer does not say. A deleted account has no id.
+    merged_by_github_id: int | None = None
+    merged_by_login: str | None = None
     #: GitHub's id of that repository; None where the answer does not say.
     base_repo_id: int | None = None
 

@@ -40,6 +40,10 @@ FIRST_YEAR = 1970
 GHOST_ID = 10137
 GHOST = "ghost"
 
+#: The address that GitHub gives the commits of a bot: the account's id, and its login.
+#: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
+BOT_ADDRESS = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
+
 #: The events of the timeline that tell how a pull request was reviewed.
 #: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
 TIMELINE_EVENTS = {
@@ -141,15 +145,29 @@ def read_repository(value: Json) -> RepositoryItem:
 
 def read_commit(value: Json) -> CommitItem:
     commit = value.get("commit") or {}
+    git_author, parents = commit.get("author") or {}, value.get("parents")
+    # Null here says that nobody has the address.
+    account = value.get("author") or read_bot(git_author) or {}
     return CommitItem(
         github_sha=value["sha"],
         message=read_text(commit.get("message")),
-        author=read_account(value.get("author")),
-        # Null here says that nobody has the address.
-        author_login=read_login(value.get("author") or {}),
-        authored_at=read_time((commit.get("author") or {}).get("date")),
+        author=read_account(account),
+        author_login=read_login(account),
+        authored_at=read_time(git_author.get("date")),
         committed_at=read_time((commit.get("committer") or {}).get("date")),
+        parents=None if parents is None else tuple(parent["sha"] for parent in parents),
     )
+
+
+def read_bot(git_author: Json) -> Json | None:
+    """Read the account of a bot from the address that GitHub gives it, or from the author's name.
+
+    A name that ends in `[bot]` tells no id.
+    """
+    if bot := BOT_ADDRESS.match(git_author.get("email") or ""):
+        return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}
+    name = git_author.get("name") or ""
+    return {"login": name} if name.endswith("[bot]") else None
 
 
 def read_file(value: Json) -> FileItem:
@@ -288,6 +306,11 @@ def _is_unknown(value: Any, path: Sequence[str]) -> bool:
     return bool(value) and read_time(value) is None
 
 
+def _names_merger(value: Json) -> bool:
+    """Whether a pull request says who merged it; lists do not, and open ones have nobody."""
+    return bool(value.get("merged_at")) and "merged_by" in value
+
+
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """Read a pull request from the API or a webhook; reviews' webhooks have no counters.
 
@@ -296,7 +319,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """
     merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
-    repo = base.get("repo") or {}
+    repo, merger = base.get("repo") or {}, read_account(value.get("merged_by"))
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -314,6 +337,8 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         pr_updated_at=read_time(value.get("updated_at")),
         closed_at=read_time(value.get("closed_at")),
         merged_at=merged_at,
+        merged_by_github_id=merger.github_id if merger else None,
+        merged_by_login=read_login(value["merged_by"]) if _names_merger(value) else None,
         additions=read_count(value.get("additions")),
         deletions=read_count(value.get("deletions")),
         changed_files=read_count(value.get("changed_files")),

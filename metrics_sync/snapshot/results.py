@@ -15,7 +15,7 @@ class SectionResult:
     `items` is None for a list that has not changed since it was stored. `etags` are the
     addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
     for its length, `names` what it says of other lists, and `looks` which fault how many fetches
-    have met.
+    have met. `scope` is `all` for check runs that came with those that later ones have replaced.
     """
 
     items: tuple[Item, ...] | None = ()
@@ -27,6 +27,7 @@ class SectionResult:
     witness: str = ""
     names: Any = None
     looks: Json | None = None
+    scope: str = ""
 
 
 #: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
@@ -38,6 +39,9 @@ DISAGREEING = "disagreeing"
 UNAVAILABLE = "unavailable"
 #: The result of one that was proven, and is to be looked at again.
 OUTDATED = "outdated"
+
+#: The scope of check runs that came with those that later ones have replaced.
+ALL_RUNS = "all"
 
 #: Witnesses: a counter of the pull request, and the total that a list states of itself.
 COUNTER = "counter"

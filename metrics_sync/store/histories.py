@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models.functions import Left
+
 from metrics_sync.metrics import (
     METRICS_VERSION,
     Check,
@@ -15,10 +18,15 @@ from metrics_sync.metrics import (
     measure,
 )
 from metrics_sync.metrics.history import BotRule
-from metrics_sync.models import PullRequest, TeamMember
-from metrics_sync.snapshot import Section, is_known
+from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
+from metrics_sync.snapshot import ALL_RUNS, Section, is_known
 
 COMPLETED = "completed"
+HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
+
+#: How the messages begin that git and GitHub write for merges.
+#: https://git-scm.com/docs/git-fmt-merge-msg
+MERGES = ("Merge branch ", "Merge remote-tracking branch ", "Merge pull request #", "Merge tag ")
 
 
 def measure_rows(row: PullRequest) -> dict[str, Any]:
@@ -26,21 +34,30 @@ def measure_rows(row: PullRequest) -> dict[str, Any]:
 
     Only reads, and only the database. Lists that were not fetched whole are left out as unknown.
     """
-    return {**asdict(measure(read_history(row))), "metrics_version": METRICS_VERSION}
+    return {
+        **asdict(measure(read_history(row))),
+        "is_by_bot": is_bot(row.author, row.team),
+        "metrics_version": METRICS_VERSION,
+    }
 
 
 def read_history(row: PullRequest) -> History:
     known = {section for section in Section if is_known(row.receipt.get(section))}
-    bots = frozenset(row.team.bot_logins.lower().split())
+    bots, timeline = row.team.list_bots(), _read_timeline(row)
+    events = [Event(event.event, event.created_at, event.subject_login) for event in timeline]
     return History(
         created_at=row.pr_created_at,
         merged_at=row.merged_at,
         author_id=row.author.github_id if row.author else None,
-        commits=_read_commits(row) if Section.COMMITS in known else None,
-        reviews=_read_reviews(row, bots) if Section.REVIEWS in known else None,
+        commits=_read_commits(row, bots) if Section.COMMITS in known else None,
+        reviews=_read_reviews(row, timeline, bots) if Section.REVIEWS in known else None,
         comments=_read_comments(row, bots) if known >= COMMENTS else None,
-        events=_read_events(row) if Section.TIMELINE in known else None,
+        events=events if Section.TIMELINE in known else None,
         checks=_read_checks(row) if known >= CHECKS else None,
+        merged_by_id=row.merged_by_github_id,
+        additions=row.additions,
+        deletions=row.deletions,
+        has_all_runs=row.receipt.get(Section.CHECK_RUNS, {}).get("scope") == ALL_RUNS,
     )
 
 
@@ -48,23 +65,51 @@ COMMENTS = {Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS}
 CHECKS = {Section.CHECK_RUNS, Section.COMMIT_STATUSES}
 
 
+def is_bot(person: TeamMember | None, team: Team) -> bool:
+    """Whether an account is a bot by any rule."""
+    return find_bot_rule(person, team.list_bots()) is not None
+
+
 def find_bot_rule(person: TeamMember | None, bots: Iterable[str]) -> BotRule | None:
     """Say by which rule an account is a bot: the team's list, the login, or GitHub's word."""
     if person is None:
         return None
-    if person.login.lower() in bots:
+    return _find_rule_of_login(person.login, bots) or (BotRule.TYPE if person.is_bot else None)
+
+
+def _find_rule_of_login(login: str, bots: Iterable[str]) -> BotRule | None:
+    if login.lower() in bots:
         return BotRule.TEAM
-    if person.login.endswith("[bot]"):
-        return BotRule.SUFFIX
-    return BotRule.TYPE if person.is_bot else None
+    return BotRule.SUFFIX if login.endswith("[bot]") else None
 
 
-def _read_commits(row: PullRequest) -> Sequence[Commit]:
-    values = row.commits.values_list("github_sha", "committed_at", "position")
-    return [Commit(*value) for value in values]
+def _read_commits(row: PullRequest, bots: frozenset[str]) -> Sequence[Commit]:
+    """Return the commits; a bot may have no account, and a login from its name."""
+    rows = row.commits.select_related("author").defer("message")
+    return [
+        Commit(
+            sha=commit.github_sha,
+            committed_at=commit.committed_at,
+            position=commit.position,
+            authored_at=commit.authored_at,
+            parents=commit.parents,
+            is_merge_by_message=commit.subject.startswith(MERGES),
+            bot_rule=find_bot_rule(commit.author, bots)
+            or _find_rule_of_login(commit.author_login, bots),
+        )
+        for commit in rows.annotate(subject=Left("message", 30))
+    ]
 
 
-def _read_reviews(row: PullRequest, bots: frozenset[str]) -> Sequence[Review]:
+def _read_reviews(
+    row: PullRequest, events: Iterable[PRTimelineEvent], bots: frozenset[str]
+) -> Sequence[Review]:
+    dismissed_at = {
+        event.dismissed_review_id: event.created_at
+        for event in sorted(events, key=lambda event: event.created_at)
+        if event.dismissed_review_id is not None
+    }
+    rows = row.reviews.select_related("reviewer").defer("body")
     return [
         Review(
             submitted_at=review.submitted_at,
@@ -73,8 +118,11 @@ def _read_reviews(row: PullRequest, bots: frozenset[str]) -> Sequence[Review]:
             commit_sha=review.commit_sha,
             bot_rule=find_bot_rule(review.reviewer, bots),
             was_dismissed=review.state == "dismissed",
+            dismissed_at=dismissed_at.get(review.github_review_id),
+            login=review.reviewer_login,
+            has_body=review.has_body,
         )
-        for review in row.reviews.select_related("reviewer").defer("body")
+        for review in rows.annotate(has_body=HAS_BODY)
     ]
 
 
@@ -89,24 +137,41 @@ def _read_comments(row: PullRequest, bots: frozenset[str]) -> Sequence[Comment]:
     ]
 
 
-def _read_events(row: PullRequest) -> Sequence[Event]:
-    if not _has_rows(row, Section.TIMELINE):
-        return []
-    return [Event(*value) for value in row.timeline_events.values_list("event", "created_at")]
+def _read_timeline(row: PullRequest) -> Sequence[PRTimelineEvent]:
+    return list(row.timeline_events.all()) if _has_rows(row, Section.TIMELINE) else []
 
 
 def _read_checks(row: PullRequest) -> Sequence[Check]:
     """Return check runs and legacy statuses alike; a status has no start."""
-    runs = row.check_runs.values_list("status", "conclusion", "started_at", "completed_at")
     statuses: Iterable[Any] = ()
     if _has_rows(row, Section.COMMIT_STATUSES):
-        statuses = row.commit_statuses.values_list("state", "updated_at")
+        statuses = row.commit_statuses.all()
     return [
-        *(Check(done if status == COMPLETED else "", *times) for status, done, *times in runs),
-        *(Check("" if state == "pending" else state, None, at) for state, at in statuses),
+        *(
+            Check(
+                conclusion=run.conclusion if run.status == COMPLETED else "",
+                started_at=run.started_at,
+                ended_at=run.completed_at,
+                name=run.name,
+                app=run.app_slug,
+                github_id=run.github_check_run_id,
+            )
+            for run in row.check_runs.all()
+        ),
+        *(
+            Check(
+                conclusion="" if status.state == "pending" else status.state,
+                ended_at=status.created_at,
+                name=status.context,
+                github_id=status.github_status_id,
+                is_status=True,
+            )
+            for status in statuses
+        ),
     ]
 
 
 def _has_rows(row: PullRequest, section: Section) -> bool:
     """Whether the last fetch left rows of a section that only a fetch writes."""
-    return bool(row.receipt[section]["stored"])
+    entry = row.receipt.get(section)
+    return bool(entry and is_known(entry) and entry["stored"])

@@ -45,6 +45,7 @@ from metrics_sync.snapshot import (
 )
 from metrics_sync.store.accounts import save_accounts
 from metrics_sync.store.announcing import announce, pull_request_merged
+from metrics_sync.store.histories import is_bot
 from metrics_sync.store.repositories import confirm
 
 logger = logging.getLogger(__name__)
@@ -237,7 +238,8 @@ def apply_pull_request(
     for name in names:
         setattr(row, name, getattr(item, name))
     row.author = _find(item.author, accounts)
-    return [*names, "author"]
+    row.is_by_bot = is_bot(row.author, row.team)
+    return [*names, "author", "is_by_bot"]
 
 
 def save_snapshot(row: PullRequest, snapshot: Snapshot) -> tuple[list[str], Snapshot]:
@@ -518,7 +520,7 @@ def build_receipt(
             "result": read_text(str(result.error)) if result.error else result.result,
             **{
                 name: read_text(value) if isinstance(value, str) else value
-                for name in ("reason", "witness", "looks")
+                for name in ("reason", "witness", "looks", "scope")
                 if (value := getattr(result, name))
             },
         }

@@ -45,6 +45,7 @@ __all__ = [
     "count_workers",
     "enqueue_fetch",
     "enqueue_merge",
+    "enqueue_together",
     "enqueue_verification",
     "feed_merges",
     "find_abandoned",
@@ -166,6 +167,40 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: boo
     with trace(job_id=job_id, pull_request_id=str(pull_request.pk)):
         logger.info("Queued %s on %s", pull_request, queue_name)
     return True
+
+
+def enqueue_together(
+    pull_requests: Iterable[PullRequest], fetch: Callable[[str, list[int]], Any]
+) -> int:
+    """Claim pull requests for one job on the bulk queue, and return how many.
+
+    The job calls `fetch` with its own name and the keys of the rows. Those that somebody else has
+    are left out. With Redis down the claims are given back, the rows stay `pending` for the clock,
+    and QueueUnavailableError is raised.
+    """
+    rows = list(pull_requests)
+    job_id = _make_job_id(rows[0].team_id) if rows else ""
+    claimed = [row for row in rows if row.claim(job_id=job_id)]
+    if not claimed:
+        return 0
+    what = f"{len(claimed)} pull requests of {claimed[0].github_repo}"
+    try:
+        _get_queue(BULK).enqueue(
+            fetch,
+            job_id,
+            [row.pk for row in claimed],
+            job_id=job_id,
+            description=f"fetch {what}",
+        )
+    except RedisError as error:
+        for row in claimed:
+            row.release_claim(job_id=job_id)
+        raise QueueUnavailableError(
+            f"Redis does not answer ({error}). Nothing is lost: {what} stay pending, and reconcile "
+            "queues them once Redis is back."
+        ) from error
+    logger.info("Queued %s on %s with job %s", what, BULK, job_id)
+    return len(claimed)
 
 
 def _build_job_trace(pull_request: PullRequest) -> dict[str, str]:

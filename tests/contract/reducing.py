@@ -16,13 +16,14 @@ from tests.contract.describing import (
 
 USED = Path(__file__).with_name("used.json")
 
-#: The counters of a pull request, which those in lists and in reviews' webhooks have not.
-COUNTERS = {
+#: What pull requests in lists and in reviews' webhooks have not: counters, and who merged.
+ONLY_IN_FULL = {
     "additions",
     "deletions",
     "changed_files",
     "comments",
     "commits",
+    "merged_by",
     "review_comments",
 }
 #: Fields that one reader looks for in several places, of which GitHub describes it for some.
@@ -31,9 +32,9 @@ OF_ANOTHER_PLACE = {
     "GET /repos/{owner}/{repo}/issues/{issue_number}/comments": {
         *("path", "line", "in_reply_to_id", "subject_type"),
     },
-    "GET /repos/{owner}/{repo}/pulls": COUNTERS,
-    "pull_request_review.submitted": {f"pull_request.{name}" for name in COUNTERS},
-    "pull_request_review.dismissed": {f"pull_request.{name}" for name in COUNTERS},
+    "GET /repos/{owner}/{repo}/pulls": ONLY_IN_FULL,
+    "pull_request_review.submitted": {f"pull_request.{name}" for name in ONLY_IN_FULL},
+    "pull_request_review.dismissed": {f"pull_request.{name}" for name in ONLY_IN_FULL},
 }
 
 

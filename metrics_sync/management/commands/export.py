@@ -17,9 +17,10 @@ from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
 NOTES = """
 One record for each merged pull request, oldest merge first: what it is, how complete its data
 are, its metrics, and how they got their numbers (`provenance`). Unknown is empty (csv) or null
-(jsonl), never 0.
+(jsonl), never 0. Pull requests by bots are left out, and stderr says how many.
 
   manage.py export --format csv > pull_requests.csv
+  manage.py export --format csv --with-bots > all.csv
   manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
 """
 
@@ -41,16 +42,26 @@ class Command(BaseCommand):
         parser.add_argument(
             "--since", type=parse_since, metavar="30d|DATE", help="only merges since then"
         )
+        parser.add_argument("--with-bots", action="store_true", help="also those by bots")
 
     def handle(self, **options: Any) -> None:
         if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
             raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
-        records = export(list_exportable(team=options["team"], since=options["since"]))
+        chosen = {"team": options["team"], "since": options["since"]}
+        left_out = 0
+        if not options["with_bots"]:
+            left_out = list_exportable(**chosen, by_bots=True).count()
+            chosen["by_bots"] = False
+        records = export(list_exportable(**chosen))
         if options["format"] == "csv":
             self._write_csv(records)
         else:
             for record in records:
                 self.stdout.write(json.dumps(record, cls=DjangoJSONEncoder))
+        if left_out:
+            self.stderr.write(
+                f"Left out pull requests by bots: {left_out}. Add --with-bots to have them, too."
+            )
 
     def _write_csv(self, records: Iterable[dict[str, Any]]) -> None:
         writer = csv.writer(self.stdout)

@@ -13,3 +13,12 @@ document.addEventListener("visibilitychange", () => {
     document.querySelectorAll(LIVE).forEach((element) => htmx.trigger(element, "seen"));
   }
 });
+
+// The field that select2 searches with has no name of its own. It is made when the page has loaded.
+window.addEventListener("load", () => {
+  setTimeout(() => {
+    document.querySelectorAll(".select2-search__field").forEach((field) => {
+      field.setAttribute("aria-label", "Search");
+    });
+  });
+});

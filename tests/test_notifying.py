@@ -1,0 +1,158 @@
+"""What doctor finds is reported once, and reported again when it is well."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+import time_machine
+from django.core import mail
+from pytest_django import Settings
+
+from metrics_sync.models import Notice
+from metrics_sync.models.notices import fingerprint
+from metrics_sync.operate.doctor import Finding
+from metrics_sync.operate.notifying import report, report_changes
+
+pytestmark = pytest.mark.django_db
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+DEAD = Finding("tokens", "acme: GitHub refuses the token", "Run `manage.py connect` again.")
+WELL = Finding("tokens", "acme: 4711 requests left")
+
+
+@pytest.fixture(autouse=True)
+def to_somebody(settings: Settings) -> None:
+    settings.METRICS_SYNC_NOTIFY_EMAILS = ["ops@acme.example"]
+
+
+def go_through(*rounds: list[Finding]) -> list[int]:
+    """Report these rounds, ten minutes apart; return how many mails there were after each."""
+    sent = []
+    for number, findings in enumerate(rounds):
+        with time_machine.travel(START + timedelta(minutes=10 * number), tick=False):
+            report(findings)
+        sent.append(len(mail.outbox))
+    return sent
+
+
+def test_problem_is_mailed_once_with_the_way_out() -> None:
+    """A mail every ten minutes is a mail that nobody reads."""
+    assert go_through([DEAD], [DEAD], [DEAD], [DEAD]) == [0, 1, 1, 1]
+
+    [message] = mail.outbox
+    assert message.to == ["ops@acme.example"]
+    assert DEAD.text in message.subject
+    assert DEAD.advice in message.body
+
+
+def test_problem_that_one_round_found_is_not_mailed() -> None:
+    """During a deployment workers are away for a moment."""
+    assert go_through([DEAD], [WELL], [DEAD], [WELL]) == [0, 0, 0, 0]
+    assert not Notice.objects.exists()
+
+
+def test_end_of_a_problem_is_mailed_once() -> None:
+    """Who was woken by it wants to sleep again."""
+    assert go_through([DEAD], [DEAD], [WELL], [WELL], [WELL]) == [0, 1, 1, 2, 2]
+
+    assert f"WELL AGAIN  tokens: {DEAD.text}" in mail.outbox[1].body
+
+
+def test_problem_that_comes_back_is_mailed_again() -> None:
+    """The end of the first one was believed."""
+    rounds = [[DEAD], [DEAD], [WELL], [WELL], [DEAD], [DEAD]]
+
+    assert go_through(*rounds) == [0, 1, 1, 2, 2, 3]
+
+
+def test_problem_that_is_away_for_one_round_is_the_same() -> None:
+    """GitHub did not answer once, so the token was not looked at."""
+    assert go_through([DEAD], [DEAD], [WELL], [DEAD], [DEAD]) == [0, 1, 1, 1, 1]
+
+
+def test_number_in_the_words_makes_no_new_problem() -> None:
+    """The time that something takes is longer each time."""
+    first, second = (f"the last delivery came {ago} ago" for ago in ("58 min", "3 h"))
+
+    assert fingerprint("webhooks", first, "Look.") == fingerprint("webhooks", second, "Look.")
+
+
+def test_two_problems_are_one_mail() -> None:
+    """What breaks together is read together."""
+    other = Finding("redis", "does not answer", "Start it, or correct REDIS_URL.")
+
+    assert go_through([DEAD, other], [DEAD, other]) == [0, 1]
+    assert mail.outbox[0].subject == "metrics_sync: 2 new problems"
+
+
+class Chat(BaseHTTPRequestHandler):
+    """A chat's incoming webhook."""
+
+    status = 200
+    received: list[str]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append(json.loads(body)["text"])
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def open_chat(answer: int) -> Iterator[tuple[str, list[str]]]:
+    texts: list[str] = []
+    handler = type("Handler", (Chat,), {"status": answer, "received": texts})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", texts
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_chat_is_told_in_its_format(settings: Settings) -> None:
+    """Slack and many others read `text`."""
+    with open_chat(200) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, texts):
+        go_through([DEAD], [DEAD], [DEAD])
+
+    [text] = texts
+    assert DEAD.text in text
+    assert DEAD.advice in text
+
+
+def test_mail_is_not_repeated_for_a_chat_that_refuses(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One way is enough to know; the log says what the other one lacks."""
+    with open_chat(500) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, _):
+        assert go_through([DEAD], [DEAD], [DEAD]) == [0, 1, 1]
+
+    assert "was not sent" in caplog.text
+
+
+def test_report_that_no_way_took_is_sent_by_a_later_round(settings: Settings) -> None:
+    """The mail server may be down for the same reason."""
+    settings.METRICS_SYNC_NOTIFY_EMAILS = []
+    with (
+        open_chat(500) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, _),
+        pytest.raises(OSError, match="500"),
+    ):
+        go_through([DEAD], [DEAD])
+    with open_chat(200) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, texts):
+        go_through([DEAD], [DEAD])
+
+    assert len(texts) == 1
+
+
+def test_nothing_is_examined_for_nobody(settings: Settings) -> None:
+    """Doctor asks GitHub a dozen requests for each token."""
+    settings.METRICS_SYNC_NOTIFY_EMAILS = []
+
+    assert report_changes() == {"problems": 0, "ended": 0}
