@@ -1,9 +1,18 @@
 #!/usr/bin/env python
 """Django's command line for this project."""
 
+import json
 import os
 import signal
 import sys
+from typing import NoReturn
+
+#: What stands in for settings that only `--help` is asked without.
+FOR_HELP = {
+    "DATABASE_URL": "sqlite://:memory:",
+    "SECRET_KEY": "only-for-help",
+    "TOKEN_ENCRYPTION_KEYS": "only-for-help",
+}
 
 
 def main() -> None:
@@ -12,9 +21,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     try:
-        from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
 
+        from metrics_sync.management.faults import FAULTS, describe_fault
         from project.databases import PROCESS
     except ImportError as error:
         raise SystemExit(
@@ -23,10 +32,23 @@ def main() -> None:
         ) from error
     # How long it waits for the database depends on it.
     os.environ[PROCESS] = "".join(sys.argv[1:2])
+    if sys.argv[1:2] in ([], ["help"]) or {"--help", "-h"} & set(sys.argv):
+        for name, value in FOR_HELP.items():
+            os.environ.setdefault(name, value)
     try:
         execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        raise SystemExit(f"manage.py: {error}") from error
+    except FAULTS as error:
+        # Wrong settings, and what Django's own commands meet.
+        text = describe_fault(error)
+        if text is None or "--traceback" in sys.argv:
+            raise
+        _fail(text)
+
+
+def _fail(text: str) -> NoReturn:
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": text}) + "\n")
+    raise SystemExit(f"manage.py: {text}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 #: Stricter than a URL has to be: what two libraries could read differently is refused.
 _ROOT = re.compile(
@@ -98,3 +99,14 @@ def _find_inner(
     if any(address in network for network in _TRANSLATED):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
+
+
+def serves_host(api_root: str, host: str) -> bool:
+    """Whether pages at this host (`github.com`) are of the GitHub that has this API root.
+
+    An API root on plain HTTP is a pretend GitHub, which stands for any.
+    """
+    root = urlsplit(api_root)
+    own = (root.hostname or "").lower()
+    hosts = {own, own.removeprefix("api.")}
+    return not host or root.scheme == "http" or host.removeprefix("www.") in hosts

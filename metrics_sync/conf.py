@@ -45,7 +45,10 @@ class AppSettings:
     NOTIFY_WEBHOOK_URL = Setting("")
     RATE_LIMIT_RESERVE = Setting(1000)
     RETENTION_DAYS = Setting(30)
-    TOKEN_ENCRYPTION_KEYS = Setting[list[str]]([])
+    # As a list, or as one text in which commas separate them.
+    TOKEN_ENCRYPTION_KEYS = Setting[list[str]](
+        [], clean=lambda keys: keys.split(",") if isinstance(keys, str) else list(keys)
+    )
 
 
 app_settings = AppSettings()

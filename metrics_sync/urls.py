@@ -1,23 +1,19 @@
-"""Addresses of the app."""
+"""Addresses of the app; those of the pages and of the API need an extra of the package each."""
 
-from django.urls import include, path
+from importlib.util import find_spec
+
+from django.apps import apps
+from django.urls import URLPattern, URLResolver, include, path
 from django.views.decorators.http import require_GET
 from django.views.generic import RedirectView
 
-from metrics_sync.admin import live
-from metrics_sync.api import api
 from metrics_sync.ingest import views
 from metrics_sync.operate import probes
 
 app_name = "metrics_sync"
-urlpatterns = [
-    path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
-    path("dashboard/live/", live.show_news, name="dashboard-live"),
-    path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
-    path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
+urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", probes.healthz, name="healthz"),
     path("readyz", probes.readyz, name="readyz"),
-    path("api/v1/", include((api.urls[0], "api"))),
     path("metrics", probes.metrics, name="metrics"),
     path("webhooks/github/", views.receive_shared_delivery, name="webhook"),
     path(
@@ -26,3 +22,18 @@ urlpatterns = [
         name="webhook-integration",
     ),
 ]
+
+if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
+    from metrics_sync.admin import live
+
+    urlpatterns += [
+        path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
+        path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
+        path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
+        path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
+    ]
+
+if find_spec("ninja"):
+    from metrics_sync import api
+
+    urlpatterns.append(path("api/v1/", include((api.urlpatterns, "api"))))

@@ -2,10 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import environ
@@ -22,7 +23,18 @@ from project.reports import start_reports
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
-env = environ.Env()
+
+class Env(environ.Env):  # type: ignore[misc]  # it carries no types
+    """The environment, whose faults name the variable."""
+
+    def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
+        try:
+            return super().get_value(var, cast, *args, **options)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var} is not a number; write one such as 60.") from error
+
+
+env = Env()
 
 
 def _make_private(folder: Path) -> None:
@@ -51,6 +63,12 @@ def _required(name: str, *, generate: Callable[[], str]) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(generate())
     return kept.read_text().strip()
+
+
+def _check_scheme(name: str, url: str, schemes: Collection[str]) -> None:
+    """Raise ImproperlyConfigured, without the URL's password, for one that cannot be used."""
+    if urlsplit(url).scheme not in schemes:
+        raise ImproperlyConfigured(f"{name} must begin with {':// or '.join(schemes)}://.")
 
 
 def _read_base_url(text: str) -> str:
@@ -137,9 +155,9 @@ TEMPLATES = [
 # workers and clock can write at the same time: readers never block (WAL), writers wait for each
 # other, and a transaction takes the write lock when it begins instead of failing later.
 # https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes
-DATABASES = {
-    "default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
-}
+DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'metrics_sync.sqlite3'}")
+_check_scheme("DATABASE_URL", DATABASE_URL, ["postgres", "postgresql", "psql", "pgsql", "sqlite"])
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 DATABASE_PATIENCE = find_patience(
     read_process(), statement_seconds=env.float("STATEMENT_SECONDS", default=60)
 )
@@ -161,6 +179,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queues
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+_check_scheme("REDIS_URL", REDIS_URL, ["redis", "rediss", "unix"])
 # A Redis that hangs must not delay a webhook's answer; workers set longer timeouts themselves.
 _timeouts = urlencode({"socket_connect_timeout": 1, "socket_timeout": 2})
 _queue = {

@@ -119,10 +119,8 @@ def app_keys() -> tuple[str, str]:
 @pytest.fixture
 def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -> SandboxServer:
     """The pretend GitHub, which knows us as an App with the id 29310."""
-    settings.METRICS_SYNC_GITHUB_APP_ID, settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = (
-        "29310",
-        app_keys[0],
-    )
+    settings.METRICS_SYNC_GITHUB_APP_ID = "29310"
+    settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = app_keys[0]
     sandbox.world.add_app("29310", app_keys[1])
     return sandbox
 

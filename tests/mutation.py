@@ -135,7 +135,12 @@ def make_mutants(path: str) -> Iterator[Mutant]:
 
 
 def walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may be changed: no annotations, columns of the database, parts of f-strings."""
+    """Yield what may be changed: no annotations, columns of the database, parts of f-strings.
+
+    Nor `strict=True`, which promises what holds anyway.
+    """
+    if isinstance(tree, ast.keyword) and tree.arg == "strict":
+        return
     for field, value in ast.iter_fields(tree):
         if field in {"annotation", "returns", "decorator_list"}:
             continue

@@ -399,6 +399,18 @@ def test_nothing_can_be_written(client: Client, token: Any, method: str) -> None
     response = getattr(client, method)(f"{ROOT}/pull-requests", headers=headers)
 
     assert response.status_code == 405
+    assert response["Allow"] == "GET"
+    assert response.json() == {"message": f"{method.upper()} is not allowed here, only GET."}
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("path", [f"{ROOT}/", f"{ROOT}/nothing", f"{ONE}/nothing"])
+def test_unknown_path_is_said_in_json(client: Client, method: str, path: str) -> None:
+    """A program that reads JSON cannot read a page."""
+    response = getattr(client, method)(path)
+
+    assert response.status_code == 404
+    assert response.json() == {"message": f"There is nothing at {path}."}
 
 
 @pytest.mark.parametrize("path", DOORS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from metrics_sync.access import Access
-from metrics_sync.api_roots import find_fault
+from metrics_sync.api_roots import find_fault, serves_host
 from metrics_sync.exceptions import UnsafeAddressError
 from metrics_sync.heal.discovery import discover_lost
 from metrics_sync.jobs import fetch_pr_complete_data
@@ -219,3 +219,22 @@ def test_enterprise_server_without_rate_limits_never_waits(
     )
     assert (credential.rate_limit, credential.rate_limit_remaining) == (None, None)
     assert (credential.find_pause(is_bulk=True), credential.find_pause()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("api_root", "host", "is_served"),
+    [
+        ("https://api.github.com", "github.com", True),
+        ("https://api.github.com", "www.github.com", True),
+        ("https://api.github.com", "api.github.com", True),
+        ("https://api.github.com", "", True),
+        ("https://api.github.com", "gitlab.com", False),
+        ("https://api.github.com", "github.com.evil.example", False),
+        ("https://ghe.acme.com/api/v3", "ghe.acme.com", True),
+        ("https://ghe.acme.com/api/v3", "github.com", False),
+        ("http://127.0.0.1:8080", "github.com", True),
+    ],
+)
+def test_pasted_host_belongs_to_one_github(api_root: str, host: str, *, is_served: bool) -> None:
+    """`acme/anvil` at another GitHub is another repository."""
+    assert serves_host(api_root, host) == is_served

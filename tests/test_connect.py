@@ -161,7 +161,8 @@ def test_what_github_refuses_is_one_line_and_stores_nothing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"repository": "https://github.com/a/b"}, "OWNER/NAME", id="URL"),
+        pytest.param({"repository": "acme/../anvil"}, "OWNER/NAME", id="no name"),
+        pytest.param({"repository": "acme"}, "Only with --app", id="owner"),
         pytest.param({"token": ""}, "no token", id="empty token"),
         pytest.param({"token": "two words"}, "not a token", id="strange token"),
     ],
@@ -177,6 +178,67 @@ def test_wrong_usage_says_what_is_right_and_exits_2(
         connect(capsys, monkeypatch, **options)
 
     assert raised.value.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "https://github.com/acme/anvil/pull/7",
+        "git@github.com:acme/anvil.git",
+        "acme/anvil#7",
+        " acme/anvil ",
+    ],
+)
+def test_repository_may_be_pasted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pasted: str
+) -> None:
+    """What people have at hand is the address of a page."""
+    assert connect(capsys, monkeypatch, repository=pasted)["repository"] == REPOSITORY
+
+
+def test_address_at_another_github_is_refused(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token would be sent to a GitHub that is not meant."""
+    with pytest.raises(CommandError, match=r"--api-url https://ghe\.acme\.com/api/v3") as raised:
+        connect(
+            capsys,
+            monkeypatch,
+            "--api-url",
+            "https://ghe.other.com/api/v3",
+            repository="https://ghe.acme.com/acme/anvil",
+        )
+
+    assert (raised.value.returncode, sandbox.requests) == (2, [])
+
+
+def test_team_ignores_case_and_a_new_one_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second team by a typing error would have no members."""
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+
+    call_command("connect", REPOSITORY, "--team", "Platform")
+    first = capsys.readouterr().err
+    call_command("connect", REPOSITORY, "--team", "PLATFORM")
+    second = capsys.readouterr().err
+
+    assert "Made the new team Platform." in first
+    assert "Made" not in second
+    assert list(Team.objects.values_list("slug", "name")) == [("platform", "Platform")]
+
+
+def test_address_of_the_service_needs_a_scheme_and_should_be_reachable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub would send the deliveries nowhere."""
+    with pytest.raises(CommandError, match="with its scheme"):
+        connect(capsys, monkeypatch, "--base-url", "sync.example")
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+
+    call_command("connect", REPOSITORY, "--team", "platform", "--base-url", "http://localhost:80")
+
+    assert "GitHub cannot reach http://localhost:80" in capsys.readouterr().err
 
 
 def test_token_of_the_environment_is_taken_without_the_option(

@@ -40,7 +40,7 @@ def test_record_says_what_is_known_and_how(capsys: pytest.CaptureFixture[str]) -
 
     assert (record["team"], record["github_repo"]) == (row.team.slug, row.github_repo)
     assert record["merged_at"] == "2026-03-02T12:00:00Z"
-    assert (record["review_rounds"], record["avg_fix_response_hours"]) == (2, "1.25")
+    assert (record["review_rounds"], record["avg_fix_response_hours"]) == (2, 1.25)
     assert (record["ready_at"], record["provenance"]) == (None, {"missing": ["events"]})
     assert (record["truncated"], record["disagreeing"]) == ([], ["reviews"])
 

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from metrics_sync.models import PullRequest
+from metrics_sync.names import read_address
 from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from tests.conftest import MANAGE
@@ -152,7 +153,7 @@ def test_the_three_likeliest_mistakes_are_one_clear_line(
 
 def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
     """Killed in the middle, it would be found by nobody if it looked open."""
-    team, access = find_access(REPOSITORY)
+    team, access = find_access(read_address(REPOSITORY))
 
     row, requests = get_pull_request(team, access, REPOSITORY.upper(), 7)
 
@@ -162,7 +163,7 @@ def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
 
 def test_row_known_only_by_its_id_gets_its_number(sandbox: SandboxServer) -> None:
     """Rows from before there were numbers must not come twice."""
-    team, access = find_access(REPOSITORY)
+    team, access = find_access(read_address(REPOSITORY))
     recording = sandbox.world.recording(REPOSITORY, 7)
     old = PullRequestFactory(
         team=team, github_repo=REPOSITORY, github_pr_id=recording.pull["id"], github_pr_number=None

@@ -1,20 +1,13 @@
 """The app in somebody else's Django project: what it needs there, and a merge from end to end."""
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-import psutil
 import pytest
-from cryptography.fernet import Fernet
-from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from pytest_django import Settings
 from redis import Redis
@@ -23,123 +16,57 @@ from metrics_sync.conf import AppSettings, app_settings
 from metrics_sync.jobs import BULK, MERGES
 from metrics_sync.operate.host_settings import LARGEST_DELIVERY, OLD_NAMES, check_old_names
 from metrics_sync.sandbox import (
-    DEFAULT_TOKEN,
     SandboxServer,
     build_pull_request_event,
     deliver,
     make_recording,
 )
-from tests.conftest import PATIENCE_SECONDS, wait_until
+from tests.hosting import PAGE, Host, read_block
 
 REPOSITORY = "acme/anvil"
-PAGE = (django_settings.BASE_DIR / "docs" / "reusable.md").read_text()
-
-
-def read_block(name: str) -> str:
-    """Return the block of docs/reusable.md that begins with a comment of this name."""
-    start = PAGE.index(f"```python\n# {name}\n") + len("```python\n")
-    return PAGE[start : PAGE.index("```", start)]
-
-
-class Host:
-    """A project made with `startproject`, and changed as docs/reusable.md says."""
-
-    def __init__(self, root: Path, *, redis_url: str, api_url: str) -> None:
-        self.root = root
-        self.heard = root / "heard.txt"
-        self.environment = {
-            name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"
-        } | {
-            "PYTHONPATH": str(django_settings.BASE_DIR),
-            "PYTHONWARNINGS": "error",
-            "REDIS_URL": redis_url,
-            "GITHUB_API_URL": api_url,
-            "GITHUB_TOKEN": DEFAULT_TOKEN,
-            "TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-            "HEARD": str(self.heard),
-        }
-        start = [sys.executable, "-m", "django", "startproject", "host", str(root)]
-        subprocess.run(start, env=self.environment, check=True)
-        self.append("host/settings.py", read_block("settings.py"))
-        self.append("host/urls.py", read_block("urls.py"))
-        (root / "surveys").mkdir()
-        self.append("surveys/__init__.py", "")
-        self.append("surveys/apps.py", read_block("surveys/apps.py"))
-        self.append("surveys/receivers.py", read_block("surveys/receivers.py"))
-
-    def append(self, name: str, text: str) -> None:
-        with (self.root / name).open("a") as file:
-            file.write(f"\n{text}")
-
-    def try_to(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command of the project, in which Python's warnings are errors."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            env=self.environment,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_SECONDS,
-        )
-
-    def manage(self, *arguments: str) -> str:
-        """Run a command of the project that must go well; returns its stdout."""
-        done = self.try_to(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def start(self) -> tuple[psutil.Popen, str]:
-        """Serve the project; returns the process and the address."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        command = [sys.executable, "manage.py", "runserver", "--noreload", address]
-        server = psutil.Popen(command, env=self.environment, cwd=self.root)
-        wait_until(lambda: is_up(f"http://{address}/metrics/healthz"))
-        return server, f"http://{address}"
-
-
-def is_up(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310  (loopback)
-            return bool(answer.status == 200)
-    except urllib.error.URLError:
-        return False
 
 
 @pytest.fixture
-def host(tmp_path: Path, sandbox: SandboxServer, broker_url: str, redis: Redis) -> Host:
-    return Host(tmp_path, redis_url=broker_url, api_url=sandbox.url)
+def bare(tmp_path: Path, broker_url: str, redis: Redis) -> Iterator[Host]:
+    """A project as Django makes it."""
+    project = Host(tmp_path, redis_url=broker_url, api_url="http://127.0.0.1:1")
+    project.run("django-admin startproject host .")
+    yield project
+    project.stop()
+
+
+@pytest.fixture
+def host(tmp_path: Path, sandbox: SandboxServer, broker_url: str, redis: Redis) -> Iterator[Host]:
+    """A project as the page makes it."""
+    project = Host(tmp_path, redis_url=broker_url, api_url=sandbox.url)
+    project.follow_page()
+    yield project
+    project.stop()
 
 
 def test_project_as_documented_is_in_order(host: Host) -> None:
     """Who follows the page must not meet a warning, nor a migration that is wanted."""
-    host.manage("check", "--fail-level", "WARNING")
-    host.manage("makemigrations", "--check", "--dry-run")
+    host.run("python manage.py check --fail-level WARNING")
+    host.run("python manage.py makemigrations --check --dry-run")
 
 
 def test_merge_reaches_the_receivers_of_the_project(host: Host, sandbox: SandboxServer) -> None:
     """Signed webhook, other queues, real processes: the whole way in a project not our own."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
-    host.manage("migrate")
-    server, root = host.start()
-    try:
-        connect = ("connect", REPOSITORY, "--team", "forge", "--base-url", root, "--json")
-        connected = json.loads(host.manage(*connect))
-        answer = deliver(
-            connected["webhook_url"],
-            event="pull_request",
-            payload=build_pull_request_event(recording, "closed"),
-            secret=connected["webhook_secret"],
-        )
-    finally:
-        server.kill()
-        server.wait()
+    host.run("python manage.py migrate")
+    host.serve()
+    connect = f"python manage.py connect {REPOSITORY} --team forge --base-url {host.url} --json"
+    connected = json.loads(host.run(connect))
 
-    host.manage("rqworker", "merges", "merges-bulk", "--burst")
+    answer = deliver(
+        connected["webhook_url"],
+        event="pull_request",
+        payload=build_pull_request_event(recording, "closed"),
+        secret=connected["webhook_secret"],
+    )
+    host.run("python manage.py rqworker merges merges-bulk --burst")
 
-    [row] = map(json.loads, host.manage("export", "--format", "jsonl").splitlines())
+    [row] = map(json.loads, host.run("python manage.py export --format jsonl").splitlines())
     assert (answer.status, row["sync_status"], row["review_rounds"]) == (202, "complete", 1)
     assert host.heard.read_text().splitlines() == [
         "merged acme/anvil#7 (forge)",
@@ -168,31 +95,168 @@ for path in [
 def test_pages_work_beside_those_of_the_project(host: Host) -> None:
     """The admin's first page is the project's own; without `ninja` there is no page to try out."""
     host.append("host/settings.py", 'INSTALLED_APPS.remove("ninja")')
-    host.manage("migrate")
+    host.run("python manage.py migrate")
 
-    seen = host.manage("shell", "--no-imports", "-c", LOOK).splitlines()
+    seen = host.run(f"python manage.py shell --no-imports -c {quote(LOOK)}").splitlines()
 
     assert [line.split()[0] for line in seen] == ["200"] * 6 + ["404"]
+
+
+#: As if neither the extras nor a driver of PostgreSQL were installed.
+WITHOUT_EXTRAS = """
+import sys
+
+sys.modules.update(dict.fromkeys(["ninja", "psycopg", "pydantic", "unfold"]))
+"""
+#: The fewest settings with which the app works.
+FEWEST = """
+import os
+
+INSTALLED_APPS += ["django_rq", "metrics_sync"]
+RQ_QUEUES = dict.fromkeys(["pr-data", "pr-data-bulk"], {"URL": os.environ["REDIS_URL"]})
+METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = os.environ["TOKEN_ENCRYPTION_KEYS"]
+METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "a secret of this project alone"
+"""
+CALL = """
+from django.test import Client
+
+client = Client(SERVER_NAME="localhost")
+for path in ["healthz", "readyz", "metrics", "", "api/v1/openapi.json", "dashboard/live/"]:
+    print(client.get(f"/metrics/{path}").status_code, path)
+print(client.post("/metrics/webhooks/github/", {}, "application/json").status_code, "webhook")
+"""
+ANSWERS = {
+    "healthz": 200,
+    "readyz": 200,
+    "metrics": 401,
+    "": 404,
+    "api/v1/openapi.json": 404,
+    "dashboard/live/": 404,
+    "webhook": 401,
+}
+
+
+def call(project: Host) -> dict[str, int]:
+    """Return the status of each address of the app."""
+    project.append("host/urls.py", read_block("urls.py"))
+    project.run("python manage.py migrate")
+    lines = project.run(f"python manage.py shell --no-imports -c {quote(CALL)}").splitlines()
+    return {path: int(status) for status, _, path in (line.partition(" ") for line in lines)}
+
+
+def test_project_without_extras_has_all_but_pages_and_api(bare: Host) -> None:
+    """Who wants neither need not install them; `check` says why the pages are missing."""
+    bare.append("host/settings.py", WITHOUT_EXTRAS + FEWEST)
+
+    checked = bare.try_to("python manage.py check")
+
+    assert (checked.returncode, "metrics_sync.I101" in checked.stderr) == (0, True)
+    assert call(bare) == ANSWERS
+
+
+USERS = """
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import models
+
+
+class User(AbstractBaseUser):
+    id = models.BigAutoField(primary_key=True)
+    email = models.EmailField(unique=True)
+    USERNAME_FIELD = "email"
+"""
+NO_ADMIN = """
+AUTH_USER_MODEL = "accounts.User"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes", "django.contrib.auth", "accounts", "django_rq", "metrics_sync"
+]
+MIDDLEWARE = []
+"""
+
+
+def test_project_without_admin_and_with_users_of_its_own_works(bare: Host) -> None:
+    """Such a project has no superusers, no sessions and nobody who signs in."""
+    bare.append("accounts/__init__.py", "")
+    bare.append("accounts/models.py", USERS)
+    bare.append("host/settings.py", WITHOUT_EXTRAS + FEWEST + NO_ADMIN)
+    (bare.root / "host/urls.py").write_text("from django.urls import path\nurlpatterns = []\n")
+    bare.run("python manage.py makemigrations accounts")
+
+    checked = bare.try_to("python manage.py check")
+
+    assert (checked.returncode, re.findall(r"metrics_sync\.E\d+|I\d+", checked.stderr)) == (0, [])
+    assert call(bare) == ANSWERS
+
+
+OWN_USER = """
+from django.contrib.auth.models import AbstractUser
+
+
+class User(AbstractUser):
+    pass
+"""
+ADD_TEAM = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+client = Client(SERVER_NAME="localhost")
+client.force_login(get_user_model().objects.create_superuser("root"))
+print(client.get("/admin/metrics_sync/team/add/").status_code)
+"""
+
+
+def test_pages_do_not_need_an_admin_of_users(host: Host) -> None:
+    """Else Django would refuse to start, since members of a team could not be searched for."""
+    host.append("surveys/models.py", OWN_USER)
+    host.append("host/settings.py", 'AUTH_USER_MODEL = "surveys.User"')
+    host.run("python manage.py makemigrations surveys")
+    host.run("python manage.py migrate")
+
+    assert host.run(f"python manage.py shell --no-imports -c {quote(ADD_TEAM)}") == "200\n"
+
+
+def test_check_names_all_that_is_missing_at_once(bare: Host) -> None:
+    """To mend one thing, start again and be told the next takes all day."""
+    bare.append("host/settings.py", WITHOUT_EXTRAS + 'INSTALLED_APPS += ["metrics_sync"]')
+
+    done = bare.try_to("python manage.py check")
+
+    found = re.findall(r"metrics_sync\.(\w\d+)\)", done.stderr)
+    assert (done.returncode, sorted(found)) == (1, ["E001", "E101", "E103", "W101", "W103"])
+
+
+def test_command_of_the_project_is_not_hidden(bare: Host) -> None:
+    """To add our app must not change what `manage.py export` of another app does."""
+    theirs = "from django.core.management import BaseCommand\n\n\n"
+    theirs += "class Command(BaseCommand):\n    def handle(self, **options): print('theirs')\n"
+    bare.append("tools/management/commands/export.py", theirs)
+    bare.append("host/settings.py", FEWEST + 'INSTALLED_APPS.insert(0, "tools")')
+    bare.run("python manage.py migrate")
+
+    assert bare.run("python manage.py export") == "theirs\n"
+    assert bare.run("python manage.py metrics_sync export --format csv").startswith("team,")
+
+    bare.append("host/settings.py", "INSTALLED_APPS.append(INSTALLED_APPS.pop(0))")
+    assert "hides the command export of tools" in bare.try_to("python manage.py check").stderr
 
 
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        pytest.param('INSTALLED_APPS.remove("unfold")', "E103", id="no theme"),
-        pytest.param('INSTALLED_APPS.remove("django_rq")', "E103", id="no queues"),
+        pytest.param('INSTALLED_APPS.remove("unfold.contrib.filters")', "E103", id="half a theme"),
         pytest.param("INSTALLED_APPS.append(INSTALLED_APPS.pop(0))", "E104", id="theme too late"),
-        pytest.param("del METRICS_SYNC_TOKEN_ENCRYPTION_KEYS", "E001", id="no keys"),
-        pytest.param("del RQ_QUEUES", "RQ_QUEUES", id="no queues at all"),
     ],
 )
 def test_check_says_what_the_project_lacks(host: Host, change: str, found: str) -> None:
     """Else a page, a webhook or a worker would say it, later and less clearly."""
     host.append("host/settings.py", change)
 
-    done = host.try_to("check")
+    done = host.try_to("python manage.py check")
 
     assert done.returncode == 1
     assert found in done.stderr
+
+
+HERE = {"HOST": "here", "PORT": 6379}
 
 
 def list_ids() -> list[str]:
@@ -204,9 +268,10 @@ def list_ids() -> list[str]:
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
-        pytest.param("RQ_QUEUES", {BULK: {}}, "E101", id="no queue of merges"),
-        pytest.param("RQ_QUEUES", {MERGES: {}}, "E101", id="no bulk queue"),
-        pytest.param("RQ_QUEUES", {MERGES: {"DB": 0}, BULK: {"DB": 1}}, "E102", id="two places"),
+        pytest.param("RQ_QUEUES", {BULK: HERE}, "E101", id="no queue of merges"),
+        pytest.param("RQ_QUEUES", {MERGES: HERE}, "E101", id="no bulk queue"),
+        pytest.param("RQ_QUEUES", {MERGES: HERE, BULK: {}}, "E107", id="no place"),
+        pytest.param("RQ_QUEUES", {MERGES: HERE, BULK: {"HOST": "there"}}, "E102", id="two places"),
         pytest.param("USE_TZ", False, "E105", id="no time zones"),
         pytest.param("DATA_UPLOAD_MAX_MEMORY_SIZE", 2_621_440, "W101", id="Django's own limit"),
     ],
@@ -226,7 +291,9 @@ def test_setting_that_does_harm_is_found(
         pytest.param("DATA_UPLOAD_MAX_MEMORY_SIZE", LARGEST_DELIVERY, id="exactly enough"),
         pytest.param("DATA_UPLOAD_MAX_MEMORY_SIZE", None, id="no limit"),
         pytest.param(
-            "RQ_QUEUES", {MERGES: {"DEFAULT_TIMEOUT": 5}, BULK: {}}, id="same place, other times"
+            "RQ_QUEUES",
+            {MERGES: {**HERE, "DEFAULT_TIMEOUT": 5}, BULK: HERE},
+            id="same place, other times",
         ),
     ],
 )

@@ -1,11 +1,13 @@
 """What open pages ask for, and the button that reconciles: only of one's own teams."""
 
 import re
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.test import Client
@@ -55,21 +57,58 @@ def find_live_url(page: str) -> str:
     return unescape(found[1])
 
 
-def test_dashboard_is_told_of_news_only(member: Client, repository: TrackedRepository) -> None:
-    """What did not change stays as it is, with the reader's focus in it."""
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(NOW, tick=False) as clock:
+        yield clock
+
+
+CHANGES = {
+    "a new merge": make_merge,
+    "another status": lambda _: PullRequest.objects.update(sync_status="partial"),
+    "another reason": lambda _: PullRequest.objects.update(sync_error="reviews: gone"),
+    "complete": lambda _: PullRequest.objects.update(completed_at=NOW),
+    "a token is refused": lambda repository: repository.integration.credential.mark_revoked(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_dashboard_is_sent_when_something_changed(
+    member: Client, repository: TrackedRepository, clock: time_machine.Traveller, change: str
+) -> None:
+    """What did not change stays as it is; figures, charts and alerts are part of what does."""
+    make_merge(repository)
     url = find_live_url(member.get(reverse("admin:index")).content.decode())
-    seen = member.get(url)
+    before = member.get(url)
+    CHANGES[change](repository)
+
+    answer = member.get(url)
+
+    assert before.status_code == 204
+    assert answer.status_code == 200
+    assert "Complete within 5 minutes" in answer.content.decode()
+    assert member.get(find_live_url(answer.content.decode())).status_code == 204
+
+
+def test_dashboard_is_sent_again_in_the_next_minute(
+    member: Client, repository: TrackedRepository, clock: time_machine.Traveller
+) -> None:
+    """A merge that is not complete misses the promise by time alone."""
+    TrackedRepository.objects.update(connected_at=None)
     make_merge(repository, "queued")
+    page = member.get(reverse("admin:index")).content.decode()
 
-    news = member.get(url)
+    clock.shift(timedelta(minutes=6))
+    later = member.get(find_live_url(page)).content.decode()
 
-    assert seen.status_code == 204
-    assert news.status_code == 200
-    assert "acme/anvil#" in news.content.decode()
-    assert member.get(find_live_url(news.content.decode())).status_code == 204
+    assert "not over 99%" not in page
+    assert "not over 99%" in later
 
 
-def test_news_are_of_the_selection(member: Client, repository: TrackedRepository) -> None:
+def test_update_is_of_the_selection(member: Client, repository: TrackedRepository) -> None:
     """A page that was narrowed down stays so."""
     make_merge(repository)
     page = member.get(reverse("admin:index"), {"repository": "acme/anvil", "weeks": 4})
@@ -80,7 +119,7 @@ def test_news_are_of_the_selection(member: Client, repository: TrackedRepository
     assert "weeks=4" in url
 
 
-def test_news_are_of_own_teams(member: Client, foreign_repository: TrackedRepository) -> None:
+def test_update_is_of_own_teams(member: Client, foreign_repository: TrackedRepository) -> None:
     """A page that is open must not tell more than one that is opened."""
     make_merge(foreign_repository)
 

@@ -4,7 +4,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.names import RepositoryName
+from metrics_sync.names import RepositoryName, read_address
 from metrics_sync.snapshot import read_pull_request, read_repository
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -58,3 +58,44 @@ def test_database_takes_no_other_name(name: str) -> None:
         TrackedRepository.objects.update(full_name=name)
     with pytest.raises(IntegrityError), transaction.atomic():
         PullRequest.objects.filter(pk=row.pk).update(github_repo=name)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "number", "host"),
+    [
+        ("acme/anvil", None, ""),
+        ("  acme/anvil\n", None, ""),
+        ("acme/anvil/", None, ""),
+        ("acme/anvil.git", None, ""),
+        ("acme/anvil#7", 7, ""),
+        ("acme/anvil/pull/7", 7, ""),
+        ("github.com/acme/anvil", None, "github.com"),
+        ("https://GitHub.com/acme/anvil", None, "github.com"),
+        ("https://github.com/acme/anvil?tab=readme", None, "github.com"),
+        ("https://github.com/acme/anvil#readme", None, "github.com"),
+        ("https://github.com/acme/anvil/tree/main/docs", None, "github.com"),
+        ("https://github.com/acme/anvil/pull/7/files#r1", 7, "github.com"),
+        ("https://github.com/acme/anvil/pulls", None, "github.com"),
+        ("https://api.github.com/repos/acme/anvil/pulls/7", 7, "api.github.com"),
+        ("https://ghe.acme.com/api/v3/repos/acme/anvil", None, "ghe.acme.com"),
+        ("https://x:ghp_secret@github.com/acme/anvil.git", None, "github.com"),
+        ("git@github.com:acme/anvil.git", None, "github.com"),
+        ("ssh://git@github.com:22/acme/anvil.git", None, "github.com"),
+    ],
+)
+def test_pasted_address_names_the_repository(pasted: str, number: int | None, host: str) -> None:
+    """People paste what the browser or Git shows."""
+    assert read_address(pasted) == ("acme/anvil", number, host)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        *("acme", "", "acme/..", "acme/anvil/hammer", "acme/anvil#readme", "a b/c", "ghp_secret"),
+        *("https://github.com/acme", "https://github.com/../..", "acme.com/anvil"),
+    ],
+)
+def test_what_is_no_repository_is_refused_and_not_repeated(pasted: str) -> None:
+    """It may be a token in the wrong place."""
+    with pytest.raises(ValueError, match=r"^Write the repository as OWNER/NAME, or paste its"):
+        read_address(pasted)

@@ -160,7 +160,7 @@ def test_visitor_watches_a_merge_arrive_and_complete(
     recording = sandbox.world.add(make_recording("acme/anvil", 7, merged=False))
     visitor.visit("/")
     visitor.do(lambda page: page.evaluate("window.isTheSamePage = true"))
-    visitor.see("#news", "No merges in the last 12 weeks")
+    visitor.see("#completeness", "No merges in the last 12 weeks")
 
     sandbox.world.merge("acme/anvil", 7, merged_at=f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}")
     deliver(
@@ -171,7 +171,7 @@ def test_visitor_watches_a_merge_arrive_and_complete(
     )
     visitor.see("#latest", "queued")
     workers.drain()
-    visitor.see("#news", "The one merge is complete")
+    visitor.see("#completeness", "The one merge is complete")
 
     visitor.see("#latest", "acme/anvil#7")
     assert visitor.do(lambda page: page.evaluate("window.isTheSamePage"))
@@ -194,11 +194,11 @@ def test_visitor_fetches_a_failed_pull_request_again(
 
 def test_visitor_reconciles_what_failed(pull_request: PullRequest, visitor: Visitor) -> None:
     """What is wrong is put right where it is seen, with one click."""
-    visitor.see("#news", "files: GitHub answered 502")
+    visitor.see("#completeness", "files: GitHub answered 502")
     visitor.press("Reconcile 1")
 
     visitor.see("#main", "Queued to be fetched again: 1.")
-    visitor.see("#news", "1 on the way")
+    visitor.see("#completeness", "1 on the way")
     pull_request.refresh_from_db()
     assert pull_request.sync_status == "queued"
 
@@ -267,9 +267,49 @@ def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
 
     visitor.do(lambda page: page.clock.install())
     visitor.visit("/")
-    visitor.see("#news", "needs attention")
+    visitor.see("#completeness", "needs attention")
 
     assert visitor.do(count_requests_while_hidden) == 0
+
+
+def test_update_keeps_the_focus_and_brings_figures_and_charts(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """Who works with the keyboard lost the place at each update, and half of the page was old."""
+    row = f"#latest-merges-{pull_request.pk}"
+    count_bars = """() => Chart.getChart([...document.querySelectorAll('canvas')].at(-1))
+        .data.datasets[0].data.reduce((sum, count) => sum + count)"""
+    visitor.see(row, "failed")
+    visitor.do(lambda page: page.locator(f"{row} a").focus())
+    visitor.do(lambda page: page.get_by_text("As a table").first.click())
+    visitor.do(lambda page: page.locator(f"{row} a").focus())
+    before = visitor.do(lambda page: page.evaluate(count_bars))
+
+    PullRequestFactory(merged=True, team=pull_request.team, merged_at=timezone.now())
+
+    visitor.see("#completeness", "1 of 2 merges needs attention")
+    visitor.see("[data-connection]", "Updated")
+    focused = visitor.do(
+        lambda page: page.evaluate("document.activeElement.closest('tr')?.id ?? ''")
+    )
+    is_open = visitor.do(lambda page: page.locator("details").first.get_attribute("open"))
+    after = visitor.do(lambda page: page.evaluate(count_bars))
+    assert (f"#{focused}", is_open is not None) == (row, True)
+    assert after == before + 1
+
+
+def test_page_says_since_when_the_server_is_gone(visitor: Visitor) -> None:
+    """Numbers of an hour ago looked like those of now."""
+    live = "**/dashboard/live/**"
+    visitor.see("[data-connection]", "Updated")
+
+    visitor.do(lambda page: page.route(live, lambda route: route.abort()))
+    visitor.see("[data-connection]", "No connection since")
+    visitor.do(lambda page: page.unroute(live))
+    visitor.see("[data-connection]", "Updated")
+
+    assert visitor.errors
+    visitor.errors.clear()
 
 
 def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Visitor) -> None:
@@ -278,7 +318,7 @@ def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Vi
     drawn = visitor.do(lambda page: page.locator("canvas").evaluate_all(count))
     visitor.do(lambda page: page.get_by_text("As a table").first.press("Enter"))
 
-    assert drawn == [12, 12, 12, 12, 6]
+    assert drawn == [12, 12, 12, 12, 7]
     visitor.see("details[open]", "60 min")
 
 
@@ -287,7 +327,7 @@ def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Vi
     visitor.do(lambda page: page.get_by_label("Repository").select_option("acme/anvil"))
     visitor.do(lambda page: page.get_by_label("Period").select_option("4"))
     visitor.press("Show")
-    visitor.see("#news", "needs attention")
+    visitor.see("#completeness", "needs attention")
 
     address = visitor.do(lambda page: page.url)
     assert address.endswith("?team=&repository=acme%2Fanvil&weeks=4")

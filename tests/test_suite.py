@@ -26,7 +26,7 @@ HARMLESS = {
 }
 #: Names, and makers, of what nothing changes once the modules are loaded.
 SETTLED = {"__all__", "urlpatterns", "getLogger", "RegexValidator", "Router", "NinjaAPI", "Signal"}
-SETTLED |= {"Front", "get_wsgi_application"}
+SETTLED |= {"AppSettings", "Front", "Library", "get_wsgi_application"}
 #: Not part of a process of the service, or read once as it starts.
 LEFT_OUT = {"demo", "migrations", "sandbox", "serving.py", "settings.py"}
 

@@ -14,14 +14,12 @@ from django.db.models import ForeignKey
 
 from metrics_sync.exceptions import DisagreementError, PermissionMissingError
 from metrics_sync.github import GitHub, GraphQL, Points
+from metrics_sync.github.connections import check_counts
 from metrics_sync.github.graphql import Refused
+from metrics_sync.github.node_ids import unpack_node_id
+from metrics_sync.github.only_in_rest import OnlyInRestError
 from metrics_sync.github.queries import build_fetch
-from metrics_sync.github.translation import (
-    OnlyInRestError,
-    check_counts,
-    read_snapshot,
-    unpack_node_id,
-)
+from metrics_sync.github.translation import read_snapshot
 from metrics_sync.heal.backfill import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository

@@ -1,14 +1,18 @@
 """The admin: what operators and teams see, and the few things they may change."""
 
-from metrics_sync.admin import (  # noqa: F401
-    api_tokens,
-    auditing,
-    children,
-    integrations,
-    pull_requests,
-    records,
-)
-from metrics_sync.admin.dashboard import add_dashboard_context
-from metrics_sync.admin.scoping import may_see_queues
+from django.apps import apps
 
-__all__ = ["add_dashboard_context", "may_see_queues"]
+# Without the theme, of which the pages are made, the admin of a host project is left as it is.
+if apps.is_installed("unfold"):
+    from metrics_sync.admin import (  # noqa: F401
+        api_tokens,
+        auditing,
+        children,
+        integrations,
+        pull_requests,
+        records,
+    )
+    from metrics_sync.admin.dashboard import add_dashboard_context
+    from metrics_sync.admin.scoping import may_see_queues
+
+    __all__ = ["add_dashboard_context", "may_see_queues"]

@@ -1,6 +1,8 @@
 """The dashboard that the admin opens with, as its templates show it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,7 +26,13 @@ from metrics_sync.admin.labels import (
     show_time_to_complete,
 )
 from metrics_sync.admin.selecting import SelectionForm
-from metrics_sync.dashboard import News, Selection, Summary, read_news, summarise
+from metrics_sync.dashboard import (
+    CurrentState,
+    Selection,
+    Summary,
+    read_current_state,
+    summarise,
+)
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest
 from metrics_sync.operate.doctor import Finding
@@ -33,57 +41,102 @@ from metrics_sync.operate.doctor.processes import check_work
 #: The share of merges that are to be complete within five minutes.
 PROMISE = 0.99
 
-CLASSES = ("≤ 5 s", "≤ 15 s", "≤ 60 s", "≤ 5 min", "≤ 1 h", "longer")
+CLASSES = ("≤ 5 s", "≤ 15 s", "≤ 60 s", "≤ 5 min", "≤ 1 h", "longer", "not yet")
 
 
 def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what the user selected of their teams to the context of the admin's index."""
     form = SelectionForm(request)
+    return {**context, **build_content(request, form, read_current(request, form)), "form": form}
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What an open page is asked about every few seconds, which is cheap to find out."""
+
+    selection: Selection
+    state: CurrentState
+    troubles: list[Finding]
+    revoked: list[IntegrationCredential]
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that changes as soon as the page has something else to show.
+
+        At the latest in the next minute: shares change with time alone.
+        """
+        rows = [
+            (row.pk, row.sync_status, row.sync_error, row.completed_at)
+            for row in (*self.state.latest, *self.state.incomplete)
+        ]
+        seen = (
+            f"{self.selection.now:%Y-%m-%d %H:%M}",
+            sorted(self.state.statuses.items()),
+            self.state.refetched,
+            rows,
+            [finding.text for finding in self.troubles],
+            [row.pk for row in self.revoked],
+        )
+        return sha256(repr(seen).encode()).hexdigest()[:16]
+
+
+def read_current(request: HttpRequest, form: SelectionForm) -> Current:
+    """Read with four queries whether there is something new, and a few calls of Redis."""
     selection = form.select()
+    credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
+    revoked = credentials.exclude(revoked_at=None).defer("access_token").select_related("team")
+    return Current(
+        selection=selection,
+        state=read_current_state(selection),
+        troubles=_find_troubles() if request.user.is_superuser else [],
+        revoked=list(revoked.order_by("pk")),
+    )
+
+
+def build_content(request: HttpRequest, form: SelectionForm, current: Current) -> dict[str, Any]:
+    """Return the context of all that follows from the data."""
+    selection, state = current.selection, current.state
     summary = summarise(selection)
+    query = request.GET.copy()
+    query["seen"] = current.fingerprint
+    asked = request.GET.copy()
+    asked.pop("seen", None)
     return {
-        **context,
-        **build_news(request, selection, read_news(selection)),
         "title": "Dashboard",
         "form": form,
+        "state": state,
         "selection": selection,
         "summary": summary,
         "team_slugs": [team.slug for team in selection.teams[:2]],
-        "troubles": _find_troubles() if request.user.is_superuser else [],
+        "troubles": current.troubles,
         "disagreeing": selection.merges.disagreeing().order_by().count(),
-        "revoked": [row for row in summary.credentials if row.revoked_at],
+        "revoked": current.revoked,
+        "statuses": _build_statuses(request, selection, state),
+        "incomplete": _show_incomplete(state.incomplete),
+        "latest": _show_latest(state.latest),
         "figures": _build_figures(summary),
         "trends": _draw_trends(summary),
-        "classes": draw_classes("Time to complete", CLASSES, summary.classes),
+        "classes": draw_classes(
+            "Time to complete", CLASSES, [*summary.classes, summary.not_complete]
+        ),
         "slowest": _show_slowest(summary.slowest),
         "budgets": _show_budgets(summary.credentials),
+        "live_url": f"{reverse('metrics_sync:dashboard-live')}?{query.urlencode()}",
+        "reconcile_url": f"{reverse('metrics_sync:dashboard-reconcile')}?{asked.urlencode()}",
     }
 
 
 def _find_troubles() -> list[Finding]:
-    """Return what keeps all work from being done; it is for who can do something about it."""
+    """Return what stops all work; only superusers see it, who can do something about it."""
     try:
         return [finding for finding in check_work() if not finding.is_ok]
     except QueueUnavailableError as error:
         return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
 
 
-def build_news(request: HttpRequest, selection: Selection, news: News) -> dict[str, Any]:
-    """Return the context of what is live on the dashboard."""
-    query = request.GET.copy()
-    query["seen"] = news.fingerprint
-    return {
-        "news": news,
-        "selection": selection,
-        "statuses": _build_statuses(request, selection, news),
-        "incomplete": _show_incomplete(news.incomplete),
-        "latest": _show_latest(news.latest),
-        "live_url": f"{reverse('metrics_sync:dashboard-live')}?{query.urlencode()}",
-        "reconcile_url": f"{reverse('metrics_sync:dashboard-reconcile')}?{request.GET.urlencode()}",
-    }
-
-
-def _build_statuses(request: HttpRequest, selection: Selection, news: News) -> list[dict[str, Any]]:
+def _build_statuses(
+    request: HttpRequest, selection: Selection, state: CurrentState
+) -> list[dict[str, Any]]:
     url = reverse("admin:metrics_sync_pullrequest_changelist")
     selected = {"state__exact": "merged", "merged_at__gte": selection.since.isoformat()}
     if selection.repository:
@@ -96,7 +149,7 @@ def _build_statuses(request: HttpRequest, selection: Selection, news: News) -> l
             "colour": COLOURS.get(status),
             "url": f"{url}?{urlencode({**selected, 'sync_status__exact': status})}",
         }
-        for status, count in sorted(news.statuses.items())
+        for status, count in sorted(state.statuses.items())
     ]
 
 
@@ -142,7 +195,7 @@ def _draw_trends(summary: Summary) -> list[Chart]:
     ]
 
 
-def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
+def _show_incomplete(rows: Sequence[PullRequest]) -> SafeString:
     return show_table(
         "Incomplete merges",
         ["pull request", "team", "status", "merged at", "reason"],
@@ -156,11 +209,12 @@ def _show_incomplete(rows: Iterable[PullRequest]) -> SafeString:
             ]
             for row in rows
         ],
+        keys=[row.pk for row in rows],
         fills_card=True,
     )
 
 
-def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
+def _show_latest(rows: Sequence[PullRequest]) -> SafeString:
     headers = ["pull request", "title", "status", "merged at", "complete after"]
     return show_table(
         "Latest merges",
@@ -178,11 +232,12 @@ def _show_latest(rows: Iterable[PullRequest]) -> SafeString:
             ]
             for row in rows
         ],
+        keys=[row.pk for row in rows],
         fills_card=True,
     )
 
 
-def _show_slowest(rows: Iterable[PullRequest]) -> SafeString:
+def _show_slowest(rows: Sequence[PullRequest]) -> SafeString:
     return show_table(
         "Slowest reviews",
         ["pull request", "first review after", "cycle time", "rounds"],
@@ -195,6 +250,7 @@ def _show_slowest(rows: Iterable[PullRequest]) -> SafeString:
             ]
             for row in rows
         ],
+        keys=[row.pk for row in rows],
         fills_card=True,
     )
 
@@ -203,7 +259,7 @@ def _show_known(value: Any) -> Any:
     return UNKNOWN if value is None else value
 
 
-def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
+def _show_budgets(rows: Sequence[IntegrationCredential]) -> SafeString:
     return show_table(
         "Tokens",
         ["token", "for", "state", "requests left"],
@@ -216,6 +272,7 @@ def _show_budgets(rows: Iterable[IntegrationCredential]) -> SafeString:
             ]
             for row in rows
         ],
+        keys=[row.pk for row in rows],
         fills_card=True,
     )
 

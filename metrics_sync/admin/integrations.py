@@ -220,7 +220,11 @@ class TeamAdmin(Audited, TeamScoped, Guarded):
     list_display = ["name", "slug"]
     search_fields = ["name", "slug"]
     prepopulated_fields = {"slug": ["name"]}
-    autocomplete_fields = ["members"]
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> list[str]:
+        """Search for members where the project's admin can search for users."""
+        users = self.admin_site._registry.get(get_user_model())  # noqa: SLF001  (see scoping)
+        return ["members"] if users and users.search_fields else []
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Leave members to those who may see users: a number that is tried tells a name."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from django.template.defaultfilters import date
@@ -137,13 +138,22 @@ def _join(counts: Mapping[str, int]) -> str:
 
 
 def show_table(
-    label: str, headers: list[str], rows: Iterable[list[Any]], *, fills_card: bool = False
+    label: str,
+    headers: list[str],
+    rows: Iterable[list[Any]],
+    *,
+    keys: Iterable[Any] = (),
+    fills_card: bool = False,
 ) -> SafeString:
-    """Return a table; `label` names the box that it scrolls in to those who cannot see it."""
+    """Return a table; `label` names the box that it scrolls in to those who cannot see it.
+
+    `keys` identify the rows, so that an update of the page keeps the focus in the same one.
+    """
+    cells = [list(zip(headers, row, strict=True)) for row in rows]
     context = {
         "label": label,
         "headers": headers,
-        "rows": [list(zip(headers, row, strict=True)) for row in rows],
+        "rows": list(zip_longest(cells, keys)),
         "fills_card": fills_card,
     }
     return render_to_string("metrics_sync/table.html", context)

@@ -1,4 +1,4 @@
-"""What pages ask for while they are looked at, and the button that reconciles."""
+"""The updates of open pages, and the button that reconciles."""
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -8,11 +8,11 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from metrics_sync.admin.dashboard import build_news
+from metrics_sync.admin.dashboard import build_content, read_current
 from metrics_sync.admin.pull_requests import build_header
 from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.admin.selecting import SelectionForm
-from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection, read_news
+from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.heal.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
 from metrics_sync.models import PullRequest
@@ -23,24 +23,24 @@ RECONCILED_AT_ONCE = 500
 
 @never_cache
 @require_GET
-def show_news(request: HttpRequest) -> HttpResponse:
-    """Answer with what changes on the dashboard; 204 when all of it was `seen`."""
+def show_dashboard(request: HttpRequest) -> HttpResponse:
+    """Answer with the content of the dashboard; 204 when the page shows it already (`seen`)."""
     if not admin.site.has_permission(request):
         return _reload()
-    selection = SelectionForm(request).select()
-    news = read_news(selection)
-    if request.GET.get("seen") == news.fingerprint:
+    form = SelectionForm(request)
+    current = read_current(request, form)
+    if request.GET.get("seen") == current.fingerprint:
         return HttpResponse(status=204)
-    context = build_news(request, selection, news)
-    return render(request, "metrics_sync/news.html", {**context, "is_update": True})
+    context = build_content(request, form, current)
+    return render(request, "metrics_sync/dashboard_content.html", context)
 
 
 @never_cache
 @require_GET
 def show_pull_request(request: HttpRequest, pk: int) -> HttpResponse:
-    """Answer with the state of a pull request that is under way; 204 when it was `seen`.
+    """Answer with the status of a pull request being fetched; 204 when the page shows it (`seen`).
 
-    When it has arrived, the whole page has something new to show.
+    After the fetch the whole page is loaded again: its lists and metrics may have changed.
     """
     if not admin.site.has_permission(request):
         return _reload()

@@ -1,18 +1,22 @@
 """The read-only JSON API: one team's numbers, for programs that show its token."""
 
 import logging
+from collections.abc import Callable
+from functools import wraps
 
 from django.apps import apps
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, re_path
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Swagger
 from ninja.errors import HttpError, ValidationError
 
 from metrics_sync.api import pull_requests, repositories, summary
 from metrics_sync.api.authentication import MissingTokenError, TeamToken
 
-__all__ = ["api"]
+__all__ = ["api", "urlpatterns"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +75,40 @@ def say_later(request: HttpRequest, error: Exception) -> HttpResponse:
 
 def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:
     return api.create_response(request, {"message": message}, status=status)
+
+
+View = Callable[..., HttpResponse]
+
+
+def _answer_in_json(view: View) -> View:
+    """Answer an unknown path or method as any other error, where ninja answers in plain text."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: object, **names: object) -> HttpResponse:
+        try:
+            response = view(request, *args, **names)
+        except Http404:
+            return _answer(request, 404, f"There is nothing at {request.path}.")
+        if response.status_code != 405:
+            return response
+        allowed = response["Allow"]
+        refusal = _answer(request, 405, f"{request.method} is not allowed here, only {allowed}.")
+        refusal["Allow"] = allowed
+        return refusal
+
+    return answer
+
+
+@csrf_exempt
+def _find_nothing(request: HttpRequest) -> HttpResponse:
+    raise Http404
+
+
+urlpatterns = [
+    *(
+        URLPattern(page.pattern, _answer_in_json(page.callback), page.default_args, page.name)
+        for page in api.urls[0]
+        if isinstance(page, URLPattern)
+    ),
+    re_path("", _answer_in_json(_find_nothing)),
+]

@@ -1,4 +1,10 @@
-"""Pages that give each row once, however many rows arrive while somebody reads on."""
+"""Pages that give each row once, however many rows arrive while somebody reads on.
+
+The CursorPagination of django-ninja 1.7 does not keep that promise. Its cursor is the value of the
+first field and a number of rows to skip: of rows that merged in the same second, one that arrives
+between two pages has another one given twice, and no more than 100 can be skipped. Its cursor is
+not signed either, so that a wrong one fails in the database.
+"""
 
 from collections.abc import Collection
 from typing import Annotated, Any, Generic, TypeVar

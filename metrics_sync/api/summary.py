@@ -12,7 +12,7 @@ from metrics_sync.api import schemas
 from metrics_sync.api.authentication import get_team
 from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
-from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_news, summarise
+from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_current_state, summarise
 from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.dashboard.summary import CLASSES
 from metrics_sync.models import Team
@@ -87,11 +87,11 @@ def read_summary(
     check_names(request, ("weeks", "repository"))
     teams = Team.objects.filter(pk=get_team(request).pk)
     selection = Selection(teams, timezone.now(), weeks, repository or "")
-    news, summary = read_news(selection), summarise(selection)
+    state, summary = read_current_state(selection), summarise(selection)
     return Summary(
         since=selection.since,
-        merged=news.merged,
-        statuses={SyncStatus(name): count for name, count in news.statuses.items()},
+        merged=state.merged,
+        statuses={SyncStatus(name): count for name, count in state.statuses.items()},
         share_within_minute=summary.share_within_minute,
         share_within_five_minutes=summary.share_within_five_minutes,
         median_seconds=_count_seconds(summary.time_to_complete.median),

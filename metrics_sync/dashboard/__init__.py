@@ -1,6 +1,11 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
-from metrics_sync.dashboard.news import IN_TROUBLE, UNDER_WAY, News, read_news
+from metrics_sync.dashboard.current import (
+    IN_TROUBLE,
+    UNDER_WAY,
+    CurrentState,
+    read_current_state,
+)
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
 from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
 
@@ -9,12 +14,12 @@ __all__ = [
     "IN_TROUBLE",
     "METRICS",
     "UNDER_WAY",
-    "News",
+    "CurrentState",
     "Selection",
     "Spread",
     "Summary",
     "Week",
     "Weeks",
-    "read_news",
+    "read_current_state",
     "summarise",
 ]

@@ -66,10 +66,10 @@ class Summary:
     """What is known of the merges of a selection; None is unknown.
 
     The shares (0 to 1) are of the merges that had the time: those that took it, and those that
-    are older and still not complete. Untracked ones are nobody's promise. Times run from the merge
-    to the first time that all was verified. `classes` counts these times, in the order of CLASSES.
-    Merges from before their repository was connected, of which no webhook told, have no share in
-    shares, times and classes.
+    are older and still not complete. Untracked pull requests are excluded. Times run from the merge
+    to the first time that all was verified. `classes` counts these times, in the order of CLASSES;
+    `not_complete` counts the merges that have no such time yet. Merges from before their repository
+    was connected, for which no webhook came, are excluded from shares, times and counts.
     Every week of the period has its place in `weeks`, also one without merges.
     """
 
@@ -77,6 +77,7 @@ class Summary:
     share_within_five_minutes: float | None
     time_to_complete: Spread
     classes: list[int]
+    not_complete: int
     metrics: Mapping[str, Spread]
     weeks: list[Week]
     slowest: list[PullRequest]
@@ -101,6 +102,7 @@ def summarise(selection: Selection) -> Summary:
         share_within_five_minutes=_divide(totals["within_300"], totals["due_300"]),
         time_to_complete=_read_spread("took", totals),
         classes=[totals[f"class_{position}"] for position in range(len(CLASSES) + 1)],
+        not_complete=totals["not_complete"],
         metrics={name: _read_spread(name, totals) for name in METRICS},
         weeks=_read_weeks(selection),
         slowest=list(reviewed.order_by("-review_wait_hours", "-pk")[:SLOWEST]),
@@ -143,7 +145,9 @@ def _count_classes() -> dict[str, Count]:
         *(Q(completed_at__gt=start, completed_at__lte=end) for start, end in pairwise(ends)),
         Q(completed_at__gt=ends[-1]),
     ]
-    return {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
+    counts = {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(ranges)}
+    tracked = ~Q(sync_status=SyncStatus.UNTRACKED)
+    return {**counts, "not_complete": Count("pk", filter=tracked & Q(completed_at=None))}
 
 
 def _spread_metrics() -> dict[str, Aggregate]:

@@ -14,7 +14,9 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
+from metrics_sync.github.connections import check_counts, find_connection, find_next_page
 from metrics_sync.github.graphql import GraphQL, Refused, UnknownToServerError
+from metrics_sync.github.only_in_rest import OnlyInRestError
 from metrics_sync.github.queries import (
     FETCHED,
     LEAST_LISTED,
@@ -28,14 +30,7 @@ from metrics_sync.github.queries import (
     count_points,
     find_lists,
 )
-from metrics_sync.github.translation import (
-    OnlyInRestError,
-    check_counts,
-    find_connection,
-    find_next_page,
-    read_listed,
-    read_snapshot,
-)
+from metrics_sync.github.translation import read_listed, read_snapshot
 from metrics_sync.snapshot import UNREADABLE, Json, PullRequestItem, Section, Snapshot
 
 logger = logging.getLogger(__name__)

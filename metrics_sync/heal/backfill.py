@@ -1,37 +1,30 @@
-"""Fetches merged pull requests in bulk, and leaves to the queue what that cannot bring."""
+"""Fetches merged pull requests in bulk, and queues those that bulk cannot bring."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from django.utils import timezone
 
 from metrics_sync import store
-from metrics_sync.access import Access
-from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
     AppUnavailableError,
-    BudgetSpentError,
     CredentialRejectedError,
     GitHubError,
     GoneError,
     NameReusedError,
     QueueUnavailableError,
     RateLimitedError,
-    SecondaryLimitError,
 )
 from metrics_sync.github import (
     FETCHED,
     WHOLE,
     GitHub,
     GraphQL,
-    Lacks,
     Points,
     estimate_points,
     fetch_merges,
@@ -39,6 +32,7 @@ from metrics_sync.github import (
     fetch_snapshots,
     list_merged,
 )
+from metrics_sync.heal.conversation import Conversation
 from metrics_sync.jobs import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
@@ -47,36 +41,35 @@ from metrics_sync.work.queueing import BULK, enqueue_fetch
 
 logger = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
 Results = dict[int, Snapshot | GitHubError]
 
-#: What REST would not answer otherwise than GraphQL does.
+#: Errors that REST would answer with, too.
 FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimitedError)
 
-#: About how many requests REST takes for a pull request of which nothing has come.
+#: About how many requests REST needs for a whole pull request.
 REQUESTS_FOR_ONE = 9
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the pull requests that were found."""
+    """How many pull requests were found, and what was done about them."""
 
     found: int = 0
-    #: Nothing had to be done about them.
+    #: Complete already.
     complete: int = 0
-    #: Complete now.
+    #: Fetched, and complete.
     fetched: int = 0
     #: Queued for REST, some with most of their lists fetched already.
     queued: int = 0
-    #: A job has them.
+    #: Left to a job that has claimed them.
     busy: int = 0
-    #: Not complete and not queued; reconcile finds them.
+    #: Not complete and not queued, as Redis is down; reconcile finds them.
     left: int = 0
     errors: list[str] = field(default_factory=list)
 
 
 class Wanted(NamedTuple):
-    """A pull request to fetch; `item` is what GitHub's list had of it, if it comes from there."""
+    """A pull request to fetch; `item` is its entry in GitHub's list, if it was found there."""
 
     github_pr_id: int
     number: int
@@ -84,7 +77,9 @@ class Wanted(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What one real query brought: of how many, how many whole, and the requests left to REST."""
+    """The result of one real query: how many were asked for, how many came whole, and how many
+    requests REST would need for the rest.
+    """
 
     asked: int = 0
     whole: int = 0
@@ -99,7 +94,7 @@ class Backfill:
 
     Safe to repeat, to run twice at once, and to kill at any time: a pull request is stored whole
     or not at all, and one that is complete is not fetched again. `wait` is called with the time
-    until which GitHub wants us to wait; without it RateLimitedError is raised.
+    until which GitHub must not be asked; without it RateLimitedError is raised.
     """
 
     def __init__(
@@ -109,44 +104,45 @@ class Backfill:
         wait: Callable[[datetime], None] | None = None,
     ) -> None:
         self.repository = repository
-        self.points = Points(reserve=app_settings.RATE_LIMIT_RESERVE)
         self.tally = Tally()
         self.missing: list[Wanted] = []
-        #: What the operator is told once: what was asked of REST in place of GraphQL, and why.
+        #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
-        self._lacks: Lacks = {}
-        self._access = Access.of(repository, is_bulk=True)
-        self._wait = wait
-        #: A refused token of an App is renewed once, until something came with the new one.
-        self._may_renew = True
+        self._conversation = Conversation(repository, wait=wait)
+
+    @property
+    def points(self) -> Points:
+        """The points that GraphQL's queries took."""
+        return self._conversation.points
 
     @property
     def estimated_points(self) -> int:
-        """What it costs to fetch what is missing."""
+        """How many points it takes to fetch what is missing."""
         return estimate_points(len(self.missing))
 
     def take(self, rows: Iterable[PullRequest]) -> None:
-        """Want these rows; those whose number is not known are left out."""
+        """Add rows to what is missing; those without a number are left out."""
         self.missing += [
             Wanted(row.github_pr_id, row.github_pr_number) for row in rows if row.github_pr_number
         ]
         self.tally.found = len(self.missing)
 
     def find_missing(self, *, since: datetime) -> Iterator[int]:
-        """List what merged since then and find what is missing, yielding how many were found.
+        """List the merges since then and find what is missing, yielding how many were found.
 
-        The latest changes come first, from REST where GraphQL fails. Only reads, but for a new
-        name of the repository. A list that ends before its total is among the errors. Raises
-        GitHubError, and NameReusedError when the name is another repository's now.
+        The latest changes come first, from REST where GraphQL fails. Writes nothing but a new name
+        of the repository. A list that ends before its total is among the errors. Raises
+        GitHubError, and NameReusedError when another repository has the name now.
         """
         try:
             yield from self._list_by_graphql(since)
         except FINAL:
             raise
         except GitHubError as error:
-            self._note(f"GraphQL does not list the merges, so REST does ({error})")
+            self._note(f"GraphQL does not list the merges, so REST is asked ({error})")
             self.missing, self.tally = [], Tally()
-            items = self._ask_rest(partial(_list_merges, self.repository.full_name, since))
+            question = partial(_list_merges, self.repository.full_name, since)
+            items = self._conversation.ask_rest(question)
             self._check_own(item.base_repo_id for item in items)
             self._add_missing(items)
             yield self.tally.found
@@ -154,18 +150,14 @@ class Backfill:
     def _list_by_graphql(self, since: datetime) -> Iterator[int]:
         cursor, listed, total = None, 0, 0
         while True:
-            page = self._ask(
-                partial(
-                    list_merged,
-                    full_name=self.repository.full_name,
-                    since=since,
-                    cursor=cursor,
-                )
+            name = self.repository.full_name
+            page = self._conversation.ask(
+                partial(list_merged, full_name=name, since=since, cursor=cursor)
             )
             self._check_own([page.github_repo_id])
             self._follow(page.full_name)
             self._add_missing(page.items)
-            # Merges that came meanwhile are on pages that were read.
+            # The first total: pull requests that merge meanwhile go to pages that were read.
             listed, total = listed + page.length, total or page.total
             yield self.tally.found
             cursor = page.cursor
@@ -175,7 +167,7 @@ class Backfill:
             self.tally.errors.append(f"GitHub lists {listed} of {total} merges; run this again")
 
     def _check_own(self, github_repo_ids: Iterable[int | None]) -> None:
-        """Raise NameReusedError when GitHub's answer is of another repository by this name."""
+        """Raise NameReusedError when GitHub's answer is about another repository of this name."""
         if not store.is_own(self.repository, github_repo_ids):
             reason = f"{self.repository} is another repository now"
             store.doubt(self.repository, reason=reason, actor="the backfill")
@@ -208,117 +200,39 @@ class Backfill:
 
         Raises GitHubError.
         """
-        numbers = [wanted.number for wanted in self.missing[:FETCHED]]
-        if not numbers:
+        batch = self.missing[:FETCHED]
+        if not batch:
             return Trial()
-        results = self._ask(
-            partial(_fetch_or_leave, full_name=self.repository.full_name, numbers=numbers)
-        )
+        results = self._conversation.ask(self._build_question(batch))
         self._note_lacks()
         lists_left = [
             len(result.errors) if isinstance(result, Snapshot) else REQUESTS_FOR_ONE
             for result in results.values()
         ]
-        return Trial(len(numbers), lists_left.count(0), sum(lists_left))
+        return Trial(len(batch), lists_left.count(0), sum(lists_left))
 
     def fetch(self) -> Iterator[int]:
         """Fetch and store what is missing, yielding after each query how many are done with.
 
-        The next query is under way while what the last one brought is stored. Raises GitHubError.
+        While the results of a query are stored, the next query is under way: both take about as
+        long, as far as processors go, and a single one would be idle for the other's time. Raises
+        GitHubError.
         """
         batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
-        for batch, results in self._fetch_ahead(batches):
-            self._note_lacks()
-            self._store(batch, results)
-            yield len(batch)
-
-    def _fetch_ahead(
-        self, batches: Iterable[list[Wanted]]
-    ) -> Iterator[tuple[list[Wanted], Results]]:
+        questions = list(map(self._build_question, batches))
+        begun = None
         with ThreadPoolExecutor(1) as pool:
-            ahead: deque[tuple[list[Wanted], Future[Results]]] = deque()
-            for batch in batches:
-                if ahead and self._find_wait():
-                    # What has come must not be lost, or grow old, over a wait of an hour.
-                    yield self._await(pool, *ahead.popleft())
-                ahead.append((batch, self._submit(pool, batch)))
-                if len(ahead) > 1:
-                    yield self._await(pool, *ahead.popleft())
-            while ahead:
-                yield self._await(pool, *ahead.popleft())
+            for n, batch in enumerate(batches):
+                results = self._conversation.finish(begun, questions[n])
+                is_last = batch is batches[-1]
+                begun = None if is_last else self._conversation.begin(pool, questions[n + 1])
+                self._note_lacks()
+                self._store(batch, results)
+                yield len(batch)
 
-    def _await(
-        self, pool: ThreadPoolExecutor, batch: list[Wanted], future: Future[Results]
-    ) -> tuple[list[Wanted], Results]:
-        while True:
-            try:
-                return batch, future.result()
-            except GitHubError as error:
-                self._wait_or_raise(error)
-            future = self._submit(pool, batch)
-
-    def _submit(self, pool: ThreadPoolExecutor, batch: list[Wanted]) -> Future[Results]:
-        self._wait_if_paused()
-        return pool.submit(self._fetch_batch, batch)
-
-    def _fetch_batch(self, batch: list[Wanted]) -> Results:
+    def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
         numbers = [wanted.number for wanted in batch]
-        return self._run_conversation(
-            partial(_fetch_or_leave, full_name=self.repository.full_name, numbers=numbers)
-        )
-
-    def _ask(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
-        while True:
-            self._wait_if_paused()
-            try:
-                return self._run_conversation(question)
-            except GitHubError as error:
-                self._wait_or_raise(error)
-
-    def _find_wait(self) -> datetime | None:
-        """Return until when GitHub wants others who ask with the same token to wait, if it does."""
-        credential = self.repository.integration.credential
-        credential.refresh_from_db(fields=["revoked_at", "wait_until"])
-        until = credential.wait_until
-        return until if until is not None and until > timezone.now() else None
-
-    def _wait_if_paused(self) -> None:
-        """Heed what GitHub told others who ask with the same token, and have one that lasts."""
-        if until := self._find_wait():
-            text = f"waits until {until:%Y-%m-%d %H:%M} UTC"
-            self._wait_or_raise(BudgetSpentError(text, until=until))
-        # After the wait: a token of an App may have ended by then.
-        self._access = Access.of(self.repository, is_bulk=True)
-        self._access.check_token()
-
-    def _run_conversation(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:
-        """Have a conversation with GitHub; without the database, as a thread has it, too."""
-        return asyncio.run(_run_conversation(self._access, self.points, self._lacks, question))
-
-    def _wait_or_raise(self, error: GitHubError) -> None:
-        """Wait until GitHub may be asked again, or raise; other workers get to know the reason.
-
-        Not of points that are used up: what they ask REST for is counted apart.
-        """
-        if isinstance(error, CredentialRejectedError) and self._may_renew:
-            self._may_renew = False
-            if self._access.renew():
-                return
-        if isinstance(error, SecondaryLimitError) or not isinstance(error, RateLimitedError):
-            self._access.note([error])
-        if self._wait is None or not isinstance(error, RateLimitedError):
-            raise error
-        self._wait(error.until)
-
-    def _ask_rest(self, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
-        while True:
-            self._wait_if_paused()
-            try:
-                return self._access.ask(question)
-            except RateLimitedError as error:
-                if self._wait is None:
-                    raise
-                self._wait(error.until)
+        return partial(_fetch_or_leave, full_name=self.repository.full_name, numbers=numbers)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -326,19 +240,18 @@ class Backfill:
             logger.warning("%s: %s", self.repository, sentence)
 
     def _note_lacks(self) -> None:
-        for name, said in self._lacks.items():
+        for name, reason in self._conversation.lacks.items():
             what = "pull requests" if name == WHOLE else f"the list {name}"
-            self._note(f"this server's GraphQL cannot be asked for {what}, so REST is ({said})")
+            self._note(f"this server's GraphQL does not know {what}, so REST is asked ({reason})")
 
     def _store(self, batch: Sequence[Wanted], results: Results) -> None:
-        self._may_renew = True
         listed = [wanted.item for wanted in batch if wanted.item]
         store.save_missed_merges(self.repository.team, listed, repository=self.repository)
         rows = self._load_rows(batch)
         taken = {
             wanted.number: row
             for wanted in batch
-            if (row := rows.get(wanted.github_pr_id)) and self._may_take(row)
+            if (row := rows.get(wanted.github_pr_id)) and self._is_free(row)
         }
         requests_made = self._complete(taken, results)
         for number, row in taken.items():
@@ -352,8 +265,8 @@ class Backfill:
         rows = rows.select_related("team", "author")
         return {row.github_pr_id: row for row in rows}
 
-    def _may_take(self, row: PullRequest) -> bool:
-        """Whether the row is neither complete by now nor with a job; counts it, if not."""
+    def _is_free(self, row: PullRequest) -> bool:
+        """Whether the row is neither complete by now nor running; counts it if it is."""
         if row.sync_status == SyncStatus.COMPLETE:
             self.tally.complete += 1
         elif _is_at_work(row):
@@ -363,9 +276,9 @@ class Backfill:
         return False
 
     def _complete(self, rows: Mapping[int, PullRequest], results: Results) -> dict[int, int]:
-        """Have REST add the lists that are missing, and return the requests of each number.
+        """Have REST add the lists that are missing, and return how many requests each number took.
 
-        What REST may not be asked now, or does not give, stays missing.
+        A list stays missing if REST does not give it, or may not be asked now.
         """
         wanting = {
             number: (snapshot, row.receipt)
@@ -377,13 +290,13 @@ class Backfill:
         if not wanting:
             return {}
         try:
-            completed = self._access.ask(partial(_fetch_missing, wanting=wanting))
+            completed = self._conversation.access.ask(partial(_fetch_missing, wanting=wanting))
         except GitHubError as error:
             logger.info("REST does not complete pull requests of %s: %s", self.repository, error)
             return {}
         for number, (snapshot, _) in completed.items():
             results[number] = snapshot
-            self._access.note(snapshot.errors.values())
+            self._conversation.access.note(snapshot.errors.values())
         return {number: requests_made for number, (_, requests_made) in completed.items()}
 
     def _save_result(
@@ -415,16 +328,8 @@ class Backfill:
                 self.tally.errors.append(str(error))
 
 
-async def _run_conversation(
-    access: Access, points: Points, lacks: Lacks, question: Callable[[GraphQL], Awaitable[Answer]]
-) -> Answer:
-    github = GitHub(api_url=access.api_url, token=access.token)
-    async with github:
-        return await question(GraphQL(github, access.api_url, points, lacks=lacks))
-
-
 async def _fetch_or_leave(graphql: GraphQL, *, full_name: str, numbers: Sequence[int]) -> Results:
-    """Fetch pull requests, or leave all of them to REST for a reason that no waiting mends."""
+    """Fetch pull requests, or leave all of them to REST if waiting does not help."""
     try:
         return await fetch_snapshots(graphql, full_name, numbers)
     except FINAL:
@@ -438,7 +343,7 @@ async def _fetch_missing(
 ) -> dict[int, tuple[Snapshot, int]]:
     """Fetch what is missing of pull requests, with the number of requests that each took.
 
-    One after the other, so that these can be told apart; a rate limit ends it.
+    One pull request after the other, so that requests can be counted; a rate limit ends it.
     """
     completed = {}
     for number, (snapshot, receipt) in wanting.items():
@@ -469,7 +374,7 @@ def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
 
 
 def _is_at_work(row: PullRequest) -> bool:
-    """Whether a job is on it, and has given a sign of life."""
+    """Whether a job is running that has given a sign of life lately."""
     if row.sync_status != SyncStatus.RUNNING:
         return False
     mine = PullRequest.objects.filter(pk=row.pk)

@@ -1,23 +1,26 @@
-"""Tells apart who fails now and then from who does nothing else, in this process alone.
+"""Counts failed signatures for each client and endpoint, in this process alone.
 
-Nothing is written and nobody is asked, so that guessing costs us no more than it costs the guesser.
+Nothing is written or sent, so that a guess costs us no more than it costs the guesser.
+
+The libraries of the field do something else. django-axes counts sign-ins and writes a row for
+each, django-ninja's throttles count good requests, too, and django-ratelimit needs a cache server.
 """
 
 from django.core.cache.backends.locmem import LocMemCache
 
-#: So many failures of one client at one endpoint within so many seconds are answered as such.
+#: More failures than this of one client at one endpoint within WINDOW_SECONDS are answered 429.
 MOST_FAILURES = 30
 WINDOW_SECONDS = 60
 
-#: Bounded, and not one of the project's caches, which may be on a server.
+#: Bounded in size, and not one of the project's caches, which may be on a server.
 _failures = LocMemCache("metrics_sync.ingest.throttling", {"OPTIONS": {"MAX_ENTRIES": 10_000}})
 
 
 def note_failure(client: str, endpoint: str) -> bool:
-    """Count a failure; whether it is one too many.
+    """Count a failure, and return whether the client has had too many.
 
-    It says nothing of what the same client does rightly, which must not be refused for it: many
-    people's deliveries come from GitHub's few addresses, and behind a proxy all have one.
+    Only failures may be answered 429: a client's good deliveries must be accepted all the same.
+    All of GitHub's deliveries come from a few addresses, and behind a proxy all have one address.
     """
     key = f"{client}/{endpoint}"
     _failures.add(key, 0, WINDOW_SECONDS)

@@ -1,7 +1,12 @@
 """Counts what happens in this process, until `queueing.save_counts` adds it up in Redis.
 
 RQ forks a process for each job and gunicorn runs several, so what one process counts is only a
-part, and is gone with it. Counting itself asks nobody and waits for nobody.
+part, and is gone with it. Counting itself neither sends nor waits for anything.
+
+The counters of prometheus_client cannot do this. Its multiprocess mode keeps a file for each
+process in one directory: web and workers may be on different machines, and a file for each job
+would have to be kept, and read at each scrape, for ever.
+https://prometheus.github.io/client_python/multiprocess/
 """
 
 import os
@@ -10,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-#: A name and its labels, sorted: what is counted apart.
+#: A counter's name and its labels, sorted.
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
 #: Upper bounds of the times until a pull request is complete, in seconds: the budgets of a
@@ -22,7 +27,7 @@ _counts: defaultdict[Series, float] = defaultdict(float)
 
 
 def count(name: str, amount: float = 1, /, **labels: str) -> None:
-    """Add to a counter. Labels must have few values: each combination is kept for good."""
+    """Add to a counter. Labels must have few values: each combination is kept for ever."""
     with _lock:
         _counts[name, tuple(sorted(labels.items()))] += amount
 
@@ -35,7 +40,7 @@ def observe(name: str, seconds: float, /, **labels: str) -> None:
 
 
 def take() -> dict[Series, float]:
-    """Return what was counted since the last time, and begin anew."""
+    """Return what was counted since the last call, and start again from zero."""
     global _counts
     with _lock:
         taken, _counts = _counts, defaultdict(float)
@@ -43,14 +48,14 @@ def take() -> dict[Series, float]:
 
 
 def put_back(counts: Mapping[Series, float]) -> None:
-    """Keep what could not be saved for the next time."""
+    """Add counts that could not be saved to those of the next call."""
     with _lock:
         for series, amount in counts.items():
             _counts[series] += amount
 
 
 def _forget() -> None:
-    """Let a forked process begin at nothing: its parent saves what it has counted itself."""
+    """Start a forked process from zero: its parent saves its own counts itself."""
     global _lock, _counts
     _lock, _counts = threading.Lock(), defaultdict(float)
 

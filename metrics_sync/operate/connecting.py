@@ -62,6 +62,7 @@ class Connection:
     integration: GitHubIntegration
     repositories: Collection[str]
     is_new: bool
+    is_new_team: bool
 
 
 def check_access(full_name: str, *, token: str, api_url: str) -> Found:
@@ -163,29 +164,34 @@ def _find_integration(found: Found, *, team_slug: str) -> GitHubIntegration | No
 
 
 @transaction.atomic
-def save_connection(found: Found, *, team_slug: str, actor: str) -> Connection:
+def save_connection(found: Found, *, team_slug: str, team_name: str, actor: str) -> Connection:
     """Write team, credential, integration and tracked repository; keep those that exist.
 
     Safe to repeat: a new token replaces the old one and releases what waited for it. An
     integration is shared by all repositories of one owner in a team.
     """
-    integration = _save_integration(found, team_slug=team_slug, kind=Kind.TOKEN, actor=actor)
+    team, is_new_team = _find_or_make_team(team_slug, name=team_name, actor=actor)
+    integration = _save_integration(found, team=team, kind=Kind.TOKEN, actor=actor)
     integration.credential.store_token(found.token)
     transaction.on_commit(partial(release_parked, integration.credential))
     record_change(actor=actor, subject=integration.credential, change="new access token stored")
     [item] = found.items
-    return _track_named(integration, item, actor=actor)
+    names, is_new = _track_named(integration, item, actor=actor)
+    return Connection(integration, names, is_new, is_new_team)
 
 
 @transaction.atomic
-def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -> Connection:
+def save_installation(
+    found: FoundInstallation, *, team_slug: str, team_name: str, actor: str
+) -> Connection:
     """Link an installation of the GitHub App to a team; write the same as `save_connection`.
 
     Safe to repeat. From then on the App's webhook may write this team's rows; when all of an
     account is meant, it also tracks what the App is given later.
     """
     installation, issued = found.installation, found.issued
-    integration = _save_integration(found, team_slug=team_slug, kind=Kind.APP, actor=actor)
+    team, is_new_team = _find_or_make_team(team_slug, name=team_name, actor=actor)
+    integration = _save_integration(found, team=team, kind=Kind.APP, actor=actor)
     credential = integration.credential
     credential.link_installation(installation.installation_id, account_id=installation.account_id)
     credential.store_installation_token(issued.token, expires_at=issued.expires_at)
@@ -194,22 +200,28 @@ def save_installation(found: FoundInstallation, *, team_slug: str, actor: str) -
     record_change(actor=actor, subject=credential, change=change)
     if not found.is_whole:
         [item] = found.items
-        return _track_named(integration, item, actor=actor)
+        names, is_new = _track_named(integration, item, actor=actor)
+        return Connection(integration, names, is_new, is_new_team)
     integration.follows_installation = True
     integration.save(update_fields=["follows_installation"])
     added = track_repositories(integration, found.items)
     integration.repositories.note_shown(item.github_repo_id for item in found.items)
     change = f"follows its installation; tracked: {', '.join(added) or 'nothing new'}"
     record_change(actor=actor, subject=integration, change=change)
-    return Connection(integration, [item.full_name for item in found.items], bool(added))
+    names = [item.full_name for item in found.items]
+    return Connection(integration, names, bool(added), is_new_team)
 
 
-def _save_integration(found: Found, *, team_slug: str, kind: Kind, actor: str) -> GitHubIntegration:
-    """Return the team's integration for an owner, with a credential of that kind."""
-    team, is_new = Team.objects.get_or_create(slug=team_slug, defaults={"name": team_slug})
+def _find_or_make_team(slug: str, *, name: str, actor: str) -> tuple[Team, bool]:
+    team, is_new = Team.objects.get_or_create(slug=slug, defaults={"name": name})
     if is_new:
         record_change(actor=actor, subject=team, change="made")
-    integration = _find_integration(found, team_slug=team_slug)
+    return team, is_new
+
+
+def _save_integration(found: Found, *, team: Team, kind: Kind, actor: str) -> GitHubIntegration:
+    """Return the team's integration for an owner, with a credential of that kind."""
+    integration = _find_integration(found, team_slug=team.slug)
     if integration is not None and integration.credential.kind == kind:
         return integration
     api_url = _get_own_url(found)
@@ -238,9 +250,11 @@ def _replace_credential(integration: GitHubIntegration, credential: IntegrationC
     return f"uses a {credential.get_kind_display()} in place of a {former.get_kind_display()}"
 
 
-def _track_named(integration: GitHubIntegration, item: RepositoryItem, *, actor: str) -> Connection:
+def _track_named(
+    integration: GitHubIntegration, item: RepositoryItem, *, actor: str
+) -> tuple[list[str], bool]:
     """Track a repository that was named, whatever the team read it with before."""
     _, is_new = track_named(integration, item, actor=actor)
     if is_new:
         record_change(actor=actor, subject=integration, change=f"tracked: {item.full_name}")
-    return Connection(integration, [item.full_name], is_new)
+    return [item.full_name], is_new

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from metrics_sync.metrics import Metrics
@@ -34,9 +35,10 @@ def list_exportable(
 def export(rows: PullRequestQuerySet) -> Iterator[dict[str, Any]]:
     """Yield a record for each pull request, in the order of COLUMNS; holds 2,000 at a time.
 
-    Times are in UTC, hours have two decimals, unknown is None, provenance and the names of
-    truncated and disagreeing sections are JSON values.
+    Times are in UTC, hours are floats with two decimals, unknown is None, provenance and the
+    names of truncated and disagreeing sections are JSON values.
     """
     names = (*FACTS, *METRICS, "provenance")
     for values in rows.values_list(*names).iterator(chunk_size=2_000):
-        yield dict(zip(COLUMNS, values, strict=True))
+        numbers = (float(value) if isinstance(value, Decimal) else value for value in values)
+        yield dict(zip(COLUMNS, numbers, strict=True))

@@ -8,57 +8,74 @@ from django.db import transaction
 
 from metrics_sync import store
 from metrics_sync.access import Access
+from metrics_sync.api_roots import serves_host
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import AmbiguousTeamError, NameReusedError
 from metrics_sync.github import fetch_pull_request
 from metrics_sync.models import PullRequest, Team, TrackedRepository
+from metrics_sync.names import Address
 
 #: Whose rows pull requests of untracked repositories become.
 LOCAL_TEAM = "local"
 
 
-def find_access(full_name: str, *, team_slug: str = "") -> tuple[Team, Access]:
+def find_access(address: Address, *, team_slug: str = "") -> tuple[Team, Access]:
     """Return the team and the access for a repository.
 
     Without a tracked repository: the team `local`, made if needed, with GITHUB_TOKEN or no
     token. Raises AmbiguousTeamError when several teams track it, or the named one does not;
     DecryptionError when its token cannot be read.
     """
-    repository = _find_tracked(full_name, team_slug=team_slug)
+    repository = _find_tracked(address, team_slug=team_slug)
     if repository is not None:
         return repository.team, Access.of(repository, is_bulk=False)
-    if team_slug and team_slug != LOCAL_TEAM:
-        raise _make_untracked_error(full_name, team_slug=team_slug)
+    is_local = not team_slug or team_slug.lower() == LOCAL_TEAM
+    if not is_local or not serves_host(app_settings.GITHUB_API_URL, address.host):
+        raise _make_untracked_error(address, team_slug=team_slug)
     team, _ = Team.objects.get_or_create(slug=LOCAL_TEAM, defaults={"name": "Local"})
     token = os.environ.get("GITHUB_TOKEN", "").strip()
     return team, Access(api_url=app_settings.GITHUB_API_URL, token=token)
 
 
-def find_repository(full_name: str, *, team_slug: str = "") -> TrackedRepository:
-    """Return the tracked repository of that name. Raises AmbiguousTeamError if not exactly one."""
-    repository = _find_tracked(full_name, team_slug=team_slug)
+def find_repository(address: Address, *, team_slug: str = "") -> TrackedRepository:
+    """Return the active tracked repository of that address.
+
+    Raises AmbiguousTeamError, whose text names the teams, if there is not exactly one.
+    """
+    repository = _find_tracked(address, team_slug=team_slug)
     if repository is None:
-        raise _make_untracked_error(full_name, team_slug=team_slug)
+        raise _make_untracked_error(address, team_slug=team_slug)
     return repository
 
 
-def _find_tracked(full_name: str, *, team_slug: str) -> TrackedRepository | None:
-    repositories = TrackedRepository.objects.active().named(full_name)
+def _find_tracked(address: Address, *, team_slug: str) -> TrackedRepository | None:
+    repositories = TrackedRepository.objects.active().named(address.full_name)
     if team_slug:
-        repositories = repositories.filter(team__slug=team_slug)
+        repositories = repositories.filter(team__slug__iexact=team_slug)
     repositories = repositories.select_related("team", "integration__credential")
     secrets = ("integration__webhook_secret", "integration__credential__access_token")
-    found = list(repositories.defer(*secrets))
+    found = [
+        row
+        for row in repositories.order_by("team__slug", "pk").defer(*secrets)
+        if serves_host(row.integration.get_api_root(), address.host)
+    ]
     # Of two in one team that changed names, one is doubted until GitHub is asked.
     found = [row for row in found if row.doubted_at is None] or found
     if len(found) > 1:
-        raise AmbiguousTeamError(f"Several teams track {full_name}; say which with --team.")
+        slugs = ", ".join(row.team.slug for row in found)
+        raise AmbiguousTeamError(
+            f"Several teams track {address.full_name}: {slugs}. Name one with --team."
+        )
     return found[0] if found else None
 
 
-def _make_untracked_error(full_name: str, *, team_slug: str) -> AmbiguousTeamError:
+def _make_untracked_error(address: Address, *, team_slug: str) -> AmbiguousTeamError:
     who = f"The team {team_slug} does not track" if team_slug else "No team tracks"
-    return AmbiguousTeamError(f"{who} {full_name}; `manage.py connect` adds it.")
+    place = f" at {address.host}" if address.host else ""
+    return AmbiguousTeamError(
+        f"{who} {address.full_name}{place}. `manage.py connect` adds a repository, "
+        "`manage.py connect --list` shows those that are tracked."
+    )
 
 
 def get_pull_request(

@@ -30,7 +30,8 @@ def check_encryption_keys(**options: Any) -> list[CheckMessage]:
     try:
         get_fernet()
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="metrics_sync.E001")]
+        hint = "In a Django project of your own: METRICS_SYNC_TOKEN_ENCRYPTION_KEYS, a list."
+        return [Error(str(error), hint=hint, id="metrics_sync.E001")]
     return []
 
 

@@ -1,20 +1,29 @@
 """Connect a team to a GitHub repository."""
 
-import json
 import os
+import re
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
+from contextlib import suppress
+from getpass import getpass
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
-from django.core.validators import RegexValidator, validate_slug
+from django.core.management.base import CommandError
+from django.core.validators import validate_slug
 from django.urls import reverse
 
+from metrics_sync.api_roots import serves_host
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.management.actor import describe_actor
-from metrics_sync.models.integrations import validate_api_root, validate_full_name
+from metrics_sync.management.base import OperatorCommand, UsageError
+from metrics_sync.management.options import add_team, find_team, parse_target
+from metrics_sync.models import Team
+from metrics_sync.models.integrations import validate_api_root
+from metrics_sync.names import HOW_TO_WRITE
 from metrics_sync.operate.connecting import (
     Connection,
     Found,
@@ -24,18 +33,19 @@ from metrics_sync.operate.connecting import (
     save_connection,
     save_installation,
 )
+from metrics_sync.operate.disconnecting import list_connections
 
-validate_owner = RegexValidator(
-    r"\A[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?\Z", "Write OWNER or OWNER/NAME."
-)
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
-EXAMPLES = """
-The token is read from GITHUB_TOKEN, or from standard input with --token-stdin; never give it
-as an argument, where other users of the machine could read it. It needs read access to pull
-requests; docs/permissions.md says what more is good to have. No fine-grained token can be given
-access to check runs: CI that reports by them needs the GitHub App, or a classic token.
+NOTES = """
+The token is read from GITHUB_TOKEN, or from standard input with --token-stdin. On a terminal the
+command asks for it and shows nothing of it. It is never an argument, where other users of the
+machine could read it. It needs read access to pull requests; docs/permissions.md says what more
+is good to have. No fine-grained token can be given access to check runs: CI that reports by them
+needs the GitHub App, or a classic token.
 
   manage.py connect acme/anvil --team platform --token-stdin < token.txt
+  manage.py connect https://github.com/acme/anvil --team platform
   GITHUB_TOKEN=... manage.py connect acme/anvil --team platform --base-url https://sync.example
 
 Then add a webhook to the repository (Settings, Webhooks) with the printed URL and secret,
@@ -52,26 +62,36 @@ needed:
   manage.py connect acme/anvil --app --team platform    this repository only
 
 Only what is linked to a team like this is ever written for it.
+
+  manage.py connect --list                              what each team is connected to
+  manage.py connect --list --team platform --json
+
+`manage.py disconnect` undoes a connection.
 """
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Connect a team to a GitHub repository: check and store its token, print the webhook."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("repository", metavar="OWNER/NAME", help="with --app also OWNER")
-        parser.add_argument("--team", required=True, metavar="SLUG", help="made if it is new")
+        parser.add_argument(
+            "repository",
+            type=parse_target,
+            nargs="?",
+            metavar="OWNER/NAME",
+            help="or its address at GitHub; with --app also OWNER",
+        )
+        add_team(parser, help="the team's slug; a new team is made")
         way = parser.add_mutually_exclusive_group()
         way.add_argument(
             "--token-stdin", action="store_true", help="read the token from standard input"
         )
         way.add_argument(
             "--app", action="store_true", help="link the GitHub App's installation to the team"
+        )
+        way.add_argument(
+            "--list", action="store_true", help="show what is connected, and connect nothing"
         )
         parser.add_argument(
             "--api-url",
@@ -81,37 +101,68 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--base-url",
-            default=f"http://localhost:{os.environ.get('PORT', '8000')}",
+            default=_find_base_url(),
             metavar="URL",
-            help="where GitHub reaches this service (default: %(default)s)",
+            help="where GitHub reaches this service (default: BASE_URL, now %(default)s)",
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
-        name, api_url = options["repository"], options["api_url"].rstrip("/")
-        _check_usage(options, api_url=api_url)
+        if options["list"]:
+            self._list(options)
+            return
+        options["api_url"] = options["api_url"].rstrip("/")
+        name = _check_usage(options)
         try:
-            found, connection = _connect(options, api_url=api_url)
+            found, connection = _connect(name, options)
         except MetricsSyncError as error:
-            raise CommandError(f"{name}: {error}. Nothing was stored.") from error
+            raise CommandError(f"{name}: {str(error).rstrip('.')}. Nothing was stored.") from error
         for reason in found.unreadable:
             self.stderr.write(f"The token may not read {reason}")
-        self._print(connection, options)
+        if connection.is_new_team:
+            self.stderr.write(f"Made the new team {connection.integration.team}.")
+        if (urlsplit(options["base_url"]).hostname or "") in LOCAL_HOSTS:
+            self.stderr.write(
+                f"GitHub cannot reach {options['base_url']}. Set BASE_URL to the service's own "
+                "address, or use --base-url."
+            )
+        self._print(name, connection, options)
 
-    def _print(self, connection: Connection, options: dict[str, Any]) -> None:
+    def _list(self, options: dict[str, Any]) -> None:
+        team = find_team(options["team"]) if options["team"] else None
+        connections = list_connections(team)
+        if options["json"]:
+            self.print_json({"teams": connections})
+            return
+        for row in connections:
+            self.stdout.write(f"{row['team']} ({row['name']})")
+            for integration in row["integrations"]:
+                self._print_integration(integration)
+        if not connections:
+            self.stdout.write("There is no team. `connect OWNER/NAME --team SLUG` makes one.")
+
+    def _print_integration(self, integration: dict[str, Any]) -> None:
+        token = integration["credential"] + (", refused" if integration["is_refused"] else "")
+        self.stdout.write(f"  {integration['owner']}: {token}, {integration['webhook_path']}")
+        for row in integration["repositories"]:
+            note = "" if row["is_active"] else " (disconnected)"
+            self.stdout.write(f"    {row['full_name']}{note}")
+        if integration["follows_installation"]:
+            self.stdout.write("    and all that the GitHub App is given later")
+
+    def _print(self, name: str, connection: Connection, options: dict[str, Any]) -> None:
         integration, repositories = connection.integration, list(connection.repositories)
         base, is_app = options["base_url"].rstrip("/"), options["app"]
         path = reverse("metrics_sync:webhook") if is_app else integration.get_webhook_path()
         result = {
             "team": integration.team.slug,
-            "repository": repositories[0] if "/" in options["repository"] else None,
+            "repository": repositories[0] if "/" in name else None,
             "webhook_url": base + path,
             # An App has one webhook for all of its installations, and GITHUB_WEBHOOK_SECRET.
             "webhook_secret": None if is_app else integration.webhook_secret,
             **({"repositories": repositories} if is_app else {}),
         }
         if options["json"]:
-            self.stdout.write(json.dumps(result))
+            self.print_json(result)
             return
         names = ", ".join(repositories) or "nothing yet"
         done = "Connected" if connection.is_new or is_app else "Stored the new token for"
@@ -122,43 +173,67 @@ class Command(BaseCommand):
         )
 
 
-def _check_usage(options: dict[str, Any], *, api_url: str) -> None:
+def _find_base_url() -> str:
+    """Return the service's own address, which a host project may not have set."""
+    address = str(getattr(settings, "BASE_URL", ""))
+    return address or f"http://localhost:{os.environ.get('PORT', '8000')}"
+
+
+def _check_usage(options: dict[str, Any]) -> str:
+    """Return the name of the repository or, with --app, of the owner. Raises UsageError."""
+    target, api_url = options["repository"], options["api_url"]
+    if target is None or not options["team"]:
+        raise UsageError("Name the repository and the team: connect OWNER/NAME --team SLUG.")
+    if isinstance(target, str) and not options["app"]:
+        raise UsageError(f"{HOW_TO_WRITE} Only with --app it may be an owner.")
     is_own = api_url != app_settings.GITHUB_API_URL
     try:
-        (validate_owner if options["app"] else validate_full_name)(options["repository"])
         validate_slug(options["team"])
         if is_own:
             validate_api_root(api_url)
     except ValidationError as error:
-        raise CommandError("; ".join(error.messages), returncode=2) from error
+        raise UsageError("; ".join(error.messages)) from error
     if options["app"] and is_own:
-        raise CommandError(
+        raise UsageError(
             f"The GitHub App belongs to {app_settings.GITHUB_API_URL}; "
-            f"connect {api_url} with a token.",
-            returncode=2,
+            f"connect {api_url} with a token."
         )
+    if not isinstance(target, str) and not serves_host(api_url, target.host):
+        raise UsageError(
+            f"{target.full_name} is at {target.host}, and {api_url} is another GitHub. For GitHub "
+            f"Enterprise add --api-url https://{target.host}/api/v3."
+        )
+    if not re.match(r"https?://[^/]", options["base_url"]):
+        raise UsageError("Write --base-url with its scheme, such as https://sync.example.")
+    return target if isinstance(target, str) else target.full_name
 
 
-def _connect(options: dict[str, Any], *, api_url: str) -> tuple[Found, Connection]:
-    name, team_slug = options["repository"], options["team"]
+def _connect(name: str, options: dict[str, Any]) -> tuple[Found, Connection]:
+    # A team's slug ignores case: the one that exists is meant, and a new one is lower case.
+    team = Team.objects.filter(slug__iexact=options["team"]).first()
+    slug, team_name = (team.slug, team.name) if team else (options["team"].lower(), options["team"])
     actor = describe_actor("connect")
     if options["app"]:
         of_app = check_installation(name)
-        check_others(of_app, team_slug=team_slug)
-        return of_app, save_installation(of_app, team_slug=team_slug, actor=actor)
+        check_others(of_app, team_slug=slug)
+        return of_app, save_installation(of_app, team_slug=slug, team_name=team_name, actor=actor)
     token = _read_token(from_stdin=options["token_stdin"])
-    found = check_access(name, token=token, api_url=api_url)
-    check_others(found, team_slug=team_slug)
-    return found, save_connection(found, team_slug=team_slug, actor=actor)
+    found = check_access(name, token=token, api_url=options["api_url"])
+    check_others(found, team_slug=slug)
+    return found, save_connection(found, team_slug=slug, team_name=team_name, actor=actor)
 
 
 def _read_token(*, from_stdin: bool) -> str:
-    token = (sys.stdin.readline() if from_stdin else os.environ.get("GITHUB_TOKEN", "")).strip()
+    """Read the token: from standard input, GITHUB_TOKEN, or a prompt that shows nothing of it."""
+    token = "" if from_stdin else os.environ.get("GITHUB_TOKEN", "").strip()
+    if not token and sys.stdin.isatty():
+        with suppress(EOFError):
+            token = getpass("GitHub token (nothing is shown): ").strip()
+    elif from_stdin:
+        token = sys.stdin.readline().strip()
     if not token:
         source = "Standard input held no token" if from_stdin else "GITHUB_TOKEN is not set"
-        raise CommandError(f"{source}. Set GITHUB_TOKEN, or use --token-stdin.", returncode=2)
+        raise UsageError(f"{source}. Set GITHUB_TOKEN, or use --token-stdin.")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise CommandError(
-            "That is not a token: it holds spaces or strange characters.", returncode=2
-        )
+        raise UsageError("That is not a token: it holds spaces or strange characters.")
     return token

@@ -1,18 +1,18 @@
 """Make a token with which a program reads one team's numbers."""
 
-import json
 import re
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
 from metrics_sync.management.actor import describe_actor
-from metrics_sync.models import ApiToken, Team
+from metrics_sync.management.base import OperatorCommand, UsageError
+from metrics_sync.management.options import find_team
+from metrics_sync.models import ApiToken
 from metrics_sync.store import record_change
 
 NOTES = """
@@ -21,7 +21,7 @@ The token alone goes to stdout, and only now: what is stored is its hash.
   manage.py create_api_token platform charts
   manage.py create_api_token platform "weekly report" --days 90 --json
 
-It is revoked in the admin, under API tokens.
+`manage.py api_tokens` lists the tokens of all teams and revokes them.
 """
 
 
@@ -31,13 +31,9 @@ def parse_days(text: str) -> int:
     return int(text)
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Make a token for the JSON API of one team, and print it once."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("team", metavar="TEAM", help="the team's slug")
@@ -45,12 +41,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--days", type=parse_days, metavar="N", help="let it expire after so many days"
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
-        team = Team.objects.filter(slug=options["team"]).first()
-        if team is None:
-            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
+        team = find_team(options["team"])
         days = options["days"]
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None
         row = ApiToken(team=team, name=options["name"], expires_at=expires_at)
@@ -58,13 +51,12 @@ class Command(BaseCommand):
         try:
             row.full_clean()
         except ValidationError as error:
-            raise CommandError("; ".join(error.messages), returncode=2) from error
+            raise UsageError("; ".join(error.messages)) from error
         with transaction.atomic():
             row.save()
             record_change(actor=describe_actor("create_api_token"), subject=row, change="made")
         if options["json"]:
-            result = {"team": team.slug, "name": row.name, "token": token}
-            self.stdout.write(json.dumps(result))
+            self.print_json({"team": team.slug, "name": row.name, "token": token})
         else:
             self.stdout.write(token)
             self.stderr.write(f"For team {team.slug}. It cannot be shown again.")

@@ -1,20 +1,18 @@
 """Look over the installation."""
 
-import json
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from operator import attrgetter
 from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from metrics_sync.management.base import OperatorCommand
 from metrics_sync.operate.doctor import Finding, examine, is_at_work
 
 NOTES = """
@@ -29,25 +27,18 @@ The exit status is 0 when all is well and 1 when something is not.
 """
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Look over the installation, and say of each part that it is well or what to do."
+    notes = NOTES
     # A broken setting is something to report here, not to die of.
     requires_system_checks = []
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
         findings = examine()
         wrong = [finding for finding in findings if not finding.is_ok]
         if options["json"]:
             listed = [{**asdict(finding), "ok": finding.is_ok} for finding in findings]
-            self.stdout.write(json.dumps({"ok": not wrong, "findings": listed}))
+            self.print_json({"ok": not wrong, "findings": listed})
         else:
             self._print(findings, wrong)
         if is_at_work():
@@ -56,7 +47,7 @@ class Command(BaseCommand):
             sys.stderr.flush()
             os._exit(1)
         if wrong:
-            sys.exit(1)
+            self.fail()
 
     def _print(self, findings: Sequence[Finding], wrong: Sequence[Finding]) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False)

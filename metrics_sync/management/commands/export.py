@@ -3,70 +3,110 @@
 import csv
 import json
 import unicodedata
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from metrics_sync.management.options import parse_since
-from metrics_sync.models import Team
+from metrics_sync.management.base import OperatorCommand, UsageError
+from metrics_sync.management.options import add_since, add_team, find_team
+from metrics_sync.management.progress import show_progress
+from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
 
 NOTES = """
 One record for each merged pull request, oldest merge first: what it is, how complete its data
 are, its metrics, and how they got their numbers (`provenance`). Unknown is empty (csv) or null
-(jsonl), never 0. Pull requests by bots are left out, and stderr says how many.
+(jsonl), never 0. Hours are numbers with two decimals. Pull requests by bots are left out, and
+stderr says how many.
 
   manage.py export --format csv > pull_requests.csv
+  manage.py export --format csv --output pull_requests.csv
   manage.py export --format csv --with-bots > all.csv
   manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
+
+--output shows how far it is, and writes the file whole or not at all. --json prints what was
+written to that file; the records themselves as JSON are --format jsonl.
 """
 
 #: What spreadsheets take for a formula at the start of a cell.
 FORMULA = ("=", "+", "-", "@")
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Write merged pull requests with their metrics to stdout, one record a line."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", required=True, choices=["csv", "jsonl"])
-        parser.add_argument("--team", default="", metavar="SLUG", help="only this team")
+        add_team(parser)
+        add_since(parser)
         parser.add_argument(
-            "--since", type=parse_since, metavar="30d|DATE", help="only merges since then"
+            "--output", type=Path, metavar="FILE", help="write here in place of stdout"
         )
         parser.add_argument("--with-bots", action="store_true", help="also those by bots")
 
     def handle(self, **options: Any) -> None:
-        if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
-            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
-        chosen = {"team": options["team"], "since": options["since"]}
+        output, form = options["output"], options["format"]
+        if options["json"] and output is None:
+            raise UsageError(
+                "--json needs --output FILE, as the records themselves go to stdout. "
+                "Records as JSON are --format jsonl."
+            )
+        team = find_team(options["team"]).slug if options["team"] else ""
+        chosen: dict[str, Any] = {"team": team, "since": options["since"]}
         left_out = 0
         if not options["with_bots"]:
             left_out = list_exportable(**chosen, by_bots=True).count()
             chosen["by_bots"] = False
-        records = export(list_exportable(**chosen))
-        if options["format"] == "csv":
-            self._write_csv(records)
+        rows = list_exportable(**chosen)
+        if output is None:
+            _write(export(rows), self.stdout, form=form)
         else:
-            for record in records:
-                self.stdout.write(json.dumps(record, cls=DjangoJSONEncoder))
+            count = self._write_file(rows, output, form=form)
+            if options["json"]:
+                self.print_json({"pull_requests": count, "format": form, "output": str(output)})
+            else:
+                self.stderr.write(f"Wrote {count} pull requests to {output}.")
         if left_out:
             self.stderr.write(
                 f"Left out pull requests by bots: {left_out}. Add --with-bots to have them, too."
             )
 
-    def _write_csv(self, records: Iterable[dict[str, Any]]) -> None:
-        writer = csv.writer(self.stdout)
+    def _write_file(self, rows: PullRequestQuerySet, output: Path, *, form: str) -> int:
+        """Write a file beside the one that is named, and put it there when it is whole."""
+        part = output.with_name(f"{output.name}.part")
+        count = 0
+        try:
+            with (
+                part.open("w", encoding="utf-8", newline="") as file,
+                show_progress(self.stderr) as meter,
+            ):
+                records = meter.track(export(rows), "Exporting", total=rows.count())
+                count = _write(records, file, form=form)
+            part.replace(output)
+        except KeyboardInterrupt as error:
+            raise CommandError(f"Stopped. {output} is as it was.") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return count
+
+
+def _write(records: Iterable[dict[str, Any]], file: Any, *, form: str) -> int:
+    """Write the records, one a line, and return how many there were."""
+    count = 0
+    if form == "csv":
+        writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([_to_cell(value) for value in record.values()] for record in records)
+    for count, record in enumerate(records, start=1):  # noqa: B007
+        if form == "csv":
+            writer.writerow([_to_cell(value) for value in record.values()])
+        else:
+            file.write(json.dumps(record, cls=DjangoJSONEncoder) + "\n")
+    return count
 
 
 def _to_cell(value: Any) -> Any:

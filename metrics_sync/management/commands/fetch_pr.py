@@ -1,19 +1,19 @@
 """Fetch one pull request now, in this process."""
 
-import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from typing import IO, Any, cast
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.table import Table
 
-from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.exceptions import AmbiguousTeamError, MetricsSyncError
 from metrics_sync.jobs import fetch_now
+from metrics_sync.management.base import OperatorCommand, UsageError
+from metrics_sync.management.options import add_repository, add_team
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import PullRequest
-from metrics_sync.models.integrations import validate_full_name
+from metrics_sync.names import Address
 from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
 
 NOTES = """
@@ -21,36 +21,32 @@ A tracked repository is asked with its team's token. Any other is asked with GIT
 without a token (60 requests an hour, public repositories only), and stored for the team "local".
 
   manage.py fetch_pr acme/anvil 7
+  manage.py fetch_pr https://github.com/acme/anvil/pull/7
   GITHUB_TOKEN=... manage.py fetch_pr django/django 18000 --json
 """
 
 
-class Command(BaseCommand):
-    help = "Fetch one pull request now, store it, and print counts, metrics and requests used."
+LARGEST_NUMBER = 2**31 - 1
 
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+
+class Command(OperatorCommand):
+    help = "Fetch one pull request now, store it, and print counts, metrics and requests used."
+    notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("repository", metavar="OWNER/NAME")
-        parser.add_argument("number", type=int, metavar="NUMBER")
-        parser.add_argument("--team", default="", metavar="SLUG", help="if several track it")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        add_repository(parser, help="or the address of the pull request, without NUMBER")
+        parser.add_argument("number", type=int, nargs="?", metavar="NUMBER")
+        add_team(parser, help="if several teams track it")
 
     def handle(self, **options: Any) -> None:
-        full_name, number = options["repository"], options["number"]
+        address = options["repository"]
+        full_name, number = address.full_name, _choose_number(address, options["number"])
         try:
-            validate_full_name(full_name)
-        except ValidationError as error:
-            raise CommandError("; ".join(error.messages), returncode=2) from error
-        if number < 1:
-            raise CommandError("NUMBER is the pull request's number, 1 or more.", returncode=2)
-        try:
-            team, access = find_access(full_name, team_slug=options["team"])
+            team, access = find_access(address, team_slug=options["team"])
             pull_request, requests_made = get_pull_request(team, access, full_name, number)
             result = fetch_now(pull_request, lambda: access, in_full=True)
+        except AmbiguousTeamError:
+            raise
         except MetricsSyncError as error:
             raise CommandError(f"{full_name}#{number}: {error}") from error
         if "error" in result:
@@ -58,7 +54,7 @@ class Command(BaseCommand):
         result["requests_made"] += requests_made
         pull_request.refresh_from_db()
         if options["json"]:
-            self.stdout.write(json.dumps(_describe(pull_request, result), default=str))
+            self.print_json(_describe(pull_request, result))
         else:
             self._print(pull_request, result)
         if result["errors"]:
@@ -85,6 +81,17 @@ class Command(BaseCommand):
         )
         for error in result["errors"]:
             console.print(error, markup=False)
+
+
+def _choose_number(address: Address, number: int | None) -> int:
+    """Return the number that was given, beside the repository or in its address."""
+    if number is None:
+        number = address.number
+    elif address.number not in (None, number):
+        raise UsageError(f"The address says #{address.number} and NUMBER says {number}.")
+    if number is None or not 0 < number <= LARGEST_NUMBER:
+        raise UsageError("NUMBER is the pull request's number, 1 or more.")
+    return number
 
 
 def _describe(pull_request: PullRequest, result: dict[str, Any]) -> dict[str, Any]:

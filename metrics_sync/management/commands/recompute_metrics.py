@@ -1,15 +1,14 @@
 """Compute the metrics of stored pull requests again."""
 
-import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from typing import IO, Any, cast
+from argparse import ArgumentParser
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import track
+from django.core.management.base import CommandError
 
 from metrics_sync.heal.remeasuring import list_measurable, remeasure
-from metrics_sync.models import Team
+from metrics_sync.management.base import OperatorCommand
+from metrics_sync.management.options import add_team, find_team
+from metrics_sync.management.progress import show_progress
 
 NOTES = """
 Reads and writes the database only; GitHub is not asked. Needed after the bots of a team were
@@ -18,33 +17,39 @@ changed. After an upgrade with new formulas the clock does it by itself.
   manage.py recompute_metrics
   manage.py recompute_metrics --team platform
   manage.py recompute_metrics --outdated
+
+Safe to interrupt and to run again.
 """
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Compute the metrics of stored pull requests again, without asking GitHub."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
+    _count = 0
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--team", default="", metavar="SLUG", help="only this team")
+        add_team(parser)
         parser.add_argument(
             "--outdated", action="store_true", help="only what older formulas measured"
         )
 
     def handle(self, **options: Any) -> None:
-        if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
-            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
-        rows = list_measurable(team=options["team"], only_outdated=options["outdated"])
-        steps = track(
-            remeasure(rows),
-            "Measuring",
-            total=rows.count(),
-            console=Console(file=cast(IO[str], self.stderr)),
-            disable=not sys.stderr.isatty(),
-        )
-        count = sum(1 for _ in steps)
-        self.stdout.write(f"Measured {count} pull requests.")
+        team = find_team(options["team"]).slug if options["team"] else ""
+        rows = list_measurable(team=team, only_outdated=options["outdated"])
+        total = rows.count()
+        try:
+            with show_progress(self.stderr) as meter:
+                for _ in meter.track(remeasure(rows), "Measuring", total=total):
+                    self._count += 1
+        except KeyboardInterrupt as error:
+            self._report_result(total, options)
+            raise CommandError("Stopped. Run it again to measure the rest.") from error
+        self._report_result(total, options)
+
+    def _report_result(self, total: int, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.print_json({"measured": self._count, "found": total})
+        elif self._count < total:
+            self.stdout.write(f"Measured {self._count} of {total} pull requests.")
+        else:
+            self.stdout.write(f"Measured {self._count} pull requests.")

@@ -1,15 +1,11 @@
 """Find pull requests whose data is not complete, and queue them again."""
 
-import json
-import sys
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Iterable
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import replace
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from metrics_sync.exceptions import MetricsSyncError
@@ -27,8 +23,11 @@ from metrics_sync.heal.reconcile import (
     list_repositories,
     requeue,
 )
-from metrics_sync.management.options import parse_since
-from metrics_sync.models import Team, TrackedRepository
+from metrics_sync.management.base import OperatorCommand, UsageError
+from metrics_sync.management.options import add_since, add_team, find_team, parse_repository
+from metrics_sync.management.progress import Meter, show_progress
+from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.names import Address
 
 NOTES = """
 What it looks for (--only takes one or more, with commas):
@@ -51,8 +50,6 @@ read webhooks, GitHub is asked to send the failed deliveries of 3 days again.
 Safe to run at any time and by two people at once: a pull request is never queued twice.
 """
 
-Step = TypeVar("Step")
-
 
 def parse_reasons(text: str) -> list[Reason]:
     try:
@@ -67,73 +64,88 @@ def parse_limit(text: str) -> int:
     return int(text)
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Find merged pull requests whose data is not complete, and queue them again."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--team", default="", metavar="SLUG", help="only this team")
+        add_team(parser)
         parser.add_argument(
-            "--repo", action="append", default=[], metavar="OWNER/NAME", help="may be repeated"
+            "--repo",
+            action="append",
+            type=parse_repository,
+            default=[],
+            metavar="OWNER/NAME",
+            help="only this repository; may be repeated",
         )
-        parser.add_argument(
-            "--since", type=parse_since, metavar="30d|DATE", help="only merges since then"
-        )
+        add_since(parser)
         parser.add_argument(
             "--only", type=parse_reasons, action="extend", metavar="REASONS", help="see below"
         )
         parser.add_argument(
-            "--discover", action="store_true", help="ask GitHub for merges that no webhook told"
+            "--discover", action="store_true", help="ask GitHub for merges whose webhook was lost"
         )
         parser.add_argument("--limit", type=parse_limit, metavar="N", help="queue at most N")
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
         parser.add_argument(
             "--inline", action="store_true", help="fetch in this process instead of queueing"
         )
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, **options: Any) -> None:
-        if options["team"] and not Team.objects.filter(slug=options["team"]).exists():
-            raise CommandError(f"There is no team {options['team']!r}.", returncode=2)
+        team = find_team(options["team"]).slug if options["team"] else ""
         scope = Scope(
-            team=options["team"],
-            repositories=options["repo"],
+            team=team,
+            repositories=[_find_name(address, team=team) for address in options["repo"]],
             since=options["since"],
             only=options["only"] or tuple(Reason),
         )
-        report = Report()
-        if options["discover"]:
-            self._discover(scope, report, dry_run=options["dry_run"], limit=options["limit"])
+        report, chosen = Report(), list[Finding]()
         try:
-            chosen = choose(find_dropped(scope), report, limit=options["limit"])
-        except MetricsSyncError as error:
-            raise CommandError(str(error)) from error
-        if not options["dry_run"]:
-            self._requeue(chosen, report, inline=options["inline"])
+            with show_progress(self.stderr) as meter:
+                if options["discover"]:
+                    self._discover(scope, report, meter, options)
+                chosen += choose(find_dropped(scope), report, limit=options["limit"])
+                if not options["dry_run"]:
+                    what = "Fetching" if options["inline"] else "Queueing"
+                    steps = requeue(chosen, report, inline=options["inline"])
+                    for _ in meter.track(steps, what, total=len(chosen)):
+                        pass
+        except KeyboardInterrupt as error:
+            self._report_result(report, chosen, options, is_interrupted=True)
+            raise CommandError("Stopped. The same command goes on from there.") from error
+        self._report_result(report, chosen, options)
+        if report.errors:
+            self.fail()
+
+    def _report_result(
+        self,
+        report: Report,
+        chosen: list[Finding],
+        options: dict[str, Any],
+        *,
+        is_interrupted: bool = False,
+    ) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(_describe(report, chosen, options)))
+            interrupted = {"interrupted": True} if is_interrupted else {}
+            self.print_json({**_describe(report, chosen, options), **interrupted})
         else:
             self._print(report, chosen, options)
-        if report.errors:
-            sys.exit(1)
 
-    def _discover(self, scope: Scope, report: Report, *, dry_run: bool, limit: int | None) -> None:
-        repositories = list_repositories(scope)
+    def _discover(
+        self, scope: Scope, report: Report, meter: Meter, options: dict[str, Any]
+    ) -> None:
+        repositories, dry_run = list_repositories(scope), options["dry_run"]
         steps = discover(repositories, since=scope.since, dry_run=dry_run)
-        for repository, found, error in self._track(steps, "Asking", len(repositories)):
+        for repository, found, error in meter.track(steps, "Asking", total=len(repositories)):
             report.discovered += found
             if error:
                 report.errors.append(f"{repository}: {error}")
-            elif found and not dry_run and limit is None:
+            elif found and not dry_run and options["limit"] is None:
                 self._fetch_missing(repository, scope, report)
         if dry_run:
             return
         steps = recover(repositories)
-        for repository, found, error in self._track(steps, "Recovering", len(repositories)):
+        for repository, found, error in meter.track(steps, "Recovering", total=len(repositories)):
             report.redelivered += found
             if error:
                 report.errors.append(f"{repository}: webhook deliveries: {error}")
@@ -163,17 +175,6 @@ class Command(BaseCommand):
         report.requeued += backfill.tally.queued
         report.errors += backfill.tally.errors
 
-    def _track(self, steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:
-        """Show a progress bar on a terminal."""
-        console = Console(file=cast(IO[str], self.stderr))
-        quiet = not sys.stderr.isatty()
-        return track(steps, what, total=total, console=console, disable=quiet)
-
-    def _requeue(self, chosen: list[Finding], report: Report, *, inline: bool) -> None:
-        steps = requeue(chosen, report, inline=inline)
-        for _ in self._track(steps, "Fetching" if inline else "Queueing", len(chosen)):
-            pass
-
     def _print(self, report: Report, chosen: list[Finding], options: dict[str, Any]) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
         table = Table("found", "pull requests")
@@ -198,6 +199,25 @@ class Command(BaseCommand):
             console.print(f"Left alone {count}: {reason}.", markup=False)
         for error in report.errors:
             self.stderr.write(self.style.ERROR(error))
+
+
+def _find_name(address: Address, *, team: str) -> str:
+    """Return the name of a repository that is known here. Raises UsageError for any other.
+
+    One that is tracked no more, or whose pull requests are stored, is known.
+    """
+    tracked = TrackedRepository.objects.named(address.full_name)
+    rows = PullRequest.objects.in_repositories([address.full_name])
+    if team:
+        tracked, rows = tracked.filter(team__slug=team), rows.filter(team__slug=team)
+    if not tracked.exists() and not rows.exists():
+        who = f"The team {team} has" if team else "No team has"
+        no = " no" if team else " a"
+        raise UsageError(
+            f"{who}{no} repository {address.full_name}. `manage.py connect --list` shows those "
+            "that are tracked."
+        )
+    return address.full_name
 
 
 def _estimate_points(report: Report, options: dict[str, Any]) -> int:

@@ -1,16 +1,14 @@
 """Encrypt every stored secret with the first key."""
 
-import sys
-from argparse import RawDescriptionHelpFormatter
-from typing import IO, Any, cast
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import track
+from django.core.management.base import CommandError
 
 from metrics_sync.management.actor import describe_actor
+from metrics_sync.management.base import OperatorCommand
+from metrics_sync.management.progress import show_progress
 from metrics_sync.models import AuditEntry
-from metrics_sync.operate.key_rotation import count_secrets, rotate_secrets
+from metrics_sync.operate.key_rotation import Secret, count_secrets, rotate_secrets
 
 NOTES = """
 To replace a key without interruption:
@@ -23,32 +21,39 @@ Safe while the service runs, safe to interrupt and to run again.
 """
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Encrypt every stored secret with the first key of TOKEN_ENCRYPTION_KEYS."
-
-    def create_parser(self, *args: Any, **options: Any) -> Any:
-        return super().create_parser(
-            *args, epilog=NOTES, formatter_class=RawDescriptionHelpFormatter, **options
-        )
+    notes = NOTES
 
     def handle(self, **options: Any) -> None:
-        total = count_secrets()
-        console = Console(file=cast(IO[str], self.stderr))
-        steps = track(
-            rotate_secrets(), "Rotating", total, console=console, disable=not sys.stderr.isatty()
-        )
-        unreadable, count = [], 0
-        for secret in steps:
-            count += 1
-            if not secret.is_readable:
-                unreadable.append(secret)
-        result = f"{count - len(unreadable)} of {count} secrets rotated."
+        self._rotated, self._unreadable = 0, list[str]()
+        try:
+            with show_progress(self.stderr) as meter:
+                for secret in meter.track(rotate_secrets(), "Rotating", total=count_secrets()):
+                    self._note(secret)
+        except KeyboardInterrupt as error:
+            self._report_result(options)
+            raise CommandError("Stopped. The same command goes on from there.") from error
+        self._report_result(options)
+        if self._unreadable:
+            raise CommandError(
+                "No key decrypts these; add the key that encrypted them, or store them again: "
+                + ", ".join(self._unreadable)
+            )
+
+    def _note(self, secret: Secret) -> None:
+        if secret.is_readable:
+            self._rotated += 1
+        else:
+            self._unreadable.append(str(secret))
+
+    def _report_result(self, options: dict[str, Any]) -> None:
+        count = self._rotated + len(self._unreadable)
+        result = f"{self._rotated} of {count} secrets rotated."
         AuditEntry.objects.create(
             actor=describe_actor("rotate_token_keys"), subject="all secrets", change=result
         )
-        self.stdout.write(result)
-        if unreadable:
-            raise CommandError(
-                "No key decrypts these; add the key that encrypted them, or store them again: "
-                + ", ".join(map(str, unreadable))
-            )
+        if options["json"]:
+            self.print_json({"rotated": self._rotated, "unreadable": self._unreadable})
+        else:
+            self.stdout.write(result)

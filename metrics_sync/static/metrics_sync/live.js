@@ -1,5 +1,5 @@
-// What is live is asked for by htmx every few seconds. It rests while nobody can see the page,
-// and is asked for at once when somebody can again.
+// Elements with `data-live` ask for their update every few seconds, through htmx. They rest while
+// the page is hidden, and ask at once when it is seen again.
 const LIVE = "[data-live]";
 
 document.addEventListener("htmx:beforeRequest", (event) => {
@@ -12,6 +12,53 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {
     document.querySelectorAll(LIVE).forEach((element) => htmx.trigger(element, "seen"));
   }
+});
+
+// One line says when the page was last brought up to date, or since when it cannot be.
+let answeredAt = new Date();
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const line = document.querySelector("[data-connection]");
+  if (!line || !event.detail.elt.matches(LIVE)) {
+    return;
+  }
+  const isAnswered = event.detail.xhr.status >= 200 && event.detail.xhr.status < 400;
+  if (isAnswered) {
+    answeredAt = new Date();
+  }
+  const time = answeredAt.toLocaleTimeString("en-GB");
+  line.hidden = false;
+  line.textContent = isAnswered ? `Updated ${time}` : `No connection since ${time}. Trying again.`;
+  line.classList.toggle("lost", !isAnswered);
+  line.setAttribute("role", isAnswered ? "note" : "alert");
+});
+
+// An update leaves alone what a script or the reader has made of the page: drawn charts and
+// opened tables.
+const KEPT = { CANVAS: ["width", "height", "style"], DETAILS: ["open"] };
+
+document.addEventListener("DOMContentLoaded", () => {
+  if (window.Idiomorph) {
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
+      !KEPT[node.tagName]?.includes(name);
+  }
+});
+
+// A chart takes over its new numbers.
+document.addEventListener("htmx:afterSettle", () => {
+  document.querySelectorAll("canvas.chart").forEach((canvas) => {
+    const chart = Chart.getChart(canvas);
+    if (!chart || canvas.dataset.drawn === canvas.dataset.value) {
+      return;
+    }
+    const { labels, datasets } = JSON.parse(canvas.dataset.value);
+    chart.data.labels = labels;
+    datasets.forEach((dataset, index) => {
+      chart.data.datasets[index].data = dataset.data;
+    });
+    chart.update();
+    canvas.dataset.drawn = canvas.dataset.value;
+  });
 });
 
 // The field that select2 searches with has no name of its own. It is made when the page has loaded.
