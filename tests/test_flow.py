@@ -160,6 +160,7 @@ def test_merge_while_redis_is_down_is_completed_by_reconcile(
     assert PullRequest.objects.get().sync_status == "complete"
 
 
+@pytest.mark.long(seconds=5)
 def test_worker_killed_in_the_middle_loses_and_doubles_nothing(
     live_server: LiveServer,
     sandbox: SandboxServer,
@@ -218,6 +219,7 @@ def test_merge_does_not_wait_behind_bulk_work(
     assert row.sync_status == "running"
 
 
+@pytest.mark.long(seconds=3)
 @pytest.mark.parametrize(
     "left_behind",
     [

@@ -64,6 +64,7 @@ def tell_everybody(worker: psutil.Process) -> None:
             process.send_signal(signal.SIGTERM)
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("tell", [tell_the_first, tell_everybody])
 @pytest.mark.parametrize("command", [WORKER, POOL], ids=["worker", "pool"])
@@ -86,6 +87,7 @@ def test_job_is_finished_when_its_worker_is_told_to_stop(
     assert rows.get().sync_status == SyncStatus.COMPLETE
 
 
+@pytest.mark.long(seconds=5)
 @pytest.mark.parametrize("tell", [tell_the_first, tell_everybody])
 def test_pool_stops_while_its_workers_load(
     workers: Workers, tmp_path: Path, tell: Callable[[psutil.Process], None]
@@ -200,6 +202,7 @@ def test_no_silent_end_is_none(redis: Redis) -> None:
     assert read_silent_ends() == SilentEnds()
 
 
+@pytest.mark.long(seconds=5)
 def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers: Workers) -> None:
     """Of a machine that is lost, only the lease of its job in Redis tells."""
     assert enqueue_fetch(pull_request, queue_name=MERGES)
@@ -250,6 +253,7 @@ def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
     assert pull_request.sync_status == "complete"
 
 
+@pytest.mark.long(seconds=5)
 def test_one_team_whose_merges_hang_holds_no_other(
     pull_request: PullRequest, sandbox: SandboxServer, workers: Workers
 ) -> None:
