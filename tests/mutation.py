@@ -68,7 +68,7 @@ CORE = {
     "models/transitions": "deciding jobs",
     "names": "names",
     "snapshot": "snapshot translation deciding",
-    "store/snapshots": "store jobs",
+    "store/snapshots": "store announcing jobs",
     "work/queueing": "queueing counting reconcile monitoring",
     "work/verification": "verifying",
 }
