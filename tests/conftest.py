@@ -22,7 +22,7 @@ from metrics_sync.ingest import throttling
 from metrics_sync.observe import counting
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
-from metrics_sync.work import queueing
+from metrics_sync.work import counts
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
@@ -54,7 +54,7 @@ def forgetful() -> None:
     """No test meets what another left in this process; `test_suite` looks for what is missed."""
     throttling.forget()
     counting.take()
-    queueing._wait_until = 0.0
+    counts._wait_until = 0.0
 
 
 @pytest.fixture(scope="session")

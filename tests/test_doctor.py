@@ -44,8 +44,10 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.work import queueing
-from metrics_sync.work.queueing import QueueState, Round, SilentEnds
+from metrics_sync.work.counts import SilentEnds
+from metrics_sync.work.inspecting import QueueState, count_clocks, inspect_queue
+from metrics_sync.work.queueing import MERGES
+from metrics_sync.work.rounds import Round, read_rounds
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import (
     MERGED_AT,
@@ -108,9 +110,9 @@ def processes(workers: Workers) -> Iterator[None]:
     workers.start()
     clock = psutil.Popen([*MANAGE, "rqcron", "metrics_sync.cron"], env=workers.environment)
     try:
-        wait_until(lambda: queueing.inspect_queue(queueing.MERGES).has_scheduler)
-        wait_until(lambda: queueing.count_clocks() == 1)
-        wait_until(lambda: len(queueing.read_rounds()) == 2)
+        wait_until(lambda: inspect_queue(MERGES).has_scheduler)
+        wait_until(lambda: count_clocks() == 1)
+        wait_until(lambda: len(read_rounds()) == 2)
         yield
     finally:
         clock.terminate()

@@ -35,7 +35,8 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.snapshot import RateLimit
 from metrics_sync.work import queueing
-from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch, hold_round
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.work.rounds import hold_round
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"

@@ -9,20 +9,20 @@ from django.conf import settings
 FORGOTTEN = {
     "metrics_sync/ingest/throttling.py: _failures",
     "metrics_sync/observe/counting.py: _counts",
-    "metrics_sync/work/queueing.py: _wait_until",
+    "metrics_sync/work/counts.py: _wait_until",
 }
 #: What may stay: it is always the same for the same arguments, or ends with its `with` block.
 HARMLESS = {
     "metrics_sync/fields.py: _fernet",
-    "metrics_sync/github/client.py: _pool",
-    "metrics_sync/github/client.py: _tls_context",
-    "metrics_sync/github/client.py: prepare_api",
+    "metrics_sync/github/transport.py: _current",
+    "metrics_sync/github/transport.py: _tls_context",
+    "metrics_sync/github/transport.py: prepare_api",
     "metrics_sync/github/graphql.py: prepare_client",
     "metrics_sync/github/queries.py: build_fetch",
     "metrics_sync/observe/counting.py: _lock",
     "metrics_sync/observe/tracing.py: _ids",
-    "metrics_sync/store/snapshots.py: _build_count",
-    "metrics_sync/work/queueing.py: _open_queue",
+    "metrics_sync/store/lists.py: _build_count",
+    "metrics_sync/work/queues.py: _open_queue",
 }
 #: Names, and makers, of what nothing changes once the modules are loaded.
 SETTLED = {"__all__", "urlpatterns", "getLogger", "RegexValidator", "Router", "NinjaAPI", "Signal"}

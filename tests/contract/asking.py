@@ -12,7 +12,6 @@ import httpx2
 from metrics_sync.exceptions import GitHubError
 from metrics_sync.github import (
     GitHub,
-    Known,
     examine_token,
     fetch_installation,
     fetch_installation_by_id,
@@ -30,6 +29,7 @@ from metrics_sync.github import (
 )
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_recording
 from metrics_sync.sandbox.webhooks import build_ping_event, send_event
+from metrics_sync.snapshot import Known
 from tests.contract.watching import watch
 
 REPOSITORY = "acme/anvil"

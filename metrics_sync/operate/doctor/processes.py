@@ -7,8 +7,17 @@ from django.utils import timezone
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import CONCURRENT_REQUESTS
 from metrics_sync.operate.doctor.findings import Finding, describe
-from metrics_sync.work import queueing
-from metrics_sync.work.queueing import QueueState, Round, SilentEnds
+from metrics_sync.work.counts import SilentEnds, read_silent_ends
+from metrics_sync.work.inspecting import (
+    QueueState,
+    count_clocks,
+    count_workers,
+    find_oldest_unscheduled,
+    inspect_queue,
+)
+from metrics_sync.work.queueing import BULK, MERGES
+from metrics_sync.work.queues import ping
+from metrics_sync.work.rounds import Round, read_rounds
 
 #: How many requests GitHub takes at once of a user or an installation, REST and GraphQL together.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
@@ -27,7 +36,7 @@ LONGEST_WAIT = timedelta(minutes=5)
 def check_redis() -> list[Finding]:
     """Ask Redis for a sign of life."""
     try:
-        queueing.ping()
+        ping()
     except QueueUnavailableError as error:
         return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
     return [Finding("redis", "answers")]
@@ -35,11 +44,11 @@ def check_redis() -> list[Finding]:
 
 def check_processes() -> list[Finding]:
     """Look for workers, for the one of them that brings back waiting jobs, and for the clock."""
-    states = [queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK)]
+    states = [inspect_queue(name) for name in (MERGES, BULK)]
     return [
         *map(judge_workers, states),
         *map(judge_scheduler, states),
-        judge_concurrency(queueing.count_workers()),
+        judge_concurrency(count_workers()),
         _check_clocks(),
     ]
 
@@ -77,7 +86,7 @@ def judge_scheduler(state: QueueState) -> Finding:
 
 
 def _check_clocks() -> Finding:
-    clocks = queueing.count_clocks()
+    clocks = count_clocks()
     if clocks == 1:
         return Finding("processes", "the clock runs")
     if clocks:
@@ -90,11 +99,11 @@ def _check_clocks() -> Finding:
 def check_work() -> list[Finding]:
     """Look whether the clock's rounds and all jobs come to their ends."""
     now = timezone.now()
-    rounds, oldest = queueing.read_rounds(), queueing.find_oldest_unscheduled()
+    rounds, oldest = read_rounds(), find_oldest_unscheduled()
     return [
         *(judge_round(name, rounds.get(name), now=now) for name in LONGEST_ROUNDS),
         judge_waiting(oldest, now=now),
-        judge_silent_ends(queueing.read_silent_ends(), now=now),
+        judge_silent_ends(read_silent_ends(), now=now),
     ]
 
 
@@ -132,7 +141,7 @@ def judge_silent_ends(ends: SilentEnds, *, now: datetime) -> Finding:
 def check_queues() -> list[Finding]:
     """Look at how long work waits."""
     now = timezone.now()
-    merges, bulk = (queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK))
+    merges, bulk = (inspect_queue(name) for name in (MERGES, BULK))
     return [judge_queue(merges, now=now, most=LONGEST_WAIT), judge_queue(bulk, now=now)]
 
 
