@@ -14,11 +14,12 @@ LISTED = 100
 LEAST_LISTED = 12
 FETCHED = 25
 
-#: How many items the first page of a list has, and each that follows. Every list costs a request
-#: inside GitHub, and so does the list that each thread, and each suite, has in turn: these are
-#: what a query costs, so that only those that need more are asked for more.
+#: How many items a page of a list has; and where each item has a list in turn, which costs as much
+#: as a list of its own, how many a page after the first has. A first page has as many as most
+#: pull requests have: more would cost points for all of them, and fewer a further page for many.
 PAGE = 100
-INNER_FIRST, INNER_NEXT = 5, 50
+INNER_NEXT = 50
+FIRST_COMMITS, FIRST_SUITES, FIRST_THREADS = 3, 4, 4
 
 #: How many items of a list are asked for, page by page; REST lists no more commits than these.
 LONGEST = 1000
@@ -53,30 +54,30 @@ FILTERED = PAGE_INFO.replace("totalCount", "totalCount: filteredCount")
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """A list of a pull request; `@page` in `text` stands for which part of it is asked for.
+    """A list of a pull request; `@page` in `text` stands for the part of it that is asked for.
 
-    `has_inner` says that each of its items has a list of its own.
+    `inner_first` is the length of the first page where each item has a list in turn.
     """
 
     text: str
-    has_inner: bool = False
+    inner_first: int = 0
     #: Requests inside GitHub besides the list's own and its items'.
     around: int = 0
 
     @property
     def first(self) -> int:
-        return INNER_FIRST if self.has_inner else PAGE
+        return self.inner_first or PAGE
 
     def choose_next(self, left: int) -> int:
         """Say how many of the items that are left the next page has."""
-        return min(left, INNER_NEXT if self.has_inner else PAGE)
+        return min(left, INNER_NEXT if self.inner_first else PAGE)
 
     def write(self, count: int, *, after: str = "") -> str:
         cursor = f", after: {json.dumps(after)}" if after else ""
         return self.text.replace("@page", f"first: {count}{cursor}")
 
     def count_requests(self, count: int) -> int:
-        return self.around + ("@page" in self.text) + (count if self.has_inner else 0)
+        return self.around + ("@page" in self.text) + (count if self.inner_first else 0)
 
 
 #: The lists, each under the name of its section: what goes wrong with one is its own affair.
@@ -91,7 +92,7 @@ LISTS = {
       parents(first: {MOST_PARENTS}) {{ totalCount nodes {{ oid }} }}
     }} }}
   }}""",
-        has_inner=True,
+        inner_first=FIRST_COMMITS,
     ),
     Section.FILES: ListQuery(f"""files(@page) {{
     {PAGE_INFO}
@@ -111,7 +112,7 @@ LISTS = {
       }}
     }}
   }} }} }}""",
-        has_inner=True,
+        inner_first=FIRST_SUITES,
         around=1,
     ),
     Section.ISSUE_COMMENTS: ListQuery(f"""comments(@page) {{
@@ -129,7 +130,7 @@ LISTS = {
       }}
     }} }}
   }}""",
-        has_inner=True,
+        inner_first=FIRST_THREADS,
     ),
     Section.REVIEWS: ListQuery(f"""reviews(@page) {{
     {PAGE_INFO}

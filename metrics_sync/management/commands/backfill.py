@@ -19,7 +19,7 @@ from metrics_sync.operate.pull_request_lookup import find_repository
 NOTES = """
 It lists the merged pull requests of a tracked repository, those that changed last first, and
 fetches each that is not complete yet, 25 with every query of GitHub's GraphQL API. That costs
-some 0.24 points for a pull request, of 5,000 an hour that are counted apart from the requests
+some 0.2 points for a pull request, of 5,000 an hour that are counted apart from the requests
 that merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up it waits
 until GitHub gives new ones.
 
