@@ -1,4 +1,4 @@
-"""What is asked of GitHub's GraphQL API, and what it costs."""
+"""Builds the queries for GitHub's GraphQL API, and counts what they cost."""
 
 import json
 import re
@@ -8,8 +8,8 @@ from functools import cache
 
 from metrics_sync.snapshot import Section
 
-#: How many pull requests a query of the list has (when that is too heavy, half of it, and so on
-#: down to the least), and how many one that brings all of them has.
+#: How many pull requests a page of the list has; when that is too heavy, half as many, down to the
+#: least. And how many pull requests a query has that brings them with their lists.
 LISTED = 100
 LEAST_LISTED = 12
 FETCHED = 25
@@ -69,7 +69,7 @@ class ListQuery:
         return self.inner_first or PAGE
 
     def choose_next(self, left: int) -> int:
-        """Say how many of the items that are left the next page has."""
+        """Return how many of the items that are left the next page has."""
         return min(left, INNER_NEXT if self.inner_first else PAGE)
 
     def write(self, count: int, *, after: str = "") -> str:
@@ -80,7 +80,7 @@ class ListQuery:
         return self.around + ("@page" in self.text) + (count if self.inner_first else 0)
 
 
-#: The lists, each under the name of its section: what goes wrong with one is its own affair.
+#: The lists, each under the name of its section, so that an error's path names the list.
 LISTS = {
     Section.COMMITS: ListQuery(
         f"""commits(@page) {{
@@ -200,7 +200,7 @@ class NextPage:
 def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str:
     """Return the query for `count` pull requests by their numbers, `$n0` and on.
 
-    A list stands in a fragment of its own, which `find_lists` finds again.
+    Each list is a fragment of its own, so that `find_lists` can tell them apart by lines.
     """
     sections = [section for section in LISTS if section not in without]
     spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
@@ -215,7 +215,7 @@ def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str
 
 
 def build_next(pages: Sequence[NextPage]) -> str:
-    """Return the query for further pages of lists, `p0` and on, each in a pull request's place."""
+    """Return the query for further pages of lists: `p0` and on, each a pull request with a list."""
     parts = (
         f"p{n}: pullRequest(number: {page.number}) "
         f"{{ {page.section}: {LISTS[page.section].write(page.count, after=page.after)} }}"
@@ -241,7 +241,7 @@ query($owner: String!, $name: String!{variables}) {{
 def find_lists(query: str, lines: Collection[int]) -> set[Section]:
     """Return the lists in whose fragments these lines of a query are.
 
-    None at all when one of the lines is anywhere else.
+    The set is empty when one of the lines is anywhere else.
     """
     found = set[Section]()
     for line in lines:
@@ -254,7 +254,7 @@ def find_lists(query: str, lines: Collection[int]) -> set[Section]:
 
 
 def count_points(count: int) -> int:
-    """Say what a query for `count` pull requests costs: a hundredth of its requests, at least 1.
+    """Return the points of a query for `count` pull requests: requests / 100, at least 1.
 
     https://docs.github.com/en/graphql/overview/rate-limits-and-node-limits-for-the-graphql-api
     """
@@ -262,7 +262,7 @@ def count_points(count: int) -> int:
 
 
 def count_next_points(pages: Sequence[NextPage]) -> int:
-    """Say what a query for further pages costs."""
+    """Return the points of a query for further pages."""
     return _to_points(sum(LISTS[page.section].count_requests(page.count) for page in pages))
 
 
@@ -271,7 +271,7 @@ def _to_points(requests: int) -> int:
 
 
 def estimate_points(count: int) -> int:
-    """Say what it costs to fetch `count` pull requests, as many at a time as a query takes.
+    """Return about how many points it takes to fetch `count` pull requests.
 
     Lists that are longer than a page cost a little more.
     """
