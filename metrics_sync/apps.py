@@ -15,7 +15,7 @@ class MetricsSyncConfig(AppConfig):
         from metrics_sync import signals  # noqa: F401
         from metrics_sync.dashboard import percentiles  # noqa: F401
         from metrics_sync.operate import host_settings, system_checks  # noqa: F401
-        from metrics_sync.work.queueing import save_counts
+        from metrics_sync.work.counts import save_counts
 
         # What commands count; a job's process ends without coming here.
         atexit.register(save_counts)

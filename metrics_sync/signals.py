@@ -16,7 +16,9 @@ from metrics_sync.store.announcing import (
     pull_request_merged,
     repository_doubted,
 )
-from metrics_sync.work.queueing import enqueue_merge, enqueue_verification, save_counts
+from metrics_sync.work.counts import save_counts
+from metrics_sync.work.queueing import enqueue_verification
+from metrics_sync.work.turns import enqueue_merge
 
 __all__ = ["enqueue_merged", "pull_request_completed", "pull_request_merged"]
 

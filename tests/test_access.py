@@ -21,7 +21,7 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
 )
 from metrics_sync.github import GitHub
-from metrics_sync.github.client import Page
+from metrics_sync.github.pages import Page
 from metrics_sync.models import IntegrationCredential, RequestLease
 from metrics_sync.models.budgets import LEASE_SIZE
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token

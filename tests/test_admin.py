@@ -470,10 +470,10 @@ def test_pull_requests_of_other_teams_are_not_fetched_again(
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        pytest.param({"state": "open", "sync_status": "idle"}, "Not merged", id="open"),
+        pytest.param({"state": "open", "sync_status": "idle"}, "not merged", id="open"),
         pytest.param({"sync_status": "queued"}, "already queued", id="queued"),
         pytest.param({"sync_status": "running"}, "already queued or running: 1", id="running"),
-        pytest.param({"github_pr_number": None}, "Without a number", id="without number"),
+        pytest.param({"github_pr_number": None}, "without a number", id="without number"),
         pytest.param({"repository": None}, "does not track", id="untracked"),
     ],
 )
@@ -955,6 +955,19 @@ def test_repository_is_added_to_no_installation_by_hand(
     assert TrackedRepository.objects.count() == 1
 
 
+def test_repository_may_be_pasted_into_the_form(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """What people have at hand is the address of a page."""
+    integration = rows[GitHubIntegration]
+    pasted = " https://github.com/forge/new/pull/7 "
+    data = {"team": integration.team_id, "integration": integration.pk, "full_name": pasted}
+
+    admin_client.post(url_of(TrackedRepository, "add"), data)
+
+    assert TrackedRepository.objects.filter(full_name="forge/new").exists()
+
+
 def test_members_cannot_have_their_team_track_what_they_like(
     member_client: Client, member: User, rows: dict[type[Model], Any]
 ) -> None:
@@ -1017,3 +1030,17 @@ def test_no_default_order_begins_with_what_is_unknown(model: type[Model]) -> Non
     for item in model._meta.ordering:
         if isinstance(item, str) and item.startswith("-") and item != "-pk":
             assert not model._meta.get_field(item[1:]).null
+
+
+def test_page_of_a_pull_request_speaks_to_readers(admin_client: Client) -> None:
+    """Two screens were the names of columns, three styles of dates, and hours as decimals."""
+    row = factories.PullRequestFactory(
+        merged=True, pr_created_at=factories.MERGED_AT, avg_fix_response_hours="1.50"
+    )
+
+    page = read(admin_client, url_of(PullRequest, "change", row.pk))
+
+    for text in ("Requested changes answered in", "90 min", "Opened at", "2026-03-02 12:00"):
+        assert text in page
+    for text in ("Avg fix response", "Pr created at", "March 2, 2026", "Acme/anvil"):
+        assert text not in page

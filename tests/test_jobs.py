@@ -18,7 +18,9 @@ from rq.job import Job
 from metrics_sync.access import Access
 from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
-from metrics_sync.jobs import _park, _save, fetch_now, fetch_pr_complete_data, save_fetched
+from metrics_sync.jobs import _park, fetch_pr_complete_data
+from metrics_sync.jobs.running import fetch_now
+from metrics_sync.jobs.saving import save, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.transitions import Outcome
 from metrics_sync.sandbox import (
@@ -712,7 +714,7 @@ def test_run_that_was_taken_over_writes_nothing(
     run = FetchRun.start(pull_request, job_id="slow")
     PullRequest.objects.update(sync_job_id="other", sync_status="complete")
 
-    _save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
+    save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
 
     run.refresh_from_db()
     row = PullRequest.objects.get()
@@ -829,7 +831,7 @@ def test_long_fetch_gives_signs_of_life(
 ) -> None:
     """Reconcile takes a row without one for stuck."""
     row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9))
-    monkeypatch.setattr("metrics_sync.jobs.HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("metrics_sync.jobs.running.HEARTBEAT_SECONDS", 0.01)
     break_section(sandbox, "/files", kind=FaultKind.SLOW, seconds=1, times=1)
 
     with ThreadPoolExecutor() as pool:
@@ -929,7 +931,7 @@ def test_run_writes_nothing_into_a_row_that_another_job_runs(pull_request: PullR
     run = FetchRun.start(pull_request, job_id="slow")
     PullRequest.objects.update(sync_job_id="other")
 
-    _save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
+    save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
 
     row = PullRequest.objects.get()
     assert (row.sync_status, row.sync_job_id, row.sync_error) == ("running", "other", "")

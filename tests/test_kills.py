@@ -33,7 +33,7 @@ import django
 django.setup()
 from metrics_sync.models import PullRequest
 from metrics_sync import jobs, store
-from metrics_sync.work import queueing
+from metrics_sync.work import turns
 
 status, line, pk = sys.argv[1], sys.argv[2], int(sys.argv[3])
 move, save = PullRequest._move, PullRequest.save
@@ -58,7 +58,7 @@ exec(line)
 """
 
 MERGE = "row.state, row.merged_at = 'merged', row.pr_created_at; row.save()"
-ENQUEUE = "queueing.enqueue_merge(row)"
+ENQUEUE = "turns.enqueue_merge(row)"
 FETCH = "jobs.fetch_pr_complete_data(pk)"
 
 

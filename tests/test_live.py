@@ -236,7 +236,7 @@ def test_reconcile_says_what_it_leaves_alone(
     make_merge(repository)
     repository.integration.credential.mark_revoked()
 
-    assert reconcile(member) == ["Left alone, credential revoked: 1."]
+    assert reconcile(member) == ["Not queued, credential revoked: 1."]
 
 
 def test_reconcile_says_that_redis_is_down(

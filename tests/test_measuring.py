@@ -2,13 +2,16 @@
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
+from metrics_sync.models.teams import TO_BE_MEASURED
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_sample
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, UserFactory
 
 
 def fetch(sandbox: SandboxServer, name: str) -> PullRequest:
@@ -119,3 +122,75 @@ def test_draft_and_legacy_statuses_are_measured(sandbox: SandboxServer, db: None
         ("ci/jenkins", "success"),
         ("license/cla", "success"),
     }
+
+
+def test_bots_are_written_as_people_write_them(row: PullRequest) -> None:
+    """A list that is read as one long login leaves out nobody."""
+    row.team.bot_logins = "Mona,@Hubot  @renovate\n, ,octo-ci"
+
+    assert row.team.list_bots() == {"mona", "hubot", "renovate", "octo-ci"}
+
+
+def test_other_bots_have_the_clock_measure_the_team_again(row: PullRequest) -> None:
+    """Nobody has to think of a command, and no other team's rows are touched."""
+    other = PullRequestFactory(merged=True, metrics_version=METRICS_VERSION)
+    reviewers = set(row.reviews.values_list("reviewer_login", flat=True))
+    row.team.bot_logins = ", ".join(f"@{login}" for login in sorted(reviewers))
+
+    row.team.save()
+
+    row.refresh_from_db()
+    assert row.metrics_version == TO_BE_MEASURED
+    assert remeasure_outdated() == {"measured": 1}
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert (row.metrics_version, row.first_review_at) == (METRICS_VERSION, None)
+    assert (row.merged_without_review, other.metrics_version) == (True, METRICS_VERSION)
+
+
+def test_same_bots_in_other_words_measure_nothing_again(row: PullRequest) -> None:
+    """Saving a team for another reason is no work for the clock."""
+    row.team.bot_logins = "hubot, mona"
+    row.team.save()
+    remeasure_outdated()
+    row.team.bot_logins = "@Mona\n@hubot"
+
+    row.team.save()
+
+    row.refresh_from_db()
+    assert row.metrics_version == METRICS_VERSION
+
+
+def test_bots_that_nobody_is_are_named(row: PullRequest) -> None:
+    """A mistyped login leaves out nobody, and nothing else would tell."""
+    known = row.reviews.first().reviewer_login
+    row.team.bot_logins = f"{known.upper()} hubbot"
+
+    assert row.team.list_unknown_bots() == ["hubbot"]
+
+
+def test_pull_request_by_a_bot_is_known_for_one(row: PullRequest) -> None:
+    """The dashboard leaves it out, by the team's word too."""
+    before = row.is_by_bot
+    row.team.bot_logins = row.author_login
+    row.team.save()
+
+    remeasure_outdated()
+
+    row.refresh_from_db()
+    assert (before, row.is_by_bot) == (False, True)
+
+
+def test_saving_bots_names_those_that_nobody_is(row: PullRequest, client: Client) -> None:
+    """Who mistypes a login hears of it where it was typed."""
+    client.force_login(UserFactory(is_superuser=True))
+    url = reverse("admin:metrics_sync_team_change", args=[row.team.pk])
+    values = {"name": row.team.name, "slug": row.team.slug, "members": []}
+
+    page = client.post(url, {**values, "bot_logins": f"@{row.author_login}, hubbot"}, follow=True)
+
+    told = [str(message) for message in page.context["messages"]]
+    assert "The clock measures the team's pull requests again." in told
+    assert "No account of this team's pull requests is called hubbot. Check the spelling." in told
+    row.refresh_from_db()
+    assert row.metrics_version == TO_BE_MEASURED

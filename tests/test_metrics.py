@@ -324,6 +324,11 @@ HISTORIES = [
         id="reviewed in the second in which it became a draft",
     ),
     pytest.param(
+        "0 author pushes a; 9 author drafts; 9 ann approves a; 9 ann merges",
+        {"wait": None, "early": 9, "approval": "0.00"},
+        id="reviewed in the second of the merge, in which it became a draft",
+    ),
+    pytest.param(
         "0 author pushes a; 2 ann approves a; 9 ann merges; 10 author drafts; 11 author readies",
         {"draft": "0.00", "wait": "2.00", "later": {"events": 2}},
         id="a draft after the merge",

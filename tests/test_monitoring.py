@@ -27,6 +27,7 @@ from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.operate import monitoring
+from metrics_sync.operate.disconnecting import disconnect_repository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -34,8 +35,10 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
-from metrics_sync.work import queueing
-from metrics_sync.work.queueing import enqueue_fetch
+from metrics_sync.work import counts
+from metrics_sync.work.counts import note_silent_end, save_counts
+from metrics_sync.work.queueing import BULK, enqueue_fetch
+from metrics_sync.work.rounds import note_round
 from tests.conftest import Workers
 from tests.factories import (
     MERGED_AT,
@@ -54,7 +57,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither what earlier tests counted nor their silent Redis is ours."""
-    monkeypatch.setattr(queueing, "_wait_until", 0.0)
+    monkeypatch.setattr(counts, "_wait_until", 0.0)
     counting.take()
     yield
     counting.take()
@@ -110,7 +113,7 @@ def test_number_of_queries_does_not_grow_with_the_rows(
 ) -> None:
     """A scrape comes every 15 seconds."""
     PullRequestFactory.create_batch(5, merged=True)
-    IntegrationCredentialFactory.create_batch(5)
+    TrackedRepositoryFactory.create_batch(5)
 
     with django_assert_num_queries(2 * len(monitoring.UNFINISHED) + 4):
         monitoring.render()
@@ -120,6 +123,7 @@ def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
     """What GitHub said before the reset would wake somebody for nothing."""
     budget = {"rate_limit": 5000, "rate_limit_remaining": 3, "rate_limit_resets_at": MERGED_AT}
     credential = IntegrationCredentialFactory(team__slug="platform", **budget)
+    TrackedRepositoryFactory(integration__credential=credential, integration__team=credential.team)
     labels = {"credential": str(credential.pk), "team": "platform"}
 
     with time_machine.travel(MERGED_AT - timedelta(minutes=1), tick=False):
@@ -128,13 +132,21 @@ def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
         assert Scrape().get("rate_limit_remaining", **labels) == 5000
 
 
+def test_token_of_a_disconnected_repository_wakes_nobody(redis: Redis) -> None:
+    """Its token is deleted on purpose."""
+    repository = TrackedRepositoryFactory(team__slug="platform")
+    disconnect_repository(repository, actor="olga")
+
+    assert b"credential_revoked{" not in monitoring.render()
+
+
 def test_queues_say_how_long_work_waits(redis: Redis) -> None:
     """A long queue that moves is fine; an old one is not."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     with time_machine.travel(MERGED_AT, tick=False):
         row = PullRequestFactory(merged=True, team=repository.team)
         row.refresh_from_db()
-        assert enqueue_fetch(row, queue_name=queueing.BULK)
+        assert enqueue_fetch(row, queue_name=BULK)
 
     with time_machine.travel(MERGED_AT + timedelta(minutes=2), tick=False):
         scrape = Scrape()
@@ -149,7 +161,7 @@ def test_counts_of_all_processes_are_added(redis: Redis) -> None:
     """What one process counts is a part."""
     for amount in (1, 2):
         counting.count("merges", amount, source="webhook")
-        queueing.save_counts()
+        save_counts()
 
     assert Scrape().get("merges_total", source="webhook") == 3
 
@@ -158,7 +170,7 @@ def test_histogram_is_one_that_prometheus_can_use(redis: Redis) -> None:
     """Quantiles are computed from buckets that each hold those below."""
     for seconds in (0.5, 45, 50, 10**6):
         counting.observe("seconds_to_complete", seconds, queue="pr-data")
-    queueing.save_counts()
+    save_counts()
 
     scrape = Scrape()
     bounds = ("1", "30", "60", "+Inf")
@@ -173,11 +185,11 @@ def test_silent_redis_is_not_asked_again_at_once(
 ) -> None:
     """Each answer of the web server would otherwise hold a thread for seconds."""
     counting.count("merges", source="webhook")
-    queueing.save_counts()
+    save_counts()
     asked: list[str] = []
-    monkeypatch.setattr(queueing, "_get_queue", asked.append)
+    monkeypatch.setattr(counts, "get_queue", asked.append)
 
-    queueing.save_counts()
+    save_counts()
 
     assert asked == []
     assert counting.take() == {("merges", (("source", "webhook"),)): 1}
@@ -254,14 +266,14 @@ def test_jobs_that_end_silently_and_rows_that_wait_for_nothing_are_told(redis: R
     rows = PullRequestFactory.create_batch(2, merged=True, team=repository.team)
     waits, parked = (PullRequest.objects.get(pk=row.pk) for row in rows)
     with time_machine.travel(MERGED_AT, tick=False):
-        assert enqueue_fetch(parked, queue_name=queueing.BULK)
-        queue = Queue(queueing.BULK, connection=redis)
+        assert enqueue_fetch(parked, queue_name=BULK)
+        queue = Queue(BULK, connection=redis)
         queue.scheduled_job_registry.schedule(
             queue.fetch_job(parked.sync_job_id), MERGED_AT + timedelta(hours=1)
         )
     with time_machine.travel(MERGED_AT + timedelta(minutes=1), tick=False):
-        assert enqueue_fetch(waits, queue_name=queueing.BULK)
-        queueing.note_silent_end(queue.fetch_job(waits.sync_job_id), "TypeError: trace()")
+        assert enqueue_fetch(waits, queue_name=BULK)
+        note_silent_end(queue.fetch_job(waits.sync_job_id), "TypeError: trace()")
 
     with time_machine.travel(MERGED_AT + timedelta(minutes=21), tick=False):
         scrape = Scrape()
@@ -331,10 +343,12 @@ def test_examples_name_metrics_that_exist(name: str, redis: Redis) -> None:
         counting.count(counted, **dict.fromkeys(labels, "x"))
     for observed in monitoring.HISTOGRAMS:
         counting.observe(observed, 1, queue="x")
-    queueing.save_counts()
-    queueing.note_round("requeue_due", requeued=1)
+    save_counts()
+    note_round("requeue_due", requeued=1)
     now = timezone.now()
-    IntegrationCredentialFactory(rate_limit=1, rate_limit_remaining=1, rate_limit_resets_at=now)
+    budget = {"rate_limit": 1, "rate_limit_remaining": 1, "rate_limit_resets_at": now}
+    credential = IntegrationCredentialFactory(**budget)
+    TrackedRepositoryFactory(integration__credential=credential)
 
     named = list_metrics((DOCS / name).read_text())
 
@@ -362,6 +376,6 @@ def test_odd_counter_does_not_hide_the_others(
     """An older version may have left it in Redis, and it would stay there."""
     counting.count(name, **labels)
     counting.count("reconcile_findings", reason="stuck")
-    queueing.save_counts()
+    save_counts()
 
     assert Scrape().get("reconcile_findings_total", reason="stuck") == 1

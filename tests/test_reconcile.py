@@ -35,7 +35,8 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.snapshot import RateLimit
 from metrics_sync.work import queueing
-from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch, hold_round
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.work.rounds import hold_round
 from tests.factories import MERGED_AT, PullRequestFactory, TrackedRepositoryFactory
 
 REPOSITORY = "acme/anvil"
@@ -538,7 +539,7 @@ def test_people_read_how_many_of_the_discovered_were_fetched(
 
     call_command("reconcile", "--discover", "--since", "2026-01-01")
 
-    assert "Discovered 1 that no webhook told; fetched 1." in capsys.readouterr().out
+    assert "Discovered 1 that no webhook reported; fetched 1." in capsys.readouterr().out
 
 
 def test_discovered_merges_are_queued_where_bulk_does_not_work(

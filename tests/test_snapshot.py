@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from metrics_sync.exceptions import GoneError
 from metrics_sync.sandbox import Recording, make_recording
 from metrics_sync.snapshot import (
-    GHOST_ID,
-    READERS,
-    TIMES,
     Account,
     PullRequestItem,
     Section,
@@ -23,13 +20,12 @@ from metrics_sync.snapshot import (
     Snapshot,
     clean_json,
     describe_unknown_times,
-    is_held,
-    read_account,
     read_items,
     read_pull_request,
     read_text,
     read_time,
 )
+from metrics_sync.snapshot.reading import GHOST_ID, READERS, TIMES, read_account
 
 REPOSITORY = "acme/anvil"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -377,23 +373,6 @@ def test_errors_name_only_the_sections_that_failed() -> None:
     )
 
     assert snapshot.errors == {Section.REVIEWS: error}
-
-
-@pytest.mark.parametrize(
-    ("entry", "held"),
-    [
-        (None, False),
-        ({"result": "verified"}, True),
-        ({"result": "capped"}, True),
-        ({"result": "disagreeing"}, True),
-        ({"result": "outdated"}, False),
-        ({"result": "unavailable"}, False),
-        ({"result": "GitHub answered 502"}, False),
-    ],
-)
-def test_only_proven_sections_are_held(entry: dict[str, Any] | None, held: bool) -> None:
-    """A retry asks for the others again."""
-    assert is_held(entry) is held
 
 
 def list_readers() -> list[Callable[[Any], Any]]:

@@ -25,10 +25,10 @@ from metrics_sync.sandbox import Recording, build_pull_request_event, make_recor
 from metrics_sync.sandbox.shapes import event
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
-    GHOST_ID,
     OUTDATED,
     VERIFIED,
     Account,
+    Receipt,
     Section,
     SectionResult,
     Snapshot,
@@ -36,6 +36,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
     read_time,
 )
+from metrics_sync.snapshot.reading import GHOST_ID
 from metrics_sync.store.accounts import save_accounts
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 
@@ -117,7 +118,8 @@ def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
 def save(row: PullRequest, snapshot: Snapshot) -> None:
     """Save a fetch as the job does."""
     names, snapshot = store.save_snapshot(row, snapshot)
-    row.receipt = store.build_receipt(row.receipt, snapshot, store.count_rows(row))
+    receipt = Receipt.from_json(row.receipt)
+    row.receipt = receipt.merge(snapshot.sections, stored=store.count_rows(row)).to_json()
     row.save(update_fields=names)
 
 
@@ -459,16 +461,16 @@ def test_reopened_pull_request_is_not_closed_any_more(
     assert PullRequest.objects.get().closed_at is None
 
 
-def test_lists_that_lost_rows_are_not_recalled(row: PullRequest, recording: Recording) -> None:
+def test_lists_that_lost_rows_are_fetched_in_full(row: PullRequest, recording: Recording) -> None:
     """The old receipt would prove them, and GitHub says only that nothing has changed."""
     save(row, make_snapshot(recording))
     row.etags = {**ETAGS, "files": ETAGS["reviews"]}
     row.files.first().delete()
 
-    receipt, etags = store.recall_lists(row)
+    known = store.load_known(row)
 
-    assert set(row.receipt) - set(receipt) == {"files"}
-    assert set(etags) == set(ETAGS)
+    assert set(row.receipt) - set(known.receipt.sections) == {"files"}
+    assert set(known.etags) == set(ETAGS)
 
 
 def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Recording) -> None:
@@ -722,23 +724,6 @@ def test_accounts_are_written_in_the_order_of_their_ids() -> None:
 
     written = team.people.order_by("pk").values_list("github_id", flat=True)
     assert list(written) == [3, 4, 5]
-
-
-def test_receipt_says_of_each_section_what_is_stated_and_what_is_held(
-    row: PullRequest, recording: Recording
-) -> None:
-    """It is the proof that is shown wherever the pull request is shown."""
-    failed = SectionResult(stated=9, error=GoneError("404 Not Found"))
-    snapshot = make_snapshot(recording, files=failed)
-    del snapshot.sections[Section.COMMITS]
-    earlier = {"commits": {"stated": 1, "stored": 1, "result": "capped"}, "files": {}}
-    save(row, snapshot)
-
-    receipt = store.build_receipt(earlier, snapshot, store.count_rows(row))
-
-    assert list(receipt["reviews"].values()) == [2, 2, "verified"]
-    assert receipt["files"] == {"stated": 9, "stored": 0, "result": "404 Not Found"}
-    assert receipt["commits"] == earlier["commits"]
 
 
 # Merges that no webhook told.

@@ -1,23 +1,17 @@
-"""The picture of a pull request's history: where things are drawn, and what is said of them."""
+"""The timeline of a pull request: what its chart is drawn from, and the table behind it."""
 
+import json
+import re
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from metrics_sync.admin.events import Event, list_drafts, list_events
-from metrics_sync.admin.timeline import (
-    LEFT,
-    RIGHT,
-    WIDTH,
-    Axis,
-    draw_timeline,
-    gather_marks,
-    make_axis,
-)
+from metrics_sync.admin.timeline import choose_rows, draw_timeline, find_range
 from metrics_sync.models import PullRequest
 from tests.factories import (
     MERGED_AT,
@@ -31,9 +25,6 @@ from tests.factories import (
 )
 
 OPENED_AT = MERGED_AT - timedelta(hours=10)
-AXIS = Axis(OPENED_AT, MERGED_AT)
-#: Between the two ends of the axis.
-ROOM = WIDTH - LEFT - RIGHT
 
 
 def after(hours: float) -> datetime:
@@ -41,7 +32,7 @@ def after(hours: float) -> datetime:
 
 
 def make_event(hours: float, shape: str = "commit") -> Event:
-    return Event(after(hours), "commits", shape, "happened")
+    return Event(after(hours), shape, "happened")
 
 
 @pytest.fixture
@@ -49,86 +40,108 @@ def row(db: None) -> PullRequest:
     return PullRequestFactory(merged=True, pr_created_at=OPENED_AT, author_login="mona")
 
 
-@pytest.mark.parametrize(
-    ("hours", "share"),
-    [(0, 0), (5, 0.5), (10, 1), (-99, 0), (99, 1)],
-    ids=["start", "middle", "end", "before", "behind"],
-)
-def test_axis_places_moments_and_holds_what_is_beyond_its_ends(hours: float, share: float) -> None:
-    """Nothing is drawn outside of the picture."""
-    assert AXIS.place(after(hours)) == LEFT + share * ROOM
+def to_milliseconds(hours: float) -> float:
+    return after(hours).timestamp() * 1000
 
 
 @pytest.mark.parametrize(
-    ("events", "start", "end"),
+    ("events", "first_view", "all_of_it"),
     [
-        pytest.param([], 0, 10, id="nothing else"),
-        pytest.param([-0.5, 10.5], -0.5, 10.5, id="a little outside"),
-        pytest.param([-1000, 1000], -0.8, 10.8, id="far outside"),
+        pytest.param([], (0, 10), (0, 10), id="nothing else"),
+        pytest.param([-0.5, 10.5], (-0.5, 10.5), (-0.5, 10.5), id="a little outside"),
+        pytest.param([-1000, 1000], (-0.8, 10.8), (-1000, 1000), id="far outside"),
     ],
 )
-def test_axis_leaves_little_room_outside_of_opening_and_merge(
-    events: list[float], start: float, end: float
+def test_first_view_is_from_the_opening_to_the_end(
+    events: list[float], first_view: tuple[float, float], all_of_it: tuple[float, float]
 ) -> None:
-    """A commit that is months older would leave a point of all the rest."""
-    axis = make_axis(OPENED_AT, MERGED_AT, [make_event(hours) for hours in events])
+    """A commit that is months older would leave a point of all the rest; zooming out shows it."""
+    found = find_range(OPENED_AT, MERGED_AT, [make_event(hours) for hours in events])
 
-    assert (axis.start, axis.end) == (after(start), after(end))
-
-
-def test_pull_request_merged_at_once_has_an_axis() -> None:
-    """Bots merge in the second of the opening; nothing is divided by zero."""
-    axis = make_axis(OPENED_AT, OPENED_AT, [])
-
-    assert axis.place(OPENED_AT) == LEFT
+    assert (found["min"], found["max"]) == tuple(map(to_milliseconds, first_view))
+    assert (found["first"], found["last"]) == tuple(map(to_milliseconds, all_of_it))
 
 
-@pytest.mark.parametrize(
-    ("span", "labels"),
-    [
-        (timedelta(hours=10), ["02 Mar 03:00", "02 Mar 06:00", "02 Mar 09:00", "02 Mar 12:00"]),
-        (timedelta(days=4), ["03 Mar 2026", "04 Mar 2026", "05 Mar 2026", "06 Mar 2026"]),
-        (timedelta(minutes=3), ["02 Mar 02:00", "02 Mar 02:01", "02 Mar 02:02", "02 Mar 02:03"]),
-    ],
-)
-def test_ticks_are_round_and_few(span: timedelta, labels: list[str]) -> None:
-    """People read hours and days, not seven equal parts."""
-    ticks = list(Axis(OPENED_AT, OPENED_AT + span).list_ticks())
+def test_pull_request_merged_at_once_has_a_range() -> None:
+    """Bots merge in the second of the opening; a chart of no width shows nothing."""
+    found = find_range(OPENED_AT, OPENED_AT, [])
 
-    assert [label for _, label in ticks] == labels
+    assert found["max"] - found["min"] == 60_000
 
 
-def test_marks_of_one_kind_at_about_the_same_time_become_one() -> None:
-    """A hundred dots on top of each other look like one, and say so by a number."""
-    marks = gather_marks(AXIS, [make_event(5 + n / 1000) for n in range(100)])
-
-    assert [len(mark.events) for mark in marks] == [100]
-    assert marks[0].x == LEFT + ROOM / 2
-    assert "and 92 more" in marks[0].title
+def read_chart(row: PullRequest) -> dict[str, Any]:
+    [found] = re.findall(r'<script id="timeline-data"[^>]*>(.*?)</script>', draw_timeline(row))
+    return dict(json.loads(found))
 
 
-@pytest.mark.parametrize("hours", [0, 5, 10], ids=["at the start", "in the middle", "at the end"])
-def test_marks_of_two_kinds_do_not_cover_each_other(hours: float) -> None:
-    """Shapes are how kinds are told apart."""
-    shapes = ["approved", "changes_requested", "approved"]
-    marks = gather_marks(AXIS, [make_event(hours, shape) for shape in shapes])
+def test_timeline_of_an_open_pull_request_ends_now(row: PullRequest) -> None:
+    """It ended at its last event, as if nothing had waited since."""
+    row.state, row.merged_at = "open", None
+    PRReviewFactory(pull_request=row, submitted_at=after(2))
+    now = after(50)
 
-    assert [mark.shape for mark in marks] == shapes
-    assert all(left.reach <= right.x for left, right in pairwise(marks))
-    assert marks[0].x >= LEFT
-    assert marks[-1].x <= WIDTH - RIGHT
+    with time_machine.travel(now, tick=False):
+        chart = read_chart(row)
+
+    assert chart["max"] == to_milliseconds(50)
 
 
-def test_many_marks_of_two_kinds_stay_in_the_picture() -> None:
-    """A matrix of checks that pass and fail in turns has more marks than there is room for."""
-    shapes = ["passed", "failed"] * 150
-    events = [make_event(n / 30, shape) for n, shape in enumerate(shapes)]
+def test_no_number_of_commits_hides_a_review(row: PullRequest) -> None:
+    """Requests and approvals are the story; 300 commits hid them in marks “of several kinds”."""
+    CommitFactory.create_batch(300, pull_request=row, committed_at=after(2))
+    for state in ("approved", "changes_requested", "commented"):
+        PRReviewFactory(pull_request=row, state=state, submitted_at=after(2))
 
-    marks = gather_marks(AXIS, events)
+    chart = read_chart(row)
 
-    assert all(LEFT <= mark.x <= WIDTH - RIGHT for mark in marks)
-    assert sum(len(mark.events) for mark in marks) == len(events)
-    assert "several" in {mark.shape for mark in marks}
+    lanes = {
+        dataset["label"]: {chart["lanes"][point["y"]] for point in dataset["data"]}
+        for dataset in chart["datasets"]
+    }
+    assert lanes == {
+        "changes requested": {"changes requested"},
+        "approved": {"approved"},
+        "reviewed": {"other reviews"},
+        "commit": {"commits"},
+        "event of the pull request": {"pull request"},
+    }
+
+
+def test_each_point_says_what_happened_and_when(row: PullRequest) -> None:
+    """It is what the reader sees under the pointer."""
+    PRReviewFactory(pull_request=row, submitted_at=after(2), reviewer_login="ann")
+
+    [point] = next(one for one in read_chart(row)["datasets"] if one["kind"] == "approved")["data"]
+
+    assert point["x"] == to_milliseconds(2)
+    assert point["text"] == "2026-03-02 04:00 ann approved"
+
+
+def test_what_lasted_is_a_line(row: PullRequest) -> None:
+    """A draft of two days and a check of an hour are no moments."""
+    PRTimelineEventFactory(pull_request=row, created_at=after(3))
+    PRCheckRunFactory(
+        pull_request=row, started_at=after(4), completed_at=after(5), conclusion="success"
+    )
+
+    found = {one["kind"]: one["data"] for one in read_chart(row)["datasets"]}
+
+    for kind, start, end in (("draft", 0, 3), ("checking", 4, 5)):
+        *points, gap = found[kind]
+        assert [point["x"] for point in points] == [to_milliseconds(start), to_milliseconds(end)]
+        assert gap is None
+
+
+def test_table_leaves_out_what_is_frequent_first() -> None:
+    """The table of a large pull request had the first 200 commits and no review."""
+    commits = [make_event(n / 100) for n in range(500)]
+    reviews = [make_event(n, "approved") for n in range(10)]
+
+    rows = choose_rows([*commits, *reviews])
+
+    assert len(rows) == 200
+    assert [row for row in rows if row.shape == "approved"] == reviews
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,7 @@ def test_draft_phases_follow_from_the_turns(
     """Waiting for a draft to be reviewed is no waiting."""
     row = PullRequest(pr_created_at=OPENED_AT, merged_at=MERGED_AT, is_draft=is_draft)
 
-    phases = list_drafts(row, [make_event(hours, shape) for shape, hours in turns])
+    phases = list_drafts(row, [make_event(hours, shape) for shape, hours in turns], after(99))
 
     assert phases == [(after(start), after(end)) for start, end in drafts]
 
@@ -189,7 +202,7 @@ def test_draft_phases_follow_from_the_turns(
 def test_every_kind_of_row_is_an_event(
     row: PullRequest, factory: Any, values: dict[str, str], shape: str, text: str
 ) -> None:
-    """What is stored and not drawn would be missed by nobody."""
+    """Nobody would miss what is stored and not drawn."""
     factory(pull_request=row, **{TIMES[factory]: after(1)}, **values)
 
     event = next(event for event in list_events(row) if event.at == after(1))
@@ -216,16 +229,15 @@ def test_what_has_no_time_is_left_out(row: PullRequest) -> None:
     assert [event.shape for event in list_events(row)] == ["opened", "merged"]
 
 
-def test_picture_and_table_say_the_same(row: PullRequest) -> None:
-    """Who cannot see the one reads the other, in the order in which it happened."""
+def test_table_has_the_events_in_their_order(row: PullRequest) -> None:
+    """Who cannot see the chart reads the table."""
     PRReviewFactory(pull_request=row, submitted_at=after(2), reviewer_login="ann")
     CommitFactory(pull_request=row, committed_at=after(1), author_login="<b>mona")
 
     page = draw_timeline(row)
 
-    assert "reviews (1)" in page
-    assert "ann approved" in page
-    assert page.index("committed") < page.rindex("approved")
+    table = page.partition("<table")[2]
+    assert table.index("committed") < table.index("approved") < table.index("merged it")
     assert "<b>mona" not in page
 
 
@@ -240,6 +252,6 @@ def test_queries_do_not_grow_with_the_history(row: PullRequest) -> None:
     assert len(queries) == 6
 
 
-def test_pull_request_without_a_known_beginning_has_no_picture(db: None) -> None:
+def test_pull_request_without_a_known_opening_has_no_timeline(db: None) -> None:
     """An axis that begins nowhere shows nothing."""
     assert draw_timeline(PullRequestFactory(merged=True)) == ""

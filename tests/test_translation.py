@@ -27,8 +27,9 @@ from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.shapes import make_global_id, user
-from metrics_sync.snapshot import GHOST_ID, KEYS, Json, Section
-from metrics_sync.store.snapshots import MODELS
+from metrics_sync.snapshot import KEYS, Json, Section
+from metrics_sync.snapshot.reading import GHOST_ID
+from metrics_sync.store.lists import MODELS
 from tests.factories import TrackedRepositoryFactory
 
 BOT_ADDRESS = "renovate[bot]@users.noreply.github.com"

@@ -18,15 +18,9 @@ from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.snapshot import RateLimit
-from metrics_sync.work.queueing import (
-    BULK,
-    MERGES,
-    SilentEnds,
-    enqueue_fetch,
-    enqueue_merge,
-    read_counts,
-    read_silent_ends,
-)
+from metrics_sync.work.counts import SilentEnds, read_counts, read_silent_ends
+from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
+from metrics_sync.work.turns import enqueue_merge
 from metrics_sync.work.workers import FetchWorker
 from tests.benchmarks.worker import read_notes
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until

@@ -1,4 +1,4 @@
-"""The admin: what operators and teams see, and the few things they may change."""
+"""The admin: the pages of operators and teams."""
 
 from django.apps import apps
 

@@ -1,4 +1,4 @@
-"""Writes into the audit log what is changed by hand, and shows the log."""
+"""Writes changes by hand into the audit log, and shows the log."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def record_by_hand(request: HttpRequest, row: Any, change: str) -> None:
 
 
 def _describe(form: Any, name: str) -> str:
-    """Say what a field was and is; of a secret only that it is a new one."""
+    """Describe the change of a field; of a secret only that it was stored."""
     if name == "secret":
         return f"{form.fields[name].label.lower()} stored"
     old, new = form.initial.get(name), form.cleaned_data.get(name)
@@ -48,7 +48,7 @@ def _describe(form: Any, name: str) -> str:
 
 
 def _show(value: Any) -> str:
-    """Write a value as people read it; what points to another row has its name or key."""
+    """Return a value as text; a reference to a row as its name."""
     if isinstance(value, (list, QuerySet)):
         return ", ".join(sorted(map(str, value))) or "none"
     return str(value) if isinstance(value, Model) or value not in (None, "") else "none"
@@ -56,7 +56,7 @@ def _show(value: Any) -> str:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnly, Guarded):
-    """Nobody changes or deletes what happened."""
+    """Nobody changes or deletes the entries of the audit log."""
 
     list_display = ["at", "actor", "team", "subject", "change"]
     list_filter = [("team", TeamFilter)]

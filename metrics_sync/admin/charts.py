@@ -1,4 +1,4 @@
-"""What charts are drawn from, and the tables behind them that say the same in words."""
+"""Builds the data and options of the charts, and the tables behind them."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from metrics_sync.admin.labels import UNKNOWN, show_hours, show_table
 from metrics_sync.dashboard import Spread, Week
 
-#: In front of both the light and the dark background.
+#: Readable on the light and on the dark background.
 GREY = "#6b7280"
 AXIS = {
     "ticks": {"color": GREY, "maxRotation": 0, "autoSkipPadding": 12},
@@ -65,7 +65,7 @@ def draw_trend(
 
 
 def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Chart:
-    """Draw how many fell into each class."""
+    """Draw a bar for each class."""
     bars = {
         "label": "merges",
         "data": list(counts),

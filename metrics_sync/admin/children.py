@@ -1,4 +1,4 @@
-"""What belongs to a pull request: as lists of all pull requests, and as tabs of its own one."""
+"""The lists of a pull request (commits, files, reviews...): of all, and as tabs of its page."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The dashboard that the admin opens with, as its templates show it."""
+"""Builds the context of the dashboard, the admin's first page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def add_dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What an open page is asked about every few seconds, which is cheap to find out."""
+    """The part of the dashboard that every poll reads, which is cheap."""
 
     selection: Selection
     state: CurrentState
@@ -81,7 +81,7 @@ class Current:
 
 
 def read_current(request: HttpRequest, form: SelectionForm) -> Current:
-    """Read with four queries whether there is something new, and a few calls of Redis."""
+    """Read the part that decides whether anything changed: four queries and a few Redis calls."""
     selection = form.select()
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams)
     revoked = credentials.exclude(revoked_at=None).defer("access_token").select_related("team")
@@ -116,6 +116,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
         "latest": _show_latest(state.latest),
         "figures": _build_figures(summary),
         "trends": _draw_trends(summary),
+        "review_note": _describe_reviews(summary),
         "classes": draw_classes(
             "Time to complete", CLASSES, [*summary.classes, summary.not_complete]
         ),
@@ -127,7 +128,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
 
 
 def _find_troubles() -> list[Finding]:
-    """Return what stops all work; only superusers see it, who can do something about it."""
+    """Return the problems that stop all work; only superusers can solve them."""
     try:
         return [finding for finding in check_work() if not finding.is_ok]
     except QueueUnavailableError as error:
@@ -174,6 +175,17 @@ def _show_share(share: float | None) -> dict[str, Any]:
     # Rounded down: 100 % says that not one was late.
     percent = None if share is None else int(share * 1000) / 10
     return {"value": UNKNOWN if percent is None else f"{percent:g} %", "percent": percent}
+
+
+def _describe_reviews(summary: Summary) -> str:
+    """Say which pull requests the figures of reviews are of."""
+    sentences = []
+    if summary.share_without_review is not None:
+        share = f"{summary.share_without_review:.0%}".replace("%", " %")
+        sentences.append(f"{share} merged without review; rounds and waits are of the others.")
+    if summary.bots_left_out:
+        sentences.append(f"Pull requests by bots are left out: {summary.bots_left_out}.")
+    return " ".join(sentences)
 
 
 def _draw_trends(summary: Summary) -> list[Chart]:

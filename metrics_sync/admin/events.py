@@ -1,4 +1,4 @@
-"""What happened to a pull request, as the picture of its history and the table behind it say it."""
+"""The events of a pull request, as its timeline and the table behind the timeline show them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,14 +19,13 @@ REVIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something at a moment; `shape` says how it is drawn, and `lane` where."""
+    """An event; `shape` is its kind, which decides how it is drawn and in which lane."""
 
     at: datetime
-    lane: str
     shape: str
     text: str
     who: str = ""
-    #: Where something that lasted began.
+    #: When it began, if it lasted.
     since: datetime | None = None
 
     def __str__(self) -> str:
@@ -34,12 +33,12 @@ class Event:
 
 
 def list_events(row: PullRequest) -> Iterator[Event]:
-    """Yield what happened to a pull request, as far as it is stored."""
+    """Yield the stored events of a pull request, in no order."""
     yield from _list_milestones(row)
     commits = row.commits.values_list("committed_at", "github_sha", "author_login")
     for at, sha, who in commits:
         if at is not None:
-            yield Event(at, "commits", "commit", f"committed {sha[:7]}", who)
+            yield Event(at, "commit", f"committed {sha[:7]}", who)
     reviews = row.reviews.values_list("submitted_at", "state", "submitted_state", "reviewer_login")
     for at, now, then, who in reviews:
         if at is not None:
@@ -47,15 +46,15 @@ def list_events(row: PullRequest) -> Iterator[Event]:
             text = REVIEWS.get(then or now, f"reviewed: {now}")
             if now == "dismissed" and then:
                 text = f"{text} (dismissed since)"
-            yield Event(at, "reviews", shape, text, who)
+            yield Event(at, shape, text, who)
     for at, kind, who in row.comments.values_list("created_at", "comment_type", "author_login"):
         where = "on the diff" if kind == "review" else "in the conversation"
-        yield Event(at, "comments", "comment", f"commented {where}", who)
+        yield Event(at, "comment", f"commented {where}", who)
     yield from _list_checks(row)
 
 
 def _list_checks(row: PullRequest) -> Iterator[Event]:
-    """Yield what ended: check runs, and the statuses of CI that has none."""
+    """Yield check runs that ended, and the statuses of CI without check runs."""
     checks = row.check_runs.values_list(
         "completed_at", "started_at", "name", "conclusion", "app_slug"
     )
@@ -63,16 +62,16 @@ def _list_checks(row: PullRequest) -> Iterator[Event]:
         if at is not None:
             shape = "passed" if conclusion in PASSED else "failed"
             text = f"finished {name}: {conclusion or UNKNOWN}"
-            yield Event(at, "checks", shape, text, app or "CI", since)
+            yield Event(at, shape, text, app or "CI", since)
     for at, context, state in row.commit_statuses.values_list("updated_at", "context", "state"):
         if state != "pending":
             shape = "passed" if state in PASSED else "failed"
-            yield Event(at, "checks", shape, f"finished {context}: {state}", "CI")
+            yield Event(at, shape, f"finished {context}: {state}", "CI")
 
 
 def _list_milestones(row: PullRequest) -> Iterator[Event]:
     if row.pr_created_at:
-        yield Event(row.pr_created_at, "", "opened", "opened it", row.author_login)
+        yield Event(row.pr_created_at, "opened", "opened it", row.author_login)
     words = {
         "ready_for_review": "marked it ready for review",
         "convert_to_draft": "made it a draft",
@@ -83,13 +82,18 @@ def _list_milestones(row: PullRequest) -> Iterator[Event]:
         "created_at", "event", "actor_login", "subject_login"
     ):
         text = f"asked {subject} to review" if event == "review_requested" else words.get(event)
-        yield Event(at, "", event, text or event.replace("_", " "), who)
+        yield Event(at, event, text or event.replace("_", " "), who)
     if row.merged_at:
-        yield Event(row.merged_at, "", "merged", "merged it")
+        yield Event(row.merged_at, "merged", "merged it")
 
 
-def list_drafts(row: PullRequest, events: Iterable[Event]) -> list[tuple[datetime, datetime]]:
-    """Return from when to when it was a draft; it began as one if it first became ready."""
+def list_drafts(
+    row: PullRequest, events: Iterable[Event], now: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Return the times in which it was a draft; of an open draft, until now.
+
+    It began as one if the first change was to become ready.
+    """
     turns = [event for event in events if event.shape in {"ready_for_review", "convert_to_draft"}]
     drafts, since = [], row.pr_created_at
     for turn in turns:
@@ -98,6 +102,6 @@ def list_drafts(row: PullRequest, events: Iterable[Event]) -> list[tuple[datetim
         elif since is not None:
             drafts.append((since, turn.at))
             since = None
-    last = row.merged_at or row.closed_at
+    last = row.merged_at or row.closed_at or now
     is_still = turns[-1].shape == "convert_to_draft" if turns else row.is_draft
-    return [*drafts, *([(since, last)] if is_still and since and last else [])]
+    return [*drafts, *([(since, last)] if is_still and since else [])]

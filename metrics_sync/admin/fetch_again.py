@@ -1,4 +1,4 @@
-"""What “Fetch again” does with pull requests, and what it tells of it."""
+"""The action “Fetch again” and its messages."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,16 +9,17 @@ from django.http import HttpRequest
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.work.queueing import BULK, enqueue_fetch, find_abandoned
+from metrics_sync.work.abandoned import find_abandoned
+from metrics_sync.work.queueing import BULK, enqueue_fetch
 
 QUEUED = "Queued to be fetched again"
-#: So many are looked for in Redis at a time.
+#: How many jobs one call looks up in Redis.
 AT_ONCE = 1_000
-UNDER_WAY = "Left alone, already queued or running"
+UNDER_WAY = "Not queued, already queued or running"
 
 
 def fetch_again(request: HttpRequest, pull_requests: Iterable[PullRequest]) -> None:
-    """Queue the pull requests that may be fetched now, and tell the user what became of each.
+    """Queue the pull requests that may be fetched now, and report the others with a reason.
 
     On the bulk queue, so that no merge waits for it. Safe to repeat. Stops at the first sign of
     Redis being down, and says so.
@@ -52,11 +53,11 @@ def _queue(pull_request: PullRequest, *, is_abandoned: bool) -> str:
 
 
 def _find_refusal(pull_request: PullRequest) -> str:
-    """Return why a pull request is left as it is; empty when it may be queued."""
+    """Return why a pull request cannot be queued; empty when it can."""
     if pull_request.state != PullRequest.State.MERGED:
-        return "Not merged, so there is nothing to fetch yet"
+        return "Not queued, not merged yet"
     if pull_request.github_pr_number is None:
-        return "Without a number, which reconcile finds"
+        return "Not queued, without a number; reconcile finds it"
     if not TrackedRepository.objects.matching(pull_request).exists():
-        return "The team does not track the repository"
+        return "Not queued, the team does not track the repository"
     return ""

@@ -1,4 +1,4 @@
-"""What all our admins share: which filters an address may name, and an answer to each bad one."""
+"""The base of all our admins: it limits the filters that a URL may name, and answers bad ones."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -64,7 +64,7 @@ class Guarded(ModelAdmin):
         return rows.none() if getattr(request, "is_refused", False) else rows
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Return what the list shows. Raises BadInputError for an address that it cannot follow."""
+        """Return the list. Raises BadInputError for a URL with an unknown or unfit filter."""
         try:
             _check(request.GET)
             return super().get_changelist_instance(request)
@@ -112,6 +112,6 @@ class Guarded(ModelAdmin):
 
 
 def _check(query: QueryDict) -> None:
-    """Refuse what PostgreSQL takes in no text. Raises ValueError."""
+    """Refuse the NUL character, which PostgreSQL accepts in no text. Raises ValueError."""
     if any("\0" in text for name, values in query.lists() for text in (name, *values)):
         raise ValueError("NUL")

@@ -1,10 +1,10 @@
-"""Teams, and how they reach GitHub; secrets go in here and never come out."""
+"""Teams, their credentials, integrations and repositories; secrets are stored and never shown."""
 
 from functools import partial
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -26,10 +26,11 @@ from metrics_sync.models import (
     TeamMember,
     TrackedRepository,
 )
+from metrics_sync.names import read_address
 
 
 class SecretField(forms.CharField):
-    """Takes a secret and never shows one; empty keeps what is stored.
+    """Stores a secret and never shows it; an empty value keeps the stored one.
 
     It is no field of the model, so the form never reads the stored secret.
     """
@@ -44,7 +45,7 @@ class SecretField(forms.CharField):
 
 
 class OneTeamForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """Refuses what belongs to another team than the row itself, and what it has already."""
+    """Refuses rows of another team, and duplicates."""
 
     def _post_clean(self) -> None:
         """Check constraints with the fields that the form does not show, such as the team."""
@@ -84,7 +85,7 @@ class IntegrationForm(OneTeamForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # One made up here would be known to nobody: GitHub has to be told the same.
+        # The same secret has to be set at GitHub, so none is generated here.
         self.fields["secret"].required = self.instance.pk is None
 
     def clean(self) -> dict[str, Any]:
@@ -95,9 +96,26 @@ class IntegrationForm(OneTeamForm):
         return cleaned
 
 
+class PastedNameField(forms.CharField):
+    """Takes a repository as people paste it: OWNER/NAME, or its address at GitHub."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        try:
+            return str(read_address(text or "").full_name)
+        except ValueError:
+            # The validator of the model says what is right.
+            return text
+
+
 class RepositoryForm(OneTeamForm):
+    class Meta:
+        model = TrackedRepository
+        fields = ["full_name"]
+        field_classes = {"full_name": PastedNameField}
+
     def clean(self) -> dict[str, Any]:
-        """Leave it to the command and the webhook what is read with the token of the App."""
+        """Refuse repositories of a GitHub App, which the command and the webhook add."""
         cleaned = super().clean()
         integration = cleaned.get("integration") or getattr(self.instance, "integration", None)
         of_app = GitHubIntegration.objects.filter(
@@ -106,7 +124,7 @@ class RepositoryForm(OneTeamForm):
         )
         changed = {"integration", "full_name", "github_repo_id"} & set(self.changed_data)
         if changed:
-            # GitHub is asked before the shared webhook tells the team anything of it.
+            # GitHub is asked whether the team may read it before the team gets any delivery of it.
             self.instance.verified_at, self.instance.verify_at = None, timezone.now()
         if changed and of_app.exists():
             self.add_error(
@@ -116,7 +134,7 @@ class RepositoryForm(OneTeamForm):
 
 
 class OwnedAdmin(Audited, TeamScoped, Guarded):
-    """What a team owns; it stays with that team."""
+    """The admin of rows that belong to a team and cannot be moved to another."""
 
     form = OneTeamForm
     fields: ClassVar[list[Any]] = []
@@ -203,9 +221,9 @@ class RepositoryAdmin(OwnedAdmin):
     ]  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Leave it to `connect`, which shows that the team may read what it tracks.
+        """Allow superusers only; others use `connect`, which checks that the team may read it.
 
-        A team that tracks a repository is told of it by the shared webhook.
+        A team that tracks a repository gets its deliveries from the shared webhook.
         """
         return request.user.is_superuser
 
@@ -226,8 +244,18 @@ class TeamAdmin(Audited, TeamScoped, Guarded):
         users = self.admin_site._registry.get(get_user_model())  # noqa: SLF001  (see scoping)
         return ["members"] if users and users.search_fields else []
 
+    def save_model(self, request: HttpRequest, obj: Team, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Save a team, and name the bots that no account of its pull requests is."""
+        super().save_model(request, obj, form, change)
+        if "bot_logins" not in form.changed_data:
+            return
+        self.message_user(request, "The clock measures the team's pull requests again.")
+        if unknown := obj.list_unknown_bots():
+            text = f"No account of this team's pull requests is called {', '.join(unknown)}."
+            self.message_user(request, f"{text} Check the spelling.", messages.WARNING)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Leave members to those who may see users: a number that is tried tells a name."""
+        """Let only those edit members who may view users: trying ids would reveal names."""
         user = get_user_model()._meta  # noqa: SLF001  (public in all but name)
         may_see = request.user.has_perm(f"{user.app_label}.{get_permission_codename('view', user)}")
         return [] if may_see else ["members"]

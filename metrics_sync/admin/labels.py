@@ -1,4 +1,4 @@
-"""How states, receipts and budgets look on a page."""
+"""Shows states, times, receipts and budgets on a page."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,16 @@ from django.utils.text import Truncator
 from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
-from metrics_sync.snapshot import CAPPED, DISAGREEING, OUTDATED, UNAVAILABLE, VERIFIED, Section
+from metrics_sync.snapshot import (
+    CAPPED,
+    DISAGREEING,
+    OUTDATED,
+    UNAVAILABLE,
+    VERIFIED,
+    Receipt,
+    Section,
+    SectionReceipt,
+)
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -64,7 +73,7 @@ def show_long(text: str, *, most: int) -> SafeString:
 
 
 def show_hours(hours: Decimal | float | None) -> str:
-    """Return measured hours in the unit in which people speak of them."""
+    """Return hours as a duration in a readable unit."""
     return UNKNOWN if hours is None else show_duration(timedelta(hours=float(hours)))
 
 
@@ -89,35 +98,34 @@ def show_time_to_complete(row: PullRequest) -> str:
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
     """Return the receipt as a table with a row for each section, also those never fetched."""
     headers = ["section", "stated", "stored", "result", "witness"]
-    rows = [_build_receipt_row(section, receipt.get(section)) for section in Section]
+    entries = Receipt.from_json(receipt).sections
+    rows = [_build_receipt_row(section, entries.get(section)) for section in Section]
     return show_table("Receipt", headers, rows)
 
 
-def _build_receipt_row(section: Section, entry: Mapping[str, Any] | None) -> list[Any]:
+def _build_receipt_row(section: Section, entry: SectionReceipt | None) -> list[Any]:
     name = section.replace("_", " ")
     if entry is None:
         return [name, *[UNKNOWN] * 4]
-    counts = [UNKNOWN if entry[key] is None else entry[key] for key in ("stated", "stored")]
-    result = entry["result"]
-    label = show_label(result) if result in COLOURS else result
-    reason = entry.get("reason")
-    shown = format_html("{} {}", label, reason) if reason else label
-    return [name, *counts, shown, entry.get("witness") or UNKNOWN]
+    label = show_label(entry.result) if entry.result in COLOURS else entry.result
+    shown = format_html("{} {}", label, entry.reason) if entry.reason else label
+    stated = UNKNOWN if entry.stated is None else entry.stated
+    return [name, stated, entry.stored, shown, entry.witness or UNKNOWN]
 
 
 def show_provenance(provenance: Mapping[str, Any]) -> str:
-    """Return as a table what the metrics rest on: what was left out, recovered, or missing."""
+    """Return a table of the basis of the metrics: items excluded, recovered and missing."""
     if not provenance:
         return UNKNOWN
     excluded, dismissed = provenance["excluded"], provenance["dismissed_reviews"]
     rows = [
         ["commits after the first review by", provenance["commits_after_first_review"] or UNKNOWN],
-        ["left out: the author's own reviews", excluded["own_reviews"]],
-        ["left out: pending reviews", excluded["pending_reviews"]],
-        ["left out: reviews by bots", _join(excluded["bot_reviews"])],
-        ["left out: merges of the base", excluded.get("merge_commits", UNKNOWN)],
-        ["left out: commits by bots", _join(excluded.get("bot_commits", {}))],
-        ["left out: after the merge", _describe_later(excluded.get("after_merge", {}))],
+        ["excluded: the author's own reviews", excluded["own_reviews"]],
+        ["excluded: pending reviews", excluded["pending_reviews"]],
+        ["excluded: reviews by bots", _join(excluded["bot_reviews"])],
+        ["excluded: merges of the base", excluded.get("merge_commits", UNKNOWN)],
+        ["excluded: commits by bots", _join(excluded.get("bot_commits", {}))],
+        ["excluded: after the merge", _describe_later(excluded.get("after_merge", {}))],
         ["answers whose clock was wrong", provenance.get("answers_with_corrected_time", UNKNOWN)],
         ["dismissed reviews known for what they were", dismissed["recovered"]],
         ["dismissed reviews that are not", dismissed["unknown"]],
@@ -167,7 +175,7 @@ def name_credential_state(credential: IntegrationCredential) -> str:
     # The short-lived token of a GitHub App is renewed when it is needed.
     if credential.kind == credential.Kind.TOKEN and (credential.expires_at or now) < now:
         return "expired"
-    # What others have set aside for a moment is not asked for: lists have many credentials.
+    # Requests that workers reserved are not subtracted: a list shows many credentials.
     waits = (credential.wait_until or now) > now or credential.left == 0
     return "waiting" if waits else "usable"
 

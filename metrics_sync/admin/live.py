@@ -17,7 +17,7 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.heal.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
 from metrics_sync.models import PullRequest
 
-#: A button is pressed again; a request that queues for minutes is cut off.
+#: One request must not run for minutes; the button can be pressed again for the rest.
 RECONCILED_AT_ONCE = 500
 
 
@@ -57,14 +57,14 @@ def _find_pull_requests(request: HttpRequest) -> QuerySet[PullRequest]:
 
 
 def _reload() -> HttpResponse:
-    # Followed by htmx; whoever is signed out gets to the login by it.
+    # htmx reloads the page, which leads a user who is signed out to the login.
     return HttpResponse(headers={"HX-Refresh": "true"})
 
 
 @admin.site.admin_view
 @require_POST
 def reconcile(request: HttpRequest) -> HttpResponse:
-    """Queue the selected merges that failed or are partial, and tell what became of them."""
+    """Queue the selected merges that failed or are partial, and report how many were queued."""
     form, report = SelectionForm(request), Report()
     if form.refusal:
         messages.error(request, form.refusal)
@@ -76,7 +76,7 @@ def reconcile(request: HttpRequest) -> HttpResponse:
     if report.requeued or not (report.skipped or report.errors):
         messages.success(request, f"Queued to be fetched again: {report.requeued}.")
     for reason, count in report.skipped.items():
-        messages.warning(request, f"Left alone, {reason}: {count}.")
+        messages.warning(request, f"Not queued, {reason}: {count}.")
     for what_happened in report.errors:
         messages.error(request, what_happened)
     return redirect(f"{reverse('admin:index')}?{request.GET.urlencode()}")
@@ -92,10 +92,12 @@ def _reconcile(selection: Selection, report: Report) -> None:
             only=[Reason.FAILED, Reason.PARTIAL],
         )
         dropped = find_dropped(scope)
-        # To find a number takes a listing of the repository, for which nobody waits at a page.
+        # Finding a number takes a listing of the repository, which is too slow for a page.
         named = [row for row in dropped if row.pull_request.github_pr_number is not None]
         if len(named) < len(dropped):
-            report.skipped["without a number, which the clock finds"] += len(dropped) - len(named)
+            report.skipped["without a number yet, which the clock will find"] += len(dropped) - len(
+                named
+            )
         findings = choose(named, report, limit=RECONCILED_AT_ONCE - report.requeued)
         for _ in requeue(findings, report):
             pass

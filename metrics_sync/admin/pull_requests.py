@@ -1,10 +1,11 @@
 """Pull requests: their state, their receipt, and the button that fetches them again."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import F, QuerySet
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -15,6 +16,7 @@ from unfold.decorators import action, display
 
 from metrics_sync.admin.children import INLINES
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
+from metrics_sync.admin.fields import make_column, name_fields
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import (
     UNKNOWN,
@@ -33,7 +35,7 @@ from metrics_sync.models import PullRequest, TrackedRepository
 
 
 def find_web_root(api_root: str) -> str:
-    """Return where people see what an API root serves.
+    """Return the web address that belongs to an API root.
 
     https://docs.github.com/en/enterprise-server/rest/quickstart
     """
@@ -43,7 +45,10 @@ def find_web_root(api_root: str) -> str:
 
 
 def find_page_at_github(row: PullRequest) -> str:
-    """Return where people read a pull request; what nobody tracks is at the default GitHub."""
+    """Return the address of a pull request's page at GitHub.
+
+    Without a tracked repository it is that of the default GitHub.
+    """
     repositories = TrackedRepository.objects.matching(row).select_related("integration")
     repository = repositories.defer("integration__webhook_secret").first()
     api_root = repository.integration.get_api_root() if repository else app_settings.GITHUB_API_URL
@@ -51,7 +56,7 @@ def find_page_at_github(row: PullRequest) -> str:
 
 
 def build_header(row: PullRequest) -> dict[str, Any]:
-    """Return the context of what a pull request's page begins with."""
+    """Return the context of the header of a pull request's page."""
     live_url = reverse("metrics_sync:pull-request-live", args=[row.pk])
     return {
         "row": row,
@@ -69,15 +74,16 @@ def build_header(row: PullRequest) -> dict[str, Any]:
     }
 
 
-def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None) -> Any:
-    """Return a sortable column for a field whose own name is too long for a table."""
-
-    @admin.display(description=title, ordering=name)
-    def column(row: PullRequest) -> Any:
-        value = getattr(row, name)
-        return show(value) if show else value
-
-    return column
+#: What the page of a pull request loads beside the theme's own scripts.
+SCRIPTS = Media(
+    js=[
+        "metrics_sync/vendor/idiomorph-ext.min.js",
+        "metrics_sync/vendor/luxon.min.js",
+        "metrics_sync/vendor/chartjs-adapter-luxon.umd.min.js",
+        "metrics_sync/vendor/chartjs-plugin-zoom.min.js",
+        "metrics_sync/timeline.js",
+    ]
+)
 
 
 class RepositoryFilter(DropdownFilter):
@@ -131,24 +137,16 @@ class PullRequestAdmin(ReadOnly, Guarded):
     change_form_outer_before_template = "metrics_sync/pull_request.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    readonly_fields = [
-        "status",
-        "seconds",
-        "receipt_table",
-        "cut_off",
-        "disagreements",
-        "provenance_table",
-    ]
     fieldsets = [
         (
             "Completeness",
             {
                 "fields": [
-                    ("status", "sync_error"),
+                    name_fields("status", "sync_error"),
                     "receipt_table",
-                    ("cut_off", "disagreements", "sync_attempts"),
-                    ("completed_at", "seconds"),
-                    ("retry_at", "refetch_at"),
+                    name_fields("cut_off", "disagreements", "sync_attempts"),
+                    name_fields("completed_at", "seconds"),
+                    name_fields("retry_at", "refetch_at"),
                 ]
             },
         ),
@@ -156,20 +154,20 @@ class PullRequestAdmin(ReadOnly, Guarded):
             "Metrics",
             {
                 "fields": [
-                    ("review_rounds", "avg_fix_response_hours"),
-                    ("commits_after_first_review", "total_comments"),
-                    ("changes_requested_count", "reviewer_count"),
-                    ("first_approval_hours", "approval_to_merge_hours"),
-                    ("merged_without_review", "merged_without_approval"),
-                    ("merged_by_login", "merged_by_author"),
-                    ("ready_at", "review_wait_hours"),
-                    ("first_response_at", "first_response_hours"),
-                    ("early_feedback_at", "draft_hours"),
-                    ("first_review_at", "review_time_hours"),
-                    ("cycle_time_hours", "metrics_version"),
-                    ("coding_hours", "last_commit_to_merge_hours"),
-                    ("changed_lines", "size_band", "human_comments"),
-                    ("ci_at_merge", "ci_duration_hours"),
+                    name_fields("review_rounds", "avg_fix_response_hours"),
+                    name_fields("commits_after_first_review", "total_comments"),
+                    name_fields("changes_requested_count", "reviewer_count"),
+                    name_fields("first_approval_hours", "approval_to_merge_hours"),
+                    name_fields("merged_without_review", "merged_without_approval"),
+                    name_fields("merged_by_login", "merged_by_author"),
+                    name_fields("ready_at", "review_wait_hours"),
+                    name_fields("first_response_at", "first_response_hours"),
+                    name_fields("early_feedback_at", "draft_hours"),
+                    name_fields("first_review_at", "review_time_hours"),
+                    name_fields("cycle_time_hours", "metrics_version"),
+                    name_fields("coding_hours", "last_commit_to_merge_hours"),
+                    name_fields("changed_lines", "size_band", "human_comments"),
+                    name_fields("ci_at_merge", "ci_duration_hours"),
                     "provenance_table",
                 ]
             },
@@ -178,18 +176,20 @@ class PullRequestAdmin(ReadOnly, Guarded):
             "Change",
             {
                 "fields": [
-                    ("base_ref", "head_ref"),
-                    ("additions", "deletions", "changed_files"),
-                    ("pr_created_at", "merged_at", "closed_at"),
+                    name_fields("base_ref", "head_ref"),
+                    name_fields("additions", "deletions", "changed_files"),
+                    name_fields("pr_created_at", "merged_at", "closed_at"),
                 ]
             },
         ),
-    ]  # fmt: skip
+    ]
+    # Pull requests come from GitHub; nobody edits them here.
+    readonly_fields = flatten_fieldsets(fieldsets)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the list, and say which rows are to be asked for again."""
+        """Show the list, and name the rows whose status the page polls."""
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if "cl" in context:
@@ -201,6 +201,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
     ) -> Any:
         context |= {**build_header(obj), "timeline": draw_timeline(obj)}
+        context["media"] += SCRIPTS
         return super().render_change_form(request, context, *args, obj=obj, **options)
 
     @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
@@ -229,17 +230,17 @@ class PullRequestAdmin(ReadOnly, Guarded):
     def receipt_table(self, row: PullRequest) -> str:
         return show_receipt(row.receipt)
 
-    @admin.display(description="how they got their numbers")
+    @admin.display(description="basis of the metrics")
     def provenance_table(self, row: PullRequest) -> str:
         return show_provenance(row.provenance)
 
     @admin.display(description="cut off by GitHub")
     def cut_off(self, row: PullRequest) -> str:
-        return ", ".join(row.truncated) or "nothing"
+        return ", ".join(row.truncated) or "none"
 
-    @admin.display(description="where GitHub disagrees with itself")
+    @admin.display(description="lists that GitHub counts differently")
     def disagreements(self, row: PullRequest) -> str:
-        return ", ".join(row.disagreeing) or "nowhere"
+        return ", ".join(row.disagreeing) or "none"
 
     @admin.action(description="Fetch again", permissions=["view"])
     def fetch_selected_again(self, request: HttpRequest, rows: QuerySet[PullRequest]) -> None:
@@ -249,10 +250,10 @@ class PullRequestAdmin(ReadOnly, Guarded):
         description="Fetch again",
         url_path="fetch-again",
         icon="cloud_download",
-        # Asked for in a dialog, because a link alone must not change anything.
+        # A dialog sends a POST: following a link must not change anything.
         dialog={
             "title": "Fetch again?",
-            "description": "Everything of this pull request is asked for and verified once more.",
+            "description": "All its data are fetched from GitHub and verified again.",
             "form_submit_text": "Fetch again",
         },
     )

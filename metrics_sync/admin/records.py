@@ -1,4 +1,4 @@
-"""What happened: fetch runs and webhook deliveries."""
+"""The admin's lists of fetch runs and webhook deliveries."""
 
 from typing import Any, ClassVar
 

@@ -75,7 +75,7 @@ class TeamScoped(BaseModelAdmin):  # type: ignore[type-arg]  # not generic at ru
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Count what would be deleted: Django reads and lists all of it, files and secrets too."""
+        """Count the rows that would be deleted, where Django would read and list each of them."""
         collector, protected = Collector(using=DEFAULT_DB_ALIAS), list[str]()
         try:
             collector.collect(objs)
@@ -95,7 +95,7 @@ class TeamScoped(BaseModelAdmin):  # type: ignore[type-arg]  # not generic at ru
 
 
 class ReadOnly(TeamScoped):
-    """What GitHub said or a worker noted: nobody writes it by hand."""
+    """Rows that come from GitHub or from a worker, which nobody edits by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -26,6 +26,13 @@ class SelectionForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
 
+    bots = forms.ChoiceField(
+        label="Pull requests by bots",
+        required=False,
+        choices=[("", "left out of reviews"), ("with", "counted, too")],
+        widget=UnfoldAdminSelectWidget,
+    )
+
     def __init__(self, request: HttpRequest) -> None:
         super().__init__(data={"weeks": DEFAULT_WEEKS, **request.GET.dict()})
         self.teams = list_teams(request)
@@ -61,4 +68,5 @@ class SelectionForm(forms.Form):
             now=timezone.now(),
             weeks=chosen.get("weeks") or DEFAULT_WEEKS,
             repository=chosen.get("repository", ""),
+            with_bots=bool(chosen.get("bots")),
         )

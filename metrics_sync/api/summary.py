@@ -73,7 +73,11 @@ class Summary(Schema):
     median_seconds: Seconds
     p90_seconds: Seconds
     times_to_complete: list[TimeClass]
-    metrics: dict[str, Spread]
+    metrics: dict[str, Spread] = Field(
+        description="Of pull requests by people; rounds and waits of those that were reviewed."
+    )
+    share_without_review: Share
+    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` has them, too.")
     weeks: list[Week]
     slowest_reviews: list[SlowReview]
     budgets: list[Budget]
@@ -81,12 +85,16 @@ class Summary(Schema):
 
 @router.get("", response={200: Summary, 401: schemas.Error, 422: schemas.Error})
 def read_summary(
-    request: HttpRequest, weeks: Weeks = DEFAULT_WEEKS, repository: FullName | None = None
+    request: HttpRequest,
+    *,
+    weeks: Weeks = DEFAULT_WEEKS,
+    repository: FullName | None = None,
+    with_bots: bool = False,
 ) -> Summary:
     """Read how complete the merges of the last weeks are, and how their reviews went."""
-    check_names(request, ("weeks", "repository"))
+    check_names(request, ("weeks", "repository", "with_bots"))
     teams = Team.objects.filter(pk=get_team(request).pk)
-    selection = Selection(teams, timezone.now(), weeks, repository or "")
+    selection = Selection(teams, timezone.now(), weeks, repository or "", with_bots=with_bots)
     state, summary = read_current_state(selection), summarise(selection)
     return Summary(
         since=selection.since,
@@ -101,6 +109,8 @@ def read_summary(
             for end, count in zip([*CLASSES, None], summary.classes, strict=True)
         ],
         metrics=_show(summary.metrics),
+        share_without_review=summary.share_without_review,
+        bots_left_out=summary.bots_left_out,
         weeks=[
             Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
             for week in summary.weeks

@@ -27,7 +27,7 @@ class Percentile(Aggregate):
 
 
 class _PercentileOfSQLite:
-    """What SQLite calls for each row, and for the result."""
+    """The aggregate that SQLite calls for each row and for the result."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -46,6 +46,6 @@ class _PercentileOfSQLite:
 
 @receiver(connection_created)
 def teach_sqlite(connection: Any, **_: Any) -> None:
-    """Give SQLite the aggregate that PostgreSQL has."""
+    """Define in SQLite the aggregate that PostgreSQL has."""
     if connection.vendor == "sqlite":
         connection.connection.create_aggregate(Percentile.function, 2, _PercentileOfSQLite)

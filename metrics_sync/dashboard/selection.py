@@ -1,4 +1,4 @@
-"""Which merges somebody looks at."""
+"""The selection of the dashboard: teams, repository and period."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from metrics_sync.models.pull_request import PullRequestQuerySet
 
 
 class Weeks(IntEnum):
-    """The periods to choose from; the running week is one of the weeks."""
+    """The periods to choose from, in weeks; the current week is the last of them."""
 
     FOUR = 4
     TWELVE = 12
@@ -29,6 +29,8 @@ class Selection:
     now: datetime
     weeks: int = DEFAULT_WEEKS
     repository: str = ""
+    #: Whether the figures of reviews are also of pull requests by bots.
+    with_bots: bool = False
 
     @property
     def since(self) -> datetime:
@@ -38,7 +40,7 @@ class Selection:
 
     @property
     def merges(self) -> PullRequestQuerySet:
-        """The selected merges, newest first, without what is large."""
+        """The selected merges, newest first, without their large columns."""
         rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=self.since)
         if self.repository:
             rows = rows.in_repositories([self.repository])

@@ -1,4 +1,4 @@
-"""The figures of a selection: was the promise kept, how fast, and how reviews went."""
+"""The figures of a selection: shares complete in time, times to complete, and review metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import (
     Aggregate,
+    Case,
     Count,
     DurationField,
     Exists,
@@ -17,6 +18,7 @@ from django.db.models import (
     OuterRef,
     Prefetch,
     Q,
+    When,
 )
 from django.db.models.functions import Cast, TruncWeek
 
@@ -30,7 +32,7 @@ from metrics_sync.models import (
 )
 from metrics_sync.models.pull_request import PullRequestQuerySet, SyncStatus
 
-#: What trends are drawn of.
+#: The metrics that have a trend.
 METRICS = (
     "review_wait_hours",
     "avg_fix_response_hours",
@@ -43,10 +45,13 @@ MINUTE, FIVE_MINUTES = timedelta(minutes=1), timedelta(minutes=5)
 CLASSES = (timedelta(seconds=5), timedelta(seconds=15), MINUTE, FIVE_MINUTES, timedelta(hours=1))
 SLOWEST = 5
 
+BY_BOT = Q(is_by_bot=True)
+UNREVIEWED = Q(merged_without_review=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median and 90th percentile of what is known; None where nothing is."""
+    """Median and 90th percentile of the known values; None without any."""
 
     median: Any
     p90: Any
@@ -63,13 +68,15 @@ class Week:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known of the merges of a selection; None is unknown.
+    """The figures of the merges of a selection; None is unknown.
 
     The shares (0 to 1) are of the merges that had the time: those that took it, and those that
     are older and still not complete. Untracked pull requests are excluded. Times run from the merge
     to the first time that all was verified. `classes` counts these times, in the order of CLASSES;
     `not_complete` counts the merges that have no such time yet. Merges from before their repository
     was connected, for which no webhook came, are excluded from shares, times and counts.
+    Figures of reviews are without the pull requests by bots that `bots_left_out` counts; rounds
+    and waits are of those that were reviewed, and `share_without_review` is of those that were not.
     Every week of the period has its place in `weeks`, also one without merges.
     """
 
@@ -79,6 +86,8 @@ class Summary:
     classes: list[int]
     not_complete: int
     metrics: Mapping[str, Spread]
+    share_without_review: float | None
+    bots_left_out: int
     weeks: list[Week]
     slowest: list[PullRequest]
     credentials: list[IntegrationCredential]
@@ -87,11 +96,17 @@ class Summary:
 
 def summarise(selection: Selection) -> Summary:
     """Read the figures of a selection with seven queries; secrets are not loaded."""
-    totals = selection.merges.order_by().aggregate(**_spread_metrics())
+    ours = _choose_ours(selection)
+    totals = selection.merges.order_by().aggregate(
+        **_spread_metrics(ours),
+        bots=Count("pk", filter=~ours),
+        unreviewed=Count("pk", filter=ours & UNREVIEWED),
+        known=Count("merged_without_review", filter=ours),
+    )
     totals |= _exclude_history(selection).aggregate(
         **_count_kept(selection.now), **_count_classes(), **_spread("took", TOOK)
     )
-    reviewed = selection.merges.exclude(review_wait_hours=None)
+    reviewed = selection.merges.filter(ours).exclude(review_wait_hours=None)
     integrations = GitHubIntegration.objects.defer("webhook_secret")
     credentials = IntegrationCredential.objects.filter(team__in=selection.teams).prefetch_related(
         Prefetch("integrations", integrations)
@@ -104,6 +119,8 @@ def summarise(selection: Selection) -> Summary:
         classes=[totals[f"class_{position}"] for position in range(len(CLASSES) + 1)],
         not_complete=totals["not_complete"],
         metrics={name: _read_spread(name, totals) for name in METRICS},
+        share_without_review=_divide(totals["unreviewed"], totals["known"]),
+        bots_left_out=totals["bots"],
         weeks=_read_weeks(selection),
         slowest=list(reviewed.order_by("-review_wait_hours", "-pk")[:SLOWEST]),
         credentials=list(
@@ -150,9 +167,19 @@ def _count_classes() -> dict[str, Count]:
     return {**counts, "not_complete": Count("pk", filter=tracked & Q(completed_at=None))}
 
 
-def _spread_metrics() -> dict[str, Aggregate]:
+def _choose_ours(selection: Selection) -> Q:
+    """Return the condition for pull requests whose reviews are known."""
+    return Q(pk__isnull=False) if selection.with_bots else ~BY_BOT
+
+
+def _spread_metrics(ours: Q) -> dict[str, Aggregate]:
+    """Spread the metrics; one that nobody reviewed had no rounds, which is not none of them."""
+    known = {"review_rounds": ours & ~UNREVIEWED}
     # PostgreSQL sorts floats in half the time that decimals take.
-    spreads = [_spread(name, Cast(name, FloatField())) for name in METRICS]
+    spreads = [
+        _spread(name, Case(When(known.get(name, ours), then=Cast(name, FloatField()))))
+        for name in METRICS
+    ]
     return {key: value for spread in spreads for key, value in spread.items()}
 
 
@@ -175,9 +202,9 @@ def _read_weeks(selection: Selection) -> list[Week]:
     rows = (
         selection.merges.order_by().annotate(week=TruncWeek("merged_at", tzinfo=UTC)).values("week")
     )
-    found = {
-        row["week"].date(): row for row in rows.annotate(merged=Count("pk"), **_spread_metrics())
-    }
+    ours = _choose_ours(selection)
+    counted = rows.annotate(merged=Count("pk", filter=ours), **_spread_metrics(ours))
+    found = {row["week"].date(): row for row in counted}
     mondays = [selection.since.date() + timedelta(weeks=n) for n in range(selection.weeks)]
     nothing = Spread(None, None)
     return [

@@ -10,7 +10,7 @@ from metrics_sync.github.apps import (
     sign_app_token,
 )
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
-from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub, load_http, prepare_api
+from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
@@ -20,18 +20,20 @@ from metrics_sync.github.examine import (
 )
 from metrics_sync.github.fetch import (
     REPLICATION_LAG,
-    Known,
-    fetch_merges,
     fetch_missing,
-    fetch_numbers,
     fetch_pull_request,
-    fetch_repository,
-    fetch_repository_by_id,
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks, Points, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
+from metrics_sync.github.repositories import (
+    fetch_merges,
+    fetch_numbers,
+    fetch_repository,
+    fetch_repository_by_id,
+)
+from metrics_sync.github.transport import load_http, prepare_api
 
 __all__ = [
     "CONCURRENT_REQUESTS",
@@ -46,7 +48,6 @@ __all__ = [
     "HookHealth",
     "InstallationItem",
     "InstallationToken",
-    "Known",
     "Lacks",
     "Listed",
     "Points",

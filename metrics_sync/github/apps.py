@@ -1,4 +1,4 @@
-"""Speaks to GitHub as a GitHub App, which is how tokens of its installations are had."""
+"""Speaks to GitHub as a GitHub App, which gets the tokens of its installations."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +18,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github.client import GitHub
 from metrics_sync.snapshot import UNREADABLE, RepositoryItem, read_repository, read_time
 
-#: GitHub takes ten minutes at most, and clocks differ.
+#: GitHub accepts ten minutes at most, and clocks differ.
 #: https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
 LIFETIME = timedelta(minutes=9)
 CLOCK_DRIFT = timedelta(seconds=60)
@@ -26,7 +26,7 @@ CLOCK_DRIFT = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class InstallationItem:
-    """A GitHub App on an account, as GitHub tells it."""
+    """A GitHub App on an account, as GitHub has it."""
 
     installation_id: int
     account_id: int
@@ -42,7 +42,7 @@ class InstallationToken:
 
 
 def sign_app_token(*, app_id: str, private_key: str, now: datetime | None = None) -> str:
-    """Return what GitHub takes as the App itself, for nine minutes.
+    """Return a token that stands for the App itself for nine minutes.
 
     Raises AppUnavailableError when the key cannot sign.
     """
@@ -59,8 +59,8 @@ def sign_app_token(*, app_id: str, private_key: str, now: datetime | None = None
 async def fetch_installation(app: GitHub, name: str) -> InstallationItem:
     """Find the App's installation on OWNER, or the one that serves OWNER/NAME.
 
-    `app` asks with what `sign_app_token` made. Raises AppUnavailableError when GitHub does not
-    take that, and GoneError when the App is not installed there.
+    `app` uses the token of `sign_app_token`. Raises AppUnavailableError when GitHub does not accept
+    it, and GoneError when the App is not installed there.
     """
     owner, _, repository = name.partition("/")
     apps = app.api.apps
@@ -104,11 +104,11 @@ async def _read_installation(
 async def fetch_installation_token(
     app: GitHub, *, installation_id: int, account_id: int
 ) -> InstallationToken:
-    """Have a new token made for an installation on that account.
+    """Have GitHub make a new token for an installation on that account.
 
-    The account is asked for each time: an installation id may have come with a webhook, and
-    must never lead to another account's repositories. Raises CredentialRejectedError when the
-    installation is suspended, gone, or somebody else's; AppUnavailableError; other GitHubErrors.
+    The account is checked each time: an installation id may have come with a webhook, and must
+    never lead to another account's repositories. Raises CredentialRejectedError when the
+    installation is suspended, gone, or on another account; AppUnavailableError; other GitHubErrors.
     """
     try:
         found = await fetch_installation_by_id(app, installation_id)
@@ -132,7 +132,7 @@ async def fetch_installation_token(
 
 
 async def fetch_installation_repositories(github: GitHub) -> list[RepositoryItem]:
-    """List what an installation may read; `github` asks with its token. Raises GitHubError."""
+    """List the repositories that an installation may read, with its token. Raises GitHubError."""
     operation = github.api.apps.list_repos_accessible_to_installation
     try:
         pages = [page async for page in github.pages(operation)]

@@ -1,4 +1,4 @@
-"""Who asks: a token in every request, and once a new one when GitHub refuses it."""
+"""Puts the token into every request, and gets a new one when GitHub refuses it."""
 
 import asyncio
 import hashlib
@@ -10,10 +10,10 @@ import httpx2
 
 
 class TokenAuth(httpx2.Auth):
-    """Puts a token into each request; of a GitHub App's it gets a new one after a 401, once.
+    """Puts a token into each request; after a 401 it gets a new one from `renew`, once.
 
-    `renew` returns the new token. Requests that were refused together wait for one renewal, and
-    what it raises goes to all of them.
+    Only tokens of a GitHub App can be renewed. Requests that were refused together wait for one
+    renewal; an error that it raises goes to all of them.
     """
 
     def __init__(self, token: str, *, renew: Callable[[], Awaitable[str]] | None = None) -> None:
@@ -22,11 +22,11 @@ class TokenAuth(httpx2.Auth):
         self._renewed: str | None = None
 
     def make_fingerprint(self) -> str:
-        """Return a salted hash of the token, so short that it tells nothing of it."""
+        """Return a salted hash of the token, too short to reveal it."""
         return _hash(self._token, salt=secrets.token_hex(8))
 
     def recognizes(self, fingerprint: str) -> bool:
-        """Whether a fingerprint was made of the token that is used now."""
+        """Whether a fingerprint was made from the present token."""
         salt, _, _ = fingerprint.partition(":")
         return hmac.compare_digest(fingerprint, _hash(self._token, salt=salt))
 

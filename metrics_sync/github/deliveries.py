@@ -1,21 +1,22 @@
-"""Has GitHub send webhook deliveries again that did not arrive."""
+"""Has GitHub redeliver the webhook deliveries that did not arrive."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import UNREADABLE, read_time
 
 
 async def redeliver_failed(
     github: GitHub, *, full_name: str, paths: tuple[str, ...], since: datetime
 ) -> int:
-    """Ask for the deliveries that failed since then and that no later try brought; return how many.
+    """Ask for the deliveries since then of which every attempt failed; return how many.
 
-    `paths` are how the addresses of our webhooks end. GitHub never tries again by itself.
-    Raises GitHubError; a token that may not read webhooks gets GoneError.
+    `paths` are how the addresses of our webhooks end. GitHub never redelivers by itself.
+    Raises GitHubError; for a token that may not read webhooks it is GoneError.
     https://docs.github.com/en/rest/repos/webhooks
     """
     repos, route = github.api.repos, full_name.split("/")
@@ -32,7 +33,7 @@ async def redeliver_failed(
 
 
 async def redeliver_failed_of_app(app: GitHub, *, since: datetime) -> int:
-    """The same for the one webhook of a GitHub App; `app` asks with what `sign_app_token` made.
+    """Do the same for the one webhook of a GitHub App; `app` uses the token of `sign_app_token`.
 
     https://docs.github.com/en/rest/apps/webhooks
     """
@@ -56,7 +57,7 @@ async def _list_hooks(
 
 
 async def _list_failed(pages: AsyncIterator[Page], *, since: datetime) -> list[int]:
-    """Return the newest failed try of each event that no try brought, oldest event first."""
+    """Return the newest attempt of each event of which every attempt failed, oldest event first."""
     failed: dict[str, Any] = {}
     arrived = set()
     async for page in pages:

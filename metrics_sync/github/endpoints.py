@@ -1,9 +1,9 @@
-"""Names what was asked for, without saying of which repository; pure."""
+"""Names the endpoint of a request without naming the repository; pure."""
 
 import re
 from urllib.parse import urlsplit
 
-#: The words of GitHub's paths that we may meet; everything else in a path is somebody's name.
+#: The fixed words in GitHub's paths that we use; everything else in a path is a name or a number.
 WORDS = frozenset(
     """access_tokens app attempts check-runs comments commits compare deliveries files graphql hook
     hooks installation installations issues pulls rate_limit repositories reviews status statuses
@@ -13,9 +13,9 @@ _REPOSITORY = re.compile(r".*?/(?:repos/[^/]+/[^/]+|repositories/\d+)")
 
 
 def name_endpoint(url: str) -> str:
-    """Return e.g. `repository/pulls/*/commits`; there are few such names, whatever is asked.
+    """Return a name such as `repository/pulls/*/commits`, of which there are only a few.
 
-    Works for any API root, and for the addresses by id that GitHub's `Link` has.
+    Works for any API root, and for the addresses by repository id in GitHub's `Link`.
     """
     path, is_repository = _REPOSITORY.subn("/repository", urlsplit(url).path, count=1)
     parts = [part for part in path.split("/") if part]

@@ -1,4 +1,4 @@
-"""What to do about an answer that is not the one asked for; pure."""
+"""Translates GitHub's errors, and those of the HTTP library, into ours; pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -20,14 +20,14 @@ from metrics_sync.snapshot import Json, RateLimit, read_text
 #: How long to wait where GitHub asks to wait and does not say how long.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 UNKNOWN_PAUSE = timedelta(seconds=60)
-#: GitHub counts by the hour. A window that ends later than this is no statement of GitHub's, and
-#: no pause is longer.
+#: GitHub counts by the hour. A window that ends later than this cannot be GitHub's, and no pause is
+#: longer.
 LONGEST_WINDOW = timedelta(hours=2)
-#: What the columns hold that numbers of requests are kept in.
+#: The largest number that the columns for numbers of requests hold.
 MOST_REQUESTS = 2**31 - 1
 
-#: How GitHub's own sentences about limits begin, in lower case. Anywhere else in a message such
-#: words may be somebody's name. The last one follows several requests with a refused token.
+#: How GitHub's own sentences about limits begin, in lower case. Further on in a message the same
+#: words may be part of a name. The last one follows several requests with a refused token.
 #: https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api#failed-login-limit
 LIMITS = (
     "you have exceeded a secondary rate limit",
@@ -36,17 +36,17 @@ LIMITS = (
     "api rate limit already exceeded",
     "maximum number of login attempts exceeded",
 )
-#: How the addresses end that GitHub names beside them.
+#: How the documentation's addresses end that GitHub adds to such sentences.
 LIMIT_PAGES = ("secondary-rate-limits", "abuse-rate-limits")
 
 NO_COMMIT = "No commit found for SHA"
 
 
 def read_error(error: BaseException | None, *, now: datetime) -> GitHubError:
-    """Translate what the HTTP library raised into what the caller can do about it.
+    """Translate what the HTTP library raised into an error that says what the caller can do.
 
-    The message says what happened in one line and never quotes a token. Of the headers it quotes
-    which permissions are missing, and where a token is authorized for single sign-on.
+    The message says what happened in one line and never quotes a token. It names the missing
+    permissions, and the address where a token is authorized for single sign-on.
     """
     if isinstance(error, httpx2.HTTPStatusError):
         return read_refusal(error.response, now=now)
@@ -72,15 +72,15 @@ def read_refusal(response: httpx2.Response, *, now: datetime) -> GitHubError:
 
 
 def is_limit(body: Json) -> bool:
-    """Whether the body of a refusal says that we ask too much, in GitHub's own words."""
+    """Whether a refusal says, in GitHub's own words, that we asked too much."""
     page = str(body.get("documentation_url") or "")
     return str(body.get("message") or "").lower().startswith(LIMITS) or page.endswith(LIMIT_PAGES)
 
 
 def read_rate_limit(response: httpx2.Response, *, now: datetime) -> RateLimit | None:
-    """Read the budget that an answer states; None if it states none, or one that cannot be.
+    """Read the rate limit that an answer states; None if it states none, or an impossible one.
 
-    GitHub Enterprise may state none.
+    GitHub Enterprise Server may have no rate limits.
     """
     headers = response.headers
     try:
@@ -95,9 +95,10 @@ def read_rate_limit(response: httpx2.Response, *, now: datetime) -> RateLimit | 
 
 
 def read_pause(retry_after: str, *, now: datetime) -> timedelta:
-    """Read for how long GitHub wants us to wait, of the header of that name.
+    """Read from the header of that name how long GitHub wants us to wait.
 
-    HTTP allows seconds or a date. What is neither, or is over, is a pause of unknown length.
+    HTTP allows seconds or a date. Anything else, or a date in the past, is a pause of unknown
+    length.
     """
     if re.fullmatch("[0-9]{1,9}", retry_after):
         pause = timedelta(seconds=int(retry_after))
@@ -110,7 +111,7 @@ def read_pause(retry_after: str, *, now: datetime) -> timedelta:
 
 
 def read_sign_on(header: str) -> str:
-    """Read where a token is authorized; the address is good for an hour.
+    """Read the address where a token is authorized for single sign-on; it works for an hour.
 
     https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api#personal-access-tokens-and-saml-sso
     """
@@ -132,7 +133,7 @@ def _read_forbidden(
         return SecondaryLimitError(f"secondary rate limit ({said})", until=until)
     rate_limit = read_rate_limit(response, now=now)
     if rate_limit is not None and rate_limit.remaining == 0:
-        # A reset in the past means that our clock is ahead of GitHub's, by we know not how much.
+        # A reset in the past means that our clock is ahead of GitHub's, by an unknown time.
         is_past = rate_limit.resets_at <= now
         until = now + UNKNOWN_PAUSE if is_past else rate_limit.resets_at
         return RateLimitedError(f"rate limit ({said})", until=until)

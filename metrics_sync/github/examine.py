@@ -1,4 +1,4 @@
-"""Tries out what a token can do, with few requests; changes nothing at GitHub."""
+"""Tests what a token can do, with few requests; changes nothing at GitHub."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -14,16 +14,17 @@ from metrics_sync.exceptions import (
     PermissionMissingError,
     RetrySoonError,
 )
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import UNREADABLE, RateLimit
 
-#: How long all questions of one token may take.
+#: Longest duration of all requests of one token.
 PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class HookHealth:
-    """A webhook as GitHub has it; `last_status` is the answer to its last delivery, 0 for none."""
+    """A webhook as GitHub has it. `last_status` is our answer to its last delivery, 0 for none."""
 
     is_active: bool
     events: Collection[str]
@@ -34,9 +35,9 @@ class HookHealth:
 class RepositoryHealth:
     """What a token can do with a repository.
 
-    `troubles` says what it cannot, and `refused_checks` what GitHub says when that is to read check
-    runs, which no fine-grained token can be allowed. `hooks` are those that lead to us; None when
-    the token may not read webhooks.
+    `troubles` says what it cannot do. Check runs are apart, as no fine-grained token can be given
+    them: `refused_checks` is what GitHub says when the token may not read them. `hooks` are the
+    webhooks that lead to us; None when the token may not read webhooks.
     """
 
     full_name: str
@@ -58,10 +59,10 @@ class TokenHealth:
 
 
 async def examine_token(github: GitHub, *, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
-    """Examine a token with each repository; `paths` maps names to how our webhooks' addresses end.
+    """Test a token on each repository; `paths` maps names to how our webhooks' addresses end.
 
-    Asks two or three things for each repository, and for the first one what a fetch would ask.
-    Raises GitHubError when the token can do nothing, or GitHub is silent for 20 seconds.
+    Sends two or three requests for each repository, and for the first one those of a fetch.
+    Raises GitHubError when the token can do nothing, or GitHub does not answer for 20 seconds.
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -113,7 +114,7 @@ async def _examine_repository(
 async def _try_fetching(github: GitHub, route: list[str]) -> tuple[list[str], str]:
     """Ask for one item of each kind that a fetch needs; return what GitHub refuses.
 
-    Check runs that the token may not read are told apart.
+    The second value is GitHub's message when the token may not read check runs.
     """
     api = github.api
     page = await github.call(api.pulls.list, *route, state="all", per_page=1)

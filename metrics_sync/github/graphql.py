@@ -18,8 +18,9 @@ from metrics_sync.exceptions import (
     RetrySoonError,
     SecondaryLimitError,
 )
-from metrics_sync.github.client import GitHub, prepare_api
+from metrics_sync.github.client import GitHub
 from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause, read_sign_on
+from metrics_sync.github.transport import prepare_api
 from metrics_sync.snapshot import UNREADABLE, Json, RateLimit, read_text
 
 #: Makes GitHub write all ids as `KIND_...`, also those of older things.

@@ -1,4 +1,4 @@
-"""Finds out what a token may not read, before a pull request needs it."""
+"""Finds out what a token may not read, before a fetch needs it."""
 
 from metrics_sync.exceptions import (
     CredentialRejectedError,
@@ -8,26 +8,25 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github.client import GitHub
 
-#: Without these nothing of worth comes. Comments and the timeline of a pull request want
-#: `issues` or `pull_requests`, whichever there is:
+#: Without these nothing useful can be fetched. Comments and the timeline of a pull request need
+#: either `issues` or `pull_requests`:
 #: https://docs.github.com/en/rest/issues/timeline
 NEEDED = ("pull_requests",)
-#: What is not there without the others. No fine-grained token can be given `checks`, though
+#: What is missing without each of the others. No fine-grained token can be given `checks`, though
 #: GitHub's pages name it: https://github.com/cli/cli/issues/8843
 OPTIONAL = {
     "checks": "check runs are not read; an App or a classic token can be allowed to, "
     "a fine-grained token cannot",
-    "contents": "of more than 250 commits only the first 250 are had",
-    "statuses": "statuses of CI that knows no check runs are missing",
+    "contents": "of more than 250 commits only the first 250 are read",
+    "statuses": "results of CI that reports no check runs are missing",
 }
 
 
 async def list_missing_permissions(github: GitHub, full_name: str) -> dict[str, str]:
     """Ask for one item of each kind; return the kinds that the token may not read, and why.
 
-    The names are those of GitHub's permissions. What is not there, as in a repository without
-    a commit, is no permission that is missing. Raises CredentialRejectedError or
-    RateLimitedError.
+    The names are those of GitHub's permissions. A thing that does not exist, as in a repository
+    without a commit, is no missing permission. Raises CredentialRejectedError or RateLimitedError.
     https://docs.github.com/en/rest/authentication/permissions-required-for-fine-grained-personal-access-tokens
     """
     api = github.api

@@ -1,24 +1,25 @@
-"""Gets what GitHub's lists leave out: commits past the 250th, and line counts set to zero."""
+"""Fetches what GitHub's lists leave out: commits past the 250th, and line counts set to zero."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metrics_sync.exceptions import GoneError, PermissionMissingError
-from metrics_sync.github.client import GitHub, Page
+from metrics_sync.github.client import GitHub
+from metrics_sync.github.pages import Page
 from metrics_sync.snapshot import PullRequestItem
 
-#: Pages of files are asked for again in these sizes, each for what the one before left.
+#: The sizes of page in which uncounted files are fetched again, one size after the other.
 SMALL_PAGES = (10, 1)
-#: How many of them one fetch asks for at most; binary files have no lines either, and look alike.
+#: How many such pages one fetch asks for at most; binary files look like uncounted ones.
 MOST_SMALL_PAGES = 100
 
 
 async def compare_commits(github: GitHub, pull_request: PullRequestItem) -> list[Page]:
     """Return the pages of all commits between base and head, which may be more than are listed.
 
-    A pull request lists 250 commits at most; a comparison has pages without such an end, as
-    long as GitHub still has both sides. No page when it has not. Raises GitHubError.
+    A pull request lists 250 commits at most; a comparison has no such limit, as long as GitHub
+    still has both sides. Returns no page when it has not. Raises GitHubError.
     https://docs.github.com/en/rest/commits/commits#compare-two-commits
     """
     sides = f"{pull_request.base_sha}...{pull_request.head_sha}"
@@ -32,20 +33,20 @@ async def compare_commits(github: GitHub, pull_request: PullRequestItem) -> list
 async def recount_lines(
     github: GitHub, pull_request: PullRequestItem, files: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Return the files of a list, those whose lines GitHub left uncounted with their counts.
+    """Return the files of a list with the counts that GitHub left out.
 
     Past some 20,000 changed lines in one answer, files come with 0 additions, 0 deletions and no
-    patch, unmarked; only the sums of the pull request tell. Smaller pages count them right; no
-    more than 100 are asked for, so `lines_add_up` of the result may be false. Raises GitHubError.
+    patch; only the pull request's own sums show it. Smaller pages have the right counts. No more
+    than 100 are asked for, so `lines_add_up` of the result may be false. Raises GitHubError.
     """
-    mended, left = list(files), MOST_SMALL_PAGES
+    recounted, left = list(files), MOST_SMALL_PAGES
     for per_page in SMALL_PAGES:
-        if lines_add_up(mended, pull_request):
+        if lines_add_up(recounted, pull_request):
             break
         numbers = sorted(
             {
                 position // per_page + 1
-                for position, file in enumerate(mended)
+                for position, file in enumerate(recounted)
                 if _may_be_uncounted(file)
             }
         )[:left]
@@ -53,20 +54,20 @@ async def recount_lines(
         pages = await asyncio.gather(
             *(_get_files(github, pull_request, page=n, per_page=per_page) for n in numbers)
         )
-        counted = {_name_line(file): file for page in pages for file in page.items}
-        mended = [counted.get(_name_line(file), file) for file in mended]
-    return mended
+        counted = {_key(file): file for page in pages for file in page.items}
+        recounted = [counted.get(_key(file), file) for file in recounted]
+    return recounted
 
 
 def count_files(files: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Return the numbers that `changed_files` may state of a whole list.
+    """Return the numbers that `changed_files` may state for a whole list.
 
-    A file whose type changes has two lines under one name, and is counted once or twice.
+    A file whose type changes has two entries under one name, and is counted once or twice.
     """
-    return {len(set(map(_name_line, files))), len({file["filename"] for file in files})}
+    return {len(set(map(_key, files))), len({file["filename"] for file in files})}
 
 
-def _name_line(file: Mapping[str, Any]) -> tuple[Any, Any]:
+def _key(file: Mapping[str, Any]) -> tuple[Any, Any]:
     return file["filename"], file.get("status")
 
 

@@ -1,7 +1,7 @@
 """Compares lists that name each other's items, as GitHub counts neither reviews nor events; pure.
 
 The timeline names the reviews, the comments and the merge. A review that is only a reply in a
-thread is missing there, but its comment names it. The counters of comments vouch for those.
+thread is missing there, but its comment names it. Comments have counters of their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ from metrics_sync.snapshot import (
 #: The lists that vouch for each other.
 VOUCHING = (Section.REVIEWS, Section.TIMELINE, Section.REVIEW_COMMENTS)
 
-#: What the timeline calls a review of one's own that is not submitted; the others do not see it.
+#: The timeline's word for a review that is not submitted yet; only its author's token sees it.
 PENDING = "pending"
 
-#: The ids of the reviews that the timeline names, and of those that it does not, as texts.
+#: Two lists of review ids, as texts: those that the timeline names, and the other ones.
 Agreed = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineNames:
-    """What a timeline names besides the events that are kept."""
+    """What a timeline names besides the events that are stored."""
 
     reviews: frozenset[int]
     comments: int
@@ -40,7 +40,7 @@ class TimelineNames:
 
 @dataclass(frozen=True, slots=True)
 class ReplyNames:
-    """The reviews that replies in threads belong to, each with the review that began its thread."""
+    """The reviews that replies belong to, each with the review that began the reply's thread."""
 
     reviews: frozenset[tuple[int, int]]
 
@@ -62,7 +62,7 @@ def read_names(section: Section, values: Sequence[Json]) -> Names | None:
             has_merge="merged" in events,
         )
     if section is Section.REVIEW_COMMENTS:
-        # Comments from before there were reviews belong to none.
+        # Comments that are older than GitHub's reviews belong to no review.
         review_of = {value["id"]: value.get("pull_request_review_id") for value in values}
         replies = [value for value in values if value.get("in_reply_to_id")]
         pairs = [(review_of[r["id"]], review_of.get(r["in_reply_to_id"])) for r in replies]
@@ -72,9 +72,9 @@ def read_names(section: Section, values: Sequence[Json]) -> Names | None:
 
 @dataclass(frozen=True, slots=True)
 class _Reviews:
-    """Submitted reviews by their ids; `bare` are those that may be missing in the timeline.
+    """Submitted reviews by their ids; `bare` ones may be missing in the timeline.
 
-    `pending` are listed, too: their own author sees them, and their comments name them.
+    `pending` ones are not submitted: their author's token is shown them and their comments.
     """
 
     ids: frozenset[int]
@@ -88,8 +88,8 @@ def corroborate(
     """Compare the reviews, the timeline and the review comments of one fetch with each other.
 
     Returns the results, with a DisagreementError for a list that lacks what another one names, and
-    what the next fetch needs to know in place of lists that have not changed; empty unless
-    reviews and timeline agree. `agreed` is that of the fetch before.
+    the agreed reviews, which the next fetch uses in place of lists that have not changed. They are
+    empty unless reviews and timeline agree. `agreed` are those of the fetch before.
     """
     results = dict(results)
     reviews, timeline = results.get(Section.REVIEWS), results.get(Section.TIMELINE)
@@ -102,19 +102,15 @@ def corroborate(
     missing = (named or frozenset()) - known.ids | _find_unlisted_replies(results, known, agreed)
     missing -= known.pending
     if missing:
-        stated = len(known.ids | missing)
-        text = f"other lists name {stated} reviews and GitHub lists {len(known.ids)}"
-        reviews = reviews or SectionResult(items=None)
-        error = DisagreementError(text)
-        results[Section.REVIEWS] = replace(reviews, stated=stated, result="", error=error)
+        results[Section.REVIEWS] = _refuse_reviews(reviews, known.ids, missing)
         return results, ()
     if timeline is not None and timeline.error is not None:
-        return _leave_open(results), ()
+        return _outdate_reviews(results), ()
     if named is None:
         is_unavailable = timeline is not None and timeline.result == UNAVAILABLE
         if reviews is not None and not reviews.witness:
             results[Section.REVIEWS] = replace(
-                reviews, reason=reviews.reason or "the timeline is not there to vouch for it"
+                reviews, reason=reviews.reason or "there is no timeline to vouch for it"
             )
         return results, _note_agreed(known, frozenset()) if is_unavailable else ()
     silent = known.ids - known.bare - named
@@ -122,25 +118,33 @@ def corroborate(
         text = f"GitHub lists {len(known.ids)} reviews and {len(silent)} are not in its timeline"
         short = timeline or SectionResult(items=None)
         results[Section.TIMELINE] = replace(short, result="", error=DisagreementError(text))
-        return _leave_open(results), ()
+        return _outdate_reviews(results), ()
     if reviews is not None:
         results[Section.REVIEWS] = replace(reviews, witness="timeline")
     return results, _note_agreed(known, named)
 
 
-def _leave_open(results: dict[Section, SectionResult]) -> dict[Section, SectionResult]:
-    """Have reviews asked for again, for which a timeline that failed cannot vouch."""
+def _refuse_reviews(
+    reviews: SectionResult | None, known: frozenset[int], missing: frozenset[int]
+) -> SectionResult:
+    stated = len(known | missing)
+    error = DisagreementError(f"other lists name {stated} reviews and GitHub lists {len(known)}")
+    return replace(reviews or SectionResult(None), stated=stated, result="", error=error)
+
+
+def _outdate_reviews(results: dict[Section, SectionResult]) -> dict[Section, SectionResult]:
+    """Have reviews fetched again: the timeline that would vouch for them failed."""
     reviews = results.get(Section.REVIEWS)
     if reviews is None or reviews.error is not None or reviews.witness:
         return results
-    open_ = replace(reviews, result=OUTDATED, reason="the timeline that vouches for it failed")
-    return {**results, Section.REVIEWS: open_}
+    reason = "the timeline that vouches for it failed"
+    return {**results, Section.REVIEWS: replace(reviews, result=OUTDATED, reason=reason)}
 
 
 def _check_timeline(result: SectionResult, pull_request: PullRequestItem) -> SectionResult:
-    """Compare what a timeline holds with what the pull request says of itself.
+    """Compare a timeline with what the pull request says of itself.
 
-    It is in order of time: one that has the merge has all that was before.
+    A timeline is in order of time: one that has the merge has everything before it.
     """
     names, stated = result.names, pull_request.stated.get(Section.ISSUE_COMMENTS)
     assert isinstance(names, TimelineNames)  # noqa: S101  # nosec B101  (as the caller has seen)
@@ -152,11 +156,11 @@ def _check_timeline(result: SectionResult, pull_request: PullRequestItem) -> Sec
     if text:
         return replace(result, result="", error=DisagreementError(text))
     witnesses = {"merge": names.has_merge, "comments": stated, "reviews": names.reviews}
-    return replace(result, witness=", ".join(name for name, spoke in witnesses.items() if spoke))
+    return replace(result, witness=", ".join(name for name, said in witnesses.items() if said))
 
 
 def _list_reviews(result: SectionResult | None, agreed: Agreed) -> _Reviews | None:
-    """Return the reviews as they came, else as they were known; None if they are not known."""
+    """Return the reviews of this fetch, else those agreed on before; None if there are neither."""
     if result is None or (result.items is None and result.error is None):
         if not agreed:
             return None
@@ -173,7 +177,7 @@ def _list_reviews(result: SectionResult | None, agreed: Agreed) -> _Reviews | No
 
 
 def _list_named(result: SectionResult | None, agreed: Agreed) -> frozenset[int] | None:
-    """Return the reviews that the timeline names; None if it is not known which."""
+    """Return the reviews that the timeline names; None if neither fetch says which."""
     if result is not None and isinstance(result.names, TimelineNames):
         return result.names.reviews
     is_unchanged = result is None or (result.items is None and result.error is None)
@@ -183,10 +187,10 @@ def _list_named(result: SectionResult | None, agreed: Agreed) -> frozenset[int] 
 def _find_unlisted_replies(
     results: Mapping[Section, SectionResult], known: _Reviews, agreed: Agreed
 ) -> frozenset[int]:
-    """Return reviews that only a reply names; without replies, those that were known before.
+    """Return unlisted reviews that a reply names; without replies, those agreed on before.
 
-    Where the review that began the thread is not listed either, a comment proves nothing: there
-    are such comments, from before there were reviews.
+    A reply proves nothing when the review that began its thread is not listed either: there are
+    such comments from before GitHub had reviews.
     """
     comments = results.get(Section.REVIEW_COMMENTS)
     if comments is None or comments.items is None:

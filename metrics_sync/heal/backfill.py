@@ -33,10 +33,10 @@ from metrics_sync.github import (
     list_merged,
 )
 from metrics_sync.heal.conversation import Conversation
-from metrics_sync.jobs import save_fetched
+from metrics_sync.jobs.saving import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import STUCK_AFTER, SyncStatus
-from metrics_sync.snapshot import Json, PullRequestItem, Snapshot
+from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot
 from metrics_sync.work.queueing import BULK, enqueue_fetch
 
 logger = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class Backfill:
         A list stays missing if REST does not give it, or may not be asked now.
         """
         wanting = {
-            number: (snapshot, row.receipt)
+            number: (snapshot, Receipt.from_json(row.receipt))
             for number, row in rows.items()
             if isinstance(snapshot := results[number], Snapshot)
             and snapshot.errors
@@ -339,7 +339,7 @@ async def _fetch_or_leave(graphql: GraphQL, *, full_name: str, numbers: Sequence
 
 
 async def _fetch_missing(
-    github: GitHub, *, wanting: Mapping[int, tuple[Snapshot, Json]]
+    github: GitHub, *, wanting: Mapping[int, tuple[Snapshot, Receipt]]
 ) -> dict[int, tuple[Snapshot, int]]:
     """Fetch what is missing of pull requests, with the number of requests that each took.
 

@@ -29,7 +29,7 @@ from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepos
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.observe import counting
 from metrics_sync.snapshot import PullRequestItem
-from metrics_sync.work.queueing import hold_round, note_round
+from metrics_sync.work.rounds import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,8 @@ def discover(
             repository.rename(own[0].base_repo)
         found = store.save_missed_merges(repository.team, items, repository=repository)
         _note_changes(repository, items)
-        counting.count("merges", found, source="discovered")
+        # Merges from before the repository was connected were not lost.
+        counting.count("merges", found, source="discovered" if bookmark else "first_search")
         if bookmark is None or start <= bookmark:
             repository.discovered_until = began_at
             repository.save(update_fields=["discovered_until"])

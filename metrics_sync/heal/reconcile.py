@@ -19,7 +19,7 @@ from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
 from metrics_sync.heal.refetching import group_for_bulk, refetch_in_bulk
-from metrics_sync.jobs import fetch_now
+from metrics_sync.jobs.running import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import (
     NEWEST_FIRST,
@@ -28,15 +28,9 @@ from metrics_sync.models.pull_request import (
     SyncStatus,
 )
 from metrics_sync.observe import counting
-from metrics_sync.work.queueing import (
-    BULK,
-    enqueue_fetch,
-    enqueue_together,
-    find_abandoned,
-    find_room,
-    hold_round,
-    note_round,
-)
+from metrics_sync.work.abandoned import find_abandoned
+from metrics_sync.work.queueing import BULK, count_free_places, enqueue_fetch, enqueue_together
+from metrics_sync.work.rounds import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +125,7 @@ def requeue_due() -> dict[str, Any]:
 
 def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
     ends_at = timezone.now() + ROUND_LASTS
-    due = {one.pk: one for one in _list_due(find_room(), has_number=True)}
+    due = {one.pk: one for one in _list_due(count_free_places(), has_number=True)}
     groups = group_for_bulk([pk for pk, one in due.items() if one.reason is Reason.OUTDATED])
     for group in groups:
         if timezone.now() > ends_at or not go_on():
@@ -157,7 +151,7 @@ def _requeue_together(group: Collection["_Due"], report: Report) -> None:
     queued = enqueue_together(rows, refetch_in_bulk)
     report.requeued += queued
     if queued < len(group):
-        report.skipped["taken by somebody else"] += len(group) - queued
+        report.skipped["claimed by another process"] += len(group) - queued
 
 
 def requeue_nameless() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
 from metrics_sync.store import doubt
-from metrics_sync.store.snapshots import save_pull_request
+from metrics_sync.store.pull_requests import save_pull_request
 
 #: Actions whose payload has the review's true state; that of `edited` cannot be trusted.
 REVIEW_ACTIONS = {"submitted", "dismissed"}

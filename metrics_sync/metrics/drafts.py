@@ -15,20 +15,21 @@ FAR = datetime.max.replace(tzinfo=UTC)
 class Phases:
     """The times in which a pull request was ready, from its opening to its merge.
 
-    Each begins with its first second and ends before its last, but for the merge's own second.
+    Each begins with its first second and ends before its last; `was_ready` is how it was in the
+    very second of the merge.
     """
 
     created_at: datetime
     ended_at: datetime
     ready: Sequence[tuple[datetime, datetime]]
+    was_ready: bool
 
     def is_ready(self, moment: datetime) -> bool:
         """Whether it was ready at that moment; what is from before the opening is of it."""
         moment = max(moment, self.created_at)
-        last = self.ready[-1][1] if self.ready else None
-        return any(start <= moment < end for start, end in self.ready) or (
-            moment == last == self.ended_at
-        )
+        if moment == self.ended_at:
+            return self.was_ready
+        return any(start <= moment < end for start, end in self.ready)
 
     def measure_ready(self, until: datetime) -> timedelta:
         """Return for how long it had been ready by that moment."""
@@ -60,7 +61,7 @@ def list_phases(history: History) -> Phases | None:
             ready_since = None
     if ready_since is not None:
         ready.append((ready_since, ended_at))
-    return Phases(created_at, ended_at, ready)
+    return Phases(created_at, ended_at, ready, was_ready=ready_since is not None)
 
 
 def find_ready_at(history: History) -> datetime | None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from metrics_sync.models.integrations import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
 from metrics_sync.names import PATTERN
-from metrics_sync.snapshot import OUTDATED, is_known
+from metrics_sync.snapshot import Receipt
 
 #: What a check run is before it is completed.
 #: https://docs.github.com/en/rest/checks/runs
@@ -449,11 +449,8 @@ class PullRequest(models.Model):
         return {"receipt": self._outdate_receipt(), "sync_attempts": 0, "refetch_at": None}
 
     def _outdate_receipt(self) -> dict[str, Any]:
-        """Return the receipt with all that is known to be looked at again."""
-        return {
-            name: {**entry, "result": OUTDATED} if is_known(entry) else entry
-            for name, entry in self.receipt.items()
-        }
+        """Return the receipt with every list to be fetched again."""
+        return Receipt.from_json(self.receipt).outdate().to_json()
 
     def adopt(self, other: "PullRequest") -> None:
         """Take over what another object of the same row has written, once it is committed."""
@@ -467,9 +464,7 @@ class PullRequest(models.Model):
         `save` writes nothing here; the caller does, in the transaction that wrote the row.
         """
         self.etags = {name: pages for name, pages in self.etags.items() if name != section}
-        entry = self.receipt.get(section)
-        if entry is not None and is_known(entry):
-            self.receipt = {**self.receipt, section: {**entry, "result": OUTDATED}}
+        self.receipt = Receipt.from_json(self.receipt).outdate([section]).to_json()
 
     def forget_pages(self) -> bool:
         """Have the next fetch ask for everything in full: a person doubts what is here.

@@ -1,7 +1,7 @@
 """Decides what becomes of a pull request when a fetch of it has ended; pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
-from metrics_sync.snapshot import COUNTERS, Section, Snapshot, is_held, is_known, read_text
+from metrics_sync.snapshot import Receipt, Snapshot, read_text
 
 #: How long the clock leaves a row alone after it failed once; doubled for each further time.
 FIRST_PAUSE = timedelta(minutes=5)
@@ -96,7 +96,7 @@ def decide(
         changes |= {"failures": 0, "refetch_at": refetch_at}
         changes["fault_may_pass"] = False  # nosec B105  (passing, not a pass)
         return Transition(SyncStatus.COMPLETE, FetchRun.Status.COMPLETE, changes)
-    is_partial = any(is_known(entry) for entry in row.receipt.values())
+    is_partial = bool(Receipt.from_json(row.receipt).whole)
     result = FetchRun.Status.PARTIAL if is_partial else FetchRun.Status.FAILED
     has_retry = bool(retries_left) and outcome.may_pass
     is_parked = retries_left is not None and outcome.wait_until is not None
@@ -111,11 +111,6 @@ def decide(
         "retry_at": _choose_retry_at(outcome, failures, now),
     }
     return Transition(SyncStatus.PARTIAL if is_partial else SyncStatus.FAILED, result, changes)
-
-
-def count_held(receipt: Mapping[str, Any]) -> int:
-    """Count the lists that need not be asked for."""
-    return sum(is_held(entry) for entry in receipt.values())
 
 
 def _choose_refetch_at(row: PullRequest, outcome: Outcome, now: datetime) -> datetime | None:
@@ -138,23 +133,3 @@ def _choose_retry_at(outcome: Outcome, failures: int, now: datetime) -> datetime
     if outcome.wait_until:
         return outcome.wait_until
     return now + min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
-
-
-def leave_proven(receipt: Mapping[str, Any], snapshot: Snapshot) -> Snapshot:
-    """Drop the lists that did not come and that an earlier fetch has proven.
-
-    Nothing was added to those since, as far as the pull request's counters say.
-    """
-    came = {
-        section: result
-        for section, result in snapshot.sections.items()
-        if result.error is None or not _is_proven(receipt.get(section), section, snapshot)
-    }
-    return replace(snapshot, sections=came)
-
-
-def _is_proven(entry: Mapping[str, Any] | None, section: Section, snapshot: Snapshot) -> bool:
-    if entry is None or not is_held(entry):
-        return False
-    stated = snapshot.pull_request.stated.get(section)
-    return section not in COUNTERS or stated == entry["stated"]

@@ -1,4 +1,4 @@
-"""The values that one fetch of a pull request brings: the pull request and the items of its lists.
+"""The values that a fetch reads: a pull request and the items of its lists.
 
 Field names are those of the models.
 """
@@ -27,10 +27,10 @@ class Section(StrEnum):
     COMMIT_STATUSES = "commit_statuses"
 
 
-#: What a pull request can be complete without: GitHub may not have it, or not for this token.
+#: A pull request can be complete without these: GitHub may not have them, or not for this token.
 SUPPLEMENTARY = {Section.TIMELINE, Section.COMMIT_STATUSES}
 
-#: The same, and what some tokens cannot be given: fine-grained ones may not read check runs.
+#: The same, and the list that fine-grained tokens cannot read.
 #: https://github.com/cli/cli/issues/8843
 OPTIONAL = SUPPLEMENTARY | {Section.CHECK_RUNS}
 
@@ -140,7 +140,7 @@ Item = (
 
 @dataclass(frozen=True, slots=True)
 class PullRequestItem:
-    """The pull request itself. Numbers that the payload does not state are None, never 0."""
+    """The pull request itself. Numbers that the payload does not state are None, not 0."""
 
     github_repo: str
     github_pr_id: int
@@ -163,7 +163,7 @@ class PullRequestItem:
     changed_files: int | None
     #: What GitHub states for each section; sections without a counter are absent.
     stated: Mapping[Section, int]
-    #: How the repository is named in the payload: a renamed one has its new name there.
+    #: The name of the repository in the payload, which is the new one after a rename.
     base_repo: str = ""
     #: Who merged it; None where the answer does not say. A deleted account has no id.
     merged_by_github_id: int | None = None
@@ -190,8 +190,8 @@ class RepositoryItem:
     is_private: bool = field(default=False)
 
 
-#: What tells two items of a section apart. A file whose type changes (into a symbolic link, say)
-#: is listed under one name as `removed` and as `added`.
+#: The fields that identify an item of a section. A file whose type changes (into a symbolic link,
+#: say) is listed twice under one name, as `removed` and as `added`.
 KEYS: dict[Section, tuple[str, ...]] = {
     Section.COMMITS: ("github_sha",),
     Section.FILES: ("filename", "status"),
@@ -213,5 +213,5 @@ COUNTERS: dict[Section, str] = {
 
 
 def get_key(section: Section, item: Item) -> tuple[Any, ...]:
-    """Return what tells an item from the others of its section."""
+    """Return what identifies an item in its section."""
     return tuple(getattr(item, name) for name in KEYS[section])

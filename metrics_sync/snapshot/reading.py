@@ -1,7 +1,7 @@
-"""Reads GitHub's JSON as the values that a fetch brings.
+"""Reads GitHub's JSON as values.
 
-The readers take what real payloads hold, not what the schema promises: accounts that are null
-or an empty object, missing keys, null texts, states in either case.
+The readers accept what real payloads hold, not only what the schema promises: accounts that are
+null or an empty object, missing keys, null texts, states in upper or lower case.
 """
 
 import re
@@ -32,11 +32,10 @@ from metrics_sync.snapshot.items import (
 #: What the readers raise for JSON that is not as GitHub writes it.
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
-#: The first year that a pull request's times can be of.
+#: The first year that a time of a pull request can be in.
 FIRST_YEAR = 1970
 
-#: The account that GitHub shows in place of every deleted one, where it does not say null; it is
-#: nobody in particular.
+#: The account that GitHub shows in place of every deleted account, where it does not say null.
 GHOST_ID = 10137
 GHOST = "ghost"
 
@@ -44,7 +43,7 @@ GHOST = "ghost"
 #: https://docs.github.com/en/account-and-profile/reference/email-addresses-reference
 BOT_ADDRESS = re.compile(r"(?P<id>\d+)\+(?P<login>[^@]+\[bot\])@users\.noreply\.", re.IGNORECASE)
 
-#: The events of the timeline that tell how a pull request was reviewed.
+#: The events of the timeline that show how a pull request was reviewed.
 #: https://docs.github.com/en/rest/using-the-rest-api/issue-event-types
 TIMELINE_EVENTS = {
     "ready_for_review",
@@ -54,12 +53,12 @@ TIMELINE_EVENTS = {
     "review_requested",
 }
 
-#: How JSON writes what PostgreSQL has in no text: NUL, and half of a pair, escaped or not.
+#: How JSON writes characters that PostgreSQL cannot store: NUL and unpaired surrogates.
 ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\xed[\xa0-\xbf]")
 
 
 def clean_json(value: Any, *, source: bytes) -> Any:
-    """Return what was read from JSON with every text in it as `read_text` has it."""
+    """Apply `read_text` to every text in a value that was read from JSON."""
     return _clean(value) if ODD.search(source) else value
 
 
@@ -74,16 +73,16 @@ def _clean(value: Any) -> Any:
 
 
 def read_text(value: str | None) -> str:
-    """Return the text as PostgreSQL can store it: no NUL, no half of a pair; null is empty."""
+    """Return the text as PostgreSQL can store it: no NUL, no unpaired surrogate; null is empty."""
     text = (value or "").replace("\x00", "")
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def read_time(value: Any) -> datetime | None:
-    """Return the moment in UTC, if it is one; old payloads have other offsets, or none.
+    """Return a time in UTC; old payloads have other offsets, or none.
 
-    What is no time, and the years that programs write when they know none (1, or any before
-    1970), are unknown.
+    None for anything that is no time, and for years that programs write when they know no time
+    (1, or any before 1970).
     """
     try:
         moment = datetime.fromisoformat(value)
@@ -94,7 +93,7 @@ def read_time(value: Any) -> datetime | None:
 
 
 def _require_time(value: Any) -> datetime:
-    """Return the moment of what cannot be without one. Raises ValueError."""
+    """Return a time that an item cannot be without. Raises ValueError."""
     moment = read_time(value)
     if moment is None:
         raise ValueError(f"no time: {value!r}")
@@ -102,15 +101,15 @@ def _require_time(value: Any) -> datetime:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a number of things as a column can store it; any other is unknown."""
+    """Return a number of things that a column can store; None for anything else."""
     return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def read_account(value: Json | None) -> Account | None:
     """Return the account; None when it is deleted, null, or the empty object of unknown e-mails.
 
-    A bot is one that GitHub calls so (`type`) or whose login ends in `[bot]`: the same app can
-    appear with either.
+    An account is a bot by its `type` or by a login that ends in `[bot]`: the same app can appear
+    with either.
     """
     if not value or not value.get("id") or value["id"] == GHOST_ID:
         return None
@@ -128,7 +127,7 @@ def read_login(value: Json | None) -> str:
 
 
 def _read_name(value: object) -> str:
-    """Return the name of a repository, or nothing in place of what must not become an address."""
+    """Return the name of a repository; empty if it is not safe to use in an address."""
     try:
         return RepositoryName(value)
     except ValueError:
@@ -146,7 +145,7 @@ def read_repository(value: Json) -> RepositoryItem:
 def read_commit(value: Json) -> CommitItem:
     commit = value.get("commit") or {}
     git_author, parents = commit.get("author") or {}, value.get("parents")
-    # Null here says that nobody has the address.
+    # Null here means that the e-mail address belongs to no account.
     account = value.get("author") or read_bot(git_author) or {}
     return CommitItem(
         github_sha=value["sha"],
@@ -203,7 +202,7 @@ def _read_comment(value: Json, *, comment_type: str) -> CommentItem:
         author_login=read_login(value.get("user")),
         body=read_text(value.get("body")),
         path=read_text(value.get("path")),
-        # A comment on a whole file is on none of its lines, though GitHub may say the first.
+        # A comment on a whole file has no line, though GitHub may say the first.
         line=None if is_of_file else value.get("line"),
         in_reply_to_id=value.get("in_reply_to_id"),
         created_at=created_at,
@@ -268,7 +267,7 @@ READERS: dict[Section, Callable[[Json], Item]] = {
     Section.COMMIT_STATUSES: read_commit_status,
 }
 
-#: Where an item of a section has times that it can be without.
+#: The paths of the times that an item of a section can be without.
 TIMES: dict[Section, Sequence[Sequence[str]]] = {
     Section.COMMITS: (("commit", "author", "date"), ("commit", "committer", "date")),
     Section.CHECK_RUNS: (("started_at",), ("completed_at",)),
@@ -280,7 +279,7 @@ TIMES: dict[Section, Sequence[Sequence[str]]] = {
 
 
 def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
-    """Read the items of a section, each once: pages shift while something is being added.
+    """Read the items of a section, each once: pages shift when an item is added meanwhile.
 
     Raises KeyError, TypeError, ValueError or AttributeError for what is not such an item.
     """
@@ -294,7 +293,7 @@ def read_items(section: Section, values: Sequence[Json]) -> tuple[Item, ...]:
 
 
 def describe_unknown_times(section: Section, values: Sequence[Json]) -> str:
-    """Say how many items have a time that GitHub states and that is none; empty: all are known."""
+    """Say how many items have a time that cannot be read; empty if every time can."""
     paths = TIMES.get(section, ())
     count = sum(any(_is_unknown(value, path) for path in paths) for value in values)
     return f"{count} with a time that is unknown" if count else ""
@@ -312,9 +311,9 @@ def _names_merger(value: Json) -> bool:
 
 
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
-    """Read a pull request from the API or a webhook; reviews' webhooks have no counters.
+    """Read a pull request from the API or a webhook; the webhooks of reviews have no counters.
 
-    `merged_at` alone says whether it is merged: `merge_commit_sha` is also set on open ones.
+    Only `merged_at` says whether it is merged: open pull requests also have a `merge_commit_sha`.
     Raises KeyError, TypeError, ValueError or AttributeError for what is not a pull request.
     """
     merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None

@@ -2,66 +2,68 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.snapshot.items import Item, Json, PullRequestItem, Section
+from metrics_sync.snapshot.items import Item, PullRequestItem, Section
+
+#: The addresses of pages, each with the ETag that it came with.
+Validators = Sequence[Sequence[str]]
+
+#: A list is whole: it has as many items as GitHub states, or as many as GitHub ever lists.
+VERIFIED = "verified"
+CAPPED = "capped"
+#: A list was read whole, while GitHub has stated another number for a day.
+DISAGREEING = "disagreeing"
+#: GitHub has no such list, or not for this token. Only an optional list ends like this.
+UNAVAILABLE = "unavailable"
+#: A list was whole once, and must be fetched again.
+OUTDATED = "outdated"
+
+#: The scope of check runs that came with those that later ones have replaced.
+ALL_RUNS = "all"
+
+#: What vouches for a length: a counter of the pull request, or the total that a list states.
+COUNTER = "counter"
+TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that fetches have met, the same each time: how many did, and the first one when."""
+
+    text: str
+    count: int
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class SectionResult:
-    """What one section brought: `result` says how it is proven, else `error` why it is not.
+    """What a fetch brought of one list: `result` says how it is proven, else `error` why not.
 
     `items` is None for a list that has not changed since it was stored. `etags` are the
-    addresses of its pages, each with the ETag that it came with. `witness` says what has vouched
-    for its length, `names` what it says of other lists, and `looks` which fault how many fetches
-    have met. `scope` is `all` for check runs that came with those that later ones have replaced.
+    addresses of its pages, each with the ETag that it came with. `witness` says what vouched for
+    its length, `names` what the list says of other lists, and `fault` what is wrong with it again.
+    `scope` is `all` for check runs that came with those that later ones have replaced.
     """
 
     items: tuple[Item, ...] | None = ()
     stated: int | None = None
     result: str = ""
     error: MetricsSyncError | None = None
-    etags: Sequence[Sequence[str]] = ()
+    etags: Validators = ()
     reason: str = ""
     witness: str = ""
     names: Any = None
-    looks: Json | None = None
+    fault: Fault | None = None
     scope: str = ""
 
 
-#: The results of a section that is proven: as many items as GitHub states, or as it ever lists.
-VERIFIED = "verified"
-CAPPED = "capped"
-#: The result of one that is whole while GitHub has stated another number for a day.
-DISAGREEING = "disagreeing"
-#: The result of an optional one that GitHub does not have, or not for this token; no proof.
-UNAVAILABLE = "unavailable"
-#: The result of one that was proven, and is to be looked at again.
-OUTDATED = "outdated"
-
-#: The scope of check runs that came with those that later ones have replaced.
-ALL_RUNS = "all"
-
-#: Witnesses: a counter of the pull request, and the total that a list states of itself.
-COUNTER = "counter"
-TOTAL = "total"
-
-
-def is_held(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that its section need not be asked for."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING)
-
-
-def is_known(entry: Json | None) -> bool:
-    """Whether an entry of a receipt says that we have the items of its section, now or lately."""
-    return entry is not None and entry["result"] in (VERIFIED, CAPPED, DISAGREEING, OUTDATED)
-
-
-#: Where the addresses and ETags of the pull request itself are kept among those of its sections.
-#: Without them, what is stored of it is no longer as a fetch read it.
+#: The key of the pull request's own pages among the ETags of its lists. Without it, a webhook has
+#: written the stored values since the last fetch.
 ITSELF = "pull_request"
-#: Beside these: whose token they came with, and which reviews two lists have agreed on.
+#: Two more keys there: the token that the ETags belong to, and the reviews that lists agreed on.
 TOKEN = "token"  # noqa: S105  # nosec B105  (a name)
 AGREED = "agreed"
 
@@ -75,7 +77,7 @@ class Snapshot:
 
     pull_request: PullRequestItem
     sections: Mapping[Section, SectionResult]
-    etags: Mapping[str, Sequence[Sequence[str]]]
+    etags: Mapping[str, Validators]
     moved_to: str = ""
 
     @property

@@ -7,12 +7,11 @@ from metrics_sync.snapshot import Account
 
 
 def save_accounts(team: Team, accounts: Iterable[Account | None]) -> dict[int, TeamMember]:
-    """Write the accounts that are new or called otherwise now; return all rows by GitHub's id.
+    """Write the accounts that are new or have changed; return all rows by GitHub's id.
 
-    Safe to repeat. What is known already is only read: a row that is written stays locked until
-    the end of the transaction, and a team's pull requests have the same people and bots. Rows
-    are written in the order of the ids, so that two workers that share accounts cannot wait for
-    each other in a circle.
+    Safe to repeat. Unchanged accounts are only read: a row that is written stays locked until the
+    transaction ends, and a team's pull requests share people and bots. Rows are written in the
+    order of the ids, so that two workers with the same accounts cannot deadlock.
     """
     unique = {account.github_id: account for account in accounts if account is not None}
     rows = TeamMember.objects.filter(team=team, github_id__in=unique)

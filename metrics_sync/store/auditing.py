@@ -1,4 +1,4 @@
-"""Writes the audit log: who changed what may be seen by whom."""
+"""Writes the audit log: who changed who may see what."""
 
 from metrics_sync.models import (
     ApiToken,
@@ -13,9 +13,9 @@ Audited = Team | IntegrationCredential | GitHubIntegration | TrackedRepository |
 
 
 def record_change(*, actor: str, subject: Audited, change: str) -> None:
-    """Note one change, in the transaction of the change itself; without a change nothing.
+    """Record one change, in the transaction of the change itself; an empty one is not recorded.
 
-    `change` says it in words and never holds a secret, encrypted or not.
+    `change` describes it in words and never holds a secret, encrypted or not.
     """
     if not change:
         return

@@ -19,7 +19,7 @@ from metrics_sync.metrics import (
 )
 from metrics_sync.metrics.history import BotRule
 from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
-from metrics_sync.snapshot import ALL_RUNS, Section, is_known
+from metrics_sync.snapshot import ALL_RUNS, Receipt, Section
 
 COMPLETED = "completed"
 HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
@@ -42,7 +42,8 @@ def measure_rows(row: PullRequest) -> dict[str, Any]:
 
 
 def read_history(row: PullRequest) -> History:
-    known = {section for section in Section if is_known(row.receipt.get(section))}
+    receipt = Receipt.from_json(row.receipt)
+    known, checks = receipt.whole, receipt.sections.get(Section.CHECK_RUNS)
     bots, timeline = row.team.list_bots(), _read_timeline(row)
     events = [Event(event.event, event.created_at, event.subject_login) for event in timeline]
     return History(
@@ -57,7 +58,7 @@ def read_history(row: PullRequest) -> History:
         merged_by_id=row.merged_by_github_id,
         additions=row.additions,
         deletions=row.deletions,
-        has_all_runs=row.receipt.get(Section.CHECK_RUNS, {}).get("scope") == ALL_RUNS,
+        has_all_runs=checks is not None and checks.scope == ALL_RUNS,
     )
 
 
@@ -173,5 +174,5 @@ def _read_checks(row: PullRequest) -> Sequence[Check]:
 
 def _has_rows(row: PullRequest, section: Section) -> bool:
     """Whether the last fetch left rows of a section that only a fetch writes."""
-    entry = row.receipt.get(section)
-    return bool(entry and is_known(entry) and entry["stored"])
+    entry = Receipt.from_json(row.receipt).sections.get(section)
+    return bool(entry and entry.is_whole and entry.stored)

@@ -1,8 +1,8 @@
 """Writes what GitHub says of tracked repositories.
 
 GitHub's id is the identity. A delivery is a hint: whoever has a webhook's secret can sign any id
-with any name, and deliveries come late and twice. So nothing about a repository changes before
-GitHub has said so to the token of its own team.
+with any name, and deliveries come late and twice. So nothing about a repository changes until
+GitHub has confirmed it to the team's own token.
 """
 
 from collections.abc import Iterable
@@ -19,38 +19,38 @@ from metrics_sync.store.auditing import record_change
 
 
 def doubt(repository: TrackedRepository, *, reason: str, actor: str) -> None:
-    """Have GitHub asked about a repository, after the commit, or else by the clock.
+    """Have GitHub asked about a repository: by a job after the commit, or else by the clock.
 
-    Safe to repeat: while it is doubted, nothing more is written.
+    Safe to repeat: while the repository is in doubt already, nothing is written.
     """
     if repository.doubt():
         record_change(actor=actor, subject=repository, change=f"GitHub is asked: {reason}")
-        transaction.on_commit(_tell_of_doubt)
+        transaction.on_commit(_send_doubt)
 
 
 def hint(rows: QuerySet[TrackedRepository]) -> None:
-    """Have GitHub asked about repositories that only a delivery speaks of. One UPDATE.
+    """Have GitHub asked about repositories that only a delivery names, with one UPDATE.
 
-    The shared endpoint tells their team nothing of them before that.
+    Until GitHub answers, deliveries of the shared endpoint are not written to their team.
     """
     now = timezone.now()
     if rows.update(verified_at=None, doubted_at=now, verify_at=now):
-        transaction.on_commit(_tell_of_doubt)
+        transaction.on_commit(_send_doubt)
 
 
-def _tell_of_doubt() -> None:
+def _send_doubt() -> None:
     repository_doubted.send_robust(sender=TrackedRepository)
 
 
 @transaction.atomic
 def confirm(repository: TrackedRepository, item: RepositoryItem, *, actor: str) -> None:
-    """Write what GitHub said of a repository to its own team's token: its id and name of today.
+    """Write the id and the present name of a repository, as GitHub gave them to its team's token.
 
-    Safe to repeat. A doubt ends when GitHub says so after its replicas have caught up.
+    Safe to repeat. The doubt ends with an answer that GitHub's replicas had time to catch up for.
     """
     name = repository.full_name
     if repository.github_repo_id is None:
-        _learn_id(repository, item.github_repo_id)
+        _save_id(repository, item.github_repo_id)
     repository.rename(item.full_name)
     if not repository.is_active and repository.github_repo_id is None:
         record_change(actor=actor, subject=repository, change=f"is tracked as {item.full_name}")
@@ -66,8 +66,8 @@ def confirm(repository: TrackedRepository, item: RepositoryItem, *, actor: str) 
         record_change(actor=actor, subject=repository, change=change)
 
 
-def _learn_id(repository: TrackedRepository, github_repo_id: int) -> None:
-    """Keep the id of a repository that was known by its name; a former row of it steps back."""
+def _save_id(repository: TrackedRepository, github_repo_id: int) -> None:
+    """Write the id of a repository that was known by its name; an older row of it is merged in."""
     former = TrackedRepository.objects.filter(
         integration=repository.integration_id, github_repo_id=github_repo_id
     ).first()
@@ -80,9 +80,9 @@ def _learn_id(repository: TrackedRepository, github_repo_id: int) -> None:
 
 @transaction.atomic
 def note_gone(repository: TrackedRepository, *, reason: str, actor: str) -> None:
-    """Track a repository no more that GitHub does not show to its own team's token.
+    """Stop tracking a repository that GitHub does not show to its team's token.
 
-    Not at once: while a repository moves, and on a replica, it may be missing for a moment.
+    Only after a while: a repository that moves may be missing for a moment, and on a replica.
     """
     if not repository.is_settled:
         since = repository.doubted_at or repository.connected_at or timezone.now()
@@ -100,8 +100,8 @@ def track_named(
 ) -> tuple[TrackedRepository, bool]:
     """Track a repository that GitHub has just shown to the integration's token.
 
-    Returns the row, and whether the team did not track it before. What the team reads it with
-    from now on is this integration. GitHub is asked about another repository of that name.
+    Returns the row, and whether it is new for the team. The team reads the repository with this
+    integration from now on. GitHub is asked about other repositories of the same name.
     """
     # Another GitHub has other repositories under the same ids.
     rows = integration.team.repositories.filter(integration__api_url=integration.api_url)
@@ -123,6 +123,6 @@ def track_named(
 
 
 def is_own(repository: TrackedRepository, ids: Iterable[int | None]) -> bool:
-    """Whether GitHub's answers are of this repository, by the ids that they state."""
+    """Whether GitHub's answers are about this repository, by the ids in them."""
     known = repository.github_repo_id
     return known is None or all(one in (None, known) for one in ids)

@@ -1,4 +1,4 @@
-"""Runs a transaction, and again when it met another that waited for it."""
+"""Runs a transaction, and runs it again after a deadlock."""
 
 import logging
 import random
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
 
-#: How often a transaction is tried, and the longest pause before the next, in which the other ends.
+#: How often a transaction is tried, and the longest pause in between, in which the other one ends.
 TRIES = 4
 PAUSE_SECONDS = 0.2
 
@@ -25,21 +25,21 @@ PAUSE_SECONDS = 0.2
 def run_transaction(work: Callable[[], Result]) -> Result:
     """Run `work` in a transaction, and again from its start when a deadlock ended it.
 
-    `work` must change nothing but the database. Inside of another transaction it runs once: that
-    one is over. Raises what `work` raises.
+    `work` must change nothing but the database. Inside another transaction it runs once, as a
+    deadlock ends that one, too. Raises what `work` raises.
     """
     for tries_left in reversed(range(TRIES)):
         try:
             with transaction.atomic():
                 return work()
         except OperationalError as error:
-            if not tries_left or connection.in_atomic_block or not _met_another(error):
+            if not tries_left or connection.in_atomic_block or not _is_deadlock(error):
                 raise
-            logger.warning("A transaction met another and is run again")
+            logger.warning("A transaction met a deadlock and is run again")
         time.sleep(random.uniform(0, PAUSE_SECONDS))
     raise AssertionError("the last try returns or raises")
 
 
-def _met_another(error: OperationalError) -> bool:
+def _is_deadlock(error: OperationalError) -> bool:
     code = getattr(error.__cause__, "sqlstate", None)
     return code in (DEADLOCK_DETECTED, SERIALIZATION_FAILURE)

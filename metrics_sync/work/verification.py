@@ -1,4 +1,4 @@
-"""Asks GitHub about repositories of which something was hinted, with their own teams' tokens."""
+"""Asks GitHub about repositories that a hint put in doubt, with their own teams' tokens."""
 
 import logging
 from collections.abc import Mapping
@@ -23,50 +23,50 @@ from metrics_sync.snapshot import RepositoryItem
 
 logger = logging.getLogger(__name__)
 
-#: How many repositories one round asks about.
-MOST = 200
-#: How long a repository waits whose team's token GitHub refuses, or whose answer did not come.
+#: How many repositories one round asks about at most.
+MOST_REPOSITORIES = 200
+#: How long a repository waits when GitHub refuses its team's token, or does not answer.
 REFUSED_PAUSE = timedelta(hours=1)
 FAILED_PAUSE = timedelta(minutes=5)
 
 ACTOR = "GitHub's answer"
 
-#: What an installation of the App may read, by GitHub's id.
-Given = Mapping[int, RepositoryItem]
+#: The repositories that an installation of the App may read, by GitHub's id.
+Installed = Mapping[int, RepositoryItem]
 
 
 def verify_due() -> dict[str, Any]:
-    """Ask about the repositories that are due; what a hint queues, and what the clock runs.
+    """Ask GitHub about the repositories that are due; a hint queues this job, and the clock does.
 
-    Safe to repeat, and to run twice at once. One request for each repository; for those of an
-    installation of the GitHub App one list, as only that tells what the App is given. Pull
-    requests that have the name of a repository and no key get the key.
+    Safe to repeat, and to run twice at once. Sends one request for each repository; for those of a
+    GitHub App's installation one list, as only the list says what the App may read. Pull requests
+    that belong to no repository get the one of their name.
     """
     _adopt()
-    asked, errors, given = 0, [], dict[int, Given]()
+    asked, errors, lists = 0, [], dict[int, Installed]()
     due = TrackedRepository.objects.to_verify(timezone.now())
     due = due.select_related("team", "integration__team", "integration__credential")
     due = due.defer("integration__webhook_secret", "integration__credential__access_token")
-    for repository in due[:MOST]:
+    for repository in due[:MOST_REPOSITORIES]:
         if not repository.claim_verification():
             continue
         asked += 1
         try:
-            verify(repository, given)
+            verify(repository, lists)
         except MetricsSyncError as error:
             errors.append(f"{repository}: {error}")
             logger.warning("Cannot ask GitHub about %s: %s", repository, error)
     return {"asked": asked, "errors": errors}
 
 
-def verify(repository: TrackedRepository, given: dict[int, Given] | None = None) -> None:
-    """Ask GitHub about one repository, and write what it says.
+def verify(repository: TrackedRepository, lists: dict[int, Installed] | None = None) -> None:
+    """Ask GitHub about one repository, and write the answer.
 
-    `given` keeps the lists of installations between calls. Raises MetricsSyncError when GitHub
-    did not say; then it is asked again later.
+    `lists` keeps the lists of installations between calls. Raises MetricsSyncError when there is no
+    answer; GitHub is then asked again later.
     """
     try:
-        item = _ask(repository, {} if given is None else given)
+        item = _ask(repository, {} if lists is None else lists)
     except GoneError as error:
         store.note_gone(repository, reason=f"GitHub shows none to its token: {error}", actor=ACTOR)
     except CredentialRejectedError as error:
@@ -82,23 +82,23 @@ def verify(repository: TrackedRepository, given: dict[int, Given] | None = None)
         store.confirm(repository, item, actor=ACTOR)
 
 
-def _ask(repository: TrackedRepository, given: dict[int, Given]) -> RepositoryItem:
+def _ask(repository: TrackedRepository, lists: dict[int, Installed]) -> RepositoryItem:
     access = Access.of(repository, is_bulk=False)
     github_repo_id, credential = repository.github_repo_id, repository.integration.credential
     if github_repo_id is None:
         return access.ask(partial(fetch_repository, full_name=repository.full_name))
     if credential.kind != IntegrationCredential.Kind.APP:
         return access.ask(partial(fetch_repository_by_id, github_repo_id=github_repo_id))
-    if credential.pk not in given:
+    if credential.pk not in lists:
         items = access.ask(fetch_installation_repositories)
-        given[credential.pk] = {item.github_repo_id: item for item in items}
-    if github_repo_id not in given[credential.pk]:
-        raise GoneError("the GitHub App is not given it any more")
-    return given[credential.pk][github_repo_id]
+        lists[credential.pk] = {item.github_repo_id: item for item in items}
+    if github_repo_id not in lists[credential.pk]:
+        raise GoneError("the GitHub App may not read it any more")
+    return lists[credential.pk][github_repo_id]
 
 
 def _is_removed(credential: IntegrationCredential) -> bool:
-    """Whether the App is not on its account any more; one that is suspended comes back."""
+    """Whether the App was removed from its account; a suspended App may come back."""
     installation_id = credential.installation_id
     if credential.kind != IntegrationCredential.Kind.APP or installation_id is None:
         return False
@@ -112,9 +112,9 @@ def _is_removed(credential: IntegrationCredential) -> bool:
 
 
 def _adopt() -> None:
-    """Give the key to pull requests whose repository was tracked by a way that gives none."""
-    keyless = PullRequest.objects.filter(repository=None).order_by()
-    names = keyless.values_list("team", "github_repo").distinct()
+    """Give pull requests without a repository the tracked one of their name."""
+    orphans = PullRequest.objects.filter(repository=None).order_by()
+    names = orphans.values_list("team", "github_repo").distinct()
     tracked = {
         (row.team_id, row.full_name.lower()): row for row in TrackedRepository.objects.active()
     }

@@ -17,29 +17,23 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.observe.tracing import trace
-from metrics_sync.work.queueing import (
-    BULK,
-    MERGES,
-    feed_merges,
-    find_team_of_job,
-    has_waiting_merges,
-    note_silent_end,
-    save_counts,
-)
+from metrics_sync.work.counts import note_silent_end, save_counts
+from metrics_sync.work.queueing import BULK, MERGES, find_team_of_job
+from metrics_sync.work.turns import enqueue_waiting_merges, has_waiting_merges
 
 logger = logging.getLogger(__name__)
 
-#: How often an idle worker looks whether the scheduler, which one of them runs, is gone with
-#: its worker; RQ's ten minutes are too long for a pull request that waits for its retry.
-LOOK_AROUND_SECONDS = 30
+#: Seconds between an idle worker's checks whether the scheduler has died with the worker that ran
+#: it; RQ's ten minutes are too long for a pull request that waits for its retry.
+MAINTENANCE_SECONDS = 30
 #: RQ wakes an idle worker 15 s before its time to live ends.
-TIME_TO_LIVE_SECONDS = LOOK_AROUND_SECONDS + 15
+TIME_TO_LIVE_SECONDS = MAINTENANCE_SECONDS + 15
 
-#: How often a worker says that its job is alive; RQ believes it for a minute longer.
+#: Seconds between a worker's signs of life for its job; RQ believes each for a minute longer.
 SIGN_OF_LIFE_SECONDS = 10
 
-#: How far workers that take bulk work step back on a machine's processors, with all they start;
-#: and elsewhere the merges of a team that has more of them than its share of workers.
+#: The niceness (see nice(1)) of workers that take bulk work, and of the merges of a team that has
+#: more of them than its share of workers.
 BULK_NICENESS = 10
 BURST_NICENESS = 5
 
@@ -50,13 +44,13 @@ UNRECORDED_ERROR = 1
 class FetchWorker(Worker):
     """An RQ worker that has the GitHub client ready before the first job.
 
-    It takes over the scheduler of a worker that was killed, within about a minute and a half:
-    RQ's lock lasts 61 s.
+    It takes over the scheduler of a killed worker within about a minute and a half: RQ's lock lasts
+    61 s.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["worker_ttl"] = TIME_TO_LIVE_SECONDS
-        options["maintenance_interval"] = LOOK_AROUND_SECONDS
+        options["maintenance_interval"] = MAINTENANCE_SECONDS
         options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
         super().__init__(*args, **options)
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
@@ -68,32 +62,32 @@ class FetchWorker(Worker):
         roots = {row.get_api_root() for row in GitHubIntegration.objects.only("api_url")}
         for api_url in {app_settings.GITHUB_API_URL, *roots}:
             prepare_api(api_url)
-        # A fork that was killed would leave its transaction open for the next one.
+        # Forks must not share a connection: one that is killed would leave its transaction open.
         connections.close_all()
-        # In a long fetch garbage is collected: that would touch, and so copy, all that is here.
+        # Garbage collection in a fork would otherwise touch, and so copy, everything loaded here.
         gc.collect()
         gc.freeze()
         return super().work(*args, **options)
 
     def setup_work_horse_signals(self) -> None:
-        """Let the job finish when everybody is told to stop, as init systems and platforms do.
+        """Let the job finish when every process gets SIGTERM, as init systems and platforms do.
 
-        RQ's worker waits for it, takes no other, and ends it with SIGKILL when it has to.
+        RQ's worker waits for its job, takes no other, and ends it with SIGKILL when it must.
         """
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Begin in the process that was forked; one team's burst steps back for other teams."""
-        if BULK not in self.queue_names() and _is_of_burst(job):
+        """Run the job in its forked process; a team with waiting merges yields to other teams."""
+        if BULK not in self.queue_names() and _has_waiting_merges(job):
             os.nice(BURST_NICENESS)
         super().main_work_horse(job, queue)
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
-        """Run a job in the process that was forked for it, and save what that has counted.
+        """Run the job in its forked process, and save what the process counted.
 
-        RQ records what the job raises. An error before that, or while it is recorded, would end
-        the process with no line in any log.
+        RQ records what the job raises. An error before that, or while RQ records it, would end the
+        process without a line in any log.
         """
         try:
             with trace(**_read_trace(job)):
@@ -103,19 +97,19 @@ class FetchWorker(Worker):
             note_silent_end(job, f"{type(error).__name__}: {error}")
             raise
         finally:
-            _feed(job)
+            _enqueue_next_merges(job)
             save_counts()
 
     def handle_job_failure(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
-        """Have a merge that failed tried again on the bulk queue; see `_choose_return`."""
-        super().handle_job_failure(job, _choose_return(queue), *args, **options)
+        """Retry a merge that failed on the bulk queue; see `_choose_retry_queue`."""
+        super().handle_job_failure(job, _choose_retry_queue(queue), *args, **options)
 
     def handle_job_retry(self, job: Job, queue: Queue, *args: Any, **options: Any) -> None:
-        """Have a merge that waited for a rate limit done on the bulk queue."""
-        super().handle_job_retry(job, _choose_return(queue), *args, **options)
+        """Run a merge that waited for a rate limit on the bulk queue."""
+        super().handle_job_retry(job, _choose_retry_queue(queue), *args, **options)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Count a job whose process was ended from outside; errors were counted in there."""
+        """Count a job whose process was killed; `perform_job` counts errors."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         code = os.waitstatus_to_exitcode(ret_val or 0)
         if code != UNRECORDED_ERROR:
@@ -123,30 +117,30 @@ class FetchWorker(Worker):
             save_counts()
 
 
-def _choose_return(queue: Queue) -> Queue:
-    """Return the queue on which a job is done once more.
+def _choose_retry_queue(queue: Queue) -> Queue:
+    """Return the queue on which a job runs again.
 
-    Hundreds of merges that failed together return together, and would hold the merges of other
+    Hundreds of merges that failed together return together, and would delay the merges of other
     teams: they go to the front of the bulk queue.
     """
     return Queue(BULK, connection=queue.connection) if queue.name == MERGES else queue
 
 
-def _is_of_burst(job: Job) -> bool:
-    """Whether more merges of the job's team wait for their turn; not, where Redis does not say."""
+def _has_waiting_merges(job: Job) -> bool:
+    """Whether more merges of the job's team wait for their turn; False without Redis."""
     team_id = find_team_of_job(job.id)
     with suppress(QueueUnavailableError):
         return team_id is not None and has_waiting_merges(team_id)
     return False
 
 
-def _feed(job: Job) -> None:
-    """Let the next merge of the same team have its turn; never raises."""
+def _enqueue_next_merges(job: Job) -> None:
+    """Let the next merges of the same team have their turn; never raises."""
     team_id = find_team_of_job(job.id)
     if job.origin != MERGES or team_id is None:
         return
     try:
-        feed_merges(team_id)
+        enqueue_waiting_merges(team_id)
     except Exception:
         # The row stays pending, and the clock finds it.
         logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
@@ -159,7 +153,7 @@ def _describe_end(code: int) -> str:
 
 
 def _note_abandoned(job: Job, kind: type[BaseException], error: BaseException, _: object) -> bool:
-    """Count a job whose worker is gone with it; RQ tells of it as of an error of the job."""
+    """Count a job whose worker died with it, which RQ reports as an error of the job."""
     if issubclass(kind, AbandonedJobError):
         logger.error("Job %s on %s was abandoned: its worker is gone", job.id, job.origin)
         note_silent_end(job, "its worker is gone")
@@ -168,7 +162,7 @@ def _note_abandoned(job: Job, kind: type[BaseException], error: BaseException, _
 
 
 def _read_trace(job: Job) -> dict[str, str]:
-    """Return the ids for the job's log lines; jobs of other versions may carry anything."""
-    carried = job.meta.get("trace")
-    ids = carried.items() if isinstance(carried, dict) else ()
+    """Return the ids for the job's log lines; jobs of other versions may have anything there."""
+    stored = job.meta.get("trace")
+    ids = stored.items() if isinstance(stored, dict) else ()
     return {**{str(name): str(value) for name, value in ids}, "job_id": job.id}

@@ -16,12 +16,12 @@ PHASES = (
     ("webhook: verify, record, write the row, claim", "told", "queued"),
     ("RQ hands the job to the worker", "queued", "taken"),
     ("fork", "taken", "forked"),
-    ("horse: RQ's start, database connection, rows", "forked", "_run begins"),
-    ("claim the run, event loop", "_run begins", "_fetch begins"),
-    ("GitHub: 9 requests in 2 round trips, parsing", "_fetch begins", "_fetch ends"),
-    ("note the budget", "_fetch ends", "_save begins"),
-    ("write rows, count, measure, commit", "_save begins", "_save ends"),
-    ("RQ's end", "_save ends", "done"),
+    ("horse: RQ's start, database connection, rows", "forked", "run begins"),
+    ("claim the run, event loop", "run begins", "fetch begins"),
+    ("GitHub: 9 requests in 2 round trips, parsing", "fetch begins", "fetch ends"),
+    ("note the budget", "fetch ends", "save begins"),
+    ("write rows, count, measure, commit", "save begins", "save ends"),
+    ("RQ's end", "save ends", "done"),
 )
 
 
@@ -35,7 +35,7 @@ def measure(stage: Stage) -> list[Figure]:
         Figure(phase, median(job[end] - job[begin] for job in jobs) * 1000, "ms")
         for phase, begin, end in PHASES
     ]
-    total = median(job["_save ends"] - job["told"] for job in jobs) * 1000
+    total = median(job["save ends"] - job["told"] for job in jobs) * 1000
     imported = max(len(names) for names in read_notes(notes, "imported"))
     return [
         *figures,

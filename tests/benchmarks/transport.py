@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import psutil
 from django.utils import timezone
 
-from metrics_sync.github import GitHub, Known, client, fetch_snapshot
+from metrics_sync.github import GitHub, fetch_snapshot, transport
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording
+from metrics_sync.snapshot import Known
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage, wait_for
 
@@ -60,8 +61,8 @@ def _start(stage: Stage, stack: ExitStack, name: str) -> Path:
 
 def _trust(certificate: Path) -> None:
     os.environ["SSL_CERT_FILE"] = str(certificate)
-    client._tls_context.cache_clear()
-    client._tls_context()
+    transport._tls_context.cache_clear()
+    transport._tls_context()
 
 
 async def _fetch(url: str, recording: Recording) -> Cost:

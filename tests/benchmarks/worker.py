@@ -13,7 +13,7 @@ from django.db import connections
 from rq.job import Job
 from rq.queue import Queue
 
-from metrics_sync import jobs
+from metrics_sync.jobs import running
 from metrics_sync.work.workers import FetchWorker
 
 #: Where a line of JSON goes for each job.
@@ -34,9 +34,9 @@ class MeasuredWorker(FetchWorker):
         self.known_modules = set(sys.modules)
         opened = connections.all(initialized_only=True)
         self._note(inherited=sum(each.connection is not None for each in opened))
-        for name in ("_run", "_save"):
-            setattr(jobs, name, self._mark(name, getattr(jobs, name)))
-        jobs._fetch = self._mark_fetch(jobs._fetch)
+        for name in ("run", "save"):
+            setattr(running, name, self._mark(name, getattr(running, name)))
+        running._fetch = self._mark_fetch(running._fetch)
         super().main_work_horse(job, queue)
 
     def perform_job(self, *args: Any) -> bool:
@@ -67,11 +67,11 @@ class MeasuredWorker(FetchWorker):
     def _mark_fetch(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         async def marked(*args: Any, **options: Any) -> Any:
-            self.marks["_fetch begins"] = time.time()
+            self.marks["fetch begins"] = time.time()
             try:
                 return await function(*args, **options)
             finally:
-                self.marks["_fetch ends"] = time.time()
+                self.marks["fetch ends"] = time.time()
 
         return marked
 

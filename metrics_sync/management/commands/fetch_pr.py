@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from metrics_sync.exceptions import AmbiguousTeamError, MetricsSyncError
-from metrics_sync.jobs import fetch_now
+from metrics_sync.jobs.running import fetch_now
 from metrics_sync.management.base import OperatorCommand, UsageError
 from metrics_sync.management.options import add_repository, add_team
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import PullRequest
 from metrics_sync.names import Address
 from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
+from metrics_sync.snapshot import Receipt
 
 NOTES = """
 A tracked repository is asked with its team's token. Any other is asked with GITHUB_TOKEN, or
@@ -63,15 +64,10 @@ class Command(OperatorCommand):
     def _print(self, pull_request: PullRequest, result: dict[str, Any]) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
         receipt = Table("section", "stated", "stored", "result", "witness", title=f"{pull_request}")
-        for section, entry in pull_request.receipt.items():
-            outcome = "; ".join(filter(None, [entry["result"], entry.get("reason")]))
-            receipt.add_row(
-                section,
-                _show(entry["stated"]),
-                _show(entry["stored"]),
-                outcome,
-                entry.get("witness", ""),
-            )
+        for section, entry in Receipt.from_json(pull_request.receipt).sections.items():
+            outcome = "; ".join(filter(None, [entry.result, entry.reason]))
+            counts = map(_show, (entry.stated, entry.stored))
+            receipt.add_row(section, *counts, outcome, entry.witness)
         measured = Table("metric", "value")
         for name, value in _read_metrics(pull_request).items():
             measured.add_row(name, _show(value))

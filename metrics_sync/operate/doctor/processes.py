@@ -7,8 +7,17 @@ from django.utils import timezone
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import CONCURRENT_REQUESTS
 from metrics_sync.operate.doctor.findings import Finding, describe
-from metrics_sync.work import queueing
-from metrics_sync.work.queueing import QueueState, Round, SilentEnds
+from metrics_sync.work.counts import SilentEnds, read_silent_ends
+from metrics_sync.work.inspecting import (
+    QueueState,
+    count_clocks,
+    count_workers,
+    find_oldest_unscheduled,
+    inspect_queue,
+)
+from metrics_sync.work.queueing import BULK, MERGES
+from metrics_sync.work.queues import ping
+from metrics_sync.work.rounds import Round, read_rounds
 
 #: How many requests GitHub takes at once of a user or an installation, REST and GraphQL together.
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
@@ -27,7 +36,7 @@ LONGEST_WAIT = timedelta(minutes=5)
 def check_redis() -> list[Finding]:
     """Ask Redis for a sign of life."""
     try:
-        queueing.ping()
+        ping()
     except QueueUnavailableError as error:
         return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
     return [Finding("redis", "answers")]
@@ -35,11 +44,11 @@ def check_redis() -> list[Finding]:
 
 def check_processes() -> list[Finding]:
     """Look for workers, for the one of them that brings back waiting jobs, and for the clock."""
-    states = [queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK)]
+    states = [inspect_queue(name) for name in (MERGES, BULK)]
     return [
         *map(judge_workers, states),
         *map(judge_scheduler, states),
-        judge_concurrency(queueing.count_workers()),
+        judge_concurrency(count_workers()),
         _check_clocks(),
     ]
 
@@ -77,7 +86,7 @@ def judge_scheduler(state: QueueState) -> Finding:
 
 
 def _check_clocks() -> Finding:
-    clocks = queueing.count_clocks()
+    clocks = count_clocks()
     if clocks == 1:
         return Finding("processes", "the clock runs")
     if clocks:
@@ -90,19 +99,19 @@ def _check_clocks() -> Finding:
 def check_work() -> list[Finding]:
     """Look whether the clock's rounds and all jobs come to their ends."""
     now = timezone.now()
-    rounds, oldest = queueing.read_rounds(), queueing.find_oldest_unscheduled()
+    rounds, oldest = read_rounds(), find_oldest_unscheduled()
     return [
         *(judge_round(name, rounds.get(name), now=now) for name in LONGEST_ROUNDS),
         judge_waiting(oldest, now=now),
-        judge_silent_ends(queueing.read_silent_ends(), now=now),
+        judge_silent_ends(read_silent_ends(), now=now),
     ]
 
 
 def judge_round(name: str, last: Round | None, *, now: datetime) -> Finding:
     """Say when a job of the clock came to its end last, and what it found; pure."""
-    advice = "See to `clock` and `worker` of the Procfile, and to the log of `worker`."
+    advice = "Check that `clock` and `worker` of the Procfile run, and read the log of `worker`."
     if last is None:
-        return Finding("work", f"{name}: no round has come to its end yet", advice)
+        return Finding("work", f"{name}: no round was completed yet", advice)
     ago = now - last.ended_at
     found = ", ".join(f"{count} {what}" for what, count in last.found.items())
     text = f"{name}: the last round ended {describe(ago)} ago: {found}"
@@ -110,18 +119,18 @@ def judge_round(name: str, last: Round | None, *, now: datetime) -> Finding:
 
 
 def judge_waiting(oldest: datetime | None, *, now: datetime) -> Finding:
-    """Say how long rows wait that wait for no time; pure."""
+    """Say how long the oldest row without a set time has waited for a worker; pure."""
     if oldest is None:
         return Finding("work", "no row waits for a worker")
     waits = now - oldest
-    text = f"the oldest row that waits for a worker is queued for {describe(waits)}"
-    advice = "See whether `merges` and `worker` run, and whether their jobs end (below)."
+    text = f"the oldest row has waited for a worker for {describe(waits)}"
+    advice = "Check that `merges` and `worker` run, and that their jobs end (see below)."
     return Finding("work", text, advice if waits > LONGEST_QUEUED else "")
 
 
 def judge_silent_ends(ends: SilentEnds, *, now: datetime) -> Finding:
     """Say how many jobs ended before they could say why, and why the last one did; pure."""
-    text = f"jobs of the last 24 hours that ended without a word: {ends.count_last_day}"
+    text = f"jobs of the last 24 hours that ended without reporting an error: {ends.count_last_day}"
     if ends.last_at is None:
         return Finding("work", text)
     text += f", the last {describe(now - ends.last_at)} ago: {ends.last_reason}"
@@ -132,7 +141,7 @@ def judge_silent_ends(ends: SilentEnds, *, now: datetime) -> Finding:
 def check_queues() -> list[Finding]:
     """Look at how long work waits."""
     now = timezone.now()
-    merges, bulk = (queueing.inspect_queue(name) for name in (queueing.MERGES, queueing.BULK))
+    merges, bulk = (inspect_queue(name) for name in (MERGES, BULK))
     return [judge_queue(merges, now=now, most=LONGEST_WAIT), judge_queue(bulk, now=now)]
 
 

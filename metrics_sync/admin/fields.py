@@ -1,0 +1,80 @@
+"""The fields of a pull request's page, under names that readers know, each in one style."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+
+from metrics_sync.admin.labels import UNKNOWN, show_hours, show_moment
+from metrics_sync.models import PullRequest
+
+#: What the page calls the fields whose own names are those of columns.
+TITLES = {
+    "sync_error": "reason",
+    "sync_attempts": "attempts",
+    "completed_at": "first complete at",
+    "retry_at": "next attempt at",
+    "refetch_at": "next fetch at",
+    "avg_fix_response_hours": "requested changes answered in (mean)",
+    "commits_after_first_review": "commits after the first review",
+    "total_comments": "comments",
+    "changes_requested_count": "reviews that requested changes",
+    "reviewer_count": "reviewers",
+    "first_approval_hours": "first approval after",
+    "approval_to_merge_hours": "from approval to merge",
+    "merged_by_login": "merged by",
+    "merged_by_author": "merged by its author",
+    "ready_at": "ready for review at",
+    "review_wait_hours": "first review after being ready",
+    "first_response_at": "first response at",
+    "first_response_hours": "first response after",
+    "early_feedback_at": "first feedback while a draft at",
+    "draft_hours": "time as a draft",
+    "first_review_at": "first review at",
+    "review_time_hours": "first review after the opening",
+    "cycle_time_hours": "cycle time",
+    "metrics_version": "version of the metrics",
+    "coding_hours": "from the first commit to the opening",
+    "last_commit_to_merge_hours": "from the last commit to the merge",
+    "human_comments": "comments by people",
+    "ci_at_merge": "CI at the merge",
+    "ci_duration_hours": "duration of CI",
+    "base_ref": "into branch",
+    "head_ref": "from branch",
+    "additions": "lines added",
+    "deletions": "lines deleted",
+    "pr_created_at": "opened at",
+}
+
+
+def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None) -> Any:
+    """Return a sortable column, or a field of a page, for a field of the model."""
+
+    @admin.display(description=title, ordering=name)
+    def column(row: PullRequest) -> Any:
+        value = getattr(row, name)
+        return show(value) if show else value
+
+    column.__name__ = name
+    return column
+
+
+def name_fields(*names: str) -> tuple[Any, ...]:
+    """Return one line of a page; names that are no fields of the model stay as they are."""
+    fields = {field.name for field in PullRequest._meta.concrete_fields}  # noqa: SLF001  (public)
+    return tuple(_make_field(name) if name in fields else name for name in names)
+
+
+def _make_field(name: str) -> Any:
+    show = show_hours if name.endswith("_hours") else show_value
+    return make_column(name, TITLES.get(name, name.replace("_", " ")), show)
+
+
+def show_value(value: Any) -> str:
+    """Return a value of the model as readers know it: yes and no, one style of dates, no None."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return show_moment(value)
+    return UNKNOWN if value in (None, "") else str(value)

@@ -1,0 +1,102 @@
+"""The job that a worker runs: fetch a pull request, store it, measure it."""
+
+import random
+import sys
+from datetime import datetime
+from functools import partial
+from math import ceil
+from typing import Any
+
+from django.utils import timezone
+from rq import Retry, get_current_job
+from rq.job import Job
+
+from metrics_sync.access import Access
+from metrics_sync.conf import app_settings
+from metrics_sync.jobs import running
+from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import SyncStatus
+
+#: The queues: merges, which workers take first, and everything that can wait.
+MERGES = app_settings.QUEUE
+BULK = app_settings.BULK_QUEUE
+
+#: A job that waits for a rate limit checks at least once an hour whether it still must, without a
+#: request: GitHub may have said something else since. So that jobs do not return together, each
+#: wait is spread by a twentieth, and by MOST_SPREAD_SECONDS at most.
+LONGEST_PARKED_SECONDS = 3600
+MOST_SPREAD_SECONDS = 120
+
+
+def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
+    """Fetch all of a pull request, store it, and measure it; this is the job on the queues.
+
+    Safe to repeat, and to run twice at once: the second run does nothing. Returns the number of
+    rows of each section, `requests_made` and `errors`. A missing pull request, or one whose
+    repository is not tracked, returns `{"error": ...}` and is not tried again.
+
+    As an RQ job it raises errors that may be gone later, so that RQ tries again while it has
+    retries left. Errors that no retry mends are returned, and recorded on the row. While GitHub
+    wants the token to wait, the job returns an RQ Retry for that moment, which uses up none of its
+    retries and holds no worker.
+    """
+    rows = PullRequest.objects.select_related("team", "repository")
+    pull_request = rows.filter(pk=pr_id).first()
+    if pull_request is None:
+        return {"error": f"There is no pull request with the id {pr_id} here."}
+    repository = _find_repository(pull_request)
+    if repository is None:
+        pull_request.mark_untracked()
+        return {"error": pull_request.sync_error}
+    job = get_current_job()
+    # A merge that is tried again on the bulk queue is still a merge.
+    is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")
+    find_access = partial(Access.of, repository, is_bulk=is_bulk)
+    if job is None:
+        return running.fetch_now(pull_request, find_access)
+    if _is_done(pull_request, job):
+        return {"error": f"{pull_request} has been completed since this job was made."}
+    wait_until = repository.integration.credential.find_pause(is_bulk=is_bulk)
+    if wait_until is not None:
+        pull_request.mark_parked(job_id=job.id, until=wait_until)
+        return _park(wait_until)
+    outcome, result = running.run(pull_request, find_access, job=job)
+    if outcome.wait_until:
+        return _park(outcome.wait_until)
+    if outcome.passing:
+        raise outcome.passing[0]
+    return result
+
+
+def _find_repository(pull_request: PullRequest) -> TrackedRepository | None:
+    """Return the tracked repository, without its secrets.
+
+    Those are read later, where a failure to decrypt them is recorded on the row.
+    """
+    repositories = TrackedRepository.objects.matching(pull_request)
+    repositories = repositories.select_related("integration__credential")
+    return repositories.defer(
+        "integration__webhook_secret", "integration__credential__access_token"
+    ).first()
+
+
+def _is_done(pull_request: PullRequest, job: Job) -> bool:
+    """Whether the row was completed by this job, or by one that began after it was made.
+
+    RQ runs a job again when its worker died at the very end, or when Redis loads an old dump.
+    """
+    if pull_request.sync_status != SyncStatus.COMPLETE:
+        return False
+    started_at = pull_request.fetch_started_at
+    is_own = pull_request.sync_job_id == job.id
+    return is_own or (started_at is not None and started_at > job.created_at)
+
+
+def _park(until: datetime) -> Retry:
+    """Have RQ run this job again about then, or in an hour if that is sooner.
+
+    RQ counts a Retry that a job returns apart from the retries it has for errors.
+    """
+    seconds = min((until - timezone.now()).total_seconds(), LONGEST_PARKED_SECONDS)
+    spread = random.uniform(0, min(seconds * 0.05, MOST_SPREAD_SECONDS))
+    return Retry(max=sys.maxsize, interval=max(1, ceil(seconds + spread)))

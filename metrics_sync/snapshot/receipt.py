@@ -1,0 +1,259 @@
+"""The receipt of a pull request: what GitHub states of each list, what is stored, and the proof."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from metrics_sync.exceptions import DisagreementError, RetrySoonError
+from metrics_sync.snapshot.items import (
+    COUNTERS,
+    SUPPLEMENTARY,
+    Item,
+    Json,
+    PullRequestItem,
+    Section,
+)
+from metrics_sync.snapshot.reading import read_text
+from metrics_sync.snapshot.results import (
+    CAPPED,
+    COUNTER,
+    DISAGREEING,
+    OUTDATED,
+    TOTAL,
+    UNAVAILABLE,
+    VERIFIED,
+    Fault,
+    SectionResult,
+    Snapshot,
+    Validators,
+)
+
+#: How many items GitHub lists at most, however many pages are asked for.
+#: https://docs.github.com/en/rest/pulls/pulls
+CAPS = {Section.COMMITS: 250, Section.FILES: 3000}
+
+#: The lists that state their own total.
+TOTALED = {Section.CHECK_RUNS, Section.COMMIT_STATUSES}
+
+#: A fault counts as lasting when so many fetches met it, over so long a time.
+LASTING_COUNT = 3
+LASTING_TIME = timedelta(days=1)
+
+
+def verify(
+    section: Section,
+    items: tuple[Item, ...] | None,
+    *,
+    lengths: Collection[int],
+    stated: int | None,
+    etags: Validators = (),
+) -> SectionResult:
+    """Compare a list that was read to its end with the number that GitHub states.
+
+    `lengths` has every number by which the list can be counted.
+    """
+    length = max(lengths)
+    if stated is None:
+        return SectionResult(items, result=VERIFIED, etags=etags)
+    if stated in lengths:
+        witness = TOTAL if section in TOTALED else COUNTER
+        return SectionResult(items, stated, VERIFIED, etags=etags, witness=witness)
+    if section in CAPS and CAPS[section] <= length < stated:
+        return SectionResult(items, stated, CAPPED, etags=etags)
+    error = DisagreementError(f"GitHub states {stated} and lists {length}")
+    return SectionResult(items, stated, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class SectionReceipt:
+    """What is known of one list. `result` is a word such as `verified`, else what went wrong."""
+
+    stated: int | None
+    stored: int
+    result: str
+    reason: str = ""
+    witness: str = ""
+    scope: str = ""
+    fault: Fault | None = None
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        """Read an entry; those of older versions have only three values."""
+        texts = {name: entry.get(name) or "" for name in ("reason", "witness", "scope")}
+        fault = None
+        if looks := entry.get("looks"):
+            since = datetime.fromisoformat(looks["since"])
+            fault = Fault(looks["fault"], looks["count"], since)
+        return cls(entry["stated"], entry["stored"], entry["result"], fault=fault, **texts)
+
+    @classmethod
+    def of(cls, result: SectionResult, *, stored: int) -> Self:
+        """Write down what a fetch brought, when `stored` items of the list are stored."""
+        return cls(
+            stated=result.stated,
+            stored=stored,
+            result=read_text(str(result.error)) if result.error else result.result,
+            reason=read_text(result.reason),
+            witness=result.witness,
+            scope=result.scope,
+            fault=result.fault,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        entry = {"stated": self.stated, "stored": self.stored, "result": self.result}
+        texts = {"reason": self.reason, "witness": self.witness, "scope": self.scope}
+        optional: dict[str, Any] = {**texts}
+        if self.fault is not None:
+            fault, since = self.fault, self.fault.since.isoformat()
+            optional["looks"] = {"fault": fault.text, "count": fault.count, "since": since}
+        return entry | {name: value for name, value in optional.items() if value}
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the list need not be fetched again as long as GitHub states the same number."""
+        return self.result in (VERIFIED, CAPPED, DISAGREEING)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the list is proven, or was when it was fetched last."""
+        return self.is_proven or self.result == OUTDATED
+
+    def outdate(self) -> Self:
+        """Return it as one that must be fetched again, if there was anything to prove."""
+        return replace(self, result=OUTDATED) if self.is_whole else self
+
+    def verify_unchanged(
+        self, section: Section, stated: int | None, *, etags: Validators
+    ) -> SectionResult:
+        """Compare a list whose pages have not changed with what GitHub states now."""
+        # When GitHub stated less than is stored, the fetch that stored it found out why.
+        lengths = {self.stored, min(self.stored, self.stated or self.stored)}
+        stated = self.stated if section in TOTALED else stated
+        result = verify(section, None, lengths=lengths, stated=stated, etags=etags)
+        return replace(result, witness=self.witness, reason=self.reason, scope=self.scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is known of each list of a pull request; lists that no fetch asked for are absent."""
+
+    sections: Mapping[Section, SectionReceipt] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, stored: Json) -> Self:
+        """Read a receipt as rows and runs store it."""
+        return cls({s: SectionReceipt.from_json(stored[s]) for s in Section if s in stored})
+
+    def to_json(self) -> dict[str, Any]:
+        return {section.value: entry.to_json() for section, entry in self.sections.items()}
+
+    @property
+    def proven(self) -> set[Section]:
+        return {section for section, entry in self.sections.items() if entry.is_proven}
+
+    @property
+    def whole(self) -> set[Section]:
+        """The lists of which every item is stored, as of the last fetch that brought them."""
+        return {section for section, entry in self.sections.items() if entry.is_whole}
+
+    @property
+    def stated(self) -> dict[Section, int]:
+        """What the pull request's counters said."""
+        counted = {s: entry.stated for s, entry in self.sections.items() if s in COUNTERS}
+        return {section: number for section, number in counted.items() if number is not None}
+
+    def count_stored(self, section: Section) -> int:
+        return self.sections[section].stored if section in self.sections else 0
+
+    def list_with(self, result: str) -> list[str]:
+        """List the sections that have this result, in the order of the alphabet."""
+        return sorted(s.value for s, entry in self.sections.items() if entry.result == result)
+
+    def list_missing(self, stated: Mapping[Section, int]) -> list[Section]:
+        """List what must be fetched: what is not proven, or what GitHub counts otherwise now."""
+        then = {s: entry.stated for s, entry in self.sections.items() if entry.is_proven}
+        return [s for s in Section if s not in then or stated.get(s, then[s]) != then[s]]
+
+    def merge(
+        self, results: Mapping[Section, SectionResult], *, stored: Mapping[Section, int]
+    ) -> Self:
+        """Return the receipt after a fetch; sections that it did not ask for keep their entry."""
+        fetched = {s: SectionReceipt.of(r, stored=stored[s]) for s, r in results.items()}
+        return replace(self, sections={**self.sections, **fetched})
+
+    def outdate(self, names: Collection[str] = tuple(Section)) -> Self:
+        """Have the lists of these names fetched again; every list if no names are given."""
+        entries = self.sections.items()
+        return replace(self, sections={s: e.outdate() if s in names else e for s, e in entries})
+
+    def drop_changed(self, stored: Mapping[Section, int]) -> Self:
+        """Drop the lists that had another number of items stored when they were fetched."""
+        kept = {s: e for s, e in self.sections.items() if not e.is_whole or e.stored == stored[s]}
+        return replace(self, sections=kept)
+
+    def keep_proven(self, snapshot: Snapshot) -> Snapshot:
+        """Drop from a snapshot the lists that failed and that an earlier fetch has proven.
+
+        Nothing was added to those since, as far as the pull request's counters say.
+        """
+        stated = snapshot.pull_request.stated
+        unchanged = {
+            s for s in self.proven if s not in COUNTERS or stated.get(s) == self.sections[s].stated
+        }
+        kept = {s: r for s, r in snapshot.sections.items() if not r.error or s not in unchanged}
+        return replace(snapshot, sections=kept)
+
+    def accept_lasting_faults(
+        self, results: Mapping[Section, SectionResult], *, now: datetime
+    ) -> dict[Section, SectionResult]:
+        """End the lists that three fetches over a day found at fault in the same way.
+
+        A list that GitHub counts otherwise becomes `disagreeing`, with what both sides say as its
+        reason. A list that a pull request can be without, and that always fails, becomes
+        `unavailable`.
+        """
+        return {s: self._accept_lasting_fault(s, r, now) for s, r in results.items()}
+
+    def _accept_lasting_fault(
+        self, section: Section, result: SectionResult, now: datetime
+    ) -> SectionResult:
+        is_disagreeing = isinstance(result.error, DisagreementError)
+        is_failing = section in SUPPLEMENTARY and isinstance(result.error, RetrySoonError)
+        if not is_disagreeing and not is_failing:
+            return result
+        text = str(result.error) if is_disagreeing else "fails"
+        earlier = self.sections[section].fault if section in self.sections else None
+        fault = Fault(text, 1, now)
+        if earlier is not None and earlier.text == text:
+            fault = replace(earlier, count=earlier.count + 1)
+        if fault.count < LASTING_COUNT or now - fault.since < LASTING_TIME:
+            return replace(result, fault=fault)
+        if is_disagreeing:
+            return replace(
+                result,
+                result=DISAGREEING,
+                error=None,
+                reason=text,
+                etags=(),
+                fault=fault,
+                witness="",
+            )
+        reason = f"failed {fault.count} times since {fault.since.isoformat()}: {result.error}"
+        return SectionResult(items=None, result=UNAVAILABLE, reason=reason, fault=fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier fetches left: the receipt, and the pages that need not be sent again.
+
+    `pull_request` is as those fetches read it; without it everything is fetched in full. An answer
+    about another pull request than `github_pr_id`, or another repository than `github_repo_id`,
+    is refused; None accepts any.
+    """
+
+    receipt: Receipt = field(default_factory=Receipt)
+    etags: Mapping[str, Validators] = field(default_factory=dict)
+    pull_request: PullRequestItem | None = None
+    github_pr_id: int | None = None
+    github_repo_id: int | None = None

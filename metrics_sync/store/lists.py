@@ -1,0 +1,190 @@
+"""Writes the lists of a pull request as rows: each list whole, matched by GitHub's ids."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from django.db import connection
+from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+
+from metrics_sync.models import (
+    Commit,
+    PRCheckRun,
+    PRComment,
+    PRCommitStatus,
+    PRFile,
+    PRReview,
+    PRTimelineEvent,
+    PullRequest,
+    TeamMember,
+)
+from metrics_sync.snapshot import KEYS, Account, FileItem, Item, Section, SectionResult
+
+MODELS: dict[Section, Any] = {
+    Section.COMMITS: Commit,
+    Section.FILES: PRFile,
+    Section.CHECK_RUNS: PRCheckRun,
+    Section.ISSUE_COMMENTS: PRComment,
+    Section.REVIEW_COMMENTS: PRComment,
+    Section.REVIEWS: PRReview,
+    Section.TIMELINE: PRTimelineEvent,
+    Section.COMMIT_STATUSES: PRCommitStatus,
+}
+
+#: What tells the two kinds of comments in one table apart.
+KINDS = {
+    Section.ISSUE_COMMENTS: {"comment_type": PRComment.CommentType.ISSUE},
+    Section.REVIEW_COMMENTS: {"comment_type": PRComment.CommentType.REVIEW},
+}
+
+#: The columns that tell two rows of a list apart: GitHub's ids, but for files.
+COLUMNS = {section: names[0] for section, names in KEYS.items()} | {Section.FILES: "listing_key"}
+
+DISMISSED = "dismissed"
+
+
+def save_list(
+    row: PullRequest,
+    section: Section,
+    result: SectionResult,
+    accounts: Mapping[int, TeamMember],
+) -> None:
+    """Write one list; a list that failed adds and updates rows, and removes none."""
+    if result.items is None:
+        return
+    is_whole = result.error is None
+    if section is Section.REVIEWS:
+        save_reviews(row, result.items, accounts, is_whole=is_whole)
+        return
+    # Without a receipt no fetch has written rows.
+    if is_whole and section in row.receipt:
+        _delete_unlisted(row, section, result.items)
+    _save_section(row, section, _list_values(section, result.items, accounts))
+
+
+def list_people(result: SectionResult) -> Iterable[Account | None]:
+    for item in result.items or ():
+        for role in ("author", "reviewer", "actor"):
+            yield getattr(item, role, None)
+
+
+def _find_key(section: Section, item: Item) -> Any:
+    """Return the value that tells an item's row from the others of its list."""
+    if isinstance(item, FileItem):
+        return PRFile.make_key(item.filename, item.status)
+    return getattr(item, COLUMNS[section])
+
+
+def _delete_unlisted(row: PullRequest, section: Section, items: tuple[Item, ...]) -> None:
+    rows = MODELS[section].objects.filter(pull_request=row, **KINDS.get(section, {}))
+    listed = [_find_key(section, item) for item in items]
+    rows.exclude(**{f"{COLUMNS[section]}__in": listed}).delete()
+
+
+def _list_values(
+    section: Section, items: tuple[Item, ...], accounts: Mapping[int, TeamMember]
+) -> list[dict[str, Any]]:
+    """Return the columns of each item."""
+    names = [field.name for field in fields(items[0])] if items else []
+    return [
+        {
+            **{name: _to_column(getattr(item, name), accounts) for name in names},
+            COLUMNS[section]: _find_key(section, item),
+        }
+        for item in items
+    ]
+
+
+def _save_section(row: PullRequest, section: Section, values: list[dict[str, Any]]) -> None:
+    if not values:
+        return
+    model, unique = MODELS[section], [COLUMNS[section], *KINDS.get(section, {})]
+    model.objects.bulk_create(
+        [model(team=row.team, pull_request=row, **value) for value in values],
+        update_conflicts=True,
+        unique_fields=["pull_request", *unique],
+        update_fields=[name for name in values[0] if name not in unique],
+    )
+
+
+def save_reviews(
+    row: PullRequest,
+    items: tuple[Item, ...],
+    accounts: Mapping[int, TeamMember],
+    *,
+    is_whole: bool,
+) -> None:
+    """Write all reviews of a pull request, or some; safe to repeat.
+
+    A dismissed review keeps the state that it was submitted with, which GitHub forgets. It never
+    gets another state: GitHub cannot undo a dismissal, so a list or a delivery that says otherwise
+    is older.
+    """
+    columns = ("github_review_id", "state", "submitted_state")
+    stored = {review_id: states for review_id, *states in row.reviews.values_list(*columns)}
+    values = _list_values(Section.REVIEWS, items, accounts)
+    if is_whole and stored.keys() - {value["github_review_id"] for value in values}:
+        _delete_unlisted(row, Section.REVIEWS, items)
+    for value in values:
+        state, submitted = stored.get(value["github_review_id"], ("", ""))
+        if value["state"] == DISMISSED:
+            value["submitted_state"] = submitted
+        elif state == DISMISSED:
+            value |= {"state": DISMISSED, "submitted_state": submitted or value["state"]}
+        else:
+            value["submitted_state"] = value["state"]
+    _save_section(row, Section.REVIEWS, values)
+
+
+def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
+    return find_member(value, accounts) if isinstance(value, Account) else value
+
+
+def find_member(account: Account | None, accounts: Mapping[int, TeamMember]) -> TeamMember | None:
+    return None if account is None else accounts[account.github_id]
+
+
+def recover_submitted_states(row: PullRequest) -> None:
+    """Read from the timeline the state that dismissed reviews had when they were submitted.
+
+    Needed for reviews of which no webhook arrived before the dismissal.
+
+    https://docs.github.com/en/rest/using-the-rest-api/issue-event-types#review_dismissed
+    """
+    unknown = row.reviews.filter(state=DISMISSED, submitted_state="")
+    dismissals = row.timeline_events.filter(dismissed_review_id=OuterRef("github_review_id"))
+    state = Subquery(dismissals.exclude(dismissed_state="").values("dismissed_state")[:1])
+    unknown.update(submitted_state=Coalesce(state, Value("")))
+
+
+def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
+    """Return the stored rows of a section."""
+    rows: QuerySet[Any] = MODELS[section].objects.filter(pull_request=row)
+    return rows.filter(**KINDS.get(section, {}))
+
+
+def count_rows(row: PullRequest) -> dict[Section, int]:
+    """Count the rows of every section, in one query."""
+    sql, parameters = _build_count()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [row.pk if value is None else value for value in parameters])
+        return dict(zip(MODELS, cursor.fetchone(), strict=True))
+
+
+@cache
+def _build_count() -> tuple[str, list[str | None]]:
+    """Write the query once; None stands where the pull request's key goes.
+
+    Having Django put eight subqueries together took longer than all other work on a row.
+    """
+    counts, parameters = [], list[str | None]()
+    for section, model in MODELS.items():
+        kind = KINDS.get(section, {})
+        conditions = " AND ".join(f"{name} = %s" for name in ("pull_request_id", *kind))
+        table = connection.ops.quote_name(model._meta.db_table)  # noqa: SLF001  (public)
+        # The names of our own tables and columns.
+        counts.append(f"(SELECT COUNT(*) FROM {table} WHERE {conditions})")  # noqa: S608  # nosec B608
+        parameters += [None, *kind.values()]
+    return f"SELECT {', '.join(counts)}", parameters

@@ -1,0 +1,224 @@
+"""Writes pull requests themselves, as webhooks, listings and fetches report them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+
+from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
+from metrics_sync.names import RepositoryName
+from metrics_sync.snapshot import (
+    ITSELF,
+    PullRequestItem,
+    RepositoryItem,
+    ReviewItem,
+    Section,
+    Snapshot,
+)
+from metrics_sync.store.accounts import save_accounts
+from metrics_sync.store.announcing import announce, pull_request_merged
+from metrics_sync.store.histories import is_bot
+from metrics_sync.store.lists import find_member, save_reviews
+from metrics_sync.store.repositories import confirm
+
+#: The fields of an item that are no columns of a row, or are copied in another way.
+LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id"}
+
+
+def save_pull_request(
+    team: Team,
+    item: PullRequestItem,
+    *,
+    repository: TrackedRepository | None = None,
+    review: ReviewItem | None = None,
+) -> PullRequest:
+    """Write a pull request, and one of its reviews, as a webhook reports it; returns the saved row.
+
+    Safe to repeat and in any order: an item older than the row changes nothing, and a merged pull
+    request stays merged. A merge that the row did not have fires the signal. The row belongs to the
+    repository, and has its name, whatever the item calls it; without a repository the row is found
+    by the item's name.
+    """
+    repository = repository or team.repositories.first_named(item.github_repo)
+    item = _rename(item, repository)
+    row, is_new = _lock_or_create(team, item, repository)
+    if repository is not None:
+        row.repository = repository
+    is_change = is_new or _is_newer(item, row)
+    if is_change and row.github_pr_number != item.github_pr_number:
+        _free_numbers(team, [item])
+    # One call writes all accounts, in the order of their ids: two deliveries with the same people
+    # in other roles would otherwise wait for each other.
+    people = [item.author] if is_change else []
+    accounts = save_accounts(team, people if review is None else [*people, review.reviewer])
+    if is_change:
+        apply_pull_request(row, item, accounts=accounts)
+        row.outdate(ITSELF)
+    if review is not None:
+        save_reviews(row, (review,), accounts, is_whole=False)
+        row.outdate(Section.REVIEWS)
+    if is_change or review is not None:
+        row.save()
+    return row
+
+
+def _lock_or_create(
+    team: Team, item: PullRequestItem, repository: TrackedRepository | None
+) -> tuple[PullRequest, bool]:
+    """Return the row of an item, locked until the transaction ends, and whether it is new."""
+    rows = PullRequest.objects.select_for_update(no_key=True)
+    same_id = rows.filter(team=team, github_pr_id=item.github_pr_id)
+    if row := same_id.of_repository(repository, item.github_repo).first():
+        return row, False
+    return rows.get_or_create(
+        team=team,
+        github_repo=item.github_repo,
+        github_pr_id=item.github_pr_id,
+        defaults={"repository": repository},
+    )
+
+
+def _rename(item: PullRequestItem, repository: TrackedRepository | None) -> PullRequestItem:
+    """Give an item the name that its repository has here; only GitHub's answer changes that."""
+    return item if repository is None else replace(item, github_repo=repository.full_name)
+
+
+def save_number(row: PullRequest, number: int) -> None:
+    """Write the number of a row that was known only by its id; safe to repeat."""
+    rows = PullRequest.objects.filter(team=row.team, github_pr_number=number)
+    rows.in_repositories([row.github_repo]).exclude(pk=row.pk).update(
+        github_pr_number=None, etags={}
+    )
+    row.github_pr_number, row.etags = number, {}
+    row.save(update_fields=["github_pr_number", "etags"])
+
+
+def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
+    """Take the numbers of these items from other rows that have them.
+
+    GitHub gives a number again when a repository is deleted and made anew under its name. The
+    older row keeps its data, and is known by its id alone.
+    """
+    ids: dict[int | None, int] = {item.github_pr_number: item.github_pr_id for item in items}
+    rows = PullRequest.objects.filter(team=team, github_pr_number__in=ids)
+    rows = rows.in_repositories({item.github_repo for item in items})
+    owners = rows.values_list("pk", "github_pr_number", "github_pr_id")
+    reused = [pk for pk, number, github_pr_id in owners if ids.get(number) != github_pr_id]
+    if reused:
+        PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None, etags={})
+
+
+def save_missed_merges(
+    team: Team,
+    items: Collection[PullRequestItem],
+    *,
+    repository: TrackedRepository | None = None,
+) -> int:
+    """Write merges that no webhook reported as `pending` rows, past the signal; return how many.
+
+    Safe to repeat: rows that are merged already stay as they are. All items belong to one
+    repository; where none is given, it is found by their name.
+    """
+    if not items:
+        return 0
+    name = next(iter(items)).github_repo
+    repository = repository or team.repositories.first_named(name)
+    items = [_rename(item, repository) for item in items]
+    ids = [item.github_pr_id for item in items]
+    rows = PullRequest.objects.filter(team=team, github_pr_id__in=ids)
+    rows = rows.of_repository(repository, items[0].github_repo)
+    known = {row.github_pr_id: row for row in rows}
+    _free_numbers(team, items)
+    accounts = save_accounts(team, (item.author for item in items))
+    new, merged = [], []
+    for item in items:
+        row = known.get(item.github_pr_id)
+        if row is None:
+            row = PullRequest(team=team, repository=repository)
+            row.github_repo, row.github_pr_id = item.github_repo, item.github_pr_id
+            row.sync_status = PullRequest.SyncStatus.PENDING
+            apply_pull_request(row, item, accounts=accounts)
+            new.append(row)
+        elif row.state != PullRequest.State.MERGED and _save_late_merge(row, item, accounts):
+            merged.append(row)
+    PullRequest.objects.bulk_create(new, ignore_conflicts=True)
+    merged += rows.filter(github_pr_id__in=[row.github_pr_id for row in new])
+    for row in merged:
+        announce(pull_request_merged, row)
+    return len(merged)
+
+
+def _save_late_merge(
+    row: PullRequest, item: PullRequestItem, accounts: Mapping[int, TeamMember]
+) -> bool:
+    names = [*apply_pull_request(row, item, accounts=accounts), "etags"]
+    row.outdate(ITSELF)
+    return row.mark_merged_late(**{name: getattr(row, name) for name in names})
+
+
+def _is_newer(item: PullRequestItem, row: PullRequest) -> bool:
+    """Whether a webhook may say more than the row has; of two of one second a fetch says more."""
+    if row.pr_updated_at is None or item.pr_updated_at is None or _is_merge(item, row):
+        return True
+    if item.pr_updated_at == row.pr_updated_at:
+        return ITSELF not in row.etags
+    return item.pr_updated_at > row.pr_updated_at
+
+
+def is_older(item: PullRequestItem, row: PullRequest) -> bool:
+    """Whether a webhook has written newer values to the row while the item was fetched."""
+    if row.pr_updated_at is None or item.pr_updated_at is None or _is_merge(item, row):
+        return False
+    return item.pr_updated_at < row.pr_updated_at
+
+
+def _is_merge(item: PullRequestItem, row: PullRequest) -> bool:
+    """Whether the item reports a merge that the row does not have."""
+    return item.state == PullRequest.State.MERGED and row.state != PullRequest.State.MERGED
+
+
+def apply_pull_request(
+    row: PullRequest, item: PullRequestItem, *, accounts: Mapping[int, TeamMember]
+) -> list[str]:
+    """Copy what GitHub says onto the row, unsaved, and return the names of the fields.
+
+    Fields that the payload does not state keep their value; a reopened pull request loses its
+    `closed_at`. GitHub cannot undo a merge, so an answer that is not merged is older than the row.
+    """
+    kept = {"github_repo", "github_pr_id", *LEFT_OUT}
+    if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
+        kept |= {"state", "merged_at", "closed_at"}
+    cleared = {"closed_at"} if item.state == PullRequest.State.OPEN else set()
+    names = [
+        field.name
+        for field in fields(item)
+        if field.name not in kept
+        and (getattr(item, field.name) is not None or field.name in cleared)
+    ]
+    for name in names:
+        setattr(row, name, getattr(item, name))
+    row.author = find_member(item.author, accounts)
+    row.is_by_bot = is_bot(row.author, row.team)
+    return [*names, "author", "is_by_bot"]
+
+
+def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
+    """Give the repository of a row the name that GitHub uses now; False if that removes the row.
+
+    It is removed when a webhook has made a row for the same pull request under the new name
+    already. Safe to repeat.
+    """
+    if row.repository is None:
+        return True
+    pull_request = snapshot.pull_request
+    if row.repository.github_repo_id is None and pull_request.base_repo_id is not None:
+        item = RepositoryItem(
+            pull_request.base_repo_id,
+            RepositoryName(pull_request.base_repo or row.repository.full_name),
+        )
+        confirm(row.repository, item, actor=f"the fetch of {row}")
+        row.github_repo = row.repository.full_name
+    elif not snapshot.moved_to:
+        return True
+    if snapshot.moved_to:
+        row.repository.rename(snapshot.moved_to)
+        row.github_repo = snapshot.moved_to
+    return PullRequest.objects.filter(pk=row.pk).exists()
