@@ -469,6 +469,8 @@ def visit_each(
 
 
 def find_serious_faults(tab: Page) -> Iterator[str]:
+    # The page of the API is made by its script.
+    tab.wait_for_load_state("networkidle")
     for fault in Axe().run(tab).response["violations"]:
         if fault["impact"] in {"serious", "critical"}:
             for node in fault["nodes"]:
