@@ -955,6 +955,19 @@ def test_repository_is_added_to_no_installation_by_hand(
     assert TrackedRepository.objects.count() == 1
 
 
+def test_repository_may_be_pasted_into_the_form(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """What people have at hand is the address of a page."""
+    integration = rows[GitHubIntegration]
+    pasted = " https://github.com/forge/new/pull/7 "
+    data = {"team": integration.team_id, "integration": integration.pk, "full_name": pasted}
+
+    admin_client.post(url_of(TrackedRepository, "add"), data)
+
+    assert TrackedRepository.objects.filter(full_name="forge/new").exists()
+
+
 def test_members_cannot_have_their_team_track_what_they_like(
     member_client: Client, member: User, rows: dict[type[Model], Any]
 ) -> None:

@@ -79,6 +79,7 @@ def test_every_request_is_one_that_github_describes(
     asked: tuple[SandboxServer, Watched], used: dict[str, Any], paths: Sequence[str]
 ) -> None:
     """The sandbox takes what we send, whether or not GitHub would."""
+    assert any("filter=all" in request.query for request in asked[0].requests)
     for request in asked[0].requests:
         template = find_template(dict.fromkeys(paths), request.path)
         operation = used["rest"][f"{request.method} {template}"]

@@ -350,10 +350,10 @@ def test_operator_sees_that_work_does_not_come_to_its_end(
     team.members.add(member := UserFactory())
     client.force_login(member)
 
-    assert "ended without a word: 9" in page
+    assert "ended without reporting an error: 9" in page
     assert "TypeError: &lt;trace&gt;" in page
-    assert "no round has come to its end yet" in page
-    assert "ended without a word" not in read_page(client)
+    assert "no round was completed yet" in page
+    assert "ended without reporting an error" not in read_page(client)
 
 
 def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> None:

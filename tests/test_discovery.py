@@ -1,7 +1,7 @@
 """Merges whose deliveries were lost, found by asking GitHub."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -10,6 +10,7 @@ from pytest_django import Settings
 from metrics_sync.heal import discovery
 from metrics_sync.heal.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Hook
@@ -50,6 +51,25 @@ def test_row_that_is_open_here_and_merged_there_becomes_pending(
 
     assert look(repository) == (1, "")
     assert PullRequest.objects.get().sync_status == "pending"
+
+
+@pytest.mark.parametrize(
+    ("bookmark", "source"),
+    [
+        pytest.param(None, "first_search", id="just connected"),
+        pytest.param(LONG_AGO, "discovered", id="searched before"),
+    ],
+)
+def test_first_search_after_connect_counts_no_lost_merge(
+    repository: TrackedRepository, bookmark: datetime | None, source: str
+) -> None:
+    """The alert of lost deliveries would fire for every new repository."""
+    repository.discovered_until = bookmark
+    counting.take()
+
+    look(repository)
+
+    assert counting.take()["merges", (("source", source),)] == 1
 
 
 def test_second_look_finds_nothing_new(repository: TrackedRepository) -> None:

@@ -129,7 +129,7 @@ def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
     assert list(dict.fromkeys(diagnosis.groups)) == [*CHECKS, "clock"]
     assert f"{REPOSITORY}: the webhook is active" in diagnosis.well
     assert "no row waits for a worker" in diagnosis.well
-    assert "jobs of the last 24 hours that ended without a word: 0" in diagnosis.well
+    assert "jobs of the last 24 hours that ended without reporting an error: 0" in diagnosis.well
     assert any("accepted, 49" in text for text in diagnosis.well)
 
 
@@ -165,7 +165,7 @@ def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
 
     assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
     assert wrong["no clock runs"] == "Start `clock` of the Procfile, once."
-    assert "requeue_due: no round has come to its end yet" in wrong
+    assert "requeue_due: no round was completed yet" in wrong
     assert len([text for text in wrong if text.startswith("no worker brings back jobs")]) == 2
 
 

@@ -16,6 +16,7 @@ from django.conf import settings
 from metrics_sync.sandbox import DEFAULT_TOKEN, build_pull_request_event, deliver, make_recording
 from tests.conftest import wait_until
 from tests.hosting import Host, read_commands
+from tests.test_package import REQUIRED
 
 #: What the page leaves to the reader.
 CHECKOUT, ADDRESS = "/path/to/metrics_sync", "https://tools.example"
@@ -48,9 +49,23 @@ def host(tmp_path: Path, broker_url: str, github: str) -> Iterator[Host]:
     host.stop()
 
 
-@pytest.mark.long(60)
-def test_merge_arrives_in_a_project_made_as_the_page_says(host: Host) -> None:
-    """Who follows the page has nothing of ours but the wheel, and no other page at hand."""
+def list_oldest() -> str:
+    """Return the oldest version of each package within our ranges, as constraints of pip."""
+    floors = (
+        (required.name, version.version)
+        for required in REQUIRED
+        for version in required.specifier
+        if version.operator == ">="
+    )
+    return "\n".join(f"{name}=={version}" for name, version in floors)
+
+
+@pytest.mark.long(100)
+@pytest.mark.parametrize("constraints", ["", list_oldest()], ids=["newest", "oldest"])
+def test_merge_arrives_in_a_project_made_as_the_page_says(host: Host, constraints: str) -> None:
+    """Who follows the page has nothing of ours but the wheel, and versions of their own."""
+    host.append("constraints.txt", constraints)
+    host.environment["PIP_CONSTRAINT"] = str(host.root / "constraints.txt")
     build, install, *prepare, serve, work, clock = read_commands()
     host.run(build.replace(CHECKOUT, str(settings.BASE_DIR)))
     host.run(install)

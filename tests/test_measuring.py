@@ -2,6 +2,8 @@
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.jobs import fetch_pr_complete_data
@@ -9,7 +11,7 @@ from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
 from metrics_sync.models.teams import TO_BE_MEASURED
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_sample
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory, UserFactory
 
 
 def fetch(sandbox: SandboxServer, name: str) -> PullRequest:
@@ -177,3 +179,18 @@ def test_pull_request_by_a_bot_is_known_for_one(row: PullRequest) -> None:
 
     row.refresh_from_db()
     assert (before, row.is_by_bot) == (False, True)
+
+
+def test_saving_bots_names_those_that_nobody_is(row: PullRequest, client: Client) -> None:
+    """Who mistypes a login hears of it where it was typed."""
+    client.force_login(UserFactory(is_superuser=True))
+    url = reverse("admin:metrics_sync_team_change", args=[row.team.pk])
+    values = {"name": row.team.name, "slug": row.team.slug, "members": []}
+
+    page = client.post(url, {**values, "bot_logins": f"@{row.author_login}, hubbot"}, follow=True)
+
+    told = [str(message) for message in page.context["messages"]]
+    assert "The clock measures the team's pull requests again." in told
+    assert "No account of this team's pull requests is called hubbot. Check the spelling." in told
+    row.refresh_from_db()
+    assert row.metrics_version == TO_BE_MEASURED

@@ -27,6 +27,7 @@ from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.operate import monitoring
+from metrics_sync.operate.disconnecting import disconnect_repository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     SandboxServer,
@@ -112,7 +113,7 @@ def test_number_of_queries_does_not_grow_with_the_rows(
 ) -> None:
     """A scrape comes every 15 seconds."""
     PullRequestFactory.create_batch(5, merged=True)
-    IntegrationCredentialFactory.create_batch(5)
+    TrackedRepositoryFactory.create_batch(5)
 
     with django_assert_num_queries(2 * len(monitoring.UNFINISHED) + 4):
         monitoring.render()
@@ -122,12 +123,21 @@ def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
     """What GitHub said before the reset would wake somebody for nothing."""
     budget = {"rate_limit": 5000, "rate_limit_remaining": 3, "rate_limit_resets_at": MERGED_AT}
     credential = IntegrationCredentialFactory(team__slug="platform", **budget)
+    TrackedRepositoryFactory(integration__credential=credential, integration__team=credential.team)
     labels = {"credential": str(credential.pk), "team": "platform"}
 
     with time_machine.travel(MERGED_AT - timedelta(minutes=1), tick=False):
         assert Scrape().get("rate_limit_remaining", **labels) == 3
     with time_machine.travel(MERGED_AT + timedelta(minutes=1), tick=False):
         assert Scrape().get("rate_limit_remaining", **labels) == 5000
+
+
+def test_token_of_a_disconnected_repository_wakes_nobody(redis: Redis) -> None:
+    """Its token is deleted on purpose."""
+    repository = TrackedRepositoryFactory(team__slug="platform")
+    disconnect_repository(repository, actor="olga")
+
+    assert b"credential_revoked{" not in monitoring.render()
 
 
 def test_queues_say_how_long_work_waits(redis: Redis) -> None:
@@ -336,7 +346,9 @@ def test_examples_name_metrics_that_exist(name: str, redis: Redis) -> None:
     save_counts()
     note_round("requeue_due", requeued=1)
     now = timezone.now()
-    IntegrationCredentialFactory(rate_limit=1, rate_limit_remaining=1, rate_limit_resets_at=now)
+    budget = {"rate_limit": 1, "rate_limit_remaining": 1, "rate_limit_resets_at": now}
+    credential = IntegrationCredentialFactory(**budget)
+    TrackedRepositoryFactory(integration__credential=credential)
 
     named = list_metrics((DOCS / name).read_text())
 

@@ -539,7 +539,7 @@ def test_people_read_how_many_of_the_discovered_were_fetched(
 
     call_command("reconcile", "--discover", "--since", "2026-01-01")
 
-    assert "Discovered 1 that no webhook told; fetched 1." in capsys.readouterr().out
+    assert "Discovered 1 that no webhook reported; fetched 1." in capsys.readouterr().out
 
 
 def test_discovered_merges_are_queued_where_bulk_does_not_work(

@@ -26,6 +26,7 @@ from metrics_sync.models import (
     TeamMember,
     TrackedRepository,
 )
+from metrics_sync.names import read_address
 
 
 class SecretField(forms.CharField):
@@ -95,7 +96,24 @@ class IntegrationForm(OneTeamForm):
         return cleaned
 
 
+class PastedNameField(forms.CharField):
+    """Takes a repository as people paste it: OWNER/NAME, or its address at GitHub."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        try:
+            return str(read_address(text or "").full_name)
+        except ValueError:
+            # The validator of the model says what is right.
+            return text
+
+
 class RepositoryForm(OneTeamForm):
+    class Meta:
+        model = TrackedRepository
+        fields = ["full_name"]
+        field_classes = {"full_name": PastedNameField}
+
     def clean(self) -> dict[str, Any]:
         """Refuse repositories of a GitHub App, which the command and the webhook add."""
         cleaned = super().clean()

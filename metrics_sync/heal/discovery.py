@@ -126,7 +126,8 @@ def discover(
             repository.rename(own[0].base_repo)
         found = store.save_missed_merges(repository.team, items, repository=repository)
         _note_changes(repository, items)
-        counting.count("merges", found, source="discovered")
+        # Merges from before the repository was connected were not lost.
+        counting.count("merges", found, source="discovered" if bookmark else "first_search")
         if bookmark is None or start <= bookmark:
             repository.discovered_until = began_at
             repository.save(update_fields=["discovered_until"])

@@ -53,8 +53,8 @@ class OperatorCommand(BaseCommand):
             subcommand,
             epilog=self.notes,
             formatter_class=RawDescriptionHelpFormatter,
-            # `--token` must not pass for `--token-stdin`, and then be told to all who list
-            # processes.
+            # `--token SECRET` must not pass for `--token-stdin`: all users of the machine can read
+            # the arguments of a process.
             allow_abbrev=False,
             **options,
         )

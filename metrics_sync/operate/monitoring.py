@@ -1,8 +1,8 @@
-"""What Prometheus reads: the truth of database and Redis at the moment of the scrape.
+"""The metrics that Prometheus reads, as database and Redis have them at the moment of the scrape.
 
-Nothing is kept in the process that answers, since there are several. Gauges are a bounded number
-of index look-ups; counters are what all processes have added up in Redis, and begin at zero when
-it is emptied, as counters may.
+Nothing is kept in the process that answers, since there are several. Gauges take a bounded number
+of index look-ups. Counters are the sums of all processes in Redis (observe/counting.py says why);
+they start again at zero when Redis is emptied, as counters may.
 """
 
 import logging
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from metrics_sync.exceptions import QueueUnavailableError
-from metrics_sync.models import IntegrationCredential, PullRequest
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import SyncStatus
 from metrics_sync.observe.counting import SECONDS, Series
 from metrics_sync.work.counts import read_counts, read_silent_ends
@@ -42,39 +42,40 @@ MOST_COUNTED = 50_000
 #: The window of the gauge that has all statuses.
 RECENT = timedelta(days=1)
 
-_WAITING = "Since when the oldest row is queued that waits for a worker, and for no time."
-_ROUNDS = "Seconds since the clock's last round of its kind came to its end."
+_WAITING = "Seconds that the oldest pull request has waited for a worker, without a set time."
+_ROUNDS = "Seconds since the last round of this kind was completed by the clock."
 
-#: What a metric is for each combination of the values of its labels.
+#: A metric's value for each combination of its labels' values.
 Values = Iterable[tuple[Sequence[str], float]]
 
-#: Every counter, and what its labels are.
+#: Every counter: its help text, and the names of its labels.
 COUNTERS = {
-    "jobs_ended_silently": ("Jobs whose process ended before it could say why.", ["queue"]),
-    "merges": ("Merges that became known, by what told them.", ["source"]),
+    "jobs_ended_silently": ("Jobs whose process ended without reporting an error.", ["queue"]),
+    "merges": ("Merges that became known, by what reported them.", ["source"]),
     "github_requests": ("Requests to GitHub, by endpoint and outcome.", ["endpoint", "outcome"]),
     "webhook_answers": ("Answers to webhook deliveries.", ["endpoint", "status"]),
-    "reconcile_findings": ("Pull requests that reconcile took up again.", ["reason"]),
+    "reconcile_findings": ("Pull requests that reconcile queued again.", ["reason"]),
 }
 #: Every histogram of seconds.
 HISTOGRAMS = {
-    "seconds_to_complete": ("From the merge until its data were complete first.", ["queue"]),
+    "seconds_to_complete": ("From the merge until its data were first complete.", ["queue"]),
 }
 
 
 def render() -> bytes:
     """Return all metrics as Prometheus reads them.
 
-    Where database or Redis do not answer, `metrics_sync_up` says so and the others are there.
+    If the database or Redis does not answer, `metrics_sync_up` says so, and the metrics of the
+    other one are there.
     """
     registry = CollectorRegistry()
-    registry.register(_Truth())
+    registry.register(_StoredMetrics())
     return generate_latest(registry)
 
 
-class _Truth(Collector):
+class _StoredMetrics(Collector):
     def describe(self) -> Iterable[Metric]:
-        """Name nothing beforehand: that would ask database and Redis once more."""
+        """Describe nothing: the registry would ask database and Redis a second time."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -125,7 +126,7 @@ def _pull_requests() -> Iterator[Metric]:
     yield _gauge("oldest_unfinished_seconds", text, ages, "status")
 
     disagreeing = rows.disagreeing().order_by()[:MOST_COUNTED].count()
-    text = "Pull requests with a list of which GitHub says two different things."
+    text = "Pull requests with a list that does not have the length that GitHub states."
     yield _gauge("disagreeing_pull_requests", text, [([], disagreeing)])
 
     recent = rows.filter(merged_at__gt=now - RECENT).order_by().values_list("sync_status")
@@ -140,11 +141,14 @@ def _age(moment: datetime | None, now: datetime) -> float:
 
 def _credentials() -> list[Metric]:
     now = timezone.now()
-    rows = list(IntegrationCredential.objects.select_related("team").defer("access_token"))
+    # A credential without a tracked repository is disconnected, and nobody has to renew it.
+    used = Exists(TrackedRepository.objects.active().filter(integration__credential=OuterRef("pk")))
+    credentials = IntegrationCredential.objects.filter(used).select_related("team")
+    rows = list(credentials.defer("access_token"))
     named = [([str(row.pk), row.team.slug], row) for row in rows]
-    told = [(name, row) for name, row in named if row.rate_limit is not None]
-    limits = [(name, row.rate_limit or 0) for name, row in told]
-    left = [(name, _find_remaining(row, now)) for name, row in told]
+    known = [(name, row) for name, row in named if row.rate_limit is not None]
+    limits = [(name, row.rate_limit or 0) for name, row in known]
+    left = [(name, _find_remaining(row, now)) for name, row in known]
     revoked = [(name, row.revoked_at is not None) for name, row in named]
     labels = ("credential", "team")
     return [
@@ -170,9 +174,9 @@ def _queues() -> list[Metric]:
     clocks: Values = [([], count_clocks())]
     return [
         _gauge("queue_depth", "Jobs that wait for a worker.", depths, "queue"),
-        _gauge("queue_oldest_seconds", "Since when the oldest of them waits.", ages, "queue"),
-        _gauge("workers", "Workers that were heard of lately.", workers, "queue"),
-        _gauge("clocks", "Clocks (rqcron) that were heard of lately.", clocks),
+        _gauge("queue_oldest_seconds", "How long the oldest of them has waited.", ages, "queue"),
+        _gauge("workers", "Workers with a recent heartbeat.", workers, "queue"),
+        _gauge("clocks", "Clocks (rqcron) with a recent heartbeat.", clocks),
     ]
 
 
@@ -194,7 +198,7 @@ def _work() -> list[Metric]:
         for name, done in rounds.items()
         for what, count in done.found.items()
     ]
-    text = "Jobs of the last 24 hours whose process ended before it could say why."
+    text = "Jobs of the last 24 hours whose process ended without reporting an error."
     return [
         _gauge("silent_ends", text, [([], ended)]),
         _gauge("round_age_seconds", _ROUNDS, [([n], age) for n, age in ages.items()], "round"),
@@ -227,7 +231,7 @@ def _select(
 def _cumulate(
     counted: Iterable[tuple[tuple[str, ...], float]],
 ) -> dict[tuple[str, ...], list[tuple[str, float]]]:
-    """Turn what fell into each bucket into what fell into it or one below, as Prometheus has it."""
+    """Make each bucket's count include the buckets below it, as Prometheus expects."""
     apart: defaultdict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
     for (*values, bound), amount in counted:
         apart[tuple(values)][bound] = amount

@@ -1,4 +1,4 @@
-"""Answers who watches the service: load balancers, and Prometheus."""
+"""The views for load balancers and Prometheus."""
 
 import secrets
 
@@ -16,13 +16,13 @@ from metrics_sync.work.queues import ping
 
 @require_GET
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Say that this process answers; nothing else is asked."""
+    """Answer 200: this process runs. Nothing else is checked."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @require_GET
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Say whether the database and Redis answer: 200 when both do, else 503."""
+    """Answer 200 if the database and Redis answer, else 503."""
     answers = {"database": _is_database_up(), "redis": _is_redis_up()}
     return JsonResponse(answers, status=200 if all(answers.values()) else 503)
 
@@ -47,7 +47,7 @@ def _is_redis_up() -> bool:
 @never_cache
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Give Prometheus its text, to who has METRICS_TOKEN, and to superusers who signed in."""
+    """Return Prometheus's text to whoever has METRICS_TOKEN, and to signed-in superusers."""
     if not (_has_metrics_token(request) or _is_superuser(request)):
         message = "Send METRICS_TOKEN as a bearer token, or sign in as a superuser."
         answer = JsonResponse({"message": message}, status=401)

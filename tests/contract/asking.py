@@ -36,6 +36,7 @@ REPOSITORY = "acme/anvil"
 APP_ID = "29310"
 INSTALLATION_ID = 5
 HOOK_PATH = "/webhooks/github/"
+LONG_AFTER = "2027-01-01T00:00:00Z"
 
 #: The fields that were read of each answer, by method and path as they were asked for.
 Reads = dict[tuple[str, str], set[str]]
@@ -68,7 +69,9 @@ def ask_everything(sandbox: SandboxServer, keys: tuple[str, str]) -> Watched:
     world.add_app(APP_ID, keys[1])
     installation = world.add_installation(INSTALLATION_ID, "acme")
     world.add(make_recording(REPOSITORY, 1, commits=260, files=120, statuses=2))
-    world.add(make_recording(REPOSITORY, 2, issue_comments=130, statuses=1))
+    second = world.add(make_recording(REPOSITORY, 2, issue_comments=130, statuses=1))
+    # A run that began after the merge has all runs asked for.
+    second.check_runs[0]["started_at"] = second.check_runs[0]["completed_at"] = LONG_AFTER
     repository_id = world.repository(REPOSITORY).id
     for full_name in (REPOSITORY, None):
         hook = world.add_hook("http://127.0.0.1:1" + HOOK_PATH, secret="s", full_name=full_name)

@@ -1,4 +1,4 @@
-"""Look over the installation."""
+"""Check the installation."""
 
 import os
 import sys
@@ -23,12 +23,12 @@ Takes 30 seconds at most, also when nothing answers.
   manage.py doctor
   manage.py doctor --json
 
-The exit status is 0 when all is well and 1 when something is not.
+The exit status is 0 if everything is ok, else 1.
 """
 
 
 class Command(OperatorCommand):
-    help = "Look over the installation, and say of each part that it is well or what to do."
+    help = "Check the installation, and say of each part that it is ok or what to do."
     notes = NOTES
     # A broken setting is something to report here, not to die of.
     requires_system_checks = []
@@ -42,7 +42,7 @@ class Command(OperatorCommand):
         else:
             self._print(findings, wrong)
         if is_at_work():
-            # Python would wait at its end for what was given up.
+            # Python would wait at its end for a check that still runs.
             self.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
@@ -57,7 +57,7 @@ class Command(OperatorCommand):
                 table.add_row("" if number else group, *_describe(finding))
             table.add_section()
         console.print(table)
-        console.print("All is well." if not wrong else f"To see to: {len(wrong)}.")
+        console.print("Everything is ok." if not wrong else f"Problems: {len(wrong)}.")
 
 
 def _describe(finding: Finding) -> tuple[str, str]:

@@ -183,7 +183,7 @@ class Command(OperatorCommand):
         console.print(table)
         if options["discover"]:
             done = f"; fetched {report.fetched}" if report.fetched else ""
-            console.print(f"Discovered {report.discovered} that no webhook told{done}.")
+            console.print(f"Discovered {report.discovered} that no webhook reported{done}.")
             console.print(f"GitHub sends {report.redelivered} failed deliveries again.")
         if options["dry_run"]:
             cost = REQUESTS_FOR_ONE * len(chosen)

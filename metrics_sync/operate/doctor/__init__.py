@@ -1,4 +1,4 @@
-"""Looks over the whole installation, and says of each part that it is well or what to do."""
+"""Checks the whole installation, and says of each part that it is ok or what to do."""
 
 import logging
 import threading
@@ -52,7 +52,7 @@ def examine(
     *,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> list[Finding]:
-    """Run all checks at once; each fails alone, and what takes too long is given up and said.
+    """Run all checks at once; each fails alone, and one that takes too long is reported as such.
 
     Asks GitHub about a dozen requests for each token, and notes on the credentials what it says.
     """
@@ -75,7 +75,7 @@ def examine(
 
 
 def is_at_work() -> bool:
-    """Whether a check still hangs that was given up."""
+    """Whether a check that took too long still runs."""
     return any(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 

@@ -101,7 +101,7 @@ def _advise(error: MetricsSyncError, credential: IntegrationCredential) -> str:
             "Wait: work goes on by itself. If it comes often, use a GitHub App, or give each team "
             "a token of another user: GitHub counts all tokens of one user together."
         )
-    return "See whether this machine reaches the API root, and whether GitHub is well."
+    return "Check that this machine reaches the API root, and that GitHub works."
 
 
 def judge_token(name: str, health: TokenHealth) -> Iterator[Finding]:

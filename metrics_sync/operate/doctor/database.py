@@ -66,10 +66,10 @@ def check_rows() -> list[Finding]:
     findings = [Finding("rows", f"failed or partial: {_count(failed)}; the rows say why", advice)]
     if waiting := rows.waiting_since(timezone.now() - LONG)[:MANY].count():
         text = f"pending or queued for more than 2 hours: {_count(waiting)}"
-        advice = "See whether clock, workers and tokens are well; the rows say what they wait for."
+        advice = "Check clock, workers and tokens; the rows say what they wait for."
         findings.append(Finding("rows", text, advice))
     if disagreeing:
-        text = f"with a list of which GitHub says two things: {_count(disagreeing)}"
+        text = f"with a list that GitHub states another length of: {_count(disagreeing)}"
         findings.append(Finding("rows", f"{text}; their receipts have both numbers"))
     if silent:
         text = f"running without a sign of life for 4 minutes: {_count(silent)}"

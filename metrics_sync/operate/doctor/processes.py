@@ -109,9 +109,9 @@ def check_work() -> list[Finding]:
 
 def judge_round(name: str, last: Round | None, *, now: datetime) -> Finding:
     """Say when a job of the clock came to its end last, and what it found; pure."""
-    advice = "See to `clock` and `worker` of the Procfile, and to the log of `worker`."
+    advice = "Check that `clock` and `worker` of the Procfile run, and read the log of `worker`."
     if last is None:
-        return Finding("work", f"{name}: no round has come to its end yet", advice)
+        return Finding("work", f"{name}: no round was completed yet", advice)
     ago = now - last.ended_at
     found = ", ".join(f"{count} {what}" for what, count in last.found.items())
     text = f"{name}: the last round ended {describe(ago)} ago: {found}"
@@ -119,18 +119,18 @@ def judge_round(name: str, last: Round | None, *, now: datetime) -> Finding:
 
 
 def judge_waiting(oldest: datetime | None, *, now: datetime) -> Finding:
-    """Say how long rows wait that wait for no time; pure."""
+    """Say how long the oldest row without a set time has waited for a worker; pure."""
     if oldest is None:
         return Finding("work", "no row waits for a worker")
     waits = now - oldest
-    text = f"the oldest row that waits for a worker is queued for {describe(waits)}"
-    advice = "See whether `merges` and `worker` run, and whether their jobs end (below)."
+    text = f"the oldest row has waited for a worker for {describe(waits)}"
+    advice = "Check that `merges` and `worker` run, and that their jobs end (see below)."
     return Finding("work", text, advice if waits > LONGEST_QUEUED else "")
 
 
 def judge_silent_ends(ends: SilentEnds, *, now: datetime) -> Finding:
     """Say how many jobs ended before they could say why, and why the last one did; pure."""
-    text = f"jobs of the last 24 hours that ended without a word: {ends.count_last_day}"
+    text = f"jobs of the last 24 hours that ended without reporting an error: {ends.count_last_day}"
     if ends.last_at is None:
         return Finding("work", text)
     text += f", the last {describe(now - ends.last_at)} ago: {ends.last_reason}"

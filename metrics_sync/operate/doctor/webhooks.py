@@ -31,7 +31,7 @@ def check_deliveries() -> list[Finding]:
 
 
 def has_deliveries(repository: TrackedRepository) -> bool:
-    """Whether a delivery about a repository came, to its team or where all teams are told."""
+    """Whether a delivery about a repository came, to its team's endpoint or to the shared one."""
     came = WebhookDelivery.objects.filter(github_repo__iexact=repository.full_name)
     ours = Q(team=repository.team_id)
     if not repository.integration.api_url:
