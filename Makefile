@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
+# Each process has a database, a Redis and a pretend GitHub of its own; a Redis server has 15.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: help install demo production-env screenshots test night contract bench lint audit rehearse format lock clean
+.PHONY: help install demo production-env screenshots test test-all mutate night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## show what there is
@@ -28,8 +30,14 @@ production-env: $(REQUIREMENTS)  ## write production.env with fresh secrets (ARG
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
 	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots
 
-test: $(REQUIREMENTS)  ## run the tests (ARGS=... goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(REQUIREMENTS)  ## run the tests but the long ones: three minutes (ARGS=... goes to pytest)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
+
+test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: ten minutes
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+mutate: $(REQUIREMENTS)  ## break 60 lines of the core, and see that a test fails for each
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 night: $(REQUIREMENTS)  ## break everything for a quarter of an hour, on PostgreSQL
 	$(BIN)/python -m pytest tests/night.py -s $(ARGS)

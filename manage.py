@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ FOR_HELP = {
 
 
 def main() -> None:
+    # A shell has what it starts in the background ignore SIGINT, by which RQ's pool of workers
+    # stops them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     try:
         from django.core.management import execute_from_command_line

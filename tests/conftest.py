@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
+import hypothesis
 import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -17,24 +19,50 @@ from pytest_django import Settings
 from redis import Redis
 
 from metrics_sync.ingest import throttling
+from metrics_sync.observe import counting
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
+from metrics_sync.work import counts
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
 PATIENCE_SECONDS = 300
 
+_sandbox_port = 0
+
+# Processors are shared: how long a thing takes says nothing of it.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left alone with it in the end."""
+    items.sort(key=read_length, reverse=True)
+
+
+def read_length(item: pytest.Item) -> int:
+    """Return the seconds that a test of `make test-all` takes alone; 0 for all others."""
+    marker = item.get_closest_marker("long")
+    return int(marker.kwargs["seconds"]) if marker else 0
+
 
 @pytest.fixture(autouse=True)
-def forgiven() -> None:
-    """No test answers for the wrong signatures of another."""
+def forgetful() -> None:
+    """No test meets what another left in this process; `test_suite` looks for what is missed."""
     throttling.forget()
+    counting.take()
+    counts._wait_until = 0.0
 
 
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
-    """The URL of a Redis that only this run uses."""
-    with open_broker(os.environ.get("REDIS_URL", "")) as url:
+    """The URL of a Redis that only this process of this run uses."""
+    index = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    with open_broker(os.environ.get("REDIS_URL", ""), index=index, count=count) as url:
         yield url
 
 
@@ -61,9 +89,21 @@ def use_redis(settings: Settings, url: str) -> None:
 @pytest.fixture
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
     """A pretend GitHub, which is where the service asks."""
-    with SandboxServer() as server:
-        settings.METRICS_SYNC_GITHUB_API_URL = server.url
-        yield server
+    server = start_sandbox()
+    settings.METRICS_SYNC_GITHUB_API_URL = server.url
+    yield server
+    server.stop()
+
+
+def start_sandbox() -> SandboxServer:
+    """Start one where the last one was: for each new address 4 MB of ghapi's are built and kept."""
+    global _sandbox_port  # noqa: PLW0603  (one for the whole process)
+    with suppress(OSError):
+        server = SandboxServer(port=_sandbox_port).start()
+        _sandbox_port = urlsplit(server.url).port or 0
+        return server
+    # Somebody else has it meanwhile.
+    return SandboxServer().start()
 
 
 @pytest.fixture(scope="session")

@@ -199,8 +199,8 @@ def test_longer_lists_are_paged_through(
 
     printed = backfill(capsys)
 
-    # The list, the two, and the pages: three further ones at most, all lists together.
-    assert (printed["fetched"], list_queries(sandbox), list_rest(sandbox)) == (2, [200] * 5, [])
+    # The list, the two, and the pages: five further ones at most, all lists together.
+    assert (printed["fetched"], list_queries(sandbox), list_rest(sandbox)) == (2, [200] * 7, [])
     for row in PullRequest.objects.all():
         assert read_rows(row) == read_truth(
             sandbox.world.recording(REPOSITORY, row.github_pr_number)

@@ -94,6 +94,7 @@ def list_stored(section: Section) -> Iterator[tuple[Any, ...]]:
     return rows.values_list("pull_request__github_pr_number", *columns).iterator()
 
 
+@pytest.mark.long(seconds=120)
 @pytest.mark.django_db(transaction=True)
 def test_killed_backfill_is_whole_and_cheap_in_the_end(
     sandbox: SandboxServer, environment: dict[str, str], capsys: pytest.CaptureFixture[str]

@@ -224,6 +224,7 @@ def name(fault: Fault) -> str:
     return f"{fault.kind} {fault.status or fault.seconds or ''}".strip()
 
 
+@pytest.mark.long(seconds=80)
 @pytest.mark.django_db(transaction=True)
 def test_every_merge_of_a_storm_is_complete_in_the_end(
     storm: Storm, sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]

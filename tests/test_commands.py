@@ -5,17 +5,22 @@ import os
 import pty
 import subprocess
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.db import connection
 
+from metrics_sync.management import commands
 from metrics_sync.models import IntegrationCredential
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer
 from tests.conftest import MANAGE, PATIENCE_SECONDS
 from tests.factories import PullRequestFactory
 
 NEEDED = {"SECRET_KEY": "s" * 60, "TOKEN_ENCRYPTION_KEYS": "a" * 43 + "="}
+
+#: `metrics_sync` only hands its arguments on to one of the others.
+NAMES = [one.name for one in iter_modules(commands.__path__) if one.name != "metrics_sync"]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +83,17 @@ def test_django_s_own_commands_say_it_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("manage.py: The database does not answer")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_json_and_no_abbreviations(name: str) -> None:
+    """Whoever knows one of them knows them all."""
+    command = load_command_class("metrics_sync", name)
+
+    parser = command.create_parser("manage.py", name)
+
+    assert "--json" in parser.format_help()
+    assert not parser.allow_abbrev
 
 
 def test_closed_pipe_is_one_line(environment: dict[str, str]) -> None:

@@ -7,12 +7,6 @@ import pytest
 from metrics_sync.observe import counting
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    """What earlier tests counted is not ours."""
-    counting.take()
-
-
 def test_same_labels_are_counted_together() -> None:
     """The order in which labels are named must not make two series of one."""
     counting.count("requests", endpoint="user", outcome="200")

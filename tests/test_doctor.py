@@ -194,6 +194,7 @@ def test_secret_of_another_key_is_named(doctor: Doctor) -> None:
     assert any("cannot be decrypted" in text and key in wrong[text] for text in wrong)
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 def test_migrations_that_were_not_run_are_named(doctor: Doctor) -> None:
     """Between the new code and the old tables every fetch fails."""

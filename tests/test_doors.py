@@ -108,6 +108,7 @@ def test_walk_comes_to_every_page() -> None:
     } <= names  # fmt: skip
 
 
+@pytest.mark.long(seconds=10)
 def test_no_address_shows_or_changes_what_another_team_has(
     client: Client, redis: Redis, mighty: User, foreign_rows: dict[type[Model], Any]
 ) -> None:

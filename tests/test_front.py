@@ -201,6 +201,7 @@ def test_websocket_is_refused() -> None:
     assert sent == [{"type": "websocket.close"}]
 
 
+@pytest.mark.long(seconds=14)
 @pytest.mark.django_db(transaction=True)
 def test_slow_senders_leave_the_web_server_to_the_others(
     environment: dict[str, str], tmp_path: Path

@@ -50,6 +50,7 @@ def test_project_as_documented_is_in_order(host: Host) -> None:
     host.run("python manage.py makemigrations --check --dry-run")
 
 
+@pytest.mark.long(seconds=10)
 def test_merge_reaches_the_receivers_of_the_project(host: Host, sandbox: SandboxServer) -> None:
     """Signed webhook, other queues, real processes: the whole way in a project not our own."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
@@ -92,6 +93,7 @@ for path in [
 """
 
 
+@pytest.mark.long(seconds=7)
 def test_pages_work_beside_those_of_the_project(host: Host) -> None:
     """The admin's first page is the project's own; without `ninja` there is no page to try out."""
     host.append("host/settings.py", 'INSTALLED_APPS.remove("ninja")')

@@ -174,6 +174,24 @@ def test_second_look_at_unchanged_pages_costs_nothing(
     assert {entry["result"] for entry in pull_request.receipt.values()} == {"verified"}
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_second_look_at_an_unchanged_pull_request_keeps_its_author(
+    sandbox: SandboxServer, pull_request: PullRequest, *, is_deleted: bool
+) -> None:
+    """GitHub sends nothing of it then, and the author is read from the row."""
+    recording = sandbox.world.recording(REPOSITORY, 7)
+    login = recording.pull["user"]["login"]
+    if is_deleted:
+        recording.pull["user"], login = None, None
+    fetch_pr_complete_data(pull_request.pk)
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    author = pull_request.author
+    assert (pull_request.sync_status, author and author.login) == ("complete", login)
+
+
 def test_second_look_pays_only_for_what_changed(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:

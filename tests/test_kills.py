@@ -107,6 +107,7 @@ def heal(workers: Workers) -> None:
     workers.drain()
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize(
     ("status", "line", "prepare"),
     [
@@ -136,6 +137,7 @@ def test_row_of_a_process_that_was_killed_becomes_complete(
     assert read_rows(row) == read_truth(sandbox.world.recording(REPOSITORY, 7))
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize(
     ("status", "path"),
     [pytest.param("partial", "/files$", id="partial"), pytest.param("failed", "", id="failed")],
@@ -156,6 +158,7 @@ def test_row_of_a_process_that_was_killed_over_a_fault_becomes_complete(
     assert read_rows(row) == read_truth(sandbox.world.recording(REPOSITORY, 7))
 
 
+@pytest.mark.long(seconds=4)
 def test_row_of_a_process_that_was_killed_untracked_becomes_complete(
     row: PullRequest, repository: TrackedRepository, workers: Workers
 ) -> None:
@@ -172,6 +175,7 @@ def test_row_of_a_process_that_was_killed_untracked_becomes_complete(
     assert row.sync_status == "complete"
 
 
+@pytest.mark.long(seconds=4)
 def test_merge_whose_process_was_killed_before_it_was_written_becomes_complete(
     row: PullRequest, workers: Workers
 ) -> None:
@@ -187,6 +191,7 @@ def test_merge_whose_process_was_killed_before_it_was_written_becomes_complete(
     assert (left_behind, row.sync_status) == ("idle", "complete")
 
 
+@pytest.mark.long(seconds=4)
 def test_five_reconciles_during_a_storm_of_merges_queue_each_once(
     repository: TrackedRepository, workers: Workers, redis: Redis
 ) -> None:

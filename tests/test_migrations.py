@@ -54,6 +54,7 @@ def old_apps(migrator: Migrator) -> Any:
     return apps
 
 
+@pytest.mark.long(seconds=3)
 def test_old_rows_survive_the_way_forward(migrator: Migrator, old_apps: Any) -> None:
     """They wait without a number until reconcile asks GitHub for it."""
     before = read(old_apps)
@@ -65,6 +66,7 @@ def test_old_rows_survive_the_way_forward(migrator: Migrator, old_apps: Any) -> 
     assert list(numbers) == [(None,), (None,)]
 
 
+@pytest.mark.long(seconds=3)
 def test_rows_survive_the_way_back(migrator: Migrator, old_apps: Any) -> None:
     """A release that is taken back must not take the history with it."""
     apps = migrator.apply_tested_migration(AFTER).apps
@@ -78,6 +80,7 @@ def test_rows_survive_the_way_back(migrator: Migrator, old_apps: Any) -> None:
     assert read(apps) == before
 
 
+@pytest.mark.long(seconds=3)
 @pytest.mark.usefixtures("old_apps")
 def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
     """Two rows of one number would fetch the same pull request twice."""
@@ -92,6 +95,7 @@ def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
     rows.create(team=other, github_pr_id=IDS[0], github_pr_number=7, **ROW)
 
 
+@pytest.mark.long(seconds=3)
 def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> None:
     """A fetch would else write each of them a second time, and count both."""
     apps = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
@@ -113,6 +117,7 @@ def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> Non
     assert keys == {name: PRFile.make_key(name, "added") for name in names}
 
 
+@pytest.mark.long(seconds=3)
 def test_pull_requests_get_their_repository_and_bad_names_go(migrator: Migrator) -> None:
     """After an upgrade the old rows are found by key, in any spelling of the name."""
     apps = migrator.apply_initial_migration(BEFORE_KEYS).apps
@@ -173,6 +178,7 @@ def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -
     assert not linter.has_errors, capsys.readouterr().out
 
 
+@pytest.mark.long(seconds=3)
 def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
     """Rows from before the bound would keep their teams waiting until the year 2100."""
     far, near = timezone.now() + timedelta(days=20000), timezone.now() + timedelta(minutes=30)
@@ -190,6 +196,7 @@ def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
     assert kept == [(None, None), (near, near)]
 
 
+@pytest.mark.long(seconds=3)
 def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrator) -> None:
     """One that was moved to a second host is held back there, and the way back loses nothing."""
     before, after = "0014_repository_identity", "0015_credential_api_root"

@@ -435,6 +435,20 @@ def test_complete_rows_are_outdated_from_their_time_on(
 
 
 @pytest.mark.django_db
+def test_rows_of_a_repository_are_its_own_and_those_of_its_name_without_one() -> None:
+    """A row of another would be overwritten, and one not found written twice."""
+    mine, other = (TrackedRepositoryFactory(full_name=f"acme/{name}") for name in ("anvil", "saw"))
+    own = PullRequestFactory(repository=mine, github_repo="acme/before-its-rename")
+    PullRequestFactory(repository=other, github_repo="acme/anvil")
+    nobodys = PullRequestFactory(repository=None, github_repo="Acme/Anvil")
+
+    found = PullRequest.objects.of_repository(mine, "acme/anvil")
+    found_by_name = PullRequest.objects.of_repository(None, "acme/anvil")
+
+    assert (set(found), list(found_by_name)) == ({own, nobodys}, [nobodys])
+
+
+@pytest.mark.django_db
 def test_pull_requests_are_narrowed_to_repositories_in_any_case() -> None:
     """Operators type names as they remember them."""
     wanted = PullRequestFactory(github_repo="acme/anvil")

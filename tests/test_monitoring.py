@@ -5,7 +5,6 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -52,15 +51,6 @@ pytestmark = pytest.mark.django_db
 DOCS: Path = django_settings.BASE_DIR / "docs" / "monitoring"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither what earlier tests counted nor their silent Redis is ours."""
-    monkeypatch.setattr(counts, "_wait_until", 0.0)
-    counting.take()
-    yield
-    counting.take()
 
 
 def make_merged(status: SyncStatus, *, count: int = 1) -> None:

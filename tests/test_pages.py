@@ -354,6 +354,23 @@ def test_timeline_zooms_and_says_what_is_under_the_pointer(
     assert after["span"] < before["span"]
 
 
+#: The colours of the words of the first chart and of the page.
+READ_INK = """() => {
+    const chart = Chart.getChart(document.querySelector('canvas.chart'));
+    return [chart?.options.scales.x.ticks.color, getComputedStyle(document.body).color];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_of_charts_have_the_colour_of_the_page(visitor: Visitor, scheme: str) -> None:
+    """One grey for both backgrounds is too dark for one of them."""
+    visitor.see("#completeness", "No merges")
+    visitor.do(lambda page: page.emulate_media(color_scheme=scheme))
+    visitor.visit("/admin/")
+
+    visitor.do(lambda page: page.wait_for_function(f"() => new Set(({READ_INK})()).size === 1"))
+
+
 def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Visitor) -> None:
     """What one found is sent to the others as a link."""
     visitor.do(lambda page: page.get_by_label("Repository").select_option("acme/anvil"))
@@ -452,6 +469,8 @@ def visit_each(
 
 
 def find_serious_faults(tab: Page) -> Iterator[str]:
+    # The page of the API is made by its script.
+    tab.wait_for_load_state("networkidle")
     for fault in Axe().run(tab).response["violations"]:
         if fault["impact"] in {"serious", "critical"}:
             for node in fault["nodes"]:

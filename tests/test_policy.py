@@ -68,6 +68,7 @@ def open_pages(page: Page, root: str, user: str, addresses: list[str]) -> Iterat
     yield from complaints
 
 
+@pytest.mark.long(seconds=14)
 @pytest.mark.django_db(transaction=True)
 def test_no_page_breaks_the_policy(
     live_server: LiveServer, addresses: list[str], administrator: User

@@ -37,6 +37,7 @@ def queue_merges(sandbox: SandboxServer, count: int) -> TrackedRepository:
     return repository
 
 
+@pytest.mark.long(seconds=45)
 @pytest.mark.django_db(transaction=True)
 def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     sandbox: SandboxServer, workers: Workers, redis: Redis
@@ -61,6 +62,7 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     assert IntegrationCredential.objects.get().count_set_aside() == 0
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 def test_new_token_ends_the_wait_for_the_limit_of_the_old_one(
     sandbox: SandboxServer, workers: Workers, redis: Redis, monkeypatch: pytest.MonkeyPatch

@@ -73,6 +73,7 @@ def is_new(raw: str) -> bool:
     return True
 
 
+@pytest.mark.long(seconds=6)
 def test_rotation_that_is_killed_halfway_is_done_by_the_next(
     settings: Settings, environment: dict[str, str]
 ) -> None:

@@ -97,6 +97,7 @@ def test_twenty_workers_make_one_renewal(
     assert may_be_old or "ghs_old" not in found
 
 
+@pytest.mark.long(seconds=5)
 @pytest.mark.django_db(transaction=True)
 def test_twenty_workers_that_are_refused_make_one_renewal(app: SandboxServer) -> None:
     """GitHub takes a token back before its time when somebody suspends the App for a moment."""

@@ -84,6 +84,7 @@ def read_lines(text: str, **ids: str) -> list[dict[str, Any]]:
     return [entry for entry in entries if ids.items() <= entry.items()]
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 def test_delivery_is_followed_from_the_webhook_to_complete(
     workers: Workers, sandbox: SandboxServer, tmp_path: Path

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db.models import ForeignKey
 
 from metrics_sync.exceptions import DisagreementError, PermissionMissingError
@@ -17,7 +18,7 @@ from metrics_sync.github import GitHub, GraphQL
 from metrics_sync.github.connections import check_counts
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.node_ids import unpack_node_id
-from metrics_sync.github.only_in_rest import OnlyInRestError
+from metrics_sync.github.only_in_rest import OF_EVERY_LIST, REASONS, OnlyInRestError
 from metrics_sync.github.queries import build_fetch
 from metrics_sync.github.translation import read_snapshot
 from metrics_sync.heal.backfill import Backfill
@@ -326,6 +327,20 @@ def test_pull_request_that_is_not_certain_is_left_to_rest_whole(
 
     with pytest.raises(OnlyInRestError):
         read_snapshot(node, github_repo="acme/anvil")
+
+
+def test_docs_have_every_reason_to_ask_rest() -> None:
+    """Whoever wonders what the requests of a backfill are for looks there."""
+    lines = (settings.BASE_DIR / "docs" / "backfill.md").read_text().splitlines()
+    documented = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
+    any_list = " ".join(line for line in lines if line.startswith("| any |"))
+
+    assert all(reason in any_list for reason in OF_EVERY_LIST)
+    assert all(
+        reason in documented[f"| `{section}`"]
+        for section, reasons in REASONS.items()
+        for reason in reasons
+    )
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ odd_values = st.sampled_from(
 )
 headers_strategy = st.text(st.characters(max_codepoint=255), max_size=120)
 endure = hypothesis_settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

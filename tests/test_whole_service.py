@@ -83,6 +83,7 @@ def expect_complete(recordings: list[Recording]) -> None:
         assert read_rows(row) == read_truth(recording)
 
 
+@pytest.mark.long(seconds=20)
 def test_merges_while_redis_is_down_are_fetched_once_it_is_back(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
@@ -99,6 +100,7 @@ def test_merges_while_redis_is_down_are_fetched_once_it_is_back(
     assert (statuses, while_down) == ({202}, {"pending"})
 
 
+@pytest.mark.long(seconds=15)
 def test_complete_pull_request_is_looked_at_again_and_is_complete_again(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
@@ -115,6 +117,7 @@ def test_complete_pull_request_is_looked_at_again_and_is_complete_again(
     expect_complete([late])
 
 
+@pytest.mark.long(seconds=15)
 def test_merge_whose_webhook_was_lost_is_discovered(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
@@ -126,6 +129,7 @@ def test_merge_whose_webhook_was_lost_is_discovered(
     expect_complete([recording])
 
 
+@pytest.mark.long(seconds=80)
 def test_merges_during_an_outage_of_github_are_complete_soon_after_it(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
@@ -143,6 +147,7 @@ def test_merges_during_an_outage_of_github_are_complete_soon_after_it(
     expect_complete([nothing, partial])
 
 
+@pytest.mark.long(seconds=80)
 def test_merges_whose_worker_is_killed_are_complete_within_minutes(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
@@ -160,6 +165,7 @@ def test_merges_whose_worker_is_killed_are_complete_within_minutes(
     expect_complete([recording])
 
 
+@pytest.mark.long(seconds=15)
 def test_merge_is_complete_while_another_team_has_many_that_fail(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:

@@ -1,10 +1,12 @@
 """How workers begin and end: loaded before the first job, and with no job left behind."""
 
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,6 +58,7 @@ def tell_everybody(worker: psutil.Process) -> None:
             process.send_signal(signal.SIGTERM)
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("tell", [tell_the_first, tell_everybody])
 @pytest.mark.parametrize("command", [WORKER, POOL], ids=["worker", "pool"])
@@ -76,6 +79,57 @@ def test_job_is_finished_when_its_worker_is_told_to_stop(
 
     assert worker.wait(PATIENCE_SECONDS) == 0
     assert rows.get().sync_status == SyncStatus.COMPLETE
+
+
+@pytest.mark.long(seconds=5)
+@pytest.mark.parametrize("tell", [tell_the_first, tell_everybody])
+def test_pool_stops_while_its_workers_load(
+    workers: Workers, tmp_path: Path, tell: Callable[[psutil.Process], None]
+) -> None:
+    """It tells each worker once; one that misses it holds up a deployment for ever."""
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        pool = psutil.Popen(
+            [*MANAGE, *POOL, "--verbosity", "2"],
+            env=workers.environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=ignore_interrupts,
+        )
+    workers.started.append(pool)
+    # The pool has its own handlers by then, and has only just started its workers.
+    wait_until(lambda: "Checking worker processes" in log.read_text())
+
+    tell(pool)
+
+    assert pool.wait(PATIENCE_SECONDS) == 0
+
+
+def ignore_interrupts() -> None:
+    """Do as shells do for what they start in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class WorkerToldWhileItLoads(FetchWorker):
+    """Is told to stop as soon as it works; until then it has the handler of a pool."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+    def queue_names(self) -> list[str]:
+        signal.raise_signal(signal.SIGINT)
+        raise SystemExit("It was not heard.")
+
+
+def test_worker_is_told_before_rq_listens(environment: dict[str, str]) -> None:
+    """A pool starts another worker for one that ended, and may stop while that one loads."""
+    name = f"{WorkerToldWhileItLoads.__module__}.{WorkerToldWhileItLoads.__qualname__}"
+    command = [*MANAGE, "rqworker", "--worker-class", name, MERGES]
+
+    ended = subprocess.run(command, env=environment, check=False, timeout=PATIENCE_SECONDS)
+
+    assert ended.returncode == -signal.SIGINT
 
 
 def test_job_finds_everything_loaded_and_shares_no_connection(
@@ -142,6 +196,7 @@ def test_no_silent_end_is_none(redis: Redis) -> None:
     assert read_silent_ends() == SilentEnds()
 
 
+@pytest.mark.long(seconds=5)
 def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers: Workers) -> None:
     """Of a machine that is lost, only the lease of its job in Redis tells."""
     assert enqueue_fetch(pull_request, queue_name=MERGES)
@@ -192,6 +247,7 @@ def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
     assert pull_request.sync_status == "complete"
 
 
+@pytest.mark.long(seconds=5)
 def test_one_team_whose_merges_hang_holds_no_other(
     pull_request: PullRequest, sandbox: SandboxServer, workers: Workers
 ) -> None:

@@ -35,10 +35,10 @@ from metrics_sync.snapshot import UNREADABLE, Json, PullRequestItem, Section, Sn
 
 logger = logging.getLogger(__name__)
 
-#: What GitHub could not answer is asked for again in so many at a time.
+#: How many pull requests a query has; those that failed are asked for again in the next size.
 SIZES = (FETCHED, 5, 1)
 
-#: What a server lacks when it cannot be asked for pull requests this way at all.
+#: The name, among what a server's schema lacks, for something that every list needs.
 WHOLE = "pull_request"
 
 
@@ -46,9 +46,9 @@ WHOLE = "pull_request"
 class Listed:
     """A page of a repository's merged pull requests; `cursor` leads to the next one, if any.
 
-    `full_name` is the new name of a renamed repository, `github_repo_id` tells which it is. Of
-    `length` pull requests on the page `items` are those that were asked for; `is_end` says that
-    GitHub has no others.
+    `full_name` is the repository's name today, and `github_repo_id` its id. `items` are those of
+    the `length` pull requests on the page that merged lately enough; `is_end` says that GitHub has
+    no further ones.
     """
 
     full_name: str
@@ -107,7 +107,7 @@ async def _list_page(
 
 
 def _read_new_name(repository: Json, full_name: str) -> str:
-    """Return what GitHub calls a repository now, if that is another name. Raises ValueError."""
+    """Return the new name of a renamed repository, else an empty text. Raises ValueError."""
     owner, name = repository["nameWithOwner"].split("/")
     return "" if f"{owner}/{name}".lower() == full_name.lower() else f"{owner}/{name}"
 
@@ -121,10 +121,10 @@ async def fetch_snapshots(
 ) -> dict[int, Snapshot | GitHubError]:
     """Fetch pull requests by their numbers, up to 25 with each query.
 
-    Each comes with its snapshot, in which some lists may be left to REST, or with the reason for
-    leaving it to REST as a whole. What came with counts that do not agree, or was too much for
-    GitHub, is asked for again in smaller queries, for no more points than the first ones took.
-    Raises GitHubError when GitHub refuses.
+    The value for each number is a snapshot, in which some lists may be left to REST, or the reason
+    why the whole pull request is left to REST. Pull requests whose counts do not agree, or that
+    were too much for GitHub, are asked for again in smaller queries, which cost no more points than
+    the first ones. Raises GitHubError when GitHub refuses.
     """
     found: dict[int, Snapshot | GitHubError] = {n: RetrySoonError("not asked") for n in numbers}
     allowance = max(count_points(len(numbers)), ceil(len(numbers) / SIZES[1]))
@@ -176,10 +176,10 @@ async def _fetch_batch(
 
 
 async def _ask_for_all_known(graphql: GraphQL, count: int, **variables: Any) -> Json:
-    """Ask for pull requests with all of their lists that the server's schema knows.
+    """Ask for pull requests with those of their lists that the server's schema knows.
 
-    What it lacks is found out once, by what it answers. Raises UnknownToServerError when that is
-    no list, and always from then on.
+    A list that its answer says it does not know is not asked for again. Raises
+    UnknownToServerError when it lacks something outside of the lists, and always from then on.
     """
     while True:
         if WHOLE in graphql.lacks:
@@ -193,7 +193,7 @@ async def _ask_for_all_known(graphql: GraphQL, count: int, **variables: Any) -> 
 
 
 async def _add_pages(graphql: GraphQL, nodes: Mapping[int, Any], *, owner: str, name: str) -> None:
-    """Add what follows the first page of a list, as long as GitHub gives it; else REST will.
+    """Add the further pages of lists; a list whose pages do not come is left to REST.
 
     One query brings the next page of every list that has one.
     """
@@ -239,7 +239,9 @@ def _add_page(page: NextPage, node: Json, more: Any) -> Iterator[NextPage]:
 
 
 def _find_doubt(node: Any, *, is_alone: bool) -> GitHubError | None:
-    """Say why a pull request is to be asked for again, or from REST; None if it is not."""
+    """Return why a pull request cannot be used: RetrySoonError if a smaller query may help, and
+    OnlyInRestError if only REST does; None if it can.
+    """
     if node is None:
         return OnlyInRestError("GraphQL does not give it")
     if isinstance(node, Refused):

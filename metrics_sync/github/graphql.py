@@ -22,14 +22,14 @@ from metrics_sync.github.errors import UNKNOWN_PAUSE, is_limit, read_pause, read
 from metrics_sync.github.transport import prepare_api
 from metrics_sync.snapshot import UNREADABLE, Json, RateLimit, read_text
 
-#: Has ids come as `KIND_...`, also those of things that are older than such ids.
+#: Makes GitHub write all ids as `KIND_...`, also those of older things.
 #: https://docs.github.com/en/graphql/guides/migrating-graphql-global-node-ids
 HEADERS = {"X-Github-Next-Global-ID": "1"}
 
-#: What GitHub says when a query was too much for it, or it just failed.
+#: Messages of GitHub's when a query was too much for it, or failed for no given reason.
 BREAKDOWNS = ("something went wrong", "timeout", "timed out", "couldn't respond")
 
-#: Its type for a query of which it gave up a part, or the whole.
+#: The type of an error when GitHub gave up a part of a query, or all of it.
 #: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 TOO_HEAVY = "RESOURCE_LIMITS_EXCEEDED"
 
@@ -44,20 +44,20 @@ def find_endpoint(api_url: str) -> str:
 def prepare_client(api_url: str) -> Any:
     """Build ghapi's GraphQL client for an API root, once per process.
 
-    Its `GhGql` asks api.github.com only, with GITHUB_TOKEN of the environment; this is the class
-    below it. It sends what it sends as REST's client does, over the pool of the running fetch.
+    ghapi's `GhGql` asks api.github.com only, with GITHUB_TOKEN of the environment; this is its base
+    class. Requests go through REST's transport, over the connections of the running fetch.
     """
     client = GqlClient(GqlSpec.from_dict(gqlspec), find_endpoint(api_url))
     client.transport = prepare_api(api_url).transport
     return client
 
 
-#: What a server's schema lacks (the name of a list, or of all there is), and what it said of that.
+#: What a server's schema lacks (a list's name, or that of the whole), with the server's message.
 Lacks = dict[str, str]
 
 
 class UnknownToServerError(GitHubError):
-    """A server's schema lacks something that a query asks for, in these lines of it."""
+    """A server's schema lacks something that a query asks for, in these lines of the query."""
 
     def __init__(self, message: str, *, lines: Collection[int]) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class UnknownToServerError(GitHubError):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Stands in an answer for a part of it that GitHub did not give, and said why."""
+    """Stands in an answer for a part that GitHub refused, with the reason."""
 
     error: GitHubError
 
@@ -74,8 +74,8 @@ class Refused:
 class GraphQL:
     """Queries about one repository, over a conversation whose budget is in points of GraphQL.
 
-    `lacks` collects what the server's schema is found to lack, and what it said of that; all
-    conversations of one run share it.
+    `lacks` collects what the server's schema lacks, with the server's messages; the queries of one
+    run share it.
     """
 
     def __init__(self, github: GitHub, *, lacks: Lacks | None = None) -> None:
@@ -84,10 +84,10 @@ class GraphQL:
         self._github, self._client = github, prepare_client(github.api_url)
 
     async def ask(self, query: str, *, cost: int, **variables: Any) -> dict[str, Any]:
-        """Return the `repository` that a query asks for; what GitHub did not give is Refused in it.
+        """Return the `repository` that a query asks for; refused parts of it are Refused.
 
-        `cost` is what it will take from the points, at most. Raises GitHubError; an answer that
-        is none of GitHub's is a RetrySoonError.
+        `cost` is how many points it takes at most. Raises GitHubError; for an answer that is not
+        of GitHub's shape RetrySoonError.
         """
         self.points.check(cost)
         try:
@@ -122,11 +122,11 @@ class GraphQL:
 
 
 def mark_refused(repository: dict[str, Any], errors: Iterable[Json]) -> None:
-    """Put a Refused where an error is about something, so that no null is taken for nothing.
+    """Put a Refused where an error points to, so that its null is not read as "none".
 
-    Of a pull request that is the field with all that is in it, such as a whole list: half of one
-    is of no use. What GitHub broke down over takes all of its pull request with it. Raises the
-    GitHubError that does not say what it is about.
+    In a pull request that is the whole field, such as a list, as half a list is of no use; after
+    a breakdown of GitHub's it is the whole pull request. Raises GitHubError for an error without a
+    path.
     """
     for error in errors:
         refusal = read_refusal({"errors": [error]}, None, now=datetime.now(UTC))
@@ -155,9 +155,9 @@ def read_refusal(
     retry_after: str = "",
     sign_on: str = "",
 ) -> GitHubError:
-    """Translate an answer with errors in place of what was asked for; its status is 200.
+    """Translate an answer that has errors in place of data; its status is 200.
 
-    `retry_after` and `sign_on` are headers that it came with.
+    `retry_after` and `sign_on` are headers of that answer.
     """
     errors = body.get("errors") or [{}]
     error = errors[0]
@@ -176,7 +176,7 @@ def read_refusal(
     if not message or any(words in lower for words in BREAKDOWNS) or kind == TOO_HEAVY:
         return RetrySoonError(said)
     if "data" not in body and not kind and all(each.get("locations") for each in errors):
-        # The query was read and refused, each error with the place that it is about.
+        # GitHub has parsed and refused the query; each error names its place in it.
         places = [place["line"] for each in errors for place in each["locations"]]
         return UnknownToServerError(said, lines=places)
     return GitHubError(said)

@@ -1,4 +1,4 @@
-"""What is asked of GitHub's GraphQL API, and what it costs."""
+"""Builds the queries for GitHub's GraphQL API, and counts what they cost."""
 
 import json
 import re
@@ -8,17 +8,18 @@ from functools import cache
 
 from metrics_sync.snapshot import Section
 
-#: How many pull requests a query of the list has (when that is too heavy, half of it, and so on
-#: down to the least), and how many one that brings all of them has.
+#: How many pull requests a page of the list has; when that is too heavy, half as many, down to the
+#: least. And how many pull requests a query has that brings them with their lists.
 LISTED = 100
 LEAST_LISTED = 12
 FETCHED = 25
 
-#: How many items the first page of a list has, and each that follows. Every list costs a request
-#: inside GitHub, and so does the list that each thread, and each suite, has in turn: these are
-#: what a query costs, so that only those that need more are asked for more.
+#: How many items a page of a list has; and where each item has a list in turn, which costs as much
+#: as a list of its own, how many a page after the first has. A first page has as many as most
+#: pull requests have: more would cost points for all of them, and fewer a further page for many.
 PAGE = 100
-INNER_FIRST, INNER_NEXT = 5, 50
+INNER_NEXT = 50
+FIRST_COMMITS, FIRST_SUITES, FIRST_THREADS = 3, 4, 4
 
 #: How many items of a list are asked for, page by page; REST lists no more commits than these.
 LONGEST = 1000
@@ -53,33 +54,33 @@ FILTERED = PAGE_INFO.replace("totalCount", "totalCount: filteredCount")
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """A list of a pull request; `@page` in `text` stands for which part of it is asked for.
+    """A list of a pull request; `@page` in `text` stands for the part of it that is asked for.
 
-    `has_inner` says that each of its items has a list of its own.
+    `inner_first` is the length of the first page where each item has a list in turn.
     """
 
     text: str
-    has_inner: bool = False
+    inner_first: int = 0
     #: Requests inside GitHub besides the list's own and its items'.
     around: int = 0
 
     @property
     def first(self) -> int:
-        return INNER_FIRST if self.has_inner else PAGE
+        return self.inner_first or PAGE
 
     def choose_next(self, left: int) -> int:
-        """Say how many of the items that are left the next page has."""
-        return min(left, INNER_NEXT if self.has_inner else PAGE)
+        """Return how many of the items that are left the next page has."""
+        return min(left, INNER_NEXT if self.inner_first else PAGE)
 
     def write(self, count: int, *, after: str = "") -> str:
         cursor = f", after: {json.dumps(after)}" if after else ""
         return self.text.replace("@page", f"first: {count}{cursor}")
 
     def count_requests(self, count: int) -> int:
-        return self.around + ("@page" in self.text) + (count if self.has_inner else 0)
+        return self.around + ("@page" in self.text) + (count if self.inner_first else 0)
 
 
-#: The lists, each under the name of its section: what goes wrong with one is its own affair.
+#: The lists, each under the name of its section, so that an error's path names the list.
 LISTS = {
     Section.COMMITS: ListQuery(
         f"""commits(@page) {{
@@ -91,7 +92,7 @@ LISTS = {
       parents(first: {MOST_PARENTS}) {{ totalCount nodes {{ oid }} }}
     }} }}
   }}""",
-        has_inner=True,
+        inner_first=FIRST_COMMITS,
     ),
     Section.FILES: ListQuery(f"""files(@page) {{
     {PAGE_INFO}
@@ -111,7 +112,7 @@ LISTS = {
       }}
     }}
   }} }} }}""",
-        has_inner=True,
+        inner_first=FIRST_SUITES,
         around=1,
     ),
     Section.ISSUE_COMMENTS: ListQuery(f"""comments(@page) {{
@@ -129,7 +130,7 @@ LISTS = {
       }}
     }} }}
   }}""",
-        has_inner=True,
+        inner_first=FIRST_THREADS,
     ),
     Section.REVIEWS: ListQuery(f"""reviews(@page) {{
     {PAGE_INFO}
@@ -199,7 +200,7 @@ class NextPage:
 def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str:
     """Return the query for `count` pull requests by their numbers, `$n0` and on.
 
-    A list stands in a fragment of its own, which `find_lists` finds again.
+    Each list is a fragment of its own, so that `find_lists` can tell them apart by lines.
     """
     sections = [section for section in LISTS if section not in without]
     spreads = " ".join(["...pull", *(f"...{section}" for section in sections)])
@@ -214,7 +215,7 @@ def build_fetch(count: int, *, without: frozenset[Section] = frozenset()) -> str
 
 
 def build_next(pages: Sequence[NextPage]) -> str:
-    """Return the query for further pages of lists, `p0` and on, each in a pull request's place."""
+    """Return the query for further pages of lists: `p0` and on, each a pull request with a list."""
     parts = (
         f"p{n}: pullRequest(number: {page.number}) "
         f"{{ {page.section}: {LISTS[page.section].write(page.count, after=page.after)} }}"
@@ -240,7 +241,7 @@ query($owner: String!, $name: String!{variables}) {{
 def find_lists(query: str, lines: Collection[int]) -> set[Section]:
     """Return the lists in whose fragments these lines of a query are.
 
-    None at all when one of the lines is anywhere else.
+    The set is empty when one of the lines is anywhere else.
     """
     found = set[Section]()
     for line in lines:
@@ -253,7 +254,7 @@ def find_lists(query: str, lines: Collection[int]) -> set[Section]:
 
 
 def count_points(count: int) -> int:
-    """Say what a query for `count` pull requests costs: a hundredth of its requests, at least 1.
+    """Return the points of a query for `count` pull requests: requests / 100, at least 1.
 
     https://docs.github.com/en/graphql/overview/rate-limits-and-node-limits-for-the-graphql-api
     """
@@ -261,7 +262,7 @@ def count_points(count: int) -> int:
 
 
 def count_next_points(pages: Sequence[NextPage]) -> int:
-    """Say what a query for further pages costs."""
+    """Return the points of a query for further pages."""
     return _to_points(sum(LISTS[page.section].count_requests(page.count) for page in pages))
 
 
@@ -270,7 +271,7 @@ def _to_points(requests: int) -> int:
 
 
 def estimate_points(count: int) -> int:
-    """Say what it costs to fetch `count` pull requests, as many at a time as a query takes.
+    """Return about how many points it takes to fetch `count` pull requests.
 
     Lists that are longer than a page cost a little more.
     """

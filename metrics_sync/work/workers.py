@@ -56,6 +56,10 @@ class FetchWorker(Worker):
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
 
     def work(self, *args: Any, **options: Any) -> bool:
+        # A pool tells each worker once to stop, and then waits for its end. RQ listens only when
+        # all is loaded; until then a worker has its pool's handlers, which do nothing here.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         if BULK in self.queue_names():
             os.nice(BULK_NICENESS)
         load_http()

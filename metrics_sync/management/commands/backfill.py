@@ -1,4 +1,4 @@
-"""Fetch what merged before the webhook was there, many pull requests with each request."""
+"""Fetches pull requests that merged before the webhook was there, many with each request."""
 
 import time
 from argparse import ArgumentParser
@@ -19,9 +19,9 @@ from metrics_sync.operate.pull_request_lookup import find_repository
 NOTES = """
 It lists the merged pull requests of a tracked repository, those that changed last first, and
 fetches each that is not complete yet, 25 with every query of GitHub's GraphQL API. That costs
-some 0.24 points for a pull request, of 5,000 an hour that are counted apart from the requests
-that merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up it waits
-until GitHub gives new ones.
+some 0.2 points for a pull request, of 5,000 an hour that are counted apart from the requests
+that merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up, the command
+waits until GitHub gives new ones.
 
 A list that GraphQL cannot bring with certainty (as the files, when one was renamed) is asked of
 REST. A list that REST does not bring either is left to the queue pr-data-bulk, so workers should
@@ -31,7 +31,7 @@ run.
   manage.py backfill https://github.com/acme/anvil --since 365d
   manage.py backfill acme/anvil --since 365d --team platform --json
 
-It may be stopped or killed at any time: the same command goes on from there.
+It may be stopped or killed at any time; the same command then continues.
 """
 
 
@@ -80,7 +80,7 @@ class Command(OperatorCommand):
 
     def _wait(self, until: datetime) -> None:
         seconds = max((until - timezone.now()).total_seconds(), 0) + 1
-        self.stderr.write(f"Waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M} UTC.")
+        self.stderr.write(f"Waiting for GitHub's rate limit until {until:%Y-%m-%d %H:%M} UTC.")
         time.sleep(seconds)
 
     def _report_result(
@@ -112,7 +112,7 @@ class Command(OperatorCommand):
         else:
             console.print(
                 f"Fetched {described['fetched']}, queued {described['queued']} for REST; "
-                f"jobs had {described['busy']}."
+                f"other jobs have {described['busy']}."
             )
         if described["left"]:
             console.print(f"Left {described['left']} for reconcile.")

@@ -61,6 +61,24 @@ document.addEventListener("htmx:afterSettle", () => {
   });
 });
 
+// The words of a chart have the colour of the page's own, in the light and in the dark.
+function paintCharts() {
+  const ink = getComputedStyle(document.body).color;
+  document.querySelectorAll("canvas.chart").forEach((canvas) => {
+    const chart = Chart.getChart(canvas);
+    Object.values(chart?.options.scales ?? {}).forEach((scale) => {
+      scale.ticks.color = ink;
+      scale.title.color = ink;
+    });
+    chart?.update();
+  });
+}
+
+new MutationObserver(paintCharts).observe(document.documentElement, {
+  attributeFilter: ["class"],
+});
+window.addEventListener("load", () => setTimeout(paintCharts));
+
 // The field that select2 searches with has no name of its own. It is made when the page has loaded.
 window.addEventListener("load", () => {
   setTimeout(() => {

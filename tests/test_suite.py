@@ -1,0 +1,72 @@
+"""What the tests of one process could leave for each other."""
+
+import ast
+from collections.abc import Iterator
+
+from django.conf import settings
+
+#: What a process of the service remembers: `conftest.forgetful` has each test begin at nothing.
+FORGOTTEN = {
+    "metrics_sync/ingest/throttling.py: _failures",
+    "metrics_sync/observe/counting.py: _counts",
+    "metrics_sync/work/counts.py: _wait_until",
+}
+#: What may stay: it is always the same for the same arguments, or ends with its `with` block.
+HARMLESS = {
+    "metrics_sync/fields.py: _fernet",
+    "metrics_sync/github/transport.py: _current",
+    "metrics_sync/github/transport.py: _tls_context",
+    "metrics_sync/github/transport.py: prepare_api",
+    "metrics_sync/github/graphql.py: prepare_client",
+    "metrics_sync/github/queries.py: build_fetch",
+    "metrics_sync/observe/counting.py: _lock",
+    "metrics_sync/observe/tracing.py: _ids",
+    "metrics_sync/store/lists.py: _build_count",
+    "metrics_sync/work/queues.py: _open_queue",
+}
+#: Names, and makers, of what nothing changes once the modules are loaded.
+SETTLED = {"__all__", "urlpatterns", "getLogger", "RegexValidator", "Router", "NinjaAPI", "Signal"}
+SETTLED |= {"AppSettings", "Front", "Library", "get_wsgi_application"}
+#: Not part of a process of the service, or read once as it starts.
+LEFT_OUT = {"demo", "migrations", "sandbox", "serving.py", "settings.py"}
+
+
+def test_nothing_remembered_in_a_process_is_missed() -> None:
+    """A pause after a dead Redis, left by one test, once failed another, in one order of many."""
+    assert set(find_remembered()) == FORGOTTEN | HARMLESS
+
+
+def find_remembered() -> Iterator[str]:
+    """Name what a module of the product changes after it is loaded, as far as its text tells."""
+    for folder in ("metrics_sync", "project"):
+        for path in sorted((settings.BASE_DIR / folder).rglob("*.py")):
+            name = path.relative_to(settings.BASE_DIR)
+            if {"migrations", "sandbox", "demo", "settings.py", "serving.py"}.isdisjoint(
+                name.parts
+            ):
+                tree = ast.parse(path.read_text())
+                yield from (f"{name}: {each}" for each in find_variables(tree))
+
+
+def find_variables(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield from node.names
+        elif isinstance(node, ast.FunctionDef):
+            decorators = [ast.unparse(each).partition("(")[0] for each in node.decorator_list]
+            if {"cache", "lru_cache"} & set(decorators):
+                yield node.name
+    for statement in tree.body:
+        target, value = read_assignment(statement)
+        maker = ast.unparse(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+        may_change = maker or isinstance(value, ast.List | ast.Dict | ast.Set)
+        if may_change and target.islower() and {target, maker}.isdisjoint(SETTLED):
+            yield target
+
+
+def read_assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0]), statement.value
+    if isinstance(statement, ast.AnnAssign):
+        return ast.unparse(statement.target), statement.value
+    return "", None
