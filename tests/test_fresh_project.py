@@ -60,7 +60,7 @@ def list_oldest() -> str:
     return "\n".join(f"{name}=={version}" for name, version in floors)
 
 
-@pytest.mark.long(100)
+@pytest.mark.long(seconds=100)
 @pytest.mark.parametrize("constraints", ["", list_oldest()], ids=["newest", "oldest"])
 def test_merge_arrives_in_a_project_made_as_the_page_says(host: Host, constraints: str) -> None:
     """Who follows the page has nothing of ours but the wheel, and versions of their own."""

@@ -175,6 +175,7 @@ MIDDLEWARE = []
 """
 
 
+@pytest.mark.long(seconds=8)
 def test_project_without_admin_and_with_users_of_its_own_works(bare: Host) -> None:
     """Such a project has no superusers, no sessions and nobody who signs in."""
     bare.append("accounts/__init__.py", "")
@@ -206,6 +207,7 @@ print(client.get("/admin/metrics_sync/team/add/").status_code)
 """
 
 
+@pytest.mark.long(seconds=8)
 def test_pages_do_not_need_an_admin_of_users(host: Host) -> None:
     """Else Django would refuse to start, since members of a team could not be searched for."""
     host.append("surveys/models.py", OWN_USER)
@@ -226,6 +228,7 @@ def test_check_names_all_that_is_missing_at_once(bare: Host) -> None:
     assert (done.returncode, sorted(found)) == (1, ["E001", "E101", "E103", "W101", "W103"])
 
 
+@pytest.mark.long(seconds=8)
 def test_command_of_the_project_is_not_hidden(bare: Host) -> None:
     """To add our app must not change what `manage.py export` of another app does."""
     theirs = "from django.core.management import BaseCommand\n\n\n"

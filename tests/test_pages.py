@@ -45,6 +45,8 @@ from tests.factories import (
 Answer = TypeVar("Answer")
 PATIENCE_MS = 20_000
 
+pytestmark = pytest.mark.long(seconds=15)
+
 
 class Visitor:
     """A person with a browser, which lives in a thread of its own.
@@ -315,6 +317,7 @@ def test_page_says_since_when_the_server_is_gone(visitor: Visitor) -> None:
 def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Visitor) -> None:
     """A picture that does not come up, or that nobody can read aloud, says nothing."""
     count = "canvases => canvases.map(canvas => Chart.getChart(canvas)?.data.labels.length)"
+    visitor.do(lambda page: page.locator("canvas").nth(4).wait_for(state="attached"))
     drawn = visitor.do(lambda page: page.locator("canvas").evaluate_all(count))
     visitor.do(lambda page: page.get_by_text("As a table").first.press("Enter"))
 
@@ -379,7 +382,7 @@ def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Vi
     visitor.see("#completeness", "needs attention")
 
     address = visitor.do(lambda page: page.url)
-    assert address.endswith("?team=&repository=acme%2Fanvil&weeks=4")
+    assert address.endswith("?team=&repository=acme%2Fanvil&weeks=4&bots=")
 
 
 def test_empty_dashboard_says_what_to_do(visitor: Visitor) -> None:

@@ -33,7 +33,7 @@ def test_page_reads_as_the_formulas_say(history: History) -> None:
     assert compare(history) == {}
 
 
-@pytest.mark.long(150)
+@pytest.mark.long(seconds=150)
 @settings(max_examples=5000, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_page_reads_as_the_formulas_say_of_many_histories(history: History) -> None:
