@@ -468,6 +468,9 @@ import django
 django.setup()
 from metrics_sync.access import run_conversation
 
+# A shell that runs the tests in the background has its children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 async def wait():
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     await asyncio.sleep(600)
