@@ -91,7 +91,8 @@ def list_stored(section: Section) -> Iterator[tuple[Any, ...]]:
     names = [field.name for field in fields(ITEMS[section])]
     columns = [f"{name}__github_id" if name in roles else name for name in names]
     rows = MODELS[section].objects.filter(**KINDS.get(section, {}))
-    return rows.values_list("pull_request__github_pr_number", *columns).iterator()
+    for row in rows.values_list("pull_request__github_pr_number", *columns).iterator():
+        yield tuple(tuple(value) if isinstance(value, list) else value for value in row)
 
 
 @pytest.mark.long(seconds=120)

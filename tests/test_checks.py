@@ -135,6 +135,8 @@ def test_app_may_be_left_out(production: Settings) -> None:
 def test_sqlite_is_for_one_machine(production: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of another machine would work on a database of their own."""
     use_engine(monkeypatch, production, "sqlite3")
+    options = {"transaction_mode": "IMMEDIATE"}
+    monkeypatch.setitem(production.DATABASES["default"], "OPTIONS", options)
 
     assert list_ids() == ["metrics_sync.W007"]
 
