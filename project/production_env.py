@@ -5,9 +5,10 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
+
+from project.base_url import read_base_url
 
 #: In single quotes, which systemd and compose read alike.
 TEMPLATE = """\
@@ -32,7 +33,7 @@ LOG_FORMAT='json'
 def write(base_url: str, path: Path) -> None:
     """Write a new file that only its owner can read. Raises FileExistsError."""
     text = TEMPLATE.format(
-        base_url=base_url.rstrip("/"),
+        base_url=base_url,
         secret_key=secrets.token_urlsafe(50),
         encryption_key=Fernet.generate_key().decode(),
         metrics_token=secrets.token_urlsafe(32),
@@ -50,11 +51,10 @@ def main(arguments: list[str]) -> str:
     parser.add_argument("base_url", help="the service's own address, e.g. https://sync.example")
     parser.add_argument("file", nargs="?", type=Path, default=Path("production.env"))
     options = parser.parse_args(arguments)
-    url = urlsplit(options.base_url)
-    if url.scheme not in {"http", "https"} or not url.hostname or url.path not in {"", "/"}:
-        return f"{options.base_url} is no address such as https://sync.example."
     try:
-        write(options.base_url, options.file)
+        write(read_base_url(options.base_url), options.file)
+    except ValueError as error:
+        return f"{error}."
     except OSError as error:
         return f"{options.file} was not written: {error.strerror}."
     print(f"Wrote {options.file}. Next: see docs/deploy.md.")  # noqa: T201

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from project.base_url import read_base_url
 from project.databases import build_options, find_patience, read_process
 from project.logs import logging_config
 from project.reports import start_reports
@@ -72,14 +73,10 @@ def _check_scheme(name: str, url: str, schemes: Collection[str]) -> None:
 
 
 def _read_base_url(text: str) -> str:
-    """Return the service's own address without a slash at its end."""
-    url = urlsplit(text)
-    is_address = url.scheme in {"http", "https"} and url.hostname and url.path in {"", "/"}
-    if text and (not is_address or url.query or url.fragment or url.username):
-        raise ImproperlyConfigured(
-            f"BASE_URL is {text!r}; it must be an address such as https://sync.example."
-        )
-    return text.rstrip("/")
+    try:
+        return read_base_url(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"BASE_URL: {error}.") from error
 
 
 def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:

@@ -10,10 +10,10 @@ import pytest
 
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest
-from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer
+from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.shapes import Json
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.fetching import fetch_recording
 
 HOUR = 60
 
@@ -216,19 +216,7 @@ def fetch(sandbox: SandboxServer, tell: Callable[[Story], None], merged: float) 
     """Fetch what a story tells."""
     story = Story(merged)
     tell(story)
-    recording = sandbox.world.add(story.builder.finish(merged=merged * HOUR, merged_by="grace"))
-    token = {"integration__credential__access_token": DEFAULT_TOKEN}
-    repository = TrackedRepositoryFactory(full_name=recording.repo, **token)
-    row = PullRequestFactory(
-        merged=True,
-        team=repository.team,
-        github_repo=recording.repo,
-        github_pr_id=recording.pull["id"],
-        github_pr_number=recording.number,
-    )
-    fetch_pr_complete_data(row.pk)
-    row.refresh_from_db()
-    return row
+    return fetch_recording(sandbox, story.builder.finish(merged=merged * HOUR, merged_by="grace"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 from redis import Redis
 
 from metrics_sync.models import (
@@ -239,6 +240,17 @@ def test_address_of_the_service_needs_a_scheme_and_should_be_reachable(
     call_command("connect", REPOSITORY, "--team", "platform", "--base-url", "http://localhost:80")
 
     assert "GitHub cannot reach http://localhost:80" in capsys.readouterr().err
+
+
+def test_printed_address_follows_from_the_settings(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has set it once, in this project or in another, need not write it each time."""
+    settings.METRICS_SYNC_BASE_URL = "https://sync.example/"
+
+    printed = connect(capsys, monkeypatch)
+
+    assert printed["webhook_url"].startswith("https://sync.example/webhooks/github/")
 
 
 def test_token_of_the_environment_is_taken_without_the_option(

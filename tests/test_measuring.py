@@ -6,29 +6,17 @@ from django.test import Client
 from django.urls import reverse
 
 from metrics_sync.heal.remeasuring import remeasure_outdated
-from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
 from metrics_sync.models.teams import TO_BE_MEASURED
-from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_sample
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory, UserFactory
+from metrics_sync.sandbox import SandboxServer, make_sample
+from tests.factories import PullRequestFactory, UserFactory
+from tests.fetching import fetch_recording
 
 
 def fetch(sandbox: SandboxServer, name: str) -> PullRequest:
     """Fetch one of the sandbox's samples."""
-    recording = sandbox.world.add(make_sample(name))
-    token = {"integration__credential__access_token": DEFAULT_TOKEN}
-    repository = TrackedRepositoryFactory(full_name=recording.repo, **token)
-    row = PullRequestFactory(
-        merged=True,
-        team=repository.team,
-        github_repo=recording.repo,
-        github_pr_id=recording.pull["id"],
-        github_pr_number=recording.number,
-    )
-    fetch_pr_complete_data(row.pk)
-    row.refresh_from_db()
-    return row
+    return fetch_recording(sandbox, make_sample(name))
 
 
 @pytest.fixture

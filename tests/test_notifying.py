@@ -1,11 +1,6 @@
 """What doctor finds is reported once, and reported again when it is well."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 import time_machine
@@ -13,9 +8,9 @@ from django.core import mail
 from pytest_django import Settings
 
 from metrics_sync.models import Notice
-from metrics_sync.models.notices import fingerprint
 from metrics_sync.operate.doctor import Finding
 from metrics_sync.operate.notifying import report, report_changes
+from tests.chat import open_chat
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -73,11 +68,27 @@ def test_problem_that_is_away_for_one_round_is_the_same() -> None:
     assert go_through([DEAD], [DEAD], [WELL], [DEAD], [DEAD]) == [0, 1, 1, 1, 1]
 
 
-def test_number_in_the_words_makes_no_new_problem() -> None:
-    """The time that something takes is longer each time."""
-    first, second = (f"the last delivery came {ago} ago" for ago in ("58 min", "3 h"))
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("the oldest row has waited for 12 min", "the oldest row has waited for 22 min"),
+        ("jobs that ended silently: 6, by SIGKILL", "jobs that ended silently: 9, out of memory"),
+    ],
+)
+def test_problem_whose_numbers_change_is_mailed_once(first: str, second: str) -> None:
+    """It lasts longer each time."""
+    rounds = [[Finding("work", text, "Look.")] for text in (first, second, first)]
 
-    assert fingerprint("webhooks", first, "Look.") == fingerprint("webhooks", second, "Look.")
+    assert go_through(*rounds) == [0, 1, 1]
+
+
+def test_problem_of_another_repository_is_mailed_too() -> None:
+    """Names have numbers, too."""
+    first, second = (
+        Finding("webhooks", f"acme/service-{number}: no webhook", "Add it.") for number in (1, 2)
+    )
+
+    assert go_through([first], [first], [first, second], [first, second]) == [0, 1, 1, 2]
 
 
 def test_two_problems_are_one_mail() -> None:
@@ -86,35 +97,6 @@ def test_two_problems_are_one_mail() -> None:
 
     assert go_through([DEAD, other], [DEAD, other]) == [0, 1]
     assert mail.outbox[0].subject == "metrics_sync: 2 new problems"
-
-
-class Chat(BaseHTTPRequestHandler):
-    """A chat's incoming webhook."""
-
-    status = 200
-    received: list[str]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.received.append(json.loads(body)["text"])
-        self.send_response(self.status)
-        self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def open_chat(answer: int) -> Iterator[tuple[str, list[str]]]:
-    texts: list[str] = []
-    handler = type("Handler", (Chat,), {"status": answer, "received": texts})
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", texts
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_chat_is_told_in_its_format(settings: Settings) -> None:

@@ -245,7 +245,7 @@ def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
     result = run("from project import settings", BASE_URL=url)
 
     assert result.returncode == 1
-    assert f"BASE_URL is {url!r}" in result.stderr.splitlines()[-1]
+    assert f"BASE_URL: {url!r}" in result.stderr.splitlines()[-1]
 
 
 def test_lines_of_the_web_server_have_the_same_format() -> None:

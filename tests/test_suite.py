@@ -7,28 +7,28 @@ from django.conf import settings
 
 #: What a process of the service remembers: `conftest.forgetful` has each test begin at nothing.
 FORGOTTEN = {
-    "metrics_sync/ingest/throttling.py: _failures",
-    "metrics_sync/observe/counting.py: _counts",
-    "metrics_sync/work/counts.py: _wait_until",
+    "metrics_sync.ingest.throttling: _failures",
+    "metrics_sync.observe.counting: _counts",
+    "metrics_sync.work.counts: _wait_until",
 }
 #: What may stay: it is always the same for the same arguments, or ends with its `with` block.
 HARMLESS = {
-    "metrics_sync/fields.py: _fernet",
-    "metrics_sync/github/transport.py: _current",
-    "metrics_sync/github/transport.py: _tls_context",
-    "metrics_sync/github/transport.py: prepare_api",
-    "metrics_sync/github/graphql.py: prepare_client",
-    "metrics_sync/github/queries.py: build_fetch",
-    "metrics_sync/observe/counting.py: _lock",
-    "metrics_sync/observe/tracing.py: _ids",
-    "metrics_sync/store/lists.py: _build_count",
-    "metrics_sync/work/queues.py: _open_queue",
+    "metrics_sync.fields: _fernet",
+    "metrics_sync.github.transport: _current",
+    "metrics_sync.github.transport: _tls_context",
+    "metrics_sync.github.transport: prepare_api",
+    "metrics_sync.github.graphql: prepare_client",
+    "metrics_sync.github.queries: build_fetch",
+    "metrics_sync.observe.counting: _lock",
+    "metrics_sync.observe.tracing: _ids",
+    "metrics_sync.store.lists: _build_count",
+    "metrics_sync.work.queues: _open_queue",
 }
 #: Names, and makers, of what nothing changes once the modules are loaded.
 SETTLED = {"__all__", "urlpatterns", "getLogger", "RegexValidator", "Router", "NinjaAPI", "Signal"}
 SETTLED |= {"AppSettings", "Front", "Library", "get_wsgi_application"}
 #: Not part of a process of the service, or read once as it starts.
-LEFT_OUT = {"demo", "migrations", "sandbox", "serving.py", "settings.py"}
+LEFT_OUT = {"demo", "migrations", "sandbox", "serving", "settings"}
 
 
 def test_nothing_remembered_in_a_process_is_missed() -> None:
@@ -40,12 +40,10 @@ def find_remembered() -> Iterator[str]:
     """Name what a module of the product changes after it is loaded, as far as its text tells."""
     for folder in ("metrics_sync", "project"):
         for path in sorted((settings.BASE_DIR / folder).rglob("*.py")):
-            name = path.relative_to(settings.BASE_DIR)
-            if {"migrations", "sandbox", "demo", "settings.py", "serving.py"}.isdisjoint(
-                name.parts
-            ):
+            parts = path.relative_to(settings.BASE_DIR).with_suffix("").parts
+            if LEFT_OUT.isdisjoint(parts):
                 tree = ast.parse(path.read_text())
-                yield from (f"{name}: {each}" for each in find_variables(tree))
+                yield from (f"{'.'.join(parts)}: {each}" for each in find_variables(tree))
 
 
 def find_variables(tree: ast.Module) -> Iterator[str]:

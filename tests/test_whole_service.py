@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from metrics_sync.models import GitHubIntegration, PullRequest
+from metrics_sync.models import GitHubIntegration, IntegrationCredential, PRComment, PullRequest
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -20,9 +20,12 @@ from metrics_sync.sandbox import (
     build_pull_request_event,
     make_recording,
 )
+from tests.chat import open_chat
 from tests.conftest import wait_until
 from tests.factories import TrackedRepositoryFactory
 from tests.procfile import Procfile
+from tests.test_backfill import REPOSITORY as APP_REPOSITORY
+from tests.test_backfill import track_of_app
 from tests.test_flow import read_rows, read_truth
 
 REPOSITORY = "acme/anvil"
@@ -187,3 +190,68 @@ def test_merge_is_complete_while_another_team_has_many_that_fail(
     wait_until(rows.exists)
     waiting = PullRequest.objects.filter(sync_status="pending", team=others.team)
     assert waiting.count() >= 5
+
+
+@pytest.mark.long(seconds=15)
+def test_pull_requests_of_an_app_are_fetched_again_in_bulk(
+    app: SandboxServer, environment: dict[str, str], app_keys: tuple[str, str], tmp_path: Path
+) -> None:
+    """By REST each would cost an App the requests of a first fetch, once its token has changed."""
+    track_of_app(app)
+    early = [merge(app, number, repository=APP_REPOSITORY) for number in (1, 2)]
+    for recording in early:
+        recording.pull["merged_at"] = recording.pull["created_at"]
+    environment |= {"GITHUB_API_URL": app.url, "CLOCK_SPEEDUP": SPEEDUP}
+    environment |= {"GITHUB_APP_ID": "29310", "GITHUB_APP_PRIVATE_KEY": app_keys[0]}
+    with Procfile(environment, tmp_path) as service:
+        service.start(*PROCESSES)
+        expect_complete(early)
+        before = len(app.requests)
+
+        late = [
+            merge(app, number, repository=APP_REPOSITORY, issue_comments=5) for number in (1, 2)
+        ]
+        PullRequest.objects.update(refetch_at=timezone.now())  # a day has passed
+
+        wait_until(lambda: PRComment.objects.filter(comment_type="issue").count() == 10)
+        expect_complete(late)
+    paths = [request.path for request in app.requests[before:]]
+    assert "/graphql" in paths
+    assert f"/repos/{APP_REPOSITORY}/pulls/1" not in paths
+
+
+@pytest.mark.long(seconds=70)
+def test_refused_token_is_reported_once_and_its_end_once(
+    environment: dict[str, str], sandbox: SandboxServer, hook: GitHubIntegration, tmp_path: Path
+) -> None:
+    """A token that dies in silence is noticed by the merges that are missing."""
+    sandbox.world.add_repository("acme/other")
+    token = {"integration__credential__access_token": "refused"}
+    other = TrackedRepositoryFactory(full_name="acme/other", **token)
+    credential = other.integration.credential
+    environment |= {"GITHUB_API_URL": sandbox.url, "CLOCK_SPEEDUP": SPEEDUP}
+
+    with open_chat(200) as (url, texts):
+        environment["NOTIFY_WEBHOOK_URL"] = url
+        with Procfile(environment, tmp_path) as service:
+            service.start(*PROCESSES)
+            wait_until(lambda: count_lines(texts, "WRONG", credential) > 0)
+            wait_for_rounds(service, 3)
+            credential.store_token(DEFAULT_TOKEN)
+            wait_until(lambda: count_lines(texts, "WELL AGAIN", credential) > 0)
+            wait_for_rounds(service, 3)
+
+    assert count_lines(texts, "WRONG", credential) == 1
+    assert count_lines(texts, "WELL AGAIN", credential) == 1
+
+
+def count_lines(texts: list[str], beginning: str, credential: IntegrationCredential) -> int:
+    """Count the lines of all reports that begin so and are about a credential."""
+    lines = [line for text in texts for line in text.splitlines() if line.startswith(beginning)]
+    return sum(str(credential) in line for line in lines)
+
+
+def wait_for_rounds(service: Procfile, count: int) -> None:
+    """Wait until doctor has run so many times more."""
+    before = service.read_log().count("Reported ")
+    wait_until(lambda: service.read_log().count("Reported ") >= before + count)

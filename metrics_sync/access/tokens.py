@@ -67,6 +67,7 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
             break
         if time.monotonic() > gives_up_at:
             raise RetrySoonError("another worker has not renewed the App's token within 45 s")
+        # Another worker renews the token; only the row says when it is done.
         time.sleep(POLL_SECONDS)
         credential.refresh_from_db(fields=["expires_at"])
     try:

@@ -23,7 +23,7 @@ from metrics_sync.github.auth import TokenAuth
 from metrics_sync.github.budget import Budget
 from metrics_sync.github.errors import read_error, read_rate_limit
 from metrics_sync.github.pages import Page, read_page
-from metrics_sync.github.transport import Pool, prepare_api
+from metrics_sync.github.transport import open_pool, prepare_api
 
 #: A fetch has seven things to ask for. GitHub allows 100 at once of a user or an installation, by
 #: whatever processes: doctor multiplies this by the workers.
@@ -68,7 +68,7 @@ class GitHub:
         self._origin = Origin(api_url)
         self._auth = TokenAuth(token, renew=renew)
         self._slots = asyncio.Semaphore(CAREFUL_REQUESTS if is_careful else CONCURRENT_REQUESTS)
-        self._pool = Pool(self._auth)
+        self._pool = open_pool(self._auth)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()

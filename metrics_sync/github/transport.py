@@ -1,9 +1,10 @@
 """The HTTP connections: a pool for each conversation, below one ghapi client for each API root."""
 
-from contextvars import ContextVar, Token
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import httpx2
@@ -61,25 +62,15 @@ def prepare_api(api_url: str) -> GhApi:
     return api
 
 
-class Pool:
-    """A pool of connections that ghapi uses while the block runs."""
-
-    def __init__(self, auth: httpx2.Auth) -> None:
-        # Over HTTP/2, where the server speaks it, all requests share one connection.
-        self._client = httpx2.AsyncClient(
-            http2=True, headers=HEADERS, auth=auth, timeout=TIMEOUT, verify=_tls_context()
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        self._token: Token[httpx2.AsyncClient] = _current.set(self._client)
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _current.reset(self._token)
-        await self._client.__aexit__(error_type, error, traceback)
+@asynccontextmanager
+async def open_pool(auth: httpx2.Auth) -> AsyncIterator[None]:
+    """Have ghapi use a pool of connections of its own while the block runs."""
+    # Over HTTP/2, where the server speaks it, all requests share one connection.
+    async with httpx2.AsyncClient(
+        http2=True, headers=HEADERS, auth=auth, timeout=TIMEOUT, verify=_tls_context()
+    ) as client:
+        token = _current.set(client)
+        try:
+            yield
+        finally:
+            _current.reset(token)

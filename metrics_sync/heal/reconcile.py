@@ -243,8 +243,7 @@ def list_repositories(scope: Scope) -> list[TrackedRepository]:
 
     Repositories of one credential share one object, so that all of them see its changes.
     """
-    rows = TrackedRepository.objects.active().select_related("team", "integration__credential")
-    rows = rows.defer("integration__webhook_secret", "integration__credential__access_token")
+    rows = TrackedRepository.objects.active().with_credentials()
     if scope.team:
         rows = rows.filter(team__slug=scope.team)
     names = {name.lower() for name in scope.repositories}

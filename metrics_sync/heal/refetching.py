@@ -74,9 +74,4 @@ def refetch_in_bulk(job_id: str, pr_ids: list[int]) -> dict[str, Any]:
 def _find_repository(rows: list[PullRequest]) -> TrackedRepository | None:
     if not rows:
         return None
-    repositories = TrackedRepository.objects.matching(rows[0])
-    return (
-        repositories.select_related("team", "integration__credential")
-        .defer("integration__webhook_secret", "integration__credential__access_token")
-        .first()
-    )
+    return TrackedRepository.objects.matching(rows[0]).with_credentials().first()

@@ -44,7 +44,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     pull_request = rows.filter(pk=pr_id).first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
-    repository = _find_repository(pull_request)
+    # A secret that cannot be decrypted is met later, where it is recorded on the row.
+    repository = TrackedRepository.objects.matching(pull_request).with_credentials().first()
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
@@ -66,18 +67,6 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     if outcome.passing:
         raise outcome.passing[0]
     return result
-
-
-def _find_repository(pull_request: PullRequest) -> TrackedRepository | None:
-    """Return the tracked repository, without its secrets.
-
-    Those are read later, where a failure to decrypt them is recorded on the row.
-    """
-    repositories = TrackedRepository.objects.matching(pull_request)
-    repositories = repositories.select_related("integration__credential")
-    return repositories.defer(
-        "integration__webhook_secret", "integration__credential__access_token"
-    ).first()
 
 
 def _is_done(pull_request: PullRequest, job: Job) -> bool:

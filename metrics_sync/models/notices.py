@@ -1,7 +1,6 @@
 """What doctor found wrong and reported, so that each problem is reported once."""
 
 import hashlib
-import re
 from datetime import datetime
 from typing import Self
 
@@ -40,7 +39,6 @@ class Notice(models.Model):
         return f"{self.group}: {self.text}"
 
 
-def fingerprint(group: str, text: str, advice: str) -> str:
-    """Identify a problem by its words without their numbers, which change between rounds."""
-    words = re.sub(r"\d+(\.\d+)?( (s|min|h|days)\b)?", "#", f"{group}\n{text}\n{advice}")
-    return hashlib.sha256(words.encode()).hexdigest()
+def fingerprint(group: str, subject: str, advice: str) -> str:
+    """Identify a problem: what it is about, and what has to be done about it."""
+    return hashlib.sha256("\n".join([group, subject, advice]).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from django.core.validators import RegexValidator
 from django.db import models, transaction
@@ -12,9 +12,6 @@ from django.utils import timezone
 from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.teams import Team
 from metrics_sync.names import PATTERN
-
-if TYPE_CHECKING:
-    pass
 
 validate_full_name = RegexValidator(PATTERN, "Write the repository as OWNER/NAME.")
 
@@ -40,6 +37,14 @@ class TrackedRepositoryQuerySet(models.QuerySet["TrackedRepository"]):
     def matching(self, pull_request: models.Model) -> Self:
         """Keep the repository of a pull request, if it is active."""
         return self.active().filter(pull_requests=pull_request.pk)
+
+    def with_credentials(self) -> Self:
+        """Load team, integration and credential with the rows, and each secret when it is used.
+
+        So a secret that cannot be decrypted fails where it is used, and for its own rows only.
+        """
+        rows = self.select_related("team", "integration__team", "integration__credential__team")
+        return rows.defer("integration__webhook_secret", "integration__credential__access_token")
 
     def note_shown(self, github_repo_ids: Iterable[int]) -> None:
         """Note that GitHub has just listed these for their own token. One UPDATE."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Prefetch
 
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, Team, TrackedRepository
 from metrics_sync.store import record_change
@@ -12,17 +13,17 @@ from metrics_sync.store import record_change
 
 def list_connections(team: Team | None = None) -> list[dict[str, Any]]:
     """Return each team with its integrations and their repositories; reads no secret."""
-    teams = Team.objects.order_by("slug")
-    if team is not None:
-        teams = teams.filter(pk=team.pk)
     integrations = GitHubIntegration.objects.select_related("credential", "team")
     integrations = integrations.defer("webhook_secret", "credential__access_token")
     integrations = integrations.prefetch_related("repositories").order_by("organization_slug", "pk")
+    teams = Team.objects.order_by("slug").prefetch_related(Prefetch("integrations", integrations))
+    if team is not None:
+        teams = teams.filter(pk=team.pk)
     return [
         {
             "team": row.slug,
             "name": row.name,
-            "integrations": [_describe(one) for one in integrations.filter(team=row)],
+            "integrations": [_describe(integration) for integration in row.integrations.all()],
         }
         for row in teams
     ]

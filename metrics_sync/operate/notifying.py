@@ -41,8 +41,8 @@ class Report:
 
     @property
     def body(self) -> str:
-        lines = [line for one in self.problems for line in (f"WRONG  {one}", f"  {one.advice}", "")]
-        lines += [f"WELL AGAIN  {one}" for one in self.ended]
+        lines = [f"WRONG  {notice}\n  {notice.advice}\n" for notice in self.problems]
+        lines += [f"WELL AGAIN  {notice}" for notice in self.ended]
         address = f" Dashboard: {app_settings.BASE_URL}/" if app_settings.BASE_URL else ""
         return "\n".join([*lines, "", f"`manage.py doctor` shows everything.{address}"])
 
@@ -69,24 +69,34 @@ def report(findings: Sequence[Finding]) -> dict[str, Any]:
         changes = Report(list(rows.unreported()), list(rows.ended_before(now)))
         if changes.problems or changes.ended:
             _send(changes)
-            Notice.objects.filter(pk__in=[one.pk for one in changes.problems]).update(
-                reported_at=now
-            )
-            Notice.objects.filter(pk__in=[one.pk for one in changes.ended]).delete()
+            reported = [notice.pk for notice in changes.problems]
+            Notice.objects.filter(pk__in=reported).update(reported_at=now)
+            Notice.objects.filter(pk__in=[notice.pk for notice in changes.ended]).delete()
     logger.info("Reported %s problems and %s ends", len(changes.problems), len(changes.ended))
     return {"problems": len(changes.problems), "ended": len(changes.ended)}
 
 
 def _note(findings: Sequence[Finding]) -> None:
     now = timezone.now()
-    wrong = {fingerprint(one.group, one.text, one.advice): one for one in findings if not one.is_ok}
-    for key, one in wrong.items():
-        values = {"group": one.group, "text": one.text, "advice": one.advice}
-        seen = {**values, "last_seen_at": now, "missing_since": None}
-        Notice.objects.update_or_create(
-            fingerprint=key, defaults=seen, create_defaults={**seen, "first_seen_at": now}
-        )
-    others = Notice.objects.exclude(fingerprint__in=wrong)
+    found = {}
+    for finding in findings:
+        if not finding.is_ok:
+            key = fingerprint(finding.group, finding.subject, finding.advice)
+            found[key] = Notice(
+                fingerprint=key,
+                group=finding.group,
+                text=finding.text,
+                advice=finding.advice,
+                first_seen_at=now,
+                last_seen_at=now,
+            )
+    Notice.objects.bulk_create(
+        found.values(),
+        update_conflicts=True,
+        unique_fields=["fingerprint"],
+        update_fields=["group", "text", "advice", "last_seen_at", "missing_since"],
+    )
+    others = Notice.objects.exclude(fingerprint__in=found)
     others.filter(reported_at=None).delete()
     others.filter(missing_since=None).update(missing_since=now)
 

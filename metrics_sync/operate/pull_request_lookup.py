@@ -52,11 +52,9 @@ def _find_tracked(address: Address, *, team_slug: str) -> TrackedRepository | No
     repositories = TrackedRepository.objects.active().named(address.full_name)
     if team_slug:
         repositories = repositories.filter(team__slug__iexact=team_slug)
-    repositories = repositories.select_related("team", "integration__credential")
-    secrets = ("integration__webhook_secret", "integration__credential__access_token")
     found = [
         row
-        for row in repositories.order_by("team__slug", "pk").defer(*secrets)
+        for row in repositories.with_credentials().order_by("team__slug", "pk")
         if serves_host(row.integration.get_api_root(), address.host)
     ]
     # Of two in one team that changed names, one is doubted until GitHub is asked.

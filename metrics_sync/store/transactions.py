@@ -36,6 +36,7 @@ def run_transaction(work: Callable[[], Result]) -> Result:
             if not tries_left or connection.in_atomic_block or not _is_deadlock(error):
                 raise
             logger.warning("A transaction met a deadlock and is run again")
+        # The other transaction of the deadlock ends meanwhile, instead of meeting this one again.
         time.sleep(random.uniform(0, PAUSE_SECONDS))
     raise AssertionError("the last try returns or raises")
 

@@ -44,9 +44,7 @@ def verify_due() -> dict[str, Any]:
     """
     _adopt()
     asked, errors, lists = 0, [], dict[int, Installed]()
-    due = TrackedRepository.objects.to_verify(timezone.now())
-    due = due.select_related("team", "integration__team", "integration__credential")
-    due = due.defer("integration__webhook_secret", "integration__credential__access_token")
+    due = TrackedRepository.objects.to_verify(timezone.now()).with_credentials()
     for repository in due[:MOST_REPOSITORIES]:
         if not repository.claim_verification():
             continue

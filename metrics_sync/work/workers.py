@@ -146,7 +146,8 @@ def _enqueue_next_merges(job: Job) -> None:
     try:
         enqueue_waiting_merges(team_id)
     except Exception:
-        # The row stays pending, and the clock finds it.
+        # The job has its result already, which no error here may change. The row stays pending,
+        # and the clock queues it.
         logger.exception("No merge of the team %s was queued after job %s", team_id, job.id)
 
 

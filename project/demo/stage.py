@@ -102,7 +102,10 @@ def open_stage() -> Iterator[Stage]:
 
 
 def wait_for(is_true: Callable[[], bool], what: str) -> None:
-    """Look five times a second until it is true. Raises DemoError after two minutes."""
+    """Look five times a second until another process has done its part.
+
+    Raises DemoError after two minutes.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         if time.monotonic() > deadline:

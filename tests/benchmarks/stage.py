@@ -280,7 +280,7 @@ def answers(url: str) -> bool:
 
 
 def wait_for(is_true: Callable[[], bool], what: str, *, pause: float = 0.05) -> None:
-    """Look again and again until it is true. Raises TimeoutError after a minute."""
+    """Look until another process has done its part. Raises TimeoutError after a minute."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         if time.monotonic() > deadline:

@@ -81,6 +81,7 @@ class Command(OperatorCommand):
     def _wait(self, until: datetime) -> None:
         seconds = max((until - timezone.now()).total_seconds(), 0) + 1
         self.stderr.write(f"Waiting for GitHub's rate limit until {until:%Y-%m-%d %H:%M} UTC.")
+        # This process has nothing else to do: a backfill by hand waits for the limit to reset.
         time.sleep(seconds)
 
     def _report_result(

@@ -9,7 +9,6 @@ from getpass import getpass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.core.validators import validate_slug
@@ -174,9 +173,8 @@ class Command(OperatorCommand):
 
 
 def _find_base_url() -> str:
-    """Return the service's own address, which a host project may not have set."""
-    address = str(getattr(settings, "BASE_URL", ""))
-    return address or f"http://localhost:{os.environ.get('PORT', '8000')}"
+    """Return the service's own address; this machine's if the settings name none."""
+    return app_settings.BASE_URL or f"http://localhost:{os.environ.get('PORT', '8000')}"
 
 
 def _check_usage(options: dict[str, Any]) -> str:

@@ -42,8 +42,7 @@ def check_credentials() -> list[Finding]:
     """Try out each token, several at once; what GitHub says is noted on its credential."""
     repositories = (
         TrackedRepository.objects.active()
-        .select_related("integration__credential__team")
-        .defer("integration__webhook_secret", "integration__credential__access_token")
+        .with_credentials()
         .order_by("integration__credential", "pk")
     )
     groups = groupby(repositories, key=lambda row: row.integration.credential)

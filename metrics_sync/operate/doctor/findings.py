@@ -1,5 +1,6 @@
 """What a check says."""
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,6 +12,16 @@ class Finding:
     group: str
     text: str
     advice: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What the finding is about, in words that stay the same while the problem lasts.
+
+        Those before the colon, such as a repository's name. What follows them, and the numbers of
+        a text without a colon, may change from one round to the next.
+        """
+        subject, colon, _ = self.text.partition(": ")
+        return subject if colon else re.sub(r"\d+", "#", subject)
 
     @property
     def is_ok(self) -> bool:
