@@ -8,6 +8,7 @@ from metrics_sync.dashboard.current import (
 )
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
 from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
+from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open
 
 __all__ = [
     "DEFAULT_WEEKS",
@@ -15,11 +16,14 @@ __all__ = [
     "METRICS",
     "UNDER_WAY",
     "CurrentState",
+    "OpenState",
     "Selection",
     "Spread",
     "Summary",
+    "Waiting",
     "Week",
     "Weeks",
     "read_current_state",
+    "read_open",
     "summarise",
 ]
