@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from metrics_sync.api.pull_requests import LISTS
+from metrics_sync.api.pull_request_endpoints import LISTS
 from metrics_sync.dashboard import Selection, summarise
 from metrics_sync.metrics import Metrics
 from metrics_sync.models import ApiToken, PullRequest, Team, TrackedRepository
