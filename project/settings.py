@@ -341,6 +341,11 @@ UNFOLD = {
                         "link": reverse_lazy("metrics_sync:waiting"),
                     },
                     {
+                        "title": "Reviewers",
+                        "icon": "rate_review",
+                        "link": reverse_lazy("metrics_sync:reviewers"),
+                    },
+                    {
                         "title": "Queues",
                         "icon": "stacks",
                         "link": reverse_lazy("django_rq:home"),
