@@ -429,12 +429,12 @@ def test_page_needs_as_many_queries_for_many_rows(
 ) -> None:
     """It is opened most where most waits."""
     sign_in(client, repository.team)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         read_page(client)
     for number in range(20):
         row = add_open(repository, days=number)
         PRReviewFactory(pull_request=row, submitted_at=NOW)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         read_page(client)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import Count, F, Min, Q, QuerySet
 
@@ -99,7 +100,10 @@ def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
         .annotate(login=Min("reviewer_login"), first_at=Min("submitted_at"), reviews=Count("pk"))
     )
     connection = connections[firsts.db]
-    sql, parameters = firsts.query.get_compiler(using=firsts.db).as_sql()
+    try:
+        sql, parameters = firsts.query.get_compiler(using=firsts.db).as_sql()
+    except EmptyResultSet:
+        return {}  # a selection of nothing
     dialect = SQLITE if connection.vendor == "sqlite" else POSTGRESQL
     with connection.cursor() as cursor:
         cursor.execute(COUNT.format(firsts=sql, **dialect), parameters)
