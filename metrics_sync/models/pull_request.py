@@ -484,18 +484,19 @@ class PullRequest(models.Model):
         self._stored_state = self.state
         return True
 
-    def claim(self, *, job_id: str) -> bool:
+    def claim(self, *, job_id: str, if_tracked: bool = False) -> bool:
         """Reserve the row for the job `job_id`, which the caller then puts on the queue.
 
-        The status and the job of the row must still be those of this object, and its repository
-        must be tracked. A row that was complete is fetched whole again; any other keeps the
-        sections that it has.
+        The status and the job of the row must still be those of this object; with `if_tracked` its
+        repository must be tracked, too. A row that was complete is fetched whole again; any other
+        keeps the sections that it has.
         """
-        # No join: a second process that waits for the first would see what the join saw.
-        tracked = models.Q(repository__in=TrackedRepository.objects.active())
+        rows = models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id)
+        if if_tracked:
+            rows &= models.Q(repository__in=TrackedRepository.objects.active())
         return self._move(
             to=SyncStatus.QUEUED,
-            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id) & tracked,
+            rows=rows,
             sync_job_id=job_id,
             queued_at=timezone.now(),
             **self._start_over(),

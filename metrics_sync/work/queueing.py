@@ -48,7 +48,7 @@ def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
     becomes `untracked`.
     """
     job_id = _make_job_id(pull_request.team_id)
-    if not pull_request.claim(job_id=job_id):
+    if not pull_request.claim(job_id=job_id, if_tracked=True):
         if not TrackedRepository.objects.matching(pull_request).exists():
             pull_request.mark_untracked()
         return False
