@@ -13,12 +13,7 @@ from metrics_sync.github.budget import Budget
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
 from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
-from metrics_sync.github.examine import (
-    HookHealth,
-    RepositoryHealth,
-    TokenHealth,
-    examine_token,
-)
+from metrics_sync.github.examine import RepositoryHealth, TokenHealth, examine_token
 from metrics_sync.github.fetch import (
     REPLICATION_LAG,
     fetch_missing,
@@ -26,6 +21,7 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks, UnknownToServerError
+from metrics_sync.github.hooks import HookItem, register_hook
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
 from metrics_sync.github.repositories import (
@@ -47,7 +43,7 @@ __all__ = [
     "Budget",
     "GitHub",
     "GraphQL",
-    "HookHealth",
+    "HookItem",
     "InstallationItem",
     "InstallationToken",
     "Lacks",
@@ -75,5 +71,6 @@ __all__ = [
     "prepare_api",
     "redeliver_failed",
     "redeliver_failed_of_app",
+    "register_hook",
     "sign_app_token",
 ]
