@@ -14,8 +14,8 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github.client import GitHub
-from metrics_sync.github.hooks import HookItem, list_hooks
 from metrics_sync.github.pages import Page
+from metrics_sync.github.webhook_registration import HookItem, list_hooks
 from metrics_sync.snapshot import UNREADABLE, RateLimit
 
 #: Longest duration of all requests of one token.

@@ -6,8 +6,8 @@ from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
 from metrics_sync.github.client import GitHub
-from metrics_sync.github.hooks import list_hooks
 from metrics_sync.github.pages import Page
+from metrics_sync.github.webhook_registration import list_hooks
 from metrics_sync.snapshot import UNREADABLE, read_time
 
 
