@@ -425,7 +425,7 @@ def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
     settings.SILENCED_SYSTEM_CHECKS = []
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
 
-    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
+    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has fewer") for text in examine_here())
 
 
 @pytest.mark.django_db(transaction=True)
