@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.utils.text import Truncator
 from unfold.admin import TabularInline
 
+from metrics_sync.admin.fields import show_times
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_label
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
@@ -82,7 +83,7 @@ class ChildAdmin(ReadOnly, Guarded):
     show_full_result_count = False
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [*COLUMNS[self.model], "pull_request", "team"]
+        return [*show_times(self.model, COLUMNS[self.model]), "pull_request", "team"]
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [*SEARCHED[self.model], "pull_request__github_repo"]
@@ -101,7 +102,7 @@ class ChildInline(ReadOnly, TabularInline):
     extra = 0
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return COLUMNS[self.model]
+        return show_times(self.model, COLUMNS[self.model])
 
     get_readonly_fields = get_fields
 

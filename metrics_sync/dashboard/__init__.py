@@ -6,6 +6,7 @@ from metrics_sync.dashboard.current import (
     CurrentState,
     read_current_state,
 )
+from metrics_sync.dashboard.health import Health, Webhook, read_health
 from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
 from metrics_sync.dashboard.reviewers import Reviewer, read_reviewers
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks
@@ -22,6 +23,7 @@ __all__ = [
     "MORE_METRICS",
     "UNDER_WAY",
     "CurrentState",
+    "Health",
     "OpenState",
     "Point",
     "Reviewer",
@@ -31,9 +33,11 @@ __all__ = [
     "Summary",
     "Totals",
     "Waiting",
+    "Webhook",
     "Weeks",
     "is_known",
     "read_current_state",
+    "read_health",
     "read_open",
     "read_reviewers",
     "read_totals",
