@@ -1,5 +1,6 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
+from metrics_sync.dashboard.comparison import COMPARED, By, Compared, Numbers, compare
 from metrics_sync.dashboard.current import (
     IN_TROUBLE,
     UNDER_WAY,
@@ -14,12 +15,16 @@ from metrics_sync.dashboard.trends import Point, read_trend
 
 __all__ = [
     "CLASSES",
+    "COMPARED",
     "DEFAULT_WEEKS",
     "IN_TROUBLE",
     "METRICS",
     "MORE_METRICS",
     "UNDER_WAY",
+    "By",
+    "Compared",
     "CurrentState",
+    "Numbers",
     "Point",
     "Selection",
     "Span",
@@ -27,6 +32,7 @@ __all__ = [
     "Summary",
     "Totals",
     "Weeks",
+    "compare",
     "is_known",
     "read_current_state",
     "read_totals",
