@@ -1,6 +1,6 @@
 """Speaks to GitHub and translates its errors; the only package that knows ghapi."""
 
-from metrics_sync.github.apps import (
+from metrics_sync.github.app_installations import (
     InstallationItem,
     InstallationToken,
     fetch_installation,
@@ -12,7 +12,6 @@ from metrics_sync.github.apps import (
 from metrics_sync.github.budget import Budget
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
-from metrics_sync.github.deliveries import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.examine import (
     HookHealth,
     RepositoryHealth,
@@ -28,7 +27,8 @@ from metrics_sync.github.fetch import (
 from metrics_sync.github.graphql import GraphQL, Lacks, UnknownToServerError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
-from metrics_sync.github.repositories import (
+from metrics_sync.github.redelivery import redeliver_failed, redeliver_failed_of_app
+from metrics_sync.github.repository_requests import (
     fetch_merges,
     fetch_numbers,
     fetch_repository,
