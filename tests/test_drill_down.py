@@ -17,7 +17,7 @@ from hypothesis.extra.django import TestCase
 
 from metrics_sync.admin.drill_down import link_to_list
 from metrics_sync.dashboard import Selection, summarise
-from metrics_sync.dashboard.summary import METRICS
+from metrics_sync.dashboard.measures import METRICS
 from metrics_sync.models import PullRequest, Team
 from tests.factories import (
     MERGED_AT,
@@ -103,7 +103,7 @@ class TestMeaning(TestCase):
             repository=repository,
             with_bots=with_bots,
         )
-        summary, merges = summarise(selection), selection.merges
+        totals, merges = summarise(selection).totals, selection.merges
         common = {
             "team": chosen[0] if has_team else None,
             "repository": repository,
@@ -119,7 +119,9 @@ class TestMeaning(TestCase):
             ).count(),
             **{
                 link_to_list(**common, took=place): number
-                for place, number in enumerate([*summary.classes, summary.not_complete])
+                for place, number in enumerate(
+                    [*summary.totals.classes, summary.totals.not_complete]
+                )
             },
             **{
                 link_to_list(**of_reviews, known=name): len(

@@ -8,8 +8,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter
 
+from metrics_sync.admin.definitions import DEFINITIONS
 from metrics_sync.admin.drill_down import BACK
-from metrics_sync.admin.fields import TITLES
+from metrics_sync.admin.figures import CLASS_NAMES
 from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.dashboard.narrowing import (
     BY_PEOPLE,
@@ -20,7 +21,6 @@ from metrics_sync.dashboard.narrowing import (
     is_known,
     is_reviewed_by,
     keep_class,
-    name_class,
 )
 from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest, TrackedRepository
@@ -133,8 +133,7 @@ class KnownFilter(AddressFilter):
         return rows.filter(is_known(value))
 
     def describe(self) -> str:
-        name = str(self.value())
-        return f"known: {TITLES.get(name, name.replace('_', ' '))}, the largest first"
+        return f"{DEFINITIONS[str(self.value())].title} known, the largest first"
 
 
 class TookFilter(AddressFilter):
@@ -147,7 +146,7 @@ class TookFilter(AddressFilter):
         return rows.filter(pk__in=keep_class(PullRequest.objects.merged(), int(value)))
 
     def describe(self) -> str:
-        return name_class(int(self.value() or 0))
+        return f"time to complete: {CLASS_NAMES[int(self.value() or 0)]}"
 
 
 class WayBack(AddressFilter):
