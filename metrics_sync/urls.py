@@ -24,12 +24,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
-    from metrics_sync.admin import live
+    from metrics_sync.admin import files, live
 
     urlpatterns += [
         path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
         path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
         path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
+        path("dashboard/compare.csv", files.send_comparison, name="compare-csv"),
+        path("dashboard/trend.csv", files.send_trend, name="trend-csv"),
         path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
     ]
 

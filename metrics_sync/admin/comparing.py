@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from metrics_sync.admin.changes import MORE_MERGES, SHARE_UNREVIEWED, Words, show_change
+from metrics_sync.admin.changes import MORE_MERGES, SHARE_UNREVIEWED, show_change
 from metrics_sync.admin.definitions import DEFINITIONS, show_share
 from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.selecting import SelectionForm
@@ -21,7 +21,7 @@ from metrics_sync.admin.sorting import (
     UNREVIEWED,
     sort_compared,
 )
-from metrics_sync.dashboard import COMPARED, By, Compared, Selection, compare
+from metrics_sync.dashboard import COMPARED, By, Compared, Selection, Spread, compare
 
 #: How many rows a page of the table has.
 ROWS = 20
@@ -71,7 +71,7 @@ class Comparison:
 
 
 def build_comparison(form: SelectionForm, selection: Selection, leads: Leads) -> Comparison:
-    """Compare what the address says, by default repositories of one team and else the teams."""
+    """Build the table for what the address says."""
     by, order = find_by(form), find_order(form)
     rows = sort_compared(compare(selection, by), order)
     pages = max(ceil(len(rows) / ROWS), 1)
@@ -86,9 +86,7 @@ def build_comparison(form: SelectionForm, selection: Selection, leads: Leads) ->
             for choice in By
         ],
         columns=columns,
-        rows=[
-            list(zip(titles, _show_row(row, by, form, leads), strict=True)) for row in shown
-        ],
+        rows=[list(zip(titles, _show_row(row, by, form, leads), strict=True)) for row in shown],
         first=start + 1,
         last=start + len(shown),
         total=len(rows),
@@ -114,7 +112,9 @@ def _build_columns(form: SelectionForm, by: By, order: str) -> list[Column]:
         sign = "" if not is_now else "▼" if order.startswith("-") else "▲"
         # Names begin with A and figures with the largest; the same link turns that round.
         first, second = (column, f"-{column}") if column == NAME else (f"-{column}", column)
-        return Order(text, f"?{form.change(sort=second if order == first else first)}#compare", sign)
+        return Order(
+            text, f"?{form.change(sort=second if order == first else first)}#compare", sign
+        )
 
     return [
         Column(by.capitalize(), "", [make("name", NAME)]),
@@ -135,45 +135,39 @@ def _build_columns(form: SelectionForm, by: By, order: str) -> list[Column]:
     ]
 
 
-def _show_row(
-    row: Compared, by: By, form: SelectionForm, leads: Leads
-) -> Iterator[SafeString]:
+def _show_row(row: Compared, by: By, form: SelectionForm, leads: Leads) -> Iterator[SafeString]:
     own = _narrow(row, by, form)
     now, before = row.now, row.before
     yield _lead_on(row, by, form, leads, own)
     yield _show_cell(
-        link(leads.to_reviews(**own), now.merged), "", now.merged, before.merged, MORE_MERGES, str
+        link(leads.to_reviews(**own), now.merged),
+        show_change(now.merged, before.merged, MORE_MERGES, str, is_brief=True),
     )
     for metric in COMPARED:
-        spread, definition = now.get_spread(metric), DEFINITIONS[metric]
-        show = definition.show
-        yield _show_cell(
-            link(leads.to_reviews(known=metric, **own), show(spread.median))
-            if spread.count
-            else show(None),
-            f"9 of 10: {show(spread.p90)}, of {spread.count}" if spread.count else "",
-            spread.median,
-            before.get_spread(metric).median,
-            definition.words,
-            show,
-        )
+        url = leads.to_reviews(known=metric, **own)
+        yield _show_metric(metric, now.get_spread(metric), before.get_spread(metric), url)
     share, earlier = now.share_without_review, before.share_without_review
     yield _show_cell(
         link(leads.to_reviews(review="without", **own), show_share(share))
         if now.without_review
         else show_share(share),
+        show_change(share, earlier, SHARE_UNREVIEWED, show_share, is_brief=True),
         f"{now.without_review} of {now.review_is_known}",
-        share,
-        earlier,
-        SHARE_UNREVIEWED,
-        show_share,
     )
 
 
-def _show_cell(
-    value: Any, remark: str, now: Any, before: Any, words: Words, show: Any
-) -> SafeString:
-    change = show_change(now, before, words, show, is_brief=True)
+def _show_metric(metric: str, now: Spread, before: Spread, url: str) -> SafeString:
+    show, words = DEFINITIONS[metric].show, DEFINITIONS[metric].words
+    if not now.count:
+        return _show_cell(show(None), "")
+    return _show_cell(
+        link(url, show(now.median)),
+        show_change(now.median, before.median, words, show, is_brief=True),
+        f"9 of 10: {show(now.p90)}, of {now.count}",
+    )
+
+
+def _show_cell(value: Any, change: Any, remark: str = "") -> SafeString:
     return format_html(
         '<span class="cell"><b>{}</b><span class="quiet">{}</span>{}</span>', value, remark, change
     )

@@ -91,6 +91,7 @@ class SelectionForm(forms.Form):
         elif not chosen.get("weeks"):
             chosen["weeks"] = str(DEFAULT_WEEKS.value)
         super().__init__(data=chosen)
+        self.query = chosen
         # A word of Python, which no attribute can be called.
         self.fields |= {"from": DayField("From"), "to": DayField("To")}
         self.order_fields(self.field_order)
@@ -98,7 +99,9 @@ class SelectionForm(forms.Form):
         repositories = keep_visible(TrackedRepository.objects.all(), request)
         if (slug := chosen.get("team")) in {team.slug for team in self.teams}:
             repositories = repositories.filter(team__slug=slug)
-        names = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
+        named = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
+        names = list(named)
+        self.repositories: dict[str, str] = {name.lower(): name for name in names}
         self._offer("team", "all teams", [(team.slug, str(team)) for team in self.teams])
         self._offer("repository", "all repositories", [(name, name) for name in names])
 
@@ -106,6 +109,10 @@ class SelectionForm(forms.Form):
         """Return the team that was chosen; None where all of them are."""
         slug = self.cleaned_data.get("team") if self.is_valid() else None
         return next((team for team in self.teams if slug and team.slug == slug), None)
+
+    def find_repository(self, full_name: str) -> str:
+        """Return the choice that has this name in any case; empty without one."""
+        return self.repositories.get(full_name.lower(), "")
 
     @property
     def metrics(self) -> list[str]:
@@ -117,7 +124,7 @@ class SelectionForm(forms.Form):
         """Return the query of the address with other choices; it begins anew with page one."""
         query = QueryDict(mutable=True)
         for name in self.fields:
-            value = changes[name] if name in changes else self.data.getlist(name)
+            value = changes[name] if name in changes else self.query.getlist(name)
             values = value if isinstance(value, list) else [value]
             if name != "page" or name in changes:
                 query.setlist(name, [one for one in values if one])

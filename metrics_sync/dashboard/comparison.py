@@ -46,7 +46,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """`key` is a team's slug, the name of a repository, or a login; `now` and `before` its figures."""
+    """The figures of a team (its slug is `key`), a repository or a person, now and before."""
 
     key: str
     name: str
@@ -85,12 +85,12 @@ _GROUPS: dict[By, dict[str, Any]] = {
 
 
 def _read(selection: Selection, by: By) -> dict[Any, tuple[str, str, Numbers]]:
-    rows, at = selection.merges.order_by().filter(choose_ours(selection)), ""
+    merges = selection.merges.order_by().filter(choose_ours(selection))
     if by is By.AUTHOR:
-        rows = rows.exclude(author_login="")
-    if by is By.REVIEWER:
-        rows, at = find_first_reviews(rows), "pull_request__"
-    group = _GROUPS[by]
+        merges = merges.exclude(author_login="")
+    is_of_reviews = by is By.REVIEWER
+    rows: QuerySet[Any] = find_first_reviews(merges) if is_of_reviews else merges
+    group, at = _GROUPS[by], "pull_request__" if is_of_reviews else ""
     counted = (
         rows.annotate(group=group["group"])
         .values("group")
@@ -119,6 +119,4 @@ def find_first_reviews(merges: PullRequestQuerySet) -> QuerySet[PRReview]:
     firsts = reviews.values("pull_request", "reviewer_login").annotate(first=Min("pk"))
     entry = Concat(Value('"login": "'), F("reviewer_login"), Value('"'))
     listed = StrIndex(Cast("pull_request__reviewers", TextField()), entry)
-    return PRReview.objects.order_by().filter(
-        GreaterThan(listed, 0), pk__in=firsts.values("first")
-    )
+    return PRReview.objects.order_by().filter(GreaterThan(listed, 0), pk__in=firsts.values("first"))

@@ -11,6 +11,7 @@ from metrics_sync.models.children import (
     PRTimelineEvent,
 )
 from metrics_sync.models.credentials import IntegrationCredential
+from metrics_sync.models.goals import TeamGoal
 from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest
@@ -34,6 +35,7 @@ __all__ = [
     "PRTimelineEvent",
     "PullRequest",
     "Team",
+    "TeamGoal",
     "TeamMember",
     "TrackedRepository",
     "WebhookDelivery",
