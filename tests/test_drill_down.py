@@ -119,9 +119,7 @@ class TestMeaning(TestCase):
             ).count(),
             **{
                 link_to_list(**common, took=place): number
-                for place, number in enumerate(
-                    [*summary.totals.classes, summary.totals.not_complete]
-                )
+                for place, number in enumerate([*totals.classes, totals.not_complete])
             },
             **{
                 link_to_list(**of_reviews, known=name): len(
