@@ -117,8 +117,6 @@ def find_first_reviews(merges: PullRequestQuerySet) -> QuerySet[PRReview]:
     """Return a review for each person who reviewed one of these, by `reviewers` of each merge."""
     reviews = PRReview.objects.order_by().filter(pull_request__in=merges.values("pk"))
     firsts = reviews.values("pull_request", "reviewer_login").annotate(first=Min("pk"))
-    entry = Concat(
-        Value('"login": "'), F("reviewer_login"), Value('"'), output_field=TextField()
-    )
+    entry = Concat(Value('"login": "'), F("reviewer_login"), Value('"'), output_field=TextField())
     listed = StrIndex(Cast("pull_request__reviewers", TextField()), entry)
     return PRReview.objects.order_by().filter(GreaterThan(listed, 0), pk__in=firsts.values("first"))
