@@ -109,3 +109,6 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,
 }
+
+#: The events that a repository's webhook needs; GitHub sends the others to Apps only.
+REPOSITORY_EVENTS = HANDLERS.keys() - {"installation", "installation_repositories"}
