@@ -1,13 +1,14 @@
 """Applies each webhook event to the rows of the teams that it concerns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from metrics_sync.ingest.installations import save_installation, save_installation_repositories
 from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
+from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review, read_review_event
 from metrics_sync.store import doubt
 from metrics_sync.store.pull_requests import save_pull_request
 
@@ -37,6 +38,7 @@ def _save_pull_requests(
     delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
 ) -> list[PullRequest]:
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    item = replace(item, review_events=read_review_event(delivery.event, delivery.payload))
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
     # In one fixed order, so that two deliveries never wait for each other.

@@ -12,6 +12,7 @@ from metrics_sync.snapshot import (
     ReviewItem,
     Section,
     Snapshot,
+    keep_newest,
 )
 from metrics_sync.store.accounts import save_accounts
 from metrics_sync.store.announcing import announce, pull_request_merged
@@ -20,7 +21,7 @@ from metrics_sync.store.lists import find_member, save_reviews
 from metrics_sync.store.repositories import confirm
 
 #: The fields of an item that are no columns of a row, or are copied in another way.
-LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id"}
+LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id", "review_events"}
 
 
 def save_pull_request(
@@ -55,7 +56,10 @@ def save_pull_request(
     if review is not None:
         save_reviews(row, (review,), accounts, is_whole=False)
         row.outdate(Section.REVIEWS)
-    if is_change or review is not None:
+    # Of an event the newest counts, so that one which comes late is no older news.
+    events = keep_newest(row.review_events, item.review_events)
+    has_event, row.review_events = events != row.review_events, events
+    if is_change or has_event or review is not None:
         row.save()
     return row
 
