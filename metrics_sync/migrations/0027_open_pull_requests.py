@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0025_waiting_reviews"),
+        ("metrics_sync", "0026_waiting_reviews"),
     ]
 
     operations = [

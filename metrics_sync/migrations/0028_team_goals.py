@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('metrics_sync', '0026_open_pull_requests'),
+        ('metrics_sync', '0027_open_pull_requests'),
     ]
 
     operations = [

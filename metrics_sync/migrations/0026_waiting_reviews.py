@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("metrics_sync", "0024_set_requests_aside"),
+        ("metrics_sync", "0025_weekly_digest"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0027_team_goals"),
+        ("metrics_sync", "0028_team_goals"),
     ]
 
     operations = [
