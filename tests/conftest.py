@@ -1,7 +1,6 @@
 """What tests share: a Redis of their own, a pretend GitHub, and workers: all of them real."""
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from metrics_sync.observe import counting
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
 from metrics_sync.work import counts
+from tests.processes import run_manage
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
@@ -152,10 +152,11 @@ class Workers:
         self.environment = environment
         self.started: list[psutil.Popen] = []
 
-    def drain(self, *options: str) -> None:
+    def drain(self) -> None:
         """Work until both queues are empty."""
-        command = [*MANAGE, "rqworker", *self.queues, "--burst", *options]
-        subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE_SECONDS)
+        command = ["rqworker", *self.queues, "--burst"]
+        done = run_manage(*command, environment=self.environment, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stderr
 
     def start(self, *queues: str) -> psutil.Popen:
         """Work until the end of the test, on all queues or some."""
