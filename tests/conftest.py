@@ -28,6 +28,9 @@ MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
 PATIENCE_SECONDS = 300
 
+#: The fixtures of the database and of Redis, one of which each other fixture of theirs asks for.
+SERVICES = {"db", "transactional_db", "live_server", "broker_url"}
+
 _sandbox_port = 0
 
 # Processors are shared: how long a thing takes says nothing of it.
@@ -37,9 +40,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process is left alone with it in the end."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what asks for a service; begin with what takes longest, so that it is not left over."""
+    for item in items:
+        if item.get_closest_marker("django_db") or SERVICES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("services")
+    yield
     items.sort(key=read_length, reverse=True)
 
 
