@@ -63,7 +63,8 @@ CORE = {
     "names": "names",
     "snapshot": "snapshot translation deciding",
     "store/": "store announcing jobs",
-    "work/": "queueing counting reconcile monitoring",
+    "store/repositories": "repositories verifying",
+    "work/": "queueing counting releasing reconcile monitoring",
     "work/verification": "verifying",
     # Its tests start processes, each for seconds: it is left out.
     "work/workers": "",

@@ -81,10 +81,10 @@ def read(client: Client, url: str) -> str:
 
 
 @pytest.mark.parametrize("model", OURS)
-def test_row_is_in_the_list_and_has_its_pages_and_none_shows_a_secret(
+def test_no_page_shows_a_secret(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Operators look at every table; pages are cached, shared and shot."""
+    """Every row is listed and has its pages, which are cached, shared and shot."""
     listed = read(admin_client, url_of(model, "changelist"))
     pages = [read(admin_client, url_of(model, page, rows[model].pk)) for page in pages_of(model)]
 
