@@ -391,6 +391,11 @@ UNFOLD = {
                         "link": reverse_lazy("admin:metrics_sync_apitoken_changelist"),
                     },
                     {
+                        "title": "Weekly digests",
+                        "icon": "mail",
+                        "link": reverse_lazy("admin:metrics_sync_weeklydigest_changelist"),
+                    },
+                    {
                         "title": "Audit log",
                         "icon": "history",
                         "link": reverse_lazy("admin:metrics_sync_auditentry_changelist"),
