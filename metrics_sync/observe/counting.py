@@ -1,7 +1,7 @@
 """Counts what happens in this process, until `queueing.save_counts` adds it up in Redis.
 
-RQ forks a process for each job and gunicorn runs several, so what one process counts is only a
-part, and is gone with it. Counting itself neither sends nor waits for anything.
+Workers fork processes for their jobs and gunicorn runs several, so what one process counts is only
+a part, and is gone with it. Counting itself neither sends nor waits for anything.
 
 The counters of prometheus_client cannot do this. Its multiprocess mode keeps a file for each
 process in one directory: web and workers may be on different machines, and a file for each job

@@ -1,4 +1,4 @@
-"""The worker process: it builds what is slow to build once, before it forks for each job."""
+"""The worker process: it loads what is slow to load once, and forks a process for its jobs."""
 
 import gc
 import logging
