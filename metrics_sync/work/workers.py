@@ -10,9 +10,10 @@ from typing import Any
 
 from django.db import close_old_connections, connections
 from rq import Queue, Worker
-from rq.exceptions import AbandonedJobError
+from rq.exceptions import AbandonedJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
+from rq.worker import WorkerStatus
 
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
@@ -61,10 +62,7 @@ class FetchWorker(Worker):
         self._is_in_burst = False
 
     def work(self, *args: Any, **options: Any) -> bool:
-        # A pool tells each worker once to stop, and then waits for its end. RQ listens only when
-        # all is loaded; until then a worker has its pool's handlers, which do nothing here.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        _end_at_once_when_told()
         if BULK in self.queue_names():
             os.nice(BULK_NICENESS)
         load_http()
@@ -77,6 +75,21 @@ class FetchWorker(Worker):
         gc.collect()
         gc.freeze()
         return super().work(*args, **options)
+
+    def _shutdown(self) -> None:
+        """Remember that the worker was told to stop, because RQ's exception may be lost.
+
+        It is raised wherever the worker is: within a finaliser or while a line is logged, Python
+        ignores it.
+        """
+        self._stop_requested = True
+        super()._shutdown()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, *args: Any, **options: Any) -> None:
+        """Show that the worker lives; an idle one that was told to stop does so now."""
+        if self._stop_requested and not self.is_horse and self.get_state() == WorkerStatus.IDLE:
+            raise StopRequested
+        super().heartbeat(*args, **options)  # type: ignore[no-untyped-call]
 
     def setup_work_horse_signals(self) -> None:
         """Let the job finish when every process gets SIGTERM, as init systems and platforms do.
@@ -184,6 +197,20 @@ class FetchWorker(Worker):
         if code != UNRECORDED_ERROR:
             note_silent_end(job, _describe_end(code))
             save_counts()
+
+
+def _end_at_once_when_told() -> None:
+    """Have SIGINT and SIGTERM end this process, until RQ listens to them.
+
+    A pool tells each worker once to stop, and then waits for its end. A worker that still loads has
+    the handlers of its pool, which do nothing there, or Python's, whose KeyboardInterrupt is lost
+    within a finaliser.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_end_at_once_when_told)
 
 
 def _choose_retry_queue(queue: Queue) -> Queue:
