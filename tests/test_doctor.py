@@ -2,22 +2,21 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 
-from metrics_sync.github import HookHealth
+from metrics_sync.github import HookItem
+from metrics_sync.ingest import REPOSITORY_EVENTS as EVENTS
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -35,7 +34,7 @@ from metrics_sync.operate.doctor.processes import (
     judge_silent_ends,
     judge_waiting,
 )
-from metrics_sync.operate.doctor.webhooks import EVENTS, judge_hooks
+from metrics_sync.operate.doctor.webhooks import judge_hooks
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -56,6 +55,7 @@ from tests.factories import (
     WebhookDeliveryFactory,
     move_to_github,
 )
+from tests.processes import run_manage, run_program
 
 REPOSITORY = "acme/anvil"
 WELL = {"SECRET_KEY": "s" * 49 + "Ab", "DEBUG": "1"}
@@ -68,13 +68,8 @@ class Doctor:
         self.environment = environment
 
     def look(self) -> "Diagnosis":
-        done = subprocess.run(
-            [*MANAGE, "doctor", "--json"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
+        done = run_manage(
+            "doctor", "--json", environment=self.environment, timeout=PATIENCE_SECONDS
         )
         return Diagnosis(done.returncode, json.loads(done.stdout))
 
@@ -424,7 +419,7 @@ def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
     settings.SILENCED_SYSTEM_CHECKS = []
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
 
-    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
+    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has fewer") for text in examine_here())
 
 
 @pytest.mark.django_db(transaction=True)
@@ -494,19 +489,14 @@ call_command("doctor", "--json")
 """
 
 
-def test_command_ends_although_a_check_hangs() -> None:
+def test_command_ends_although_a_check_hangs(tmp_path: Path) -> None:
     """Python waits at its end for the threads of pools, such as those that look up names."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", **WELL}
 
-    done = subprocess.run(
-        [sys.executable, "-c", HANG],
-        cwd=django_settings.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    program = tmp_path / "hang.py"
+    program.write_text(HANG)
+
+    done = run_program(program, [], environment=environment, timeout=60)
 
     assert done.returncode == 1, done.stderr
     assert "no answer within 0.2 s" in done.stdout
@@ -576,33 +566,61 @@ def test_only_merges_may_not_wait(*, minutes: int, most: timedelta | None, is_ok
     assert judge_queue(state, now=MERGED_AT, most=most).is_ok is is_ok
 
 
+def make_hook(**options: Any) -> HookItem:
+    url = "https://sync.example/webhooks/github/7/"
+    well = {"is_active": True, "events": EVENTS, "last_status": 202}
+    return HookItem(**{"hook_id": 7, "url": url, **well, **options})
+
+
 @pytest.mark.parametrize(
     ("hooks", "has_deliveries", "text"),
     [
         pytest.param(None, False, "", id="may not be read"),
         pytest.param([], True, "", id="of the organisation"),
         pytest.param([], False, "no webhook that leads here", id="missing"),
-        pytest.param([HookHealth(True, EVENTS, 202)], True, "", id="well"),
-        pytest.param([HookHealth(True, {"*"}, None)], False, "", id="all events, none sent yet"),
-        pytest.param([HookHealth(False, {"*"}, 202)], True, "switched off", id="inactive"),
+        pytest.param([make_hook()], True, "", id="well"),
+        pytest.param([make_hook(events={"*"}, last_status=None)], False, "", id="all events"),
+        pytest.param([make_hook(is_active=False)], True, "switched off", id="inactive"),
         pytest.param(
-            [HookHealth(True, EVENTS - {"pull_request"}, 202)],
+            [make_hook(events=EVENTS - {"pull_request"})],
             True,
             "lacks events: pull_request",
             id="event missing",
         ),
-        pytest.param([HookHealth(True, {"*"}, 401)], True, "answered 401", id="refused"),
-        pytest.param([HookHealth(True, {"*"}, 0)], True, "answered not at all", id="unreachable"),
+        pytest.param([make_hook(last_status=401)], True, "answered 401", id="refused"),
+        pytest.param(
+            [make_hook(last_status=0, last_message="failed to connect to host")],
+            True,
+            "answered not at all (failed to connect to host)",
+            id="unreachable",
+        ),
+        pytest.param(
+            [make_hook(url="https://old.example/webhooks/github/7/")],
+            True,
+            "leads to https://old.example, and BASE_URL is https://sync.example",
+            id="moved",
+        ),
     ],
 )
 def test_webhook_is_judged_by_what_github_has(
-    hooks: list[HookHealth] | None, *, has_deliveries: bool, text: str
+    hooks: list[HookItem] | None, settings: Settings, *, has_deliveries: bool, text: str
 ) -> None:
     """A wrong webhook loses every merge until the next hour."""
+    settings.METRICS_SYNC_BASE_URL = "https://sync.example"
+
     findings = judge_hooks(REPOSITORY, hooks, has_deliveries=has_deliveries)
 
     assert all(finding.is_ok == (text == "") for finding in findings)
     assert any(text in finding.text for finding in findings)
+
+
+def test_address_of_a_webhook_is_not_compared_without_a_base_url(settings: Settings) -> None:
+    """Only the operator knows under which names the service is reached."""
+    settings.METRICS_SYNC_BASE_URL = ""
+
+    [finding] = judge_hooks(REPOSITORY, [make_hook()], has_deliveries=True)
+
+    assert finding.is_ok
 
 
 def test_text_of_a_finding_is_shown_as_it_is(

@@ -13,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Swagger
 from ninja.errors import HttpError, ValidationError
 
-from metrics_sync.api import pull_requests, repositories, summary
+from metrics_sync.api import pull_request_endpoints, repository_endpoints, summary_endpoint
 from metrics_sync.api.authentication import MissingTokenError, TeamToken
 
 __all__ = ["api", "urlpatterns"]
@@ -37,9 +37,9 @@ api = NinjaAPI(
 )
 # A cache on the way would answer who has no token, or that of another team.
 api.add_decorator(never_cache, mode="view")
-api.add_router("/summary", summary.router)
-api.add_router("/repositories", repositories.router)
-api.add_router("/pull-requests", pull_requests.router)
+api.add_router("/summary", summary_endpoint.router)
+api.add_router("/repositories", repository_endpoints.router)
+api.add_router("/pull-requests", pull_request_endpoints.router)
 
 
 @api.exception_handler(MissingTokenError)

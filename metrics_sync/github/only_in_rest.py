@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from metrics_sync.exceptions import RetrySoonError
-from metrics_sync.github.accounts import has_unknown_author, is_copilot, is_unnamed
+from metrics_sync.github.actors import has_unknown_author, is_copilot, is_unnamed
 from metrics_sync.github.node_ids import NodeIds
 from metrics_sync.snapshot import Json, Section
 

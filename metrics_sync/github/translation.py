@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metrics_sync.github.accounts import is_copilot, is_unnamed, translate_account
+from metrics_sync.github.actors import is_copilot, is_unnamed, translate_account
 from metrics_sync.github.connections import find_items, find_stated, find_total
 from metrics_sync.github.graphql import Refused
 from metrics_sync.github.node_ids import NodeIds

@@ -34,7 +34,7 @@ MOST_GROWTH_MB = 64
 
 
 class Horse:
-    """The worker's side: the forked process, once `pid` is known."""
+    """The worker's side: the forked process."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -53,10 +53,8 @@ class Horse:
     def offer(self, **names: str) -> bool:
         """Offer a job to the process, which is idle; whether it runs the job.
 
-        False if it does not exist, has ended, declines, or does not answer: then `dismiss` it.
+        False if it has ended, declines, or does not answer: then `dismiss` it.
         """
-        if not self.pid:
-            return False
         self._ours.settimeout(ANSWER_SECONDS)
         try:
             is_ready = self._ours.recv(1) == READY
@@ -79,17 +77,17 @@ class Horse:
             return False
 
     def dismiss(self) -> None:
-        """Kill the process, which runs no job."""
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+        """Kill the process, which runs no job; there is none if the fork failed."""
         self.release()
+        if not self.pid:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     def release(self) -> None:
         """Let the process end by itself: at once when it is idle, else after its job."""
-        self.pid = 0
         self._ours.close()
         self._theirs.close()
 

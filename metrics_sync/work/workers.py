@@ -58,7 +58,7 @@ class FetchWorker(Worker):
         options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
         super().__init__(*args, **options)
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
-        self._horse = Horse()
+        self._horse: Horse | None = None
         self._is_in_burst = False
 
     def work(self, *args: Any, **options: Any) -> bool:
@@ -102,30 +102,34 @@ class FetchWorker(Worker):
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Have the process of the last job run this one, too, or fork a new process."""
         execution: Any = self.execution
-        if self._horse.offer(job=job.id, queue=queue.name, execution=execution.id):
-            self._horse_pid = self._horse.pid
-            return
-        self._horse.dismiss()
+        if self._horse is not None:
+            if self._horse.offer(job=job.id, queue=queue.name, execution=execution.id):
+                self._horse_pid = self._horse.pid
+                return
+            self._horse.dismiss()
         self._horse = Horse()
         super().fork_work_horse(job, queue)
         self._horse.note_fork(self.horse_pid)
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         """Wait until the job, or its process, has ended."""
-        if self._horse.is_ready():
-            return self._horse.pid, os.EX_OK, None
-        self._horse.release()
+        if self._horse is not None:
+            if self._horse.is_ready():
+                return self._horse.pid, os.EX_OK, None
+            self._horse.release()
+            self._horse = None
         return super().wait_for_horse()
 
     def teardown(self) -> None:
         """End the idle process, too; one that runs a job finishes it, as without Redis."""
-        if not self.is_horse:
+        if self._horse is not None and not self.is_horse:
             self._horse.release()
         super().teardown()  # type: ignore[no-untyped-call]
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Run jobs in the forked process until one fails or the process is worn out."""
-        offers, execution = self._horse.enter(), self.execution
+        horse: Any = self._horse
+        offers, execution = horse.enter(), self.execution
         random.seed()
         self.setup_work_horse_signals()
         self._is_horse = True

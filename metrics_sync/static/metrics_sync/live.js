@@ -33,9 +33,13 @@ document.addEventListener("htmx:afterRequest", (event) => {
   line.setAttribute("role", isAnswered ? "note" : "alert");
 });
 
-// An update leaves alone what a script or the reader has made of the page: drawn charts and
-// opened tables.
-const KEPT = { CANVAS: ["width", "height", "style"], DETAILS: ["open"] };
+// An update leaves alone what a script or the reader has made of the page: drawn charts, opened
+// tables, and the time that has the focus.
+const KEPT = {
+  CANVAS: ["width", "height", "style"],
+  DETAILS: ["open"],
+  TIME: ["title", "tabindex", "data-exact"],
+};
 
 document.addEventListener("DOMContentLoaded", () => {
   if (window.Idiomorph) {
@@ -86,4 +90,18 @@ window.addEventListener("load", () => {
       field.setAttribute("aria-label", "Search");
     });
   });
+});
+
+// Of the last weeks and the days from … to … the one that was chosen last is meant.
+document.addEventListener("change", ({ target }) => {
+  const form = target.closest("form.selection");
+  if (!form) {
+    return;
+  }
+  const { weeks, from, to } = form.elements;
+  if (target === weeks && weeks.value) {
+    from.value = to.value = "";
+  } else if ((target === from || target === to) && target.value) {
+    weeks.value = "";
+  }
 });

@@ -1,4 +1,4 @@
-"""Translates the accounts of GraphQL into those of REST."""
+"""Translates the accounts of GraphQL, which it calls actors, into those of REST."""
 
 from metrics_sync.github.graphql import Refused
 from metrics_sync.snapshot import BOT_ADDRESS, Json
