@@ -1,5 +1,6 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
+from metrics_sync.dashboard.comparison import COMPARED, By, Compared, Numbers, compare
 from metrics_sync.dashboard.current import (
     IN_TROUBLE,
     UNDER_WAY,
@@ -16,12 +17,16 @@ from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open
 
 __all__ = [
     "CLASSES",
+    "COMPARED",
     "DEFAULT_WEEKS",
     "IN_TROUBLE",
     "METRICS",
     "MORE_METRICS",
     "UNDER_WAY",
+    "By",
+    "Compared",
     "CurrentState",
+    "Numbers",
     "OpenState",
     "Point",
     "Reviewer",
@@ -32,6 +37,7 @@ __all__ = [
     "Totals",
     "Waiting",
     "Weeks",
+    "compare",
     "is_known",
     "read_current_state",
     "read_open",
