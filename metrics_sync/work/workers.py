@@ -89,7 +89,7 @@ class FetchWorker(Worker):
         """Show that the worker lives; an idle one that was told to stop does so now."""
         if self._stop_requested and not self.is_horse and self.get_state() == WorkerStatus.IDLE:
             raise StopRequested
-        super().heartbeat(*args, **options)  # type: ignore[no-untyped-call]
+        super().heartbeat(*args, **options)
 
     def setup_work_horse_signals(self) -> None:
         """Let the job finish when every process gets SIGTERM, as init systems and platforms do.
