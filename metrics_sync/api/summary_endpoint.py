@@ -1,7 +1,7 @@
 """The numbers of the dashboard."""
 
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -13,9 +13,8 @@ from metrics_sync.api.authentication import get_team
 from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
 from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_current_state, summarise
-from metrics_sync.dashboard import Spread as Measured
 from metrics_sync.dashboard.summary import CLASSES
-from metrics_sync.models import Team
+from metrics_sync.models import IntegrationCredential, Team
 from metrics_sync.models.sync_status import SyncStatus
 
 router = Router(tags=["summary"])
@@ -90,53 +89,40 @@ def read_summary(
     weeks: Weeks = DEFAULT_WEEKS,
     repository: FullName | None = None,
     with_bots: bool = False,
-) -> Summary:
+) -> dict[str, Any]:
     """Read how complete the merges of the last weeks are, and how their reviews went."""
     check_names(request, ("weeks", "repository", "with_bots"))
     teams = Team.objects.filter(pk=get_team(request).pk)
     selection = Selection(teams, timezone.now(), weeks, repository or "", with_bots=with_bots)
     state, summary = read_current_state(selection), summarise(selection)
-    return Summary(
-        since=selection.since,
-        merged=state.merged,
-        statuses={SyncStatus(name): count for name, count in state.statuses.items()},
-        share_within_minute=summary.share_within_minute,
-        share_within_five_minutes=summary.share_within_five_minutes,
-        median_seconds=_count_seconds(summary.time_to_complete.median),
-        p90_seconds=_count_seconds(summary.time_to_complete.p90),
-        times_to_complete=[
-            TimeClass(up_to_seconds=_count_seconds(end), count=count)
+    return {
+        "since": selection.since,
+        "merged": state.merged,
+        "statuses": state.statuses,
+        "share_within_minute": summary.share_within_minute,
+        "share_within_five_minutes": summary.share_within_five_minutes,
+        "median_seconds": _count_seconds(summary.time_to_complete.median),
+        "p90_seconds": _count_seconds(summary.time_to_complete.p90),
+        "times_to_complete": [
+            {"up_to_seconds": _count_seconds(end), "count": count}
             for end, count in zip([*CLASSES, None], summary.classes, strict=True)
         ],
-        metrics=_show(summary.metrics),
-        share_without_review=summary.share_without_review,
-        bots_left_out=summary.bots_left_out,
-        weeks=[
-            Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
-            for week in summary.weeks
-        ],
-        slowest_reviews=[
-            SlowReview(
-                github_repo=row.github_repo,
-                github_pr_number=row.github_pr_number,
-                review_wait_hours=float(row.review_wait_hours or 0),
-            )
-            for row in summary.slowest
-        ],
-        budgets=[
-            Budget(
-                organizations=[one.organization_slug for one in credential.integrations.all()],
-                limit=credential.rate_limit,
-                remaining=credential.left,
-                resets_at=credential.rate_limit_resets_at,
-            )
-            for credential in summary.credentials
-        ],
-    )
+        "metrics": summary.metrics,
+        "share_without_review": summary.share_without_review,
+        "bots_left_out": summary.bots_left_out,
+        "weeks": summary.weeks,
+        "slowest_reviews": summary.slowest,
+        "budgets": [_read_budget(credential) for credential in summary.credentials],
+    }
 
 
-def _show(metrics: Mapping[str, Measured]) -> dict[str, Spread]:
-    return {name: Spread(median=it.median, p90=it.p90) for name, it in metrics.items()}
+def _read_budget(credential: IntegrationCredential) -> dict[str, Any]:
+    return {
+        "organizations": [one.organization_slug for one in credential.integrations.all()],
+        "limit": credential.rate_limit,
+        "remaining": credential.left,
+        "resets_at": credential.rate_limit_resets_at,
+    }
 
 
 def _count_seconds(duration: timedelta | None) -> float | None:
