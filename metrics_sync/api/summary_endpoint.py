@@ -1,4 +1,4 @@
-"""The numbers of the dashboard."""
+"""Serves the numbers of the dashboard."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ router = Router(tags=["summary"])
 
 
 class Spread(Schema):
-    """Median and 90th percentile of what is known: values that occur."""
+    """Median and 90th percentile of the known values; each is a value that occurs."""
 
     median: float | None
     p90: float | None
@@ -36,9 +36,9 @@ class Week(Schema):
 
 
 class TimeClass(Schema):
-    """How many merges were complete within that time, and not within the one before."""
+    """How many merges were complete within this time, but not within the one before."""
 
-    up_to_seconds: float | None = Field(description="Null: longer than any of the others.")
+    up_to_seconds: float | None = Field(description="Null: longer than all the others.")
     count: int
 
 
@@ -49,7 +49,7 @@ class SlowReview(Schema):
 
 
 class Budget(Schema):
-    """What GitHub said last of a token's requests an hour; null is unknown."""
+    """A token's requests per hour, as GitHub last stated them; null is unknown."""
 
     organizations: list[str]
     limit: int | None
@@ -58,10 +58,10 @@ class Budget(Schema):
 
 
 class Summary(Schema):
-    """What is known of the merges of the last weeks, of which the last is still running.
+    """The merges of the last weeks; the last week is not over yet.
 
-    Shares and times to complete are of the merges since their repository was connected; a merge
-    that had the time and is not complete has missed it.
+    Shares and times to complete cover the merges since their repository was connected. A merge
+    that is older than the time of a share, and still not complete, counts as late.
     """
 
     since: datetime
@@ -73,10 +73,10 @@ class Summary(Schema):
     p90_seconds: Seconds
     times_to_complete: list[TimeClass]
     metrics: dict[str, Spread] = Field(
-        description="Of pull requests by people; rounds and waits of those that were reviewed."
+        description="Of pull requests by people; rounds and waits only of those that were reviewed."
     )
     share_without_review: Share
-    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` has them, too.")
+    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` includes them.")
     weeks: list[Week]
     slowest_reviews: list[SlowReview]
     budgets: list[Budget]
