@@ -8,18 +8,3 @@ from metrics_sync.dashboard.current import (
 )
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
 from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
-
-__all__ = [
-    "DEFAULT_WEEKS",
-    "IN_TROUBLE",
-    "METRICS",
-    "UNDER_WAY",
-    "CurrentState",
-    "Selection",
-    "Spread",
-    "Summary",
-    "Week",
-    "Weeks",
-    "read_current_state",
-    "summarise",
-]

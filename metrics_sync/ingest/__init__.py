@@ -2,5 +2,3 @@
 
 from metrics_sync.ingest.deliveries import record_delivery
 from metrics_sync.ingest.installations import track_repositories
-
-__all__ = ["record_delivery", "track_repositories"]
