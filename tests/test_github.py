@@ -528,7 +528,7 @@ def add_reply(sandbox: SandboxServer) -> None:
 def test_review_that_is_only_a_reply_need_not_be_in_the_timeline(
     sandbox: SandboxServer, ask: Ask, fetch: Fetch
 ) -> None:
-    """GitHub does not show such reviews there; every pull request with a reply would be in doubt."""
+    """GitHub does not show such reviews there; a pull request with replies would be in doubt."""
     add_reply(sandbox)
     first = fetch()
     known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
@@ -1272,7 +1272,7 @@ def test_numbers_are_found_by_id(
 
 
 def test_merges_are_listed_back_to_a_moment(many: SandboxServer, ask: Ask) -> None:
-    """Merges that no webhook reported are found newest first, and no further back than necessary."""
+    """Merges that no webhook reported are found newest first, no further back than necessary."""
     with many.world.editing(REPOSITORY, 108) as recording:
         recording.pull |= {"merged_at": None, "merged": False}
     since = datetime.fromisoformat(many.world.recording(REPOSITORY, 106).pull["updated_at"])

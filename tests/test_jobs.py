@@ -555,7 +555,7 @@ def test_parked_job_wakes_within_the_hour(
     credential: IntegrationCredential,
     redis: Redis,
 ) -> None:
-    """The limit may end sooner, for example with a new token, and nothing else would wake the job."""
+    """The limit may end sooner, for example with a new token; nothing else would wake the job."""
     credential.wait_until = timezone.now() + timedelta(days=365)
     credential.save()
 
@@ -1063,7 +1063,7 @@ def test_first_answer_releases_what_failed_in_an_outage(
 def test_answer_releases_nothing_that_it_says_nothing_of(
     repository: TrackedRepository, values: dict[str, Any]
 ) -> None:
-    """Otherwise a pull request that always fails at GitHub would be fetched after every other one."""
+    """Otherwise a pull request that always fails would be fetched after every other one."""
     later = timezone.now() + timedelta(hours=1)
     held = {"failures": 1, "fault_may_pass": True, "retry_at": later, "github_repo": REPOSITORY}
     answered = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
-from metrics_sync.admin.labels import UNKNOWN, show_hours, show_table
-from metrics_sync.dashboard import Spread, Week
+from metrics_sync.admin.definitions import Definition
+from metrics_sync.admin.labels import UNKNOWN, show_table
+from metrics_sync.dashboard import Point, Spread
 
 #: Readable on the light and on the dark background.
 GREY = "#6b7280"
@@ -31,36 +32,50 @@ class Chart:
     options: str
     table: SafeString
     headline: str = ""
+    change: SafeString | str = ""
     remark: str = ""
+    definition: str = ""
 
 
 def draw_trend(
-    title: str, weeks: Sequence[Week], metric: str, *, whole: Spread, is_in_hours: bool
+    definition: Definition,
+    points: Sequence[Point],
+    metric: str,
+    *,
+    whole: Spread,
+    change: SafeString,
+    is_in_months: bool,
 ) -> Chart:
-    """Draw median and 90th percentile of a metric week by week; a week without has no point."""
-    show = show_hours if is_in_hours else _show_number
-    spreads = [week.metrics[metric] for week in weeks]
+    """Draw median and 90th percentile of a metric step by step; a step without has no point."""
+    show = definition.show
+    spreads = [point.metrics[metric] for point in points]
     datasets = [
         {"label": "median", "data": [spread.median for spread in spreads], **LINE},
         {"label": "90th percentile", "data": [spread.p90 for spread in spreads], **DASHED},
     ]
-    days = [f"{week.begins_on:%Y-%m-%d}" for week in weeks]
+    label, day, step = (
+        ("%b %Y", "%Y-%m", "month") if is_in_months else ("%d %b", "%Y-%m-%d", "week")
+    )
     rows = [
-        [day, show(spread.median), show(spread.p90), week.merged]
-        for day, spread, week in zip(days, spreads, weeks, strict=True)
-        if week.merged
+        [f"{point.begins_on:{day}}", show(spread.median), show(spread.p90), spread.count]
+        for point, spread in zip(points, spreads, strict=True)
+        if point.merged
     ]
     return Chart(
-        title=title,
+        title=definition.title,
         data=json.dumps(
-            {"labels": [f"{week.begins_on:%d %b}" for week in weeks], "datasets": datasets}
+            {"labels": [f"{point.begins_on:{label}}" for point in points], "datasets": datasets}
         ),
-        options=_make_options("hours" if is_in_hours else "rounds", is_whole=not is_in_hours),
+        options=_make_options(definition.unit, is_whole=definition.is_whole),
         table=show_table(
-            f"{title}, week by week", ["week of", "median", "9 of 10 within", "merged"], rows[::-1]
+            f"{definition.title}, {step} by {step}",
+            [f"{step} of" if step == "week" else step, "median", "9 of 10 within", "known of"],
+            rows[::-1],
         ),
         headline=show(whole.median),
+        change=change,
         remark="" if whole.p90 is None else f"9 of 10 within {show(whole.p90)}",
+        definition=definition.text,
     )
 
 
@@ -100,7 +115,3 @@ def _make_options(unit: str, *, is_whole: bool) -> str:
         "scales": {"x": AXIS, "y": y},
     }
     return json.dumps(options)
-
-
-def _show_number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:g}"

@@ -12,8 +12,14 @@ from metrics_sync.api import schemas
 from metrics_sync.api.authentication import get_team
 from metrics_sync.api.parameters import FullName, check_names
 from metrics_sync.api.schemas import Seconds, Share
-from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Weeks, read_current_state, summarise
-from metrics_sync.dashboard.summary import CLASSES
+from metrics_sync.dashboard import (
+    CLASSES,
+    DEFAULT_WEEKS,
+    Selection,
+    Weeks,
+    read_current_state,
+    summarise,
+)
 from metrics_sync.models import IntegrationCredential, Team
 from metrics_sync.models.sync_status import SyncStatus
 
@@ -95,22 +101,23 @@ def read_summary(
     teams = Team.objects.filter(pk=get_team(request).pk)
     selection = Selection(teams, timezone.now(), weeks, repository or "", with_bots=with_bots)
     state, summary = read_current_state(selection), summarise(selection)
+    totals = summary.totals
     return {
         "since": selection.since,
         "merged": state.merged,
         "statuses": state.statuses,
-        "share_within_minute": summary.share_within_minute,
-        "share_within_five_minutes": summary.share_within_five_minutes,
-        "median_seconds": _count_seconds(summary.time_to_complete.median),
-        "p90_seconds": _count_seconds(summary.time_to_complete.p90),
+        "share_within_minute": totals.share_within_minute,
+        "share_within_five_minutes": totals.share_within_five_minutes,
+        "median_seconds": _count_seconds(totals.time_to_complete.median),
+        "p90_seconds": _count_seconds(totals.time_to_complete.p90),
         "times_to_complete": [
             {"up_to_seconds": _count_seconds(end), "count": count}
-            for end, count in zip([*CLASSES, None], summary.classes, strict=True)
+            for end, count in zip([*CLASSES, None], totals.classes, strict=True)
         ],
-        "metrics": summary.metrics,
-        "share_without_review": summary.share_without_review,
-        "bots_left_out": summary.bots_left_out,
-        "weeks": summary.weeks,
+        "metrics": totals.metrics,
+        "share_without_review": totals.share_without_review,
+        "bots_left_out": totals.bots_left_out,
+        "weeks": summary.points,
         "slowest_reviews": summary.slowest,
         "budgets": [_read_budget(credential) for credential in summary.credentials],
     }

@@ -6,5 +6,8 @@ from metrics_sync.dashboard.current import (
     CurrentState,
     read_current_state,
 )
-from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Weeks
-from metrics_sync.dashboard.summary import METRICS, Spread, Summary, Week, summarise
+from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
+from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks
+from metrics_sync.dashboard.summary import Summary, summarise
+from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
+from metrics_sync.dashboard.trends import Point, read_trend

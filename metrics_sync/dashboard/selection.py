@@ -1,13 +1,18 @@
 """The selection of the dashboard: teams, repository and period."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
+from typing import Self
 
 from django.db.models import QuerySet
 
 from metrics_sync.models import PullRequest, Team
 from metrics_sync.models.pull_request import PullRequestQuerySet
+
+DAY, WEEK = timedelta(days=1), timedelta(weeks=1)
+#: The longest period that is told week by week; a longer one is told month by month.
+LONGEST_IN_WEEKS = 60 * WEEK
 
 
 class Weeks(IntEnum):
@@ -22,8 +27,32 @@ DEFAULT_WEEKS = Weeks.TWELVE
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A time from `since` until before `until`, which is None where nothing ends it."""
+
+    since: datetime
+    until: datetime | None = None
+
+    @classmethod
+    def of_days(cls, first: date, last: date) -> Self:
+        """Return the span of some days in UTC, the first and the last included."""
+        return cls(_begin(first), _begin(last + DAY))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A week or a month, which began on that day (UTC), and what of it is in the period."""
+
+    begins_on: date
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
-    """Some teams, all their repositories or one of them, and the last weeks up to now."""
+    """Some teams, all their repositories or one of them, and a period.
+
+    That is `chosen`, or else the last weeks up to now, all of them whole but the running one.
+    """
 
     teams: QuerySet[Team]
     now: datetime
@@ -31,18 +60,61 @@ class Selection:
     repository: str = ""
     #: Whether the figures of reviews are also of pull requests by bots.
     with_bots: bool = False
+    chosen: Span | None = None
+
+    @property
+    def span(self) -> Span:
+        if self.chosen:
+            return self.chosen
+        today = self.now.astimezone(UTC).date()
+        return Span(_begin(today - timedelta(days=today.weekday(), weeks=self.weeks - 1)))
 
     @property
     def since(self) -> datetime:
-        """The Monday on which the first week began, so that all weeks but the running are whole."""
-        midnight = self.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight - timedelta(days=midnight.weekday(), weeks=self.weeks - 1)
+        return self.span.since
+
+    @property
+    def before(self) -> "Selection":
+        """The same for the period of equal length before this one.
+
+        Before the last weeks it ends as far in its last week as this one does now, so that both
+        have the same days of the week.
+        """
+        since, until = self.span.since, self.span.until
+        length = until - since if until else WEEK * self.weeks
+        return replace(self, chosen=Span(since - length, (until or self.now) - length))
+
+    @property
+    def is_in_months(self) -> bool:
+        return (self.span.until or self.now) - self.since > LONGEST_IN_WEEKS
+
+    @property
+    def steps(self) -> list[Step]:
+        """The weeks of the period, or the months of a long one, also those without merges."""
+        begin, until = self.since.date(), self.span.until
+        begin = begin.replace(day=1) if self.is_in_months else begin - DAY * begin.weekday()
+        steps: list[Step] = []
+        while _begin(begin) < (until or self.now) or not steps:
+            following = (begin + 31 * DAY).replace(day=1) if self.is_in_months else begin + WEEK
+            end = _begin(following)
+            is_last = end >= (until or self.now)
+            span = Span(max(self.since, _begin(begin)), until if is_last else end)
+            steps.append(Step(begin, span))
+            begin = following
+        return steps
 
     @property
     def merges(self) -> PullRequestQuerySet:
         """The selected merges, newest first, without their large columns."""
-        rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=self.since)
+        span = self.span
+        rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=span.since)
+        if span.until:
+            rows = rows.filter(merged_at__lt=span.until)
         if self.repository:
             rows = rows.in_repositories([self.repository])
         rows = rows.select_related("team").defer("receipt", "etags", "provenance")
         return rows.order_by("-merged_at", "-pk")
+
+
+def _begin(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -87,3 +87,17 @@ window.addEventListener("load", () => {
     });
   });
 });
+
+// Of the last weeks and the days from … to … the one that was chosen last is meant.
+document.addEventListener("change", ({ target }) => {
+  const form = target.closest("form.selection");
+  if (!form) {
+    return;
+  }
+  const { weeks, from, to } = form.elements;
+  if (target === weeks && weeks.value) {
+    from.value = to.value = "";
+  } else if ((target === from || target === to) && target.value) {
+    weeks.value = "";
+  }
+});

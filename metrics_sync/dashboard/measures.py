@@ -1,0 +1,90 @@
+"""What the dashboard measures of pull requests, and of which of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Aggregate, Case, Count, FloatField, Q, When
+from django.db.models.functions import Cast
+
+from metrics_sync.dashboard.percentiles import Percentile
+
+#: The metrics that always have a trend.
+METRICS = (
+    "review_wait_hours",
+    "avg_fix_response_hours",
+    "review_rounds",
+    "cycle_time_hours",
+)
+#: Those that have one when they are asked for.
+MORE_METRICS = (
+    "first_response_hours",
+    "first_approval_hours",
+    "approval_to_merge_hours",
+    "last_commit_to_merge_hours",
+    "coding_hours",
+    "draft_hours",
+    "ci_duration_hours",
+    "changed_lines",
+    "reviewer_count",
+    "changes_requested_count",
+    "commits_after_first_review",
+    "human_comments",
+)
+#: A pull request that nobody reviewed had none of these, which is another thing than 0 of them.
+OF_REVIEWED = {
+    "review_rounds",
+    "reviewer_count",
+    "changes_requested_count",
+    "commits_after_first_review",
+}
+
+BY_BOT = Q(is_by_bot=True)
+UNREVIEWED = Q(merged_without_review=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and 90th percentile of the known values, and how many they are; None without any."""
+
+    median: Any = None
+    p90: Any = None
+    count: int = 0
+
+
+def is_known(metric: str) -> Q:
+    """Return the condition for pull requests whose value of a metric counts."""
+    known = Q(**{f"{metric}__isnull": False})
+    return known & ~UNREVIEWED if metric in OF_REVIEWED else known
+
+
+def spread_metrics(metrics: Iterable[str], ours: Q, *, at: str = "") -> dict[str, Aggregate]:
+    """Return the aggregates of some metrics over the rows that fit `ours`.
+
+    `at` is the way from the rows to the pull request, e.g. `pull_request__`.
+    """
+    found: dict[str, Aggregate] = {}
+    for metric in metrics:
+        counts = (
+            ours & ~Q(**{f"{at}merged_without_review": True}) if metric in OF_REVIEWED else ours
+        )
+        # PostgreSQL sorts floats in half the time that decimals take.
+        value = Case(When(counts, then=Cast(f"{at}{metric}", FloatField())))
+        found |= spread(metric, value)
+    return found
+
+
+def spread(name: str, expression: Any) -> dict[str, Aggregate]:
+    return {
+        f"{name}_median": Percentile(expression, 0.5),
+        f"{name}_p90": Percentile(expression, 0.9),
+        f"{name}_count": Count(expression),
+    }
+
+
+def read_spread(name: str, values: Mapping[str, Any]) -> Spread:
+    return Spread(values[f"{name}_median"], values[f"{name}_p90"], values[f"{name}_count"])
+
+
+def read_spreads(metrics: Iterable[str], values: Mapping[str, Any]) -> dict[str, Spread]:
+    return {metric: read_spread(metric, values) for metric in metrics}
