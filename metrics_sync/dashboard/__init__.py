@@ -7,7 +7,9 @@ from metrics_sync.dashboard.current import (
     read_current_state,
 )
 from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
+from metrics_sync.dashboard.reviewers import Reviewer, read_reviewers
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks
 from metrics_sync.dashboard.summary import Summary, summarise
 from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
 from metrics_sync.dashboard.trends import Point, read_trend
+from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open

@@ -222,6 +222,19 @@ class PullRequest(models.Model):
     pr_updated_at = models.DateTimeField(
         null=True, blank=True, help_text="Older deliveries do not overwrite newer ones."
     )
+    review_requests = models.JSONField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Who is asked for a review, as GitHub last listed them; empty: unknown.",
+    )
+    review_events = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, output_field=models.JSONField()),
+        blank=True,
+        editable=False,
+        help_text="The newest event of each kind that a webhook reported, and when.",
+    )
     closed_at = models.DateTimeField(null=True, blank=True)
     merged_at = models.DateTimeField(null=True, blank=True, db_index=True)
     additions = models.IntegerField(null=True, blank=True)
@@ -361,6 +374,10 @@ class PullRequest(models.Model):
                 models.F("id").desc(),
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
+            ),
+            # For the page of what waits now.
+            models.Index(
+                fields=["team"], condition=models.Q(state="open"), name="pull_request_open"
             ),
             # For rows that older formulas measured.
             models.Index(fields=["metrics_version"], name="pull_request_metrics_version"),

@@ -36,6 +36,15 @@ from metrics_sync.snapshot.receipt import (
     SectionReceipt,
     verify,
 )
+from metrics_sync.snapshot.requests import (
+    ASKED,
+    DISMISSED_REVIEW,
+    PUSHED,
+    READY,
+    keep_newest,
+    name_event,
+    read_review_event,
+)
 from metrics_sync.snapshot.results import (
     AGREED,
     ALL_RUNS,
