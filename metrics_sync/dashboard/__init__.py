@@ -1,5 +1,6 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
+from metrics_sync.dashboard.comparison import COMPARED, By, Compared, Numbers, compare
 from metrics_sync.dashboard.current import (
     IN_TROUBLE,
     UNDER_WAY,

@@ -12,6 +12,7 @@ from metrics_sync.models.children import (
 )
 from metrics_sync.models.credentials import IntegrationCredential
 from metrics_sync.models.digests import WeeklyDigest
+from metrics_sync.models.goals import TeamGoal
 from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest

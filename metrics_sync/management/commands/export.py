@@ -2,7 +2,6 @@
 
 import csv
 import json
-import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from metrics_sync.management.options import add_since, add_team, find_team
 from metrics_sync.management.progress import show_progress
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
+from metrics_sync.operate.spreadsheets import to_cell
 
 NOTES = """
 One record for each merged pull request, oldest merge first: its identity, how complete its data
@@ -31,9 +31,6 @@ stderr says how many.
 --output shows progress, and writes the whole file or nothing. --json prints how many pull requests
 were written to that file; for the records themselves as JSON use --format jsonl.
 """
-
-#: Characters at the start of a cell that make spreadsheets read it as a formula.
-FORMULA = ("=", "+", "-", "@")
 
 
 class Command(OperatorCommand):
@@ -103,28 +100,7 @@ def _write(records: Iterable[dict[str, Any]], file: Any, *, form: str) -> int:
         writer.writerow(COLUMNS)
     for count, record in enumerate(records, start=1):  # noqa: B007
         if form == "csv":
-            writer.writerow([_to_cell(value) for value in record.values()])
+            writer.writerow([to_cell(value) for value in record.values()])
         else:
             file.write(json.dumps(record, cls=DjangoJSONEncoder) + "\n")
     return count
-
-
-def _to_cell(value: Any) -> Any:
-    """Return what a spreadsheet reads as this value, and never as a formula."""
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    if isinstance(value, str) and _is_formula(value):
-        return f"'{value}"
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet could take a text for a formula, or for the start of another cell.
-
-    Spreadsheets skip what cannot be seen, and read full-width signs as the usual ones.
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    if not text or text[0] in "\t\r\n":
-        return bool(text)
-    seen = (letter for letter in text if letter.isprintable() and not letter.isspace())
-    return unicodedata.normalize("NFKC", next(seen, "")).startswith(FORMULA)
