@@ -104,7 +104,8 @@ def test_walk_comes_to_every_page() -> None:
     } <= names
     assert {
         "admin:index", "admin:autocomplete", "admin:metrics_sync_pullrequest_fetch_one_again",
-        "metrics_sync:dashboard-live", "metrics_sync:pull-request-live",
+        "metrics_sync:dashboard-live", "metrics_sync:pull-request-live", "metrics_sync:waiting",
+        "metrics_sync:reviewers",
     } <= names  # fmt: skip
 
 
@@ -132,6 +133,7 @@ def test_no_address_shows_or_changes_what_another_team_has(
     assert dump(foreign_rows) == before
 
 
+@pytest.mark.long(seconds=3)
 def test_choices_tell_nothing_of_another_team(
     client: Client, mighty: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
@@ -147,6 +149,7 @@ def test_choices_tell_nothing_of_another_team(
     assert told == []
 
 
+@pytest.mark.long(seconds=3)
 def test_no_input_is_a_fault_of_ours(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:
@@ -164,6 +167,7 @@ def test_no_input_is_a_fault_of_ours(
     assert failed == []
 
 
+@pytest.mark.long(seconds=3)
 def test_text_of_others_is_text_on_every_page(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:

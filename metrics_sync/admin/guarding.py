@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin import ChoicesFieldListFilter, RelatedFieldListFilter
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import (
     IS_POPUP_VAR,
@@ -67,7 +68,9 @@ class Guarded(ModelAdmin):
         """Return the list. Raises BadInputError for a URL with an unknown or unfit filter."""
         try:
             _check(request.GET)
-            return super().get_changelist_instance(request)
+            changelist = super().get_changelist_instance(request)
+            for spec in changelist.filter_specs:
+                _check_choice(spec)
         except _REFUSALS as error:
             if not request.GET:
                 raise
@@ -79,6 +82,7 @@ class Guarded(ModelAdmin):
                 else "A value in the address does not fit its filter."
             )
             raise BadInputError(reason) from error
+        return changelist
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -115,3 +119,20 @@ def _check(query: QueryDict) -> None:
     """Refuse the NUL character, which PostgreSQL accepts in no text. Raises ValueError."""
     if any("\0" in text for name, values in query.lists() for text in (name, *values)):
         raise ValueError("NUL")
+
+
+def _check_choice(spec: Any) -> None:
+    """Refuse a choice that a filter does not offer. Raises BadInputError."""
+    if isinstance(spec, ChoicesFieldListFilter):
+        offered = [value for value, _ in spec.field.flatchoices]
+    elif isinstance(spec, RelatedFieldListFilter):
+        offered = [key for key, _ in spec.lookup_choices]
+    else:
+        return
+    # The name of the parameter that asks for rows without a value ends in `__isnull`.
+    names = [name for name in spec.used_parameters if not name.endswith("__isnull")]
+    known = {str(choice) for choice in offered}
+    for name in names:
+        for value in spec.used_parameters[name]:
+            if value and str(value) not in known:
+                raise BadInputError(f"The filter “{spec.title}” has no choice “{value}”.")

@@ -9,12 +9,12 @@ from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action, display
 
 from metrics_sync.admin.children import INLINES
+from metrics_sync.admin.drill_down import find_way_back, list_chips
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
 from metrics_sync.admin.fields import make_column, name_fields
 from metrics_sync.admin.guarding import Guarded
@@ -27,10 +27,21 @@ from metrics_sync.admin.labels import (
     show_receipt,
     show_time_to_complete,
 )
-from metrics_sync.admin.scoping import ReadOnly, TeamFilter, keep_visible
+from metrics_sync.admin.narrowing import (
+    AuthorFilter,
+    BotsFilter,
+    KnownFilter,
+    RepositoryFilter,
+    ReviewerFilter,
+    ReviewFilter,
+    TookFilter,
+    WayBack,
+)
+from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
+from metrics_sync.dashboard.narrowing import METRIC_NAMES
 from metrics_sync.models import PullRequest, TrackedRepository
 
 
@@ -86,24 +97,6 @@ SCRIPTS = Media(
 )
 
 
-class RepositoryFilter(DropdownFilter):
-    """Offers tracked repositories: to list the names of all pull requests would read them all."""
-
-    title = "repository"
-    parameter_name = "repository"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        rows = keep_visible(TrackedRepository.objects.all(), request)
-        names = rows.order_by("full_name").values_list("full_name", flat=True).distinct()
-        return [(name, name) for name in names]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[PullRequest]
-    ) -> QuerySet[PullRequest]:
-        rows = PullRequest.objects.in_repositories([self.value() or ""])
-        return queryset.filter(pk__in=rows) if self.value() else queryset
-
-
 @admin.register(PullRequest)
 class PullRequestAdmin(ReadOnly, Guarded):
     hidden = ("etags",)
@@ -126,6 +119,13 @@ class PullRequestAdmin(ReadOnly, Guarded):
         RepositoryFilter,
         ("sync_status", ChoicesDropdownFilter),
         ("state", ChoicesDropdownFilter),
+        ReviewFilter,
+        BotsFilter,
+        AuthorFilter,
+        ReviewerFilter,
+        KnownFilter,
+        TookFilter,
+        WayBack,
     ]
     list_filter_submit = True
     list_per_page = 50
@@ -133,7 +133,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
     date_hierarchy = "merged_at"
     search_fields = ["title", "github_repo", "author_login", "head_ref", "=github_pr_number"]
     inlines = INLINES
-    list_before_template = "metrics_sync/live_list.html"
+    list_before_template = "metrics_sync/pull_request_list.html"
     change_form_outer_before_template = "metrics_sync/pull_request.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
@@ -189,13 +189,20 @@ class PullRequestAdmin(ReadOnly, Guarded):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the list, and name the rows whose status the page polls."""
+        """Show the list under the filters in force; name the rows whose status the page polls."""
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if "cl" in context:
             rows = context["cl"].result_list
             context["live_keys"] = [row.pk for row in rows if row.sync_status in UNDER_WAY]
+            context["chips"] = list(list_chips(context["cl"]))
+            context["way_back"] = find_way_back(request)
         return response
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Begin with the largest values of the metric that the list is of."""
+        known = request.GET.get("known")
+        return [f"-{known}"] if known in METRIC_NAMES else super().get_ordering(request)
 
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
@@ -213,7 +220,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         return format_html('<span id="status-{}">{}</span>', row.pk, show_label(row.sync_status))
 
     @admin.display(description="merged at", ordering="merged_at")
-    def merged(self, row: PullRequest) -> SafeString:
+    def merged(self, row: PullRequest) -> str:
         return show_on_one_line(row.merged_at)
 
     @admin.display(description="size", ordering=F("additions") + F("deletions"))

@@ -112,3 +112,6 @@ class TeamFilter(RelatedDropdownFilter):
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
         return [(team.pk, str(team)) for team in list_teams(request)]
+
+    def has_output(self) -> bool:
+        return super().has_output() or bool(self.lookup_val)

@@ -1,5 +1,6 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
+from metrics_sync.dashboard.comparison import COMPARED, By, Compared, Numbers, compare
 from metrics_sync.dashboard.current import (
     IN_TROUBLE,
     UNDER_WAY,
@@ -7,29 +8,9 @@ from metrics_sync.dashboard.current import (
     read_current_state,
 )
 from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
+from metrics_sync.dashboard.reviewers import Reviewer, read_reviewers
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks
 from metrics_sync.dashboard.summary import Summary, summarise
 from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
 from metrics_sync.dashboard.trends import Point, read_trend
-
-__all__ = [
-    "CLASSES",
-    "DEFAULT_WEEKS",
-    "IN_TROUBLE",
-    "METRICS",
-    "MORE_METRICS",
-    "UNDER_WAY",
-    "CurrentState",
-    "Point",
-    "Selection",
-    "Span",
-    "Spread",
-    "Summary",
-    "Totals",
-    "Weeks",
-    "is_known",
-    "read_current_state",
-    "read_totals",
-    "read_trend",
-    "summarise",
-]
+from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open

@@ -1,6 +1,7 @@
 """Applies each webhook event to the rows of the teams that it concerns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from metrics_sync.ingest.installations import save_installation, save_installation_repositories
@@ -8,7 +9,7 @@ from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.snapshot import read_pull_request, read_review
+from metrics_sync.snapshot import read_pull_request, read_review, read_review_event
 from metrics_sync.store import doubt
 from metrics_sync.store.pull_requests import save_pull_request
 
@@ -38,6 +39,7 @@ def _save_pull_request(
     delivery: Delivery, integration: GitHubIntegration | None, **change: Any
 ) -> bool:
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    item = replace(item, review_events=read_review_event(delivery.event, delivery.payload))
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
     # In one fixed order, so that two deliveries never wait for each other.

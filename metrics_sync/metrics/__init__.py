@@ -2,15 +2,4 @@
 
 from metrics_sync.metrics.history import Check, Comment, Commit, Event, History, Review
 from metrics_sync.metrics.measuring import METRICS_VERSION, Metrics, measure
-
-__all__ = [
-    "METRICS_VERSION",
-    "Check",
-    "Comment",
-    "Commit",
-    "Event",
-    "History",
-    "Metrics",
-    "Review",
-    "measure",
-]
+from metrics_sync.metrics.waiting import OpenPullRequest, Person, Turn, Wait, find_wait

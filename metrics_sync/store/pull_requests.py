@@ -14,6 +14,7 @@ from metrics_sync.snapshot import (
     ReviewItem,
     Section,
     Snapshot,
+    keep_newest,
 )
 from metrics_sync.store.accounts import save_accounts
 from metrics_sync.store.announcing import announce, pull_request_merged
@@ -22,7 +23,7 @@ from metrics_sync.store.lists import find_member, save_reviews
 from metrics_sync.store.repositories import confirm
 
 #: The fields of an item that are no columns of a row, or are copied in another way.
-LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id"}
+LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id", "review_events"}
 
 
 def save_pull_request(
@@ -61,6 +62,7 @@ def save_pull_request(
         changed += [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
     changed += row.note_change() if is_refetched else []
     changed += [] if review is None else row.outdate(Section.REVIEWS)
+    changed += _keep_events(row, item)
     if known is None:
         row.save()
     elif changed:
@@ -95,6 +97,13 @@ def _lock_rows(
 def _rename(item: PullRequestItem, repository: TrackedRepository | None) -> PullRequestItem:
     """Give an item the name that its repository has here; only GitHub's answer changes that."""
     return item if repository is None else replace(item, github_repo=repository.full_name)
+
+
+def _keep_events(row: PullRequest, item: PullRequestItem) -> list[str]:
+    """Keep the newest of each event, so that one which comes late is no older news."""
+    events = keep_newest(row.review_events, item.review_events)
+    has_changed, row.review_events = events != row.review_events, events
+    return ["review_events"] if has_changed else []
 
 
 def save_number(row: PullRequest, number: int) -> None:

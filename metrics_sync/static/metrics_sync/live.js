@@ -33,9 +33,13 @@ document.addEventListener("htmx:afterRequest", (event) => {
   line.setAttribute("role", isAnswered ? "note" : "alert");
 });
 
-// An update leaves alone what a script or the reader has made of the page: drawn charts and
-// opened tables.
-const KEPT = { CANVAS: ["width", "height", "style"], DETAILS: ["open"] };
+// An update leaves alone what a script or the reader has made of the page: drawn charts, opened
+// tables, and the time that has the focus.
+const KEPT = {
+  CANVAS: ["width", "height", "style"],
+  DETAILS: ["open"],
+  TIME: ["title", "tabindex", "data-exact"],
+};
 
 document.addEventListener("DOMContentLoaded", () => {
   if (window.Idiomorph) {
@@ -59,6 +63,26 @@ document.addEventListener("htmx:afterSettle", () => {
     chart.update();
     canvas.dataset.drawn = canvas.dataset.value;
   });
+});
+
+// A click on a point or a bar follows the link that the table behind the chart has for it.
+function findLink(canvas, event) {
+  const chart = Chart.getChart(canvas);
+  const [item] = chart?.getElementsAtEventForMode(event, "nearest", { intersect: true }, true) ?? [];
+  const table = canvas.closest("[data-chart]");
+  return item && table?.querySelector(`[data-point="${item.index}"]`);
+}
+
+document.addEventListener("click", (event) => {
+  if (event.target.matches("[data-chart] canvas")) {
+    findLink(event.target, event)?.click();
+  }
+});
+
+document.addEventListener("mousemove", (event) => {
+  if (event.target.matches("[data-chart] canvas")) {
+    event.target.style.cursor = findLink(event.target, event) ? "pointer" : "";
+  }
 });
 
 // The words of a chart have the colour of the page's own, in the light and in the dark.

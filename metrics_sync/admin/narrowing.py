@@ -1,0 +1,162 @@
+"""The filters of the list of pull requests, which refuse a value that does not fit."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from django.contrib.admin import SimpleListFilter
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import DropdownFilter
+
+from metrics_sync.admin.definitions import DEFINITIONS
+from metrics_sync.admin.drill_down import BACK
+from metrics_sync.admin.figures import CLASS_NAMES
+from metrics_sync.admin.scoping import keep_visible
+from metrics_sync.dashboard.narrowing import (
+    BY_PEOPLE,
+    CLASS_COUNT,
+    METRIC_NAMES,
+    WITH_REVIEW,
+    WITHOUT_REVIEW,
+    is_known,
+    is_reviewed_by,
+    keep_class,
+)
+from metrics_sync.exceptions import BadInputError
+from metrics_sync.models import PullRequest, TrackedRepository
+
+Rows = QuerySet[PullRequest]
+
+
+class RepositoryFilter(DropdownFilter):
+    """Offers tracked repositories: to list the names of all pull requests would read them all."""
+
+    title = "repository"
+    parameter_name = "repository"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = keep_visible(TrackedRepository.objects.all(), request)
+        names = rows.order_by("full_name").values_list("full_name", flat=True).distinct()
+        return [(name, name) for name in names]
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        name = self.value()
+        if not name:
+            return queryset
+        named = PullRequest.objects.in_repositories([name])
+        offered = {offer.lower() for offer, _ in self.lookup_choices}
+        if name.lower() not in offered and not keep_visible(named, request).exists():
+            raise BadInputError(f"None of your pull requests is of the repository “{name}”.")
+        return queryset.filter(pk__in=named)
+
+
+class ConditionFilter(DropdownFilter):
+    """Offers conditions, each under its value in the address and a name."""
+
+    conditions: ClassVar[dict[str, tuple[str, Q]]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(value, name) for value, (name, _) in self.conditions.items()]
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        value = self.value()
+        if not value:
+            return queryset
+        if value not in self.conditions:
+            raise BadInputError(f"The filter “{self.title}” has no choice “{value}”.")
+        return queryset.filter(self.conditions[value][1])
+
+
+class BotsFilter(ConditionFilter):
+    title = "author is a bot"
+    parameter_name = "bots"
+    conditions: ClassVar = {"without": ("no", BY_PEOPLE), "only": ("yes", ~BY_PEOPLE)}
+
+
+class ReviewFilter(ConditionFilter):
+    title = "review before the merge"
+    parameter_name = "review"
+    conditions: ClassVar = {"with": ("with", WITH_REVIEW), "without": ("without", WITHOUT_REVIEW)}
+
+
+class AddressFilter(SimpleListFilter):
+    """A filter that only addresses name, and that a chip above the list takes away."""
+
+    template = "metrics_sync/address_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return bool(self.value())
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield {"name": self.parameter_name, "value": self.value()}
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        return self.narrow(queryset, self.value() or "")
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Say what the filter keeps; empty for no chip."""
+        return f"{self.title}: {self.value()}"
+
+
+class AuthorFilter(AddressFilter):
+    title = "author"
+    parameter_name = "author"
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        return rows.filter(author_login=value)
+
+
+class ReviewerFilter(AddressFilter):
+    title = "reviewed by"
+    parameter_name = "reviewer"
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        return rows.filter(is_reviewed_by(value))
+
+
+class KnownFilter(AddressFilter):
+    title = "known"
+    parameter_name = "known"
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        if value not in METRIC_NAMES:
+            raise BadInputError(f"There is no metric “{value}”.")
+        return rows.filter(is_known(value))
+
+    def describe(self) -> str:
+        return f"{DEFINITIONS[str(self.value())].title} known, the largest first"
+
+
+class TookFilter(AddressFilter):
+    title = "time to complete"
+    parameter_name = "took"
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        if not value.isdecimal() or int(value) >= CLASS_COUNT:
+            raise BadInputError(f"There is no class “{value}” of times to complete.")
+        return rows.filter(pk__in=keep_class(PullRequest.objects.merged(), int(value)))
+
+    def describe(self) -> str:
+        return f"time to complete: {CLASS_NAMES[int(self.value() or 0)]}"
+
+
+class WayBack(AddressFilter):
+    """Narrows nothing: it keeps in the address which dashboard the list was reached from."""
+
+    title = "dashboard"
+    parameter_name = BACK
+
+    def narrow(self, rows: Rows, value: str) -> Rows:
+        return rows
+
+    def describe(self) -> str:
+        return ""
