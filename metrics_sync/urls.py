@@ -1,4 +1,4 @@
-"""Addresses of the app; those of the pages and of the API need an extra of the package each."""
+"""URLs of the app; the pages and the API each need an extra of the package."""
 
 from importlib.util import find_spec
 

@@ -14,35 +14,3 @@ from metrics_sync.dashboard.summary import Summary, summarise
 from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
 from metrics_sync.dashboard.trends import Point, read_trend
 from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open
-
-__all__ = [
-    "CLASSES",
-    "COMPARED",
-    "DEFAULT_WEEKS",
-    "IN_TROUBLE",
-    "METRICS",
-    "MORE_METRICS",
-    "UNDER_WAY",
-    "By",
-    "Compared",
-    "CurrentState",
-    "Numbers",
-    "OpenState",
-    "Point",
-    "Reviewer",
-    "Selection",
-    "Span",
-    "Spread",
-    "Summary",
-    "Totals",
-    "Waiting",
-    "Weeks",
-    "compare",
-    "is_known",
-    "read_current_state",
-    "read_open",
-    "read_reviewers",
-    "read_totals",
-    "read_trend",
-    "summarise",
-]

@@ -19,26 +19,3 @@ from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.repositories import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
-
-__all__ = [
-    "ApiToken",
-    "AuditEntry",
-    "Commit",
-    "FetchRun",
-    "GitHubIntegration",
-    "IntegrationCredential",
-    "Notice",
-    "PRCheckRun",
-    "PRComment",
-    "PRCommitStatus",
-    "PRFile",
-    "PRReview",
-    "PRTimelineEvent",
-    "PullRequest",
-    "Team",
-    "TeamGoal",
-    "TeamMember",
-    "TrackedRepository",
-    "WebhookDelivery",
-    "WeeklyDigest",
-]
