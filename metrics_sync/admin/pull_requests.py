@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import action, display
+from unfold.decorators import action
 
 from metrics_sync.admin.children import INLINES
 from metrics_sync.admin.drill_down import find_way_back, list_chips
@@ -39,6 +39,7 @@ from metrics_sync.admin.narrowing import (
     WayBack,
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
+from metrics_sync.admin.searching import FIELDS, search_pull_requests
 from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
@@ -98,6 +99,10 @@ SCRIPTS = Media(
 )
 
 
+#: What no line of the list shows.
+LARGE = ("receipt", "provenance", "reviewers")
+
+
 @admin.register(PullRequest)
 class PullRequestAdmin(ReadOnly, Guarded):
     hidden = ("etags",)
@@ -132,7 +137,8 @@ class PullRequestAdmin(ReadOnly, Guarded):
     list_per_page = 50
     show_full_result_count = False
     date_hierarchy = "merged_at"
-    search_fields = ["title", "github_repo", "author_login", "head_ref", "=github_pr_number"]
+    search_fields = FIELDS
+    search_help_text = "Title, repository, branch, author, #number or address"
     inlines = INLINES
     list_before_template = "metrics_sync/pull_request_list.html"
     change_form_outer_before_template = "metrics_sync/pull_request.html"
@@ -200,6 +206,20 @@ class PullRequestAdmin(ReadOnly, Guarded):
             context["way_back"] = find_way_back(request)
         return response
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Read of each row what its line shows, and the dates to choose from for whole lists only.
+
+        To find the dates of a search takes the time of two more searches.
+        """
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = changelist.result_list.defer(*LARGE)
+        if changelist.query or changelist.has_active_filters:
+            changelist.date_hierarchy = None
+        return changelist
+
+    def search(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
+        return search_pull_requests(rows, term), False
+
     def get_ordering(self, request: HttpRequest) -> Any:
         """Begin with the largest values of the metric that the list is of."""
         known = request.GET.get("known")
@@ -212,9 +232,10 @@ class PullRequestAdmin(ReadOnly, Guarded):
         context["media"] += SCRIPTS
         return super().render_change_form(request, context, *args, obj=obj, **options)
 
-    @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
-    def heading(self, row: PullRequest) -> tuple[str, str]:
-        return str(row), Truncator(row.title).chars(60)
+    @admin.display(description="pull request")
+    def heading(self, row: PullRequest) -> SafeString:
+        title = Truncator(row.title).chars(60)
+        return format_html('{}<br><span class="quiet">{}</span>', row, title)
 
     @admin.display(description="sync status", ordering="sync_status")
     def status(self, row: PullRequest) -> str:
