@@ -63,13 +63,21 @@ def find_fault(url: str, *, is_development: bool) -> str:
         return ""
     if match["scheme"].lower() != "https":
         return "it must start with https://, as the token is sent there"
-    host = match["host"].lower().strip("[]").rstrip(".")
-    if host in _OWN_NAMES or host.endswith(".localhost") or _is_local(host):
+    if is_local(match["host"]):
         return "it must not be an address of this machine, its network link or its metadata service"
     return ""
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether a host, by name or number, is this machine, its network link or its cloud's service.
+
+    Names are not resolved.
+    """
+    host = host.lower().strip("[]").rstrip(".")
+    return host in _OWN_NAMES or host.endswith(".localhost") or _is_local_number(host)
+
+
+def _is_local_number(host: str) -> bool:
     """Whether a host is written as a number that is nobody's but this machine's or link's.
 
     Odd ways to write a number (127.1, 0x7f000001) count as local: nobody needs them.

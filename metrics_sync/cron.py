@@ -13,6 +13,7 @@ from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK
 from metrics_sync.operate.notifying import report_changes
+from metrics_sync.operate.weekly_digest import send_digests
 from metrics_sync.work.verification import verify_due
 
 MINUTE = 60
@@ -37,4 +38,5 @@ _every(10 * MINUTE, report_changes)
 _every(HOUR, discover_lost)
 _every(HOUR, requeue_nameless)
 _every(HOUR, release_refused)
+_every(HOUR, send_digests)
 _every(DAY, prune)

@@ -24,12 +24,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
-    from metrics_sync.admin import live
+    from metrics_sync.admin import live, reviewers, waiting
 
     urlpatterns += [
         path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
         path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
         path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
+        path("waiting/", waiting.show_waiting, name="waiting"),
+        path("reviewers/", reviewers.show_reviewers, name="reviewers"),
         path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),
     ]
 

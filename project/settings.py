@@ -310,6 +310,7 @@ UNFOLD = {
     ],
     "SCRIPTS": [
         lambda request: static("metrics_sync/live.js"),
+        lambda request: static("metrics_sync/times.js"),
         lambda request: static("project/queues.js"),
     ],
     "SITE_FAVICONS": [
@@ -333,6 +334,16 @@ UNFOLD = {
                         "title": "Dashboard",
                         "icon": "dashboard",
                         "link": reverse_lazy("admin:index"),
+                    },
+                    {
+                        "title": "Waiting now",
+                        "icon": "hourglass_top",
+                        "link": reverse_lazy("metrics_sync:waiting"),
+                    },
+                    {
+                        "title": "Reviewers",
+                        "icon": "rate_review",
+                        "link": reverse_lazy("metrics_sync:reviewers"),
                     },
                     {
                         "title": "Queues",
@@ -389,6 +400,11 @@ UNFOLD = {
                         "title": "API tokens",
                         "icon": "api",
                         "link": reverse_lazy("admin:metrics_sync_apitoken_changelist"),
+                    },
+                    {
+                        "title": "Weekly digests",
+                        "icon": "mail",
+                        "link": reverse_lazy("admin:metrics_sync_weeklydigest_changelist"),
                     },
                     {
                         "title": "Audit log",

@@ -147,6 +147,14 @@ class AuditEntryFactory(DjangoModelFactory):
     change = "deleted"
 
 
+class WeeklyDigestFactory(DjangoModelFactory):
+    class Meta:
+        model = models.WeeklyDigest
+
+    team = factory.SubFactory(TeamFactory)
+    user = factory.SubFactory(UserFactory)
+
+
 class CommitFactory(DjangoModelFactory):
     class Meta:
         model = models.Commit

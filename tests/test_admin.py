@@ -229,11 +229,11 @@ def test_members_are_looked_up_by_whom_may_see_users(member_client: Client, memb
     assert response.status_code == 403
 
 
-@pytest.mark.parametrize("model", OURS)
+@pytest.mark.parametrize("model", [model for model in OURS if model is not models.WeeklyDigest])
 def test_member_changes_nothing_without_permission(
     member_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Membership is to look."""
+    """Membership is to look; only about their own mail members decide themselves."""
     for url in (url_of(model, "add"), url_of(model, "delete", rows[model].pk)):
         assert member_client.get(url).status_code == 403
     assert member_client.post(url_of(model, "change", rows[model].pk)).status_code == 403

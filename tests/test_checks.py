@@ -191,3 +191,12 @@ def test_every_fault_of_an_environment_is_named() -> None:
     assert result.returncode == 1
     ours |= {"metrics_sync.W007", "metrics_sync.W008"}
     assert ours | {"security.W012", "security.W016"} <= named
+
+
+def test_project_without_a_default_database_is_checked(
+    production: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django itself says that it is missing."""
+    monkeypatch.delitem(production.DATABASES, "default")
+
+    assert list_ids() == []

@@ -13,6 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 
+from metrics_sync.ingest import REPOSITORY_EVENTS
 from metrics_sync.models import (
     AuditEntry,
     GitHubIntegration,
@@ -513,3 +514,110 @@ def test_who_connected_what_is_in_the_audit_log(
     assert "linked to installation 5 on acme" in text
     assert "uses a GitHub App installation in place of a personal access token" in text
     assert not any(word in text for word in ("ghp_", "ghs_", printed["webhook_secret"], "gAAAA"))
+
+
+MAY_REGISTER = Token("ghp_hooks", scopes="public_repo, write:repo_hook")
+ADDRESS = ("--create-webhook", "--base-url", "https://sync.example")
+
+
+def test_webhook_is_registered_with_what_the_service_handles(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five fields and seven boxes at GitHub are five and seven ways to be wrong."""
+    sandbox.world.add_token(MAY_REGISTER)
+
+    printed = connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+
+    [hook] = sandbox.world.hooks.values()
+    assert (printed["webhook"], printed["webhook_error"]) == ("created", None)
+    assert (hook.url, hook.secret) == (printed["webhook_url"], printed["webhook_secret"])
+    assert set(hook.events) == REPOSITORY_EVENTS
+    assert hook.content_type == "json"
+    assert AuditEntry.objects.filter(change__contains="created at GitHub").exists()
+
+
+def test_webhook_that_is_there_is_brought_up_to_date(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would deliver everything twice."""
+    sandbox.world.add_token(MAY_REGISTER)
+    connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+    [hook] = sandbox.world.hooks.values()
+    hook.url = hook.url.replace("sync.example", "old.example")
+    hook.secret, hook.events, hook.is_active = "old", ("push",), False
+
+    printed = connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+
+    [again] = sandbox.world.hooks.values()
+    assert printed["webhook"] == "updated"
+    assert (again.url, again.secret) == (printed["webhook_url"], printed["webhook_secret"])
+    assert (set(again.events), again.is_active) == (REPOSITORY_EVENTS, True)
+
+
+def test_answer_that_was_lost_registers_no_second_webhook(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is sent again, and GitHub says that there is one."""
+    sandbox.world.add_token(MAY_REGISTER)
+    connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+    # The first list is from before it.
+    sandbox.faults.add(Fault(FaultKind.WRONG_TYPE, path="/hooks$", body=[], times=1))
+
+    printed = connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+
+    assert (printed["webhook"], len(sandbox.world.hooks)) == ("updated", 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        pytest.param(None, "404", id="classic token"),
+        pytest.param("repository_hooks=write", "repository_hooks=write", id="fine-grained token"),
+    ],
+)
+def test_token_that_may_not_register_is_told_what_it_needs(
+    sandbox: SandboxServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str | None,
+    said: str,
+) -> None:
+    """The repository is connected all the same, and the webhook can be added by hand."""
+    if fault is not None:
+        sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/hooks", permissions=fault))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{DEFAULT_TOKEN}\n"))
+    arguments = ("connect", REPOSITORY, "--team", "platform", "--token-stdin", *ADDRESS)
+
+    with pytest.raises(SystemExit) as exit_:
+        call_command(*arguments)
+
+    out, err = capsys.readouterr()
+    integration = GitHubIntegration.objects.get()
+    assert exit_.value.code == 1
+    assert said in err
+    assert '"Webhooks: write"' in err
+    assert "write:repo_hook" in err
+    assert integration.webhook_secret in out
+    assert TrackedRepository.objects.filter(is_active=True).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        pytest.param(["--base-url", "http://localhost:8000"], "public Internet", id="local"),
+        pytest.param(["--base-url", "https://127.0.0.1"], "public Internet", id="local number"),
+        pytest.param(["--base-url", "http://sync.example"], "HTTPS", id="plain HTTP"),
+        pytest.param(["--app", "--base-url", "https://sync.example"], "the App", id="App"),
+    ],
+)
+def test_webhook_that_github_could_not_use_is_refused_before_anything_is_stored(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    """GitHub would say so only after the token was stored."""
+    monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
+
+    with pytest.raises(CommandError, match=reason) as raised:
+        call_command("connect", REPOSITORY, "--team", "platform", "--create-webhook", *arguments)
+
+    assert raised.value.returncode == 2
+    assert not Team.objects.exists()

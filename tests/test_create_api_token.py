@@ -90,3 +90,13 @@ def test_wrong_usage_makes_no_token(arguments: list[str], message: str) -> None:
         call_command("create_api_token", "forge", *arguments)
 
     assert not ApiToken.objects.exists()
+
+
+def test_token_without_the_api_is_refused(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would open nothing, and nobody would know why."""
+    monkeypatch.setattr("metrics_sync.management.commands.create_api_token.find_spec", {}.get)
+
+    with pytest.raises(CommandError, match=r"metrics_sync\[api\]"):
+        call_command("create_api_token", "forge", "charts")
+
+    assert not ApiToken.objects.exists()

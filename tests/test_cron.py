@@ -15,6 +15,7 @@ NAMES = [
     "discover_lost",
     "requeue_nameless",
     "release_refused",
+    "send_digests",
     "prune",
 ]
 
@@ -29,9 +30,11 @@ def load_intervals() -> dict[str, float | None]:
 @pytest.mark.parametrize(
     ("speedup", "intervals"),
     [
-        pytest.param(1, [60, 60, 300, 600, 3600, 3600, 3600, 86400], id="as it runs"),
-        pytest.param(30, [2, 2, 10, 20, 120, 120, 120, 2880], id="a night in a quarter of an hour"),
-        pytest.param(1e9, [1] * 8, id="no loop without a pause"),
+        pytest.param(1, [60, 60, 300, 600, 3600, 3600, 3600, 3600, 86400], id="as it runs"),
+        pytest.param(
+            30, [2, 2, 10, 20, 120, 120, 120, 120, 2880], id="a night in a quarter of an hour"
+        ),
+        pytest.param(1e9, [1] * 9, id="no loop without a pause"),
     ],
 )
 def test_every_interval_is_divided(

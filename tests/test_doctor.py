@@ -17,7 +17,8 @@ from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 
-from metrics_sync.github import HookHealth
+from metrics_sync.github import HookItem
+from metrics_sync.ingest import REPOSITORY_EVENTS as EVENTS
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -35,7 +36,7 @@ from metrics_sync.operate.doctor.processes import (
     judge_silent_ends,
     judge_waiting,
 )
-from metrics_sync.operate.doctor.webhooks import EVENTS, judge_hooks
+from metrics_sync.operate.doctor.webhooks import judge_hooks
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -424,7 +425,7 @@ def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
     settings.SILENCED_SYSTEM_CHECKS = []
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
 
-    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has less") for text in examine_here())
+    assert any(text.startswith("GITHUB_WEBHOOK_SECRET has fewer") for text in examine_here())
 
 
 @pytest.mark.django_db(transaction=True)
@@ -576,33 +577,61 @@ def test_only_merges_may_not_wait(*, minutes: int, most: timedelta | None, is_ok
     assert judge_queue(state, now=MERGED_AT, most=most).is_ok is is_ok
 
 
+def make_hook(**options: Any) -> HookItem:
+    url = "https://sync.example/webhooks/github/7/"
+    well = {"is_active": True, "events": EVENTS, "last_status": 202}
+    return HookItem(**{"hook_id": 7, "url": url, **well, **options})
+
+
 @pytest.mark.parametrize(
     ("hooks", "has_deliveries", "text"),
     [
         pytest.param(None, False, "", id="may not be read"),
         pytest.param([], True, "", id="of the organisation"),
         pytest.param([], False, "no webhook that leads here", id="missing"),
-        pytest.param([HookHealth(True, EVENTS, 202)], True, "", id="well"),
-        pytest.param([HookHealth(True, {"*"}, None)], False, "", id="all events, none sent yet"),
-        pytest.param([HookHealth(False, {"*"}, 202)], True, "switched off", id="inactive"),
+        pytest.param([make_hook()], True, "", id="well"),
+        pytest.param([make_hook(events={"*"}, last_status=None)], False, "", id="all events"),
+        pytest.param([make_hook(is_active=False)], True, "switched off", id="inactive"),
         pytest.param(
-            [HookHealth(True, EVENTS - {"pull_request"}, 202)],
+            [make_hook(events=EVENTS - {"pull_request"})],
             True,
             "lacks events: pull_request",
             id="event missing",
         ),
-        pytest.param([HookHealth(True, {"*"}, 401)], True, "answered 401", id="refused"),
-        pytest.param([HookHealth(True, {"*"}, 0)], True, "answered not at all", id="unreachable"),
+        pytest.param([make_hook(last_status=401)], True, "answered 401", id="refused"),
+        pytest.param(
+            [make_hook(last_status=0, last_message="failed to connect to host")],
+            True,
+            "answered not at all (failed to connect to host)",
+            id="unreachable",
+        ),
+        pytest.param(
+            [make_hook(url="https://old.example/webhooks/github/7/")],
+            True,
+            "leads to https://old.example, and BASE_URL is https://sync.example",
+            id="moved",
+        ),
     ],
 )
 def test_webhook_is_judged_by_what_github_has(
-    hooks: list[HookHealth] | None, *, has_deliveries: bool, text: str
+    hooks: list[HookItem] | None, settings: Settings, *, has_deliveries: bool, text: str
 ) -> None:
     """A wrong webhook loses every merge until the next hour."""
+    settings.METRICS_SYNC_BASE_URL = "https://sync.example"
+
     findings = judge_hooks(REPOSITORY, hooks, has_deliveries=has_deliveries)
 
     assert all(finding.is_ok == (text == "") for finding in findings)
     assert any(text in finding.text for finding in findings)
+
+
+def test_address_of_a_webhook_is_not_compared_without_a_base_url(settings: Settings) -> None:
+    """Only the operator knows under which names the service is reached."""
+    settings.METRICS_SYNC_BASE_URL = ""
+
+    [finding] = judge_hooks(REPOSITORY, [make_hook()], has_deliveries=True)
+
+    assert finding.is_ok
 
 
 def test_text_of_a_finding_is_shown_as_it_is(

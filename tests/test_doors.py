@@ -104,7 +104,8 @@ def test_walk_comes_to_every_page() -> None:
     } <= names
     assert {
         "admin:index", "admin:autocomplete", "admin:metrics_sync_pullrequest_fetch_one_again",
-        "metrics_sync:dashboard-live", "metrics_sync:pull-request-live",
+        "metrics_sync:dashboard-live", "metrics_sync:pull-request-live", "metrics_sync:waiting",
+        "metrics_sync:reviewers",
     } <= names  # fmt: skip
 
 

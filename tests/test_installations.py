@@ -21,7 +21,7 @@ from metrics_sync.models import (
     TrackedRepository,
     WebhookDelivery,
 )
-from metrics_sync.sandbox import build_pull_request_event, make_recording
+from metrics_sync.sandbox import SandboxServer, build_pull_request_event, make_recording
 from metrics_sync.sandbox.shapes import repository as build_repository
 from metrics_sync.sandbox.webhooks import (
     build_installation_event,
@@ -29,6 +29,7 @@ from metrics_sync.sandbox.webhooks import (
 )
 from metrics_sync.sandbox.world import Installation
 from metrics_sync.snapshot import RepositoryItem
+from metrics_sync.work.verification import verify_due
 from tests.factories import TrackedRepositoryFactory
 
 ACCOUNT_ID = Installation(5, "acme").account_id
@@ -181,23 +182,45 @@ def test_what_a_team_reads_by_another_way_stays_so(
 
 
 @pytest.mark.parametrize(
-    ("actions", "is_revoked", "tracked"),
+    ("action", "is_late", "is_revoked"),
     [
-        pytest.param(["suspend"], True, 1, id="suspended"),
-        pytest.param(["suspend", "unsuspend"], False, 1, id="resumed"),
-        pytest.param(["deleted"], True, 1, id="removed"),
-        pytest.param(["new_permissions_accepted"], False, 1, id="something else"),
+        pytest.param("suspend", False, True, id="suspended"),
+        pytest.param("suspend", True, False, id="resumed since"),
+        pytest.param("deleted", False, True, id="removed"),
+        pytest.param("deleted", True, False, id="never removed"),
+        pytest.param("new_permissions_accepted", True, False, id="something else"),
     ],
 )
-def test_installation_that_may_not_ask_is_a_revoked_credential(
-    anvil: TrackedRepository, actions: list[str], is_revoked: bool, tracked: int
+def test_credential_is_revoked_if_github_itself_refuses_the_installation(
+    app: SandboxServer,
+    anvil: TrackedRepository,
+    action: str,
+    *,
+    is_late: bool,
+    is_revoked: bool,
 ) -> None:
-    """One alert, instead of a failure for each pull request."""
-    for action in actions:
-        install(action)
+    """A delivery may come late or twice, and anybody with the secret can sign one."""
+    app.world.add_installation(5, "acme")
+    app.world.add_repository("acme/anvil", repository_id=101)
+    if not is_late:
+        end = {"suspend": app.world.suspend_installation, "deleted": app.world.remove_installation}
+        end[action](5)
 
+    install(action)
+    before = read_credential().revoked_at
+    verify_due()
+
+    assert before is None
     assert (read_credential().revoked_at is not None) == is_revoked
-    assert len(list_tracked()) == tracked
+
+
+def test_resumed_installation_is_used_again(app: SandboxServer, anvil: TrackedRepository) -> None:
+    """One delivery is enough; the hourly try is for those that are lost."""
+    anvil.integration.credential.mark_revoked()
+
+    install("unsuspend")
+
+    assert read_credential().revoked_at is None
 
 
 def test_app_that_is_installed_again_goes_on(anvil: TrackedRepository) -> None:

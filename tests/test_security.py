@@ -79,6 +79,8 @@ def test_nothing_behind_the_sign_in_may_be_cached(admin_client: Client, redis: R
         reverse("admin:metrics_sync_pullrequest_change", args=[row.pk]),
         reverse("metrics_sync:dashboard-live"),
         reverse("metrics_sync:pull-request-live", args=[row.pk]),
+        reverse("metrics_sync:waiting"),
+        reverse("metrics_sync:reviewers"),
         reverse("metrics_sync:metrics"),
         "/django-rq/",
         "/django-rq/queues/0/",

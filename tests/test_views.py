@@ -469,6 +469,17 @@ def test_not_ready_without_database(error: Exception) -> None:
     assert (response.status_code, response.json()) == (503, {"database": False, "redis": True})
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("queue", [{}, {"URL": "http://127.0.0.1"}], ids=["none", "not Redis"])
+def test_queue_without_an_address_is_not_ready(settings: Settings, queue: dict[str, str]) -> None:
+    """A load balancer takes 500 for a fault that passes."""
+    settings.RQ_QUEUES = dict.fromkeys(settings.RQ_QUEUES, queue)
+
+    response = Client().get("/readyz")
+
+    assert (response.status_code, response.json()) == (503, {"database": True, "redis": False})
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
 def test_pages_are_only_read(path: str) -> None:
     """Nothing here changes anything."""

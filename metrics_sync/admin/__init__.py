@@ -8,6 +8,7 @@ if apps.is_installed("unfold"):
         api_tokens,
         auditing,
         children,
+        digests,
         integrations,
         pull_requests,
         records,

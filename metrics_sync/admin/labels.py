@@ -1,6 +1,6 @@
 """Shows states, times, receipts and budgets on a page."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import zip_longest
@@ -26,6 +26,14 @@ from metrics_sync.snapshot import (
 )
 
 UNKNOWN = "\N{EN DASH}"
+
+#: From the longest to the shortest.
+UNITS = (
+    ("days", timedelta(days=1)),
+    ("h", timedelta(hours=1)),
+    ("min", timedelta(minutes=1)),
+    ("s", timedelta(seconds=1)),
+)
 
 COLOURS = {
     "complete": "success",
@@ -63,9 +71,15 @@ def show_moment(moment: datetime | None) -> str:
     return date(moment.astimezone(UTC), "Y-m-d H:i") if moment else UNKNOWN
 
 
-def show_on_one_line(moment: datetime | None) -> SafeString:
-    """Return a time that no table breaks in two."""
-    return format_html('<span class="whitespace-nowrap">{}</span>', show_moment(moment))
+def show_on_one_line(moment: datetime | None) -> SafeString | str:
+    """Return a time that no table breaks in two; times.js shows how long ago it was."""
+    if moment is None:
+        return UNKNOWN
+    return format_html(
+        '<time datetime="{}" class="whitespace-nowrap">{}</time>',
+        moment.astimezone(UTC).isoformat(timespec="seconds"),
+        show_moment(moment),
+    )
 
 
 def show_long(text: str, *, most: int) -> SafeString:
@@ -87,6 +101,16 @@ def show_duration(duration: timedelta | None) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def show_in_one_unit(durations: Sequence[timedelta | None]) -> list[str]:
+    """Return the durations of a column in one unit, which the median decides."""
+    known = sorted(duration for duration in durations if duration is not None)
+    if not known:
+        return [UNKNOWN] * len(durations)
+    middle = known[len(known) // 2]
+    name, unit = next((one for one in UNITS if middle >= 2 * one[1]), UNITS[-1])
+    return [UNKNOWN if one is None else f"{one / unit:.1f} {name}" for one in durations]
 
 
 def show_time_to_complete(row: PullRequest) -> str:

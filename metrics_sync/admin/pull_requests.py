@@ -9,7 +9,6 @@ from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action
@@ -242,7 +241,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         return format_html('<span id="status-{}">{}</span>', row.pk, show_label(row.sync_status))
 
     @admin.display(description="merged at", ordering="merged_at")
-    def merged(self, row: PullRequest) -> SafeString:
+    def merged(self, row: PullRequest) -> str:
         return show_on_one_line(row.merged_at)
 
     @admin.display(description="size", ordering=F("additions") + F("deletions"))

@@ -7,10 +7,12 @@ from metrics_sync.dashboard.current import (
     read_current_state,
 )
 from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
+from metrics_sync.dashboard.reviewers import Reviewer, read_reviewers
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks
 from metrics_sync.dashboard.summary import Summary, summarise
 from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
 from metrics_sync.dashboard.trends import Point, read_trend
+from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open
 
 __all__ = [
     "CLASSES",
@@ -20,15 +22,20 @@ __all__ = [
     "MORE_METRICS",
     "UNDER_WAY",
     "CurrentState",
+    "OpenState",
     "Point",
+    "Reviewer",
     "Selection",
     "Span",
     "Spread",
     "Summary",
     "Totals",
+    "Waiting",
     "Weeks",
     "is_known",
     "read_current_state",
+    "read_open",
+    "read_reviewers",
     "read_totals",
     "read_trend",
     "summarise",

@@ -12,12 +12,7 @@ from metrics_sync.github.app_installations import (
 from metrics_sync.github.budget import Budget
 from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
 from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
-from metrics_sync.github.examine import (
-    HookHealth,
-    RepositoryHealth,
-    TokenHealth,
-    examine_token,
-)
+from metrics_sync.github.examine import RepositoryHealth, TokenHealth, examine_token
 from metrics_sync.github.fetch import (
     REPLICATION_LAG,
     fetch_missing,
@@ -35,6 +30,7 @@ from metrics_sync.github.repository_requests import (
     fetch_repository_by_id,
 )
 from metrics_sync.github.transport import load_http, prepare_api
+from metrics_sync.github.webhook_registration import HookItem, register_hook
 
 __all__ = [
     "CONCURRENT_REQUESTS",
@@ -47,7 +43,7 @@ __all__ = [
     "Budget",
     "GitHub",
     "GraphQL",
-    "HookHealth",
+    "HookItem",
     "InstallationItem",
     "InstallationToken",
     "Lacks",
@@ -75,5 +71,6 @@ __all__ = [
     "prepare_api",
     "redeliver_failed",
     "redeliver_failed_of_app",
+    "register_hook",
     "sign_app_token",
 ]

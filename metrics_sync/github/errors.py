@@ -155,4 +155,13 @@ def _read_body(response: httpx2.Response) -> Json:
 
 
 def _read_message(response: httpx2.Response) -> str:
-    return read_text(str(_read_body(response).get("message") or response.reason_phrase))[:300]
+    """Return GitHub's message; for values that it does not take, with what is wrong with them.
+
+    https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed
+    """
+    body = _read_body(response)
+    message = str(body.get("message") or response.reason_phrase)
+    errors = body.get("errors")
+    items = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
+    reasons = [str(item["message"]) for item in items if item.get("message")]
+    return read_text(": ".join([message, *reasons]))[:300]

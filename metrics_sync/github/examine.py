@@ -1,8 +1,7 @@
 """Tests what a token can do, with few requests; changes nothing at GitHub."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,19 +15,11 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github.client import GitHub
 from metrics_sync.github.pages import Page
+from metrics_sync.github.webhook_registration import HookItem, list_hooks
 from metrics_sync.snapshot import UNREADABLE, RateLimit
 
 #: Longest duration of all requests of one token.
 PATIENCE_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class HookHealth:
-    """A webhook as GitHub has it. `last_status` is our answer to its last delivery, 0 for none."""
-
-    is_active: bool
-    events: Collection[str]
-    last_status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +33,7 @@ class RepositoryHealth:
 
     full_name: str
     troubles: Sequence[str]
-    hooks: Sequence[HookHealth] | None
+    hooks: Sequence[HookItem] | None
     refused_checks: str = ""
 
 
@@ -61,7 +52,7 @@ class TokenHealth:
 async def examine_token(github: GitHub, *, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
     """Test a token on each repository; `paths` maps names to how our webhooks' addresses end.
 
-    Sends two or three requests for each repository, and for the first one those of a fetch.
+    Sends two requests for each repository, and for the first one those of a fetch.
     Raises GitHubError when the token can do nothing, or GitHub does not answer for 20 seconds.
     """
     try:
@@ -107,7 +98,7 @@ async def _examine_repository(
         troubles, refused = await _try_fetching(github, route) if tries_fetching else ([], "")
     except GitHubError as error:
         return RepositoryHealth(full_name, [str(error)], None)
-    hooks = await _find_hooks(github, route, paths=paths)
+    hooks = await _find_hooks(github, full_name, paths=paths)
     return RepositoryHealth(full_name, troubles, hooks, refused)
 
 
@@ -142,33 +133,9 @@ async def _ask_one(github: GitHub, operation: Callable[..., Any], *route: Any) -
 
 
 async def _find_hooks(
-    github: GitHub, route: list[str], *, paths: tuple[str, ...]
-) -> Sequence[HookHealth] | None:
-    hooks = []
+    github: GitHub, full_name: str, *, paths: tuple[str, ...]
+) -> Sequence[HookItem] | None:
     try:
-        async for page in github.pages(github.api.repos.list_webhooks, *route):
-            for hook in page.items:
-                if (hook["config"].get("url") or "").endswith(paths):
-                    last_status = await _read_last_status(github, route, hook["id"])
-                    hooks.append(_read_hook(hook, last_status))
+        return [hook async for hook in list_hooks(github, full_name, paths=paths)]
     except (GoneError, PermissionMissingError):
         return None
-    except UNREADABLE as error:
-        raise RetrySoonError("GitHub's answer is not a list of webhooks") from error
-    return hooks
-
-
-async def _read_last_status(github: GitHub, route: list[str], hook_id: int) -> int | None:
-    with suppress(GoneError, PermissionMissingError):
-        operation = github.api.repos.list_webhook_deliveries
-        page = await github.call(operation, *route, hook_id, per_page=1)
-        return next((int(delivery["status_code"]) for delivery in page.items), None)
-    return None
-
-
-def _read_hook(hook: Any, last_status: int | None) -> HookHealth:
-    return HookHealth(
-        is_active=bool(hook["active"]),
-        events=set(hook["events"]),
-        last_status=last_status,
-    )

@@ -7,6 +7,7 @@ from typing import Any
 from metrics_sync.exceptions import RetrySoonError
 from metrics_sync.github.client import GitHub
 from metrics_sync.github.pages import Page
+from metrics_sync.github.webhook_registration import list_hooks
 from metrics_sync.snapshot import UNREADABLE, read_time
 
 
@@ -22,10 +23,11 @@ async def redeliver_failed(
     repos, route = github.api.repos, full_name.split("/")
     asked = 0
     try:
-        async for hook_id in _list_hooks(github, route, paths=paths):
-            listed = github.pages(repos.list_webhook_deliveries, *route, hook_id)
+        async for hook in list_hooks(github, full_name, paths=paths):
+            listed = github.pages(repos.list_webhook_deliveries, *route, hook.hook_id)
             for delivery_id in await _list_failed(listed, since=since):
-                await github.call(repos.redeliver_webhook_delivery, *route, hook_id, delivery_id)
+                redeliver = repos.redeliver_webhook_delivery
+                await github.call(redeliver, *route, hook.hook_id, delivery_id)
                 asked += 1
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of deliveries") from error
@@ -45,15 +47,6 @@ async def redeliver_failed_of_app(app: GitHub, *, since: datetime) -> int:
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of deliveries") from error
     return asked
-
-
-async def _list_hooks(
-    github: GitHub, route: list[str], *, paths: tuple[str, ...]
-) -> AsyncIterator[int]:
-    async for page in github.pages(github.api.repos.list_webhooks, *route):
-        for hook in page.items:
-            if (hook["config"].get("url") or "").endswith(paths):
-                yield hook["id"]
 
 
 async def _list_failed(pages: AsyncIterator[Page], *, since: datetime) -> list[int]:

@@ -133,7 +133,7 @@ def _requeue_in_slices(report: Report, go_on: Callable[[], bool]) -> None:
             return
         for row, reason in _load_due(single[start : start + SLICE]):
             counting.count("reconcile_findings", reason=reason)
-            if enqueue_fetch(row, queue_name=BULK, is_tracked=True):
+            if enqueue_fetch(row, queue_name=BULK):
                 report.requeued += 1
                 logger.info("Queued %s again: %s", row, reason)
             else:
@@ -351,7 +351,7 @@ def _requeue_or_fetch(finding: Finding, report: Report, *, inline: bool) -> None
     if repository is None or pull_request.github_pr_number is None:
         report.skipped["number not found"] += 1
     elif not inline:
-        if enqueue_fetch(pull_request, queue_name=BULK, is_tracked=True):
+        if enqueue_fetch(pull_request, queue_name=BULK):
             report.requeued += 1
         else:
             report.skipped["claimed by another process"] += 1

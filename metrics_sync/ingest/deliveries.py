@@ -2,10 +2,11 @@
 
 import logging
 from functools import partial
+from itertools import count
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, transaction
-from django.db.models import Q
+from django.db import DataError, IntegrityError
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallationError
@@ -31,56 +32,63 @@ def record_delivery(
 
     `integration` is None for the shared endpoint, whose deliveries apply to every team that
     tracks the repository; those of an integration apply to its own team only. Safe to repeat:
-    everything is written in one transaction, so that the second of two equal deliveries waits for
-    the first and then does nothing. Deliveries with the same body are equal, whatever their ids.
+    everything is written in one transaction that ends with the row, so that nothing is left of the
+    second of two equal deliveries. Deliveries with the same body are equal, whatever their ids.
     A delivery that failed before is applied again, and a deadlock is retried at once. The payload
     of an ignored delivery is not stored.
 
     Raises MalformedDeliveryError if the payload does not fit its event; the row stays, with the
     reason, and GitHub may redeliver.
     """
-    row, malformed = run_transaction(partial(_record, delivery, integration))
-    if malformed:
+    tries = count()
+    try:
+        # Nearly every delivery is new, so the first try does not look for an equal one.
+        return run_transaction(lambda: _record(delivery, integration, is_again=next(tries) > 0))
+    except UNUSABLE as error:
+        reason = read_text(f"{type(error).__name__}: {error}")
+        run_transaction(partial(_record_failure, delivery, integration, reason))
         raise MalformedDeliveryError(
-            f"The payload is not a {delivery.event} as GitHub writes it ({row.error})."
-        ) from malformed
-    return row
+            f"The payload is not a {delivery.event} as GitHub writes it ({reason})."
+        ) from error
 
 
 def _record(
-    delivery: Delivery, integration: GitHubIntegration | None
-) -> tuple[WebhookDelivery, Exception | None]:
-    malformed = None
-    row = _claim_row(delivery, integration)
-    if row.status != WebhookDelivery.Status.FAILED:
-        return row, None
-    try:
-        with transaction.atomic():
-            handled = save_event(delivery, integration)
-        row.status = WebhookDelivery.Status.PROCESSED if handled else WebhookDelivery.Status.IGNORED
-        row.error = ""
-    except UnlinkedInstallationError as error:
-        row.status, row.error = WebhookDelivery.Status.IGNORED, read_text(str(error))
-    except UNUSABLE as error:
-        row.status = WebhookDelivery.Status.FAILED
-        row.error = read_text(f"{type(error).__name__}: {error}")
-        malformed = error
-    is_ignored = row.status == WebhookDelivery.Status.IGNORED
-    row.payload = "" if is_ignored else delivery.text[:LONGEST_PAYLOAD]
-    row.processed_at = timezone.now()
-    row.save(update_fields=["status", "error", "payload", "processed_at"])
-    return row, malformed
+    delivery: Delivery, integration: GitHubIntegration | None, *, is_again: bool
+) -> WebhookDelivery:
+    """Apply a delivery, then save its row; raises IntegrityError if an equal one has a row.
 
-
-def _claim_row(delivery: Delivery, integration: GitHubIntegration | None) -> WebhookDelivery:
-    """Return the delivery's row, locked; a new one is `failed` until it is processed.
-
-    The same body is the same delivery whatever its id, because the id is not signed. The second
-    of two equal deliveries waits here for the first.
+    With `is_again` it finds and locks that row, which must have failed.
     """
-    endpoint = str(integration.uuid) if integration else WebhookDelivery.SHARED_ENDPOINT
-    new = WebhookDelivery(
-        endpoint=endpoint,
+    row = _make_row(delivery, integration)
+    if is_again:
+        equal = _list_equal(row).select_for_update().defer("payload").first()
+        if equal is not None and equal.status != WebhookDelivery.Status.FAILED:
+            return equal
+        row = equal or row
+    try:
+        is_handled, row.error = save_event(delivery, integration), ""
+    except UnlinkedInstallationError as error:
+        # Nothing is written before it is raised.
+        is_handled, row.error = False, read_text(str(error))
+    row.status = WebhookDelivery.Status.PROCESSED if is_handled else WebhookDelivery.Status.IGNORED
+    row.payload = delivery.text[:LONGEST_PAYLOAD] if is_handled else ""
+    row.processed_at = timezone.now()
+    row.save()
+    return row
+
+
+def _record_failure(delivery: Delivery, integration: GitHubIntegration | None, reason: str) -> None:
+    row = _make_row(delivery, integration)
+    WebhookDelivery.objects.bulk_create([row], ignore_conflicts=True)
+    _list_equal(row).filter(status=WebhookDelivery.Status.FAILED).update(
+        error=reason, payload=delivery.text[:LONGEST_PAYLOAD], processed_at=timezone.now()
+    )
+
+
+def _make_row(delivery: Delivery, integration: GitHubIntegration | None) -> WebhookDelivery:
+    """Return the row of a new delivery, unsaved; it is `failed` until it is processed."""
+    return WebhookDelivery(
+        endpoint=str(integration.uuid) if integration else WebhookDelivery.SHARED_ENDPOINT,
         guid=delivery.guid,
         body_hash=delivery.body_hash,
         integration=integration,
@@ -89,7 +97,9 @@ def _claim_row(delivery: Delivery, integration: GitHubIntegration | None) -> Web
         action=delivery.action,
         github_repo=delivery.github_repo,
     )
-    WebhookDelivery.objects.bulk_create([new], ignore_conflicts=True)
-    same = Q(guid=delivery.guid) | Q(event=delivery.event, body_hash=delivery.body_hash)
-    rows = WebhookDelivery.objects.select_for_update().defer("payload")
-    return rows.filter(same, endpoint=endpoint).order_by("pk")[:1].get()
+
+
+def _list_equal(row: WebhookDelivery) -> QuerySet[WebhookDelivery]:
+    """Return the rows of a delivery: the same body is the same one, because ids are not signed."""
+    same = Q(guid=row.guid) | Q(event=row.event, body_hash=row.body_hash)
+    return WebhookDelivery.objects.filter(same, endpoint=row.endpoint).order_by("pk")

@@ -1,13 +1,15 @@
 """Applies each webhook event to the rows of the teams that it concerns."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from metrics_sync.ingest.installations import save_installation, save_installation_repositories
 from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.snapshot import ReviewItem, read_pull_request, read_review
+from metrics_sync.snapshot import read_pull_request, read_review, read_review_event
 from metrics_sync.store import doubt
 from metrics_sync.store.pull_requests import save_pull_request
 
@@ -33,31 +35,25 @@ def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> P
     )
 
 
-def _save_pull_requests(
-    delivery: Delivery, integration: GitHubIntegration | None, *, review: ReviewItem | None = None
-) -> list[PullRequest]:
+def _save_pull_request(
+    delivery: Delivery, integration: GitHubIntegration | None, **change: Any
+) -> bool:
     item = read_pull_request(delivery.payload["pull_request"], github_repo=delivery.github_repo)
+    item = replace(item, review_events=read_review_event(delivery.event, delivery.payload))
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
     # In one fixed order, so that two deliveries never wait for each other.
     targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
-    return [
-        save_pull_request(team, item, repository=repository, review=review)
-        for team, repository in targets
-    ]
-
-
-def _save_pull_request(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
-    return bool(_save_pull_requests(delivery, integration))
+    for team, repository in targets:
+        save_pull_request(team, item, repository=repository, **change)
+    return bool(targets)
 
 
 def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Store the review at once: after a dismissal the API no longer says what it was."""
     is_whole = delivery.action in REVIEW_ACTIONS
     review = read_review(delivery.payload["review"]) if is_whole else None
-    rows = _save_pull_requests(delivery, integration, review=review)
-    PullRequest.objects.merged().filter(pk__in=[row.pk for row in rows]).note_change()
-    return bool(rows)
+    return _save_pull_request(delivery, integration, review=review, is_refetched=True)
 
 
 def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
@@ -109,3 +105,6 @@ HANDLERS: dict[str, Callable[[Delivery, GitHubIntegration | None], bool]] = {
     "installation": save_installation,
     "installation_repositories": save_installation_repositories,
 }
+
+#: The events that a repository's webhook needs; GitHub sends the others to Apps only.
+REPOSITORY_EVENTS = HANDLERS.keys() - {"installation", "installation_repositories"}

@@ -152,9 +152,14 @@ def _install_again(linked: GitHubIntegration, installation_id: int, delivery: De
 
 
 def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
+    """Have GitHub asked before a suspension or a removal is believed; it may be over by now.
+
+    Each repository is asked about with a new token. GitHub issues none for an installation that is
+    suspended or removed, and only then the credential is revoked.
+    """
     match delivery.action:
         case "suspend" | "deleted":
-            credential.mark_revoked()
+            credential.discard_token()
         case "unsuspend":
             credential.mark_accepted()
         case _:
@@ -162,9 +167,10 @@ def _follow(credential: IntegrationCredential, delivery: Delivery) -> None:
     for linked in credential.integrations.select_related("team").defer("webhook_secret"):
         change = f"installation {credential.installation_id}: {delivery.action}"
         _record(linked, delivery, change=change)
-        if delivery.action == "deleted":
+        if delivery.action != "unsuspend":
+            state = "removed" if delivery.action == "deleted" else "suspended"
             for row in linked.repositories.active().select_related("team"):
-                reason = "a delivery says that its installation is removed"
+                reason = f"a delivery says that its installation is {state}"
                 doubt(row, reason=reason, actor=_name_actor(delivery))
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from django.db.models import F, Q
+from django.db.models import Q
 
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, Team, TrackedRepository
@@ -33,8 +33,7 @@ def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> l
         rows = rows.filter(team=integration.team_id)
     targets, is_strangers = dict[int, Target](), False
     # The last row of a team wins: tracked ones, and those with an id, come last.
-    by_id = F("github_repo_id").asc(nulls_first=True)
-    for row in rows.select_related("team").order_by("is_active", by_id, "pk"):
+    for row in sorted(rows.select_related("team").order_by(), key=_rank):
         if reason := _find_contradiction(row, github_repo_id, name):
             doubt(row, reason=reason, actor=f"webhook delivery {delivery.guid}")
         if row.github_repo_id not in (None, github_repo_id):
@@ -44,6 +43,10 @@ def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> l
     if integration is not None and not targets and not is_strangers:
         return [Target(integration.team, None)]
     return list(targets.values())
+
+
+def _rank(row: TrackedRepository) -> tuple[bool, int, int]:
+    return row.is_active, row.github_repo_id or 0, row.pk
 
 
 def _may_be_told(row: TrackedRepository, github_repo_id: int) -> bool:

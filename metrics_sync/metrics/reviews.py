@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
@@ -18,12 +19,21 @@ ASKED = "review_requested"
 Timed = tuple[datetime, Review]
 
 
-class _Opinion(IntEnum):
+class OpinionKind(IntEnum):
     """What a reviewer's opinion became, in the order in which one second is read."""
 
     APPROVAL = 1
     REQUEST = 2
     DISMISSAL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a reviewer thought from that moment on, and the review that said so."""
+
+    at: datetime
+    kind: OpinionKind
+    review: Review
 
 
 def find_approved_at(reviews: Iterable[Timed]) -> datetime | None:
@@ -32,24 +42,37 @@ def find_approved_at(reviews: Iterable[Timed]) -> datetime | None:
     Of each reviewer the last of approval, request and dismissal decides; approvals with nothing
     else between them are one. Of several reviewers the approval that stood longest.
     """
-    opinions = defaultdict(list)
-    for person, group in _group_by_person(reviews).items():
-        for at, review in group:
-            if review.state == APPROVED:
-                opinions[person].append((at, _Opinion.APPROVAL))
-            elif review.state == CHANGES_REQUESTED:
-                opinions[person].append((at, _Opinion.REQUEST))
-            if review.was_dismissed:
-                # One whose time is not known ends what it was from the start.
-                opinions[person].append((review.dismissed_at or at, _Opinion.DISMISSAL))
-    standing = [_find_standing(theirs) for theirs in opinions.values()]
+    standing = [_find_standing(theirs) for theirs in _list_opinions(reviews)]
     return min((since for since in standing if since is not None), default=None)
 
 
-def _find_standing(opinions: list[tuple[datetime, _Opinion]]) -> datetime | None:
+def list_last_opinions(reviews: Iterable[Timed]) -> list[Opinion]:
+    """Return of each reviewer the last of approval, request and dismissal."""
+    return [theirs[-1] for theirs in _list_opinions(reviews) if theirs]
+
+
+def _list_opinions(reviews: Iterable[Timed]) -> list[list[Opinion]]:
+    """Return the opinions of each reviewer in the order of time."""
+    found = []
+    for group in _group_by_person(reviews).values():
+        opinions = []
+        for at, review in group:
+            if review.state == APPROVED:
+                opinions.append(Opinion(at, OpinionKind.APPROVAL, review))
+            elif review.state == CHANGES_REQUESTED:
+                opinions.append(Opinion(at, OpinionKind.REQUEST, review))
+            if review.was_dismissed:
+                # One whose time is not known ends what it was from the start.
+                dismissed_at = review.dismissed_at or at
+                opinions.append(Opinion(dismissed_at, OpinionKind.DISMISSAL, review))
+        found.append(sorted(opinions, key=lambda opinion: (opinion.at, opinion.kind)))
+    return found
+
+
+def _find_standing(opinions: Iterable[Opinion]) -> datetime | None:
     since = None
-    for at, opinion in sorted(opinions):
-        since = (since or at) if opinion is _Opinion.APPROVAL else None
+    for opinion in opinions:
+        since = (since or opinion.at) if opinion.kind is OpinionKind.APPROVAL else None
     return since
 
 

@@ -11,6 +11,7 @@ from metrics_sync.models.children import (
     PRTimelineEvent,
 )
 from metrics_sync.models.credentials import IntegrationCredential
+from metrics_sync.models.digests import WeeklyDigest
 from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest
@@ -37,4 +38,5 @@ __all__ = [
     "TeamMember",
     "TrackedRepository",
     "WebhookDelivery",
+    "WeeklyDigest",
 ]

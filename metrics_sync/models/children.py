@@ -206,6 +206,9 @@ class PRTimelineEvent(PullRequestChild):
     actor_login = models.TextField(blank=True)
     created_at = models.DateTimeField()
     subject_login = models.TextField(blank=True, help_text="Who was asked to review.")
+    subject_github_id = models.BigIntegerField(
+        null=True, blank=True, help_text="Its id; empty for a team, and in rows of older versions."
+    )
     dismissed_review_id = models.BigIntegerField(null=True, blank=True)
     dismissed_state = models.TextField(blank=True, help_text="What the dismissed review was.")
 

@@ -109,8 +109,7 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         """
         soon = timezone.now() + CHANGE_PAUSE
         waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
-        self.filter(waiting).update(refetch_at=soon)
-        return self.exists()
+        return bool(self.filter(waiting).update(refetch_at=soon)) or self.exists()
 
     def release_passing(self, answered: "PullRequest") -> int:
         """Let the clock retry at once the rows that failed because GitHub did not answer.
@@ -219,6 +218,19 @@ class PullRequest(models.Model):
     pr_created_at = models.DateTimeField(null=True, blank=True)
     pr_updated_at = models.DateTimeField(
         null=True, blank=True, help_text="Older deliveries do not overwrite newer ones."
+    )
+    review_requests = models.JSONField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Who is asked for a review, as GitHub last listed them; empty: unknown.",
+    )
+    review_events = models.JSONField(
+        default=dict,
+        db_default=models.Value({}, output_field=models.JSONField()),
+        blank=True,
+        editable=False,
+        help_text="The newest event of each kind that a webhook reported, and when.",
     )
     closed_at = models.DateTimeField(null=True, blank=True)
     merged_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -359,6 +371,10 @@ class PullRequest(models.Model):
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
             ),
+            # For the page of what waits now.
+            models.Index(
+                fields=["team"], condition=models.Q(state="open"), name="pull_request_open"
+            ),
             # For rows that older formulas measured.
             models.Index(fields=["metrics_version"], name="pull_request_metrics_version"),
             # For `missing`.
@@ -439,13 +455,27 @@ class PullRequest(models.Model):
             setattr(self, field.attname, getattr(other, field.attname))
         self._stored_state = self.state
 
-    def outdate(self, section: str) -> None:
+    def note_change(self) -> list[str]:
+        """Schedule a refetch of a merged row in a minute, as the queryset's method does.
+
+        Changes this object only, and returns the names of its changed fields for the caller to
+        save.
+        """
+        soon = timezone.now() + CHANGE_PAUSE
+        if self.state != self.State.MERGED or (self.refetch_at and self.refetch_at <= soon):
+            return []
+        self.refetch_at = soon
+        return ["refetch_at"]
+
+    def outdate(self, section: str) -> list[str]:
         """Mark a list for the next fetch, which fetches it in full: a webhook changed it.
 
-        Changes this object only; the caller saves it, in the transaction that wrote the item.
+        Changes this object only, and returns the names of its changed fields for the caller to
+        save, in the transaction that writes the item.
         """
         self.etags = {name: pages for name, pages in self.etags.items() if name != section}
         self.receipt = Receipt.from_json(self.receipt).outdate([section]).to_json()
+        return ["etags", "receipt"]
 
     def forget_pages(self) -> bool:
         """Mark all lists for the next fetch, which fetches them in full; for "Fetch again".
@@ -473,15 +503,19 @@ class PullRequest(models.Model):
         self._stored_state = self.state
         return True
 
-    def claim(self, *, job_id: str) -> bool:
+    def claim(self, *, job_id: str, if_tracked: bool = False) -> bool:
         """Reserve the row for the job `job_id`, which the caller then puts on the queue.
 
-        The status and the job of the row must still be those of this object. A row that was
-        complete is fetched whole again; any other keeps the sections that it has.
+        The status and the job of the row must still be those of this object; with `if_tracked` its
+        repository must be tracked, too. A row that was complete is fetched whole again; any other
+        keeps the sections that it has.
         """
+        rows = models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id)
+        if if_tracked:
+            rows &= models.Q(repository__in=TrackedRepository.objects.active())
         return self._move(
             to=SyncStatus.QUEUED,
-            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            rows=rows,
             sync_job_id=job_id,
             queued_at=timezone.now(),
             **self._start_over(),

@@ -1,4 +1,4 @@
-"""Checks of what the app needs of the project that it is added to."""
+"""Checks of the settings that the app needs from the project that it is added to."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from django.core.management import find_commands
 
 from metrics_sync.jobs import BULK, MERGES
 
-#: Settings that were once read without the prefix METRICS_SYNC_.
+#: Settings that earlier versions read without the prefix METRICS_SYNC_.
 OLD_NAMES = (
     "CLOCK_SPEEDUP",
     "GITHUB_API_URL",
@@ -28,14 +28,14 @@ OLD_NAMES = (
 #: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
 LARGEST_DELIVERY = 25 * 1024 * 1024
 
-#: What says where a queue of RQ_QUEUES is.
+#: The keys of a queue in RQ_QUEUES that say where its Redis is.
 ADDRESS = ("URL", "HOST", "UNIX_SOCKET_PATH", "SENTINELS", "USE_REDIS_CACHE")
 PLACE = (*ADDRESS, "PORT", "DB")
 
 
 @register()
 def check_old_names(**options: Any) -> list[CheckMessage]:
-    """A setting under its old name is not read. It may also be another app's, so we warn only."""
+    """Warn of settings under old names, which are not read; they may be another app's."""
     return [
         checks.Warning(
             f"metrics_sync does not read the setting {name}.",
@@ -50,7 +50,7 @@ def check_old_names(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_queues(**options: Any) -> list[CheckMessage]:
-    """RQ_QUEUES must hold both queues, on one Redis: jobs of both are looked up in one place."""
+    """RQ_QUEUES must contain both queues, on one Redis, where the jobs of both are looked up."""
     queues: dict[str, Any] = getattr(settings, "RQ_QUEUES", {})
     missing = [name for name in (MERGES, BULK) if name not in queues]
     if missing:
@@ -58,7 +58,7 @@ def check_queues(**options: Any) -> list[CheckMessage]:
             Error(
                 f"RQ_QUEUES has no queue named {' or '.join(missing)}.",
                 hint="Add it, or name another one in METRICS_SYNC_QUEUE (merges) and "
-                "METRICS_SYNC_BULK_QUEUE (what can wait).",
+                "METRICS_SYNC_BULK_QUEUE (all other work).",
                 id="metrics_sync.E101",
             )
         ]
@@ -73,7 +73,7 @@ def check_queues(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_apps(**options: Any) -> list[CheckMessage]:
-    """The pages of the admin are made of the theme's templates, which Django must find first."""
+    """The app's admin pages extend the theme's templates, so Django must find those first."""
     installed = [config.name for config in apps.get_app_configs()]
     has_admin, has_theme = "django.contrib.admin" in installed, "unfold" in installed
     needed = ["django_rq"]
@@ -86,7 +86,7 @@ def check_apps(**options: Any) -> list[CheckMessage]:
             Info(
                 "The admin has no pages of metrics_sync: unfold is not in INSTALLED_APPS.",
                 hint="Install metrics_sync[theme] and add unfold and unfold.contrib.filters, or "
-                "silence metrics_sync.I101 to do without the pages.",
+                "silence metrics_sync.I101 if you do not need the pages.",
                 id="metrics_sync.I101",
             )
         ]
@@ -94,7 +94,9 @@ def check_apps(**options: Any) -> list[CheckMessage]:
         message = "In INSTALLED_APPS, unfold must stand before django.contrib.admin."
         return [Error(message, id="metrics_sync.E104")]
     if has_admin and not hasattr(get_user_model(), "is_superuser"):
-        message = f"The pages need is_superuser of a user, which {settings.AUTH_USER_MODEL} lacks."
+        message = (
+            f"The admin pages need users with is_superuser; {settings.AUTH_USER_MODEL} has none."
+        )
         hint = "Derive it from django.contrib.auth.models.PermissionsMixin, or remove unfold."
         return [Error(message, hint=hint, id="metrics_sync.E106")]
     return []
@@ -102,7 +104,7 @@ def check_apps(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_commands(**options: Any) -> list[CheckMessage]:
-    """Of two commands with one name, Django runs that of the app that stands first."""
+    """Of two commands with the same name, Django runs the one of the app that is listed first."""
     configs = list(apps.get_app_configs())
     own = apps.get_app_config("metrics_sync")
     ours = _list_commands(own)
@@ -130,15 +132,15 @@ def check_time_zones(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_size_of_deliveries(**options: Any) -> list[CheckMessage]:
-    """Django takes 2.5 MiB by default, and large pull requests make larger deliveries."""
+    """Django accepts 2.5 MiB by default; deliveries about large pull requests are larger."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if limit is None or limit >= LARGEST_DELIVERY:
         return []
     return [
         checks.Warning(
             f"Deliveries over {limit} bytes are refused (DATA_UPLOAD_MAX_MEMORY_SIZE).",
-            hint=f"GitHub's largest have {LARGEST_DELIVERY} bytes. What is refused is found later, "
-            "by `reconcile --discover`.",
+            hint=f"Set it to {LARGEST_DELIVERY}, the size of GitHub's largest. Merges whose "
+            "delivery is refused are found later, by `reconcile --discover`.",
             id="metrics_sync.W101",
         )
     ]
@@ -146,9 +148,10 @@ def check_size_of_deliveries(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_sqlite(**options: Any) -> list[CheckMessage]:
-    """Web, workers and clock write side by side, which SQLite refuses as Django sets it up.
+    """Several processes write at once, which SQLite refuses in Django's default mode.
 
-    A transaction that has read fails when it writes after another one has; no timeout helps.
+    A transaction that began by reading fails if another one wrote before it writes; waiting does
+    not help.
     https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-transaction-behavior
     """
     database = settings.DATABASES.get("default", {})
@@ -161,7 +164,8 @@ def check_sqlite(**options: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "Workers will fail with 'database is locked': SQLite has Django's transaction mode.",
+            "Workers will fail with 'database is locked': SQLite has Django's default transaction "
+            "mode.",
             hint='Add OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 20} to DATABASES.',
             id="metrics_sync.W103",
         )

@@ -101,7 +101,8 @@ def get_pull_request(
         if item.merged_at:
             store.save_missed_merges(team, [item], repository=repository)
         else:
-            store.save_pull_request(team, item, repository=repository)
+            save = partial(store.save_pull_request, team, item, repository=repository)
+            store.run_transaction(save)
         row = rows.in_repositories([item.github_repo]).get(github_pr_id=item.github_pr_id)
         if row.github_pr_number is None:
             store.save_number(row, number)

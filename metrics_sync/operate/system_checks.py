@@ -1,7 +1,7 @@
-"""What commands, at their start, find wrong with the configuration before it hurts.
+"""Checks of the settings, which every command runs when it starts.
 
-`release`, `worker` and `clock` of the Procfile are commands, too: errors keep them from
-starting. Warnings are of what only a development machine may have.
+`release`, `worker` and `clock` of the Procfile are commands, too: an error keeps them from
+starting. A warning names what is acceptable on a development machine only.
 """
 
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ from metrics_sync.exceptions import AppUnavailableError
 from metrics_sync.fields import get_fernet
 from metrics_sync.github import sign_app_token
 
-#: Where DEBUG may answer: this machine and nobody else.
+#: The hosts that DEBUG may answer to: only this machine can reach them.
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost"}
-#: 32 hexadecimal digits, or what `make_webhook_secret` makes, are longer.
+#: Fewer characters than 32 hexadecimal digits, or than `make_webhook_secret` returns.
 SHORTEST_WEBHOOK_SECRET = SHORTEST_METRICS_TOKEN = 20
 SHORTEST_SECRET_KEY = 50
 
 
 @register()
 def check_encryption_keys(**options: Any) -> list[CheckMessage]:
-    """Every key of TOKEN_ENCRYPTION_KEYS must be one that Fernet takes."""
+    """Every key of TOKEN_ENCRYPTION_KEYS must be a Fernet key."""
     try:
         get_fernet()
     except ImproperlyConfigured as error:
@@ -37,9 +37,9 @@ def check_encryption_keys(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_api_url(**options: Any) -> list[CheckMessage]:
-    """GITHUB_API_URL must be a whole URL, or every fetch would fail with a riddle.
+    """GITHUB_API_URL must be a complete URL; otherwise every fetch would fail.
 
-    It is the operator's own, so it is only warned of where an integration's is refused.
+    An address that an integration may not have is only warned of here, as the operator chose it.
     """
     url, hint = app_settings.GITHUB_API_URL, "For GitHub Enterprise it is https://HOST/api/v3."
     if fault := find_fault(url, is_development=True):
@@ -51,7 +51,7 @@ def check_api_url(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_notify_webhook(**options: Any) -> list[CheckMessage]:
-    """Reports are posted to NOTIFY_WEBHOOK_URL, which must be a web address."""
+    """NOTIFY_WEBHOOK_URL must be a web address, as reports are posted to it."""
     url = app_settings.NOTIFY_WEBHOOK_URL
     if url and not url.startswith(("https://", "http://")):
         hint = "Copy the address of the chat's incoming webhook."
@@ -81,53 +81,59 @@ def check_app(**options: Any) -> list[CheckMessage]:
 
 @register()
 def check_strength(**options: Any) -> list[CheckMessage]:
-    """What is guessed, shown or lost easily is for development only."""
-    return list(_find_weak())
+    """Secrets must be hard to guess; production also needs hosts, and a database for many users."""
+    weak = _find_short_secrets()
+    return [*weak, *(_find_open_debug() if settings.DEBUG else _find_unfit_for_production())]
 
 
-def _find_weak() -> Iterator[CheckMessage]:
+def _find_short_secrets() -> Iterator[CheckMessage]:
     if 0 < len(app_settings.GITHUB_WEBHOOK_SECRET) < SHORTEST_WEBHOOK_SECRET:
         yield Warning(
-            f"GITHUB_WEBHOOK_SECRET has less than {SHORTEST_WEBHOOK_SECRET} characters.",
-            hint="Who guesses it can forge merges. Make one with: openssl rand -hex 32",
+            f"GITHUB_WEBHOOK_SECRET has fewer than {SHORTEST_WEBHOOK_SECRET} characters.",
+            hint="Whoever guesses it can forge merges. Make one with: openssl rand -hex 32",
             id="metrics_sync.W003",
         )
     if 0 < len(app_settings.METRICS_TOKEN) < SHORTEST_METRICS_TOKEN:
         yield Warning(
-            f"METRICS_TOKEN has less than {SHORTEST_METRICS_TOKEN} characters.",
-            hint="Who guesses it sees which teams there are. Make one with: openssl rand -hex 32",
+            f"METRICS_TOKEN has fewer than {SHORTEST_METRICS_TOKEN} characters.",
+            hint="Whoever guesses it can read /metrics, which names the teams. "
+            "Make one with: openssl rand -hex 32",
             id="metrics_sync.W008",
         )
-    if settings.DEBUG:
-        if hosts := sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS):
-            yield Warning(
-                f"DEBUG is on, and ALLOWED_HOSTS has {', '.join(hosts)}.",
-                hint="Error pages of DEBUG show settings and code to whoever sees them.",
-                id="metrics_sync.W004",
-            )
-        return
+
+
+def _find_open_debug() -> Iterator[CheckMessage]:
+    if hosts := sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS):
+        yield Warning(
+            f"DEBUG is on, and ALLOWED_HOSTS contains {', '.join(hosts)}.",
+            hint="Set DEBUG=0: its error pages show settings and code to every visitor.",
+            id="metrics_sync.W004",
+        )
+
+
+def _find_unfit_for_production() -> Iterator[CheckMessage]:
     key = settings.SECRET_KEY
     if len(key) < SHORTEST_SECRET_KEY or len(set(key)) < 5 or key.startswith("django-insecure"):
         yield Warning(
-            f"SECRET_KEY is weak: it has less than {SHORTEST_SECRET_KEY} random characters.",
-            hint="Who guesses it can sign in as anybody. Make one with: openssl rand -hex 32",
+            f"SECRET_KEY is weak: it has fewer than {SHORTEST_SECRET_KEY} random characters.",
+            hint="Whoever guesses it can sign in as anybody. Make one with: openssl rand -hex 32",
             id="metrics_sync.W005",
         )
     if not settings.ALLOWED_HOSTS:
         yield Warning(
             "ALLOWED_HOSTS is empty, so every request is answered 400.",
-            hint="Name the hosts under which the service is reached.",
+            hint="Set BASE_URL to the service's own address.",
             id="metrics_sync.W009",
         )
     if "*" in settings.ALLOWED_HOSTS:
         yield Warning(
-            "ALLOWED_HOSTS lets every host name in.",
-            hint="Name those under which the service is reached.",
+            "ALLOWED_HOSTS allows every host name.",
+            hint="Name the hosts that the service is reached by.",
             id="metrics_sync.W006",
         )
-    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    if settings.DATABASES.get("default", {}).get("ENGINE", "").endswith("sqlite3"):
         yield Warning(
-            "The database is SQLite, which one machine can write and nobody else.",
+            "The database is SQLite, which lets only one process write at a time.",
             hint="Set DATABASE_URL to a PostgreSQL database in production.",
             id="metrics_sync.W007",
         )

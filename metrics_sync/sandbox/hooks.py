@@ -1,7 +1,9 @@
 """The operations on hooks and their deliveries."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
@@ -10,17 +12,45 @@ from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
 from metrics_sync.sandbox.shapes import Json
 from metrics_sync.sandbox.world import Delivery, Hook
 
+#: Scopes of a classic token that let it register webhooks.
+#: https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
+WRITING = {"repo", "write:repo_hook", "admin:repo_hook"}
+
 
 @repository_routes.get(r"/hooks")
 def list_hooks(ask: Ask) -> Answer:
-    name = ask.repo.full_name.lower()
-    return Listing([_show_hook(hook) for hook in _find_hooks(ask) if _is_of(hook, name)])
+    return Listing([_show_hook(hook) for hook in _find_hooks(ask) if _is_of_ask(hook, ask)])
 
 
 @repository_routes.get(r"/hooks/(?P<hook_id>\d+)")
 def get_hook(ask: Ask) -> Answer:
     hook = _find_hook(ask)
     return refuse(404) if hook is None else Document(_show_hook(hook))
+
+
+@repository_routes.post(r"/hooks")
+def create_hook(ask: Ask) -> Answer:
+    """https://docs.github.com/en/rest/repos/webhooks#create-a-repository-webhook"""
+    settings = _read_settings(ask)
+    if isinstance(settings, Document):
+        return settings
+    if any(hook.url == settings["url"] for hook in _find_hooks(ask) if _is_of_ask(hook, ask)):
+        return _refuse_values("Hook already exists on this repository")
+    hook = ask.world.add_hook(full_name=ask.repo.full_name, **settings)
+    return Document(_show_hook(hook), 201)
+
+
+@repository_routes.patch(r"/hooks/(?P<hook_id>\d+)")
+def update_hook(ask: Ask) -> Answer:
+    hook, settings = _find_hook(ask), _read_settings(ask)
+    if hook is None:
+        return refuse(404)
+    if isinstance(settings, Document):
+        return settings
+    for name, value in settings.items():
+        setattr(hook, name, value)
+    hook.is_active = bool(ask.body.get("active", True))
+    return Document(_show_hook(hook))
 
 
 @root_routes.get(r"/app/hook/deliveries")
@@ -82,11 +112,39 @@ def _find_hook(ask: Ask) -> Hook | None:
     if ask.repository is None:
         return next((hook for hook in _find_hooks(ask) if hook.full_name is None), None)
     hook = ask.world.hooks.get(int(ask.params["hook_id"]))
-    return hook if hook and _is_of(hook, ask.repo.full_name.lower()) else None
+    return hook if hook and _is_of_ask(hook, ask) else None
 
 
-def _is_of(hook: Hook, full_name: str) -> bool:
-    return (hook.full_name or "").lower() == full_name
+def _is_of_ask(hook: Hook, ask: Ask) -> bool:
+    return (hook.full_name or "").lower() == ask.repo.full_name.lower()
+
+
+def _read_settings(ask: Ask) -> dict[str, Any] | Document:
+    """Read what a hook is to be, or refuse it as GitHub does.
+
+    A classic token without the scope is answered as if the repository were not there.
+    """
+    scopes = {scope.strip() for scope in ask.token.scopes.split(",")}
+    if ask.token.is_classic and not scopes & WRITING:
+        return refuse(404)
+    config = ask.body["config"]
+    host = urlsplit(config["url"]).hostname or ""
+    if host in {"localhost", "127.0.0.1"}:
+        reason = "url is not supported because it isn't reachable over the public Internet"
+        return _refuse_values(f"{reason} ({host})")
+    return {
+        "url": config["url"],
+        "secret": config.get("secret", ""),
+        "content_type": config.get("content_type", "form"),
+        "events": tuple(ask.body.get("events", ["push"])),
+    }
+
+
+def _refuse_values(reason: str) -> Document:
+    """https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api"""
+    refusal = refuse(422)
+    errors = [{"resource": "Hook", "code": "custom", "message": reason}]
+    return replace(refusal, body={**refusal.body, "errors": errors})
 
 
 def _show_hook(hook: Hook) -> Json:
@@ -95,7 +153,7 @@ def _show_hook(hook: Hook) -> Json:
         "type": "Repository",
         "id": hook.id,
         "name": "web",
-        "active": True,
+        "active": hook.is_active,
         "events": list(hook.events),
         "config": {
             "content_type": hook.content_type,
@@ -109,8 +167,16 @@ def _show_hook(hook: Hook) -> Json:
         "test_url": f"{url}/test",
         "ping_url": f"{url}/pings",
         "deliveries_url": f"{url}/deliveries",
-        "last_response": {"code": None, "status": "unused", "message": None},
+        "last_response": _show_last_response(hook),
     }
+
+
+def _show_last_response(hook: Hook) -> Json:
+    if not hook.deliveries:
+        return {"code": None, "status": "unused", "message": None}
+    last = hook.deliveries[-1]
+    status = "active" if 200 <= last.status_code < 400 else "inactive"
+    return {"code": last.status_code, "status": status, "message": last.status}
 
 
 def _show_delivery(delivery: Delivery, hook: Hook) -> Json:

@@ -78,6 +78,9 @@ class Routes:
     def post(self, pattern: str) -> Callable[[Handler], Handler]:
         return self._keep("POST", pattern)
 
+    def patch(self, pattern: str) -> Callable[[Handler], Handler]:
+        return self._keep("PATCH", pattern)
+
     def _keep(self, method: str, pattern: str) -> Callable[[Handler], Handler]:
         def keep(handler: Handler) -> Handler:
             self._routes.append(Route(method, re.compile(f"{pattern}$"), handler))

@@ -455,7 +455,8 @@ def announce(
         hooks = [
             hook
             for hook in world.hooks.values()
-            if (hook.full_name is None or hook.full_name.lower() == full_name)
+            if hook.is_active
+            and (hook.full_name is None or hook.full_name.lower() == full_name)
             and ("*" in hook.events or event in hook.events)
         ]
     return [

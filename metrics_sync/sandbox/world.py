@@ -204,6 +204,7 @@ class Hook:
     full_name: str | None = None
     events: Sequence[str] = ("*",)
     content_type: str = "json"
+    is_active: bool = True
     deliveries: list[Delivery] = field(default_factory=list)
 
 

@@ -116,6 +116,8 @@ class TimelineItem:
     dismissed_review_id: int | None
     #: What the dismissed review was.
     dismissed_state: str
+    #: GitHub's id of the account that was asked; None for a team.
+    subject_github_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,10 @@ class PullRequestItem:
     merged_by_login: str | None = None
     #: GitHub's id of that repository; None where the answer does not say.
     base_repo_id: int | None = None
+    #: Who is asked for a review, and as of when; None where the answer does not say.
+    review_requests: Json | None = None
+    #: What a delivery reports besides: the newest event of each kind, and when.
+    review_events: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,7 @@ def read_timeline_event(value: Json) -> TimelineItem:
         subject_login=read_text(asked.get("login") or team.get("slug")),
         dismissed_review_id=dismissed.get("review_id"),
         dismissed_state=read_text(dismissed.get("state")).lower(),
+        subject_github_id=asked.get("id"),
     )
 
 
@@ -310,6 +311,34 @@ def _names_merger(value: Json) -> bool:
     return bool(value.get("merged_at")) and "merged_by" in value
 
 
+def read_review_requests(value: Json) -> dict[str, Any] | None:
+    """Return who is asked for a review, without bots; None where the answer does not say.
+
+    `as_of` is when the pull request was last changed. GitHub takes everybody off its list who has
+    reviewed, and puts them on it again who are asked again.
+    """
+    people, teams = value.get("requested_reviewers"), value.get("requested_teams")
+    if not isinstance(people, list) or not isinstance(teams, list):
+        return None
+    asked = [read_asked(one) for one in (*people, *teams)]
+    as_of = read_time(value.get("updated_at"))
+    return {
+        "as_of": as_of.isoformat() if as_of else None,
+        "asked": [one for one in asked if not one.pop("is_bot")],
+    }
+
+
+def read_asked(value: Json) -> dict[str, Any]:
+    """Read an account or a team that is asked for a review."""
+    is_team = "login" not in value
+    login = read_text(value["slug"]) if is_team else read_login(value)
+    is_bot = value.get("type") == "Bot" or login.endswith("[bot]")
+    github_id = value["id"]
+    if type(github_id) is not int:
+        raise TypeError("the id of who is asked is no number")
+    return {"github_id": github_id, "login": login, "is_team": is_team, "is_bot": is_bot}
+
+
 def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     """Read a pull request from the API or a webhook; the webhooks of reviews have no counters.
 
@@ -348,4 +377,5 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         },
         base_repo=_read_name(repo.get("full_name")),
         base_repo_id=repo.get("id"),
+        review_requests=read_review_requests(value),
     )

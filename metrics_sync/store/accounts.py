@@ -6,16 +6,22 @@ from metrics_sync.models import Team, TeamMember
 from metrics_sync.snapshot import Account
 
 
-def save_accounts(team: Team, accounts: Iterable[Account | None]) -> dict[int, TeamMember]:
+def save_accounts(
+    team: Team, accounts: Iterable[Account | None], *, loaded: TeamMember | None = None
+) -> dict[int, TeamMember]:
     """Write the accounts that are new or have changed; return all rows by GitHub's id.
+
+    `loaded` is a row of the team that needs not be read again.
 
     Safe to repeat. Unchanged accounts are only read: a row that is written stays locked until the
     transaction ends, and a team's pull requests share people and bots. Rows are written in the
     order of the ids, so that two workers with the same accounts cannot deadlock.
     """
     unique = {account.github_id: account for account in accounts if account is not None}
-    rows = TeamMember.objects.filter(team=team, github_id__in=unique)
-    known = {row.github_id: row for row in rows}
+    known = {} if loaded is None else {loaded.github_id: loaded}
+    if unread := unique.keys() - known.keys():
+        rows = TeamMember.objects.filter(team=team, github_id__in=unread)
+        known |= {row.github_id: row for row in rows}
     written = TeamMember.objects.bulk_create(
         [
             TeamMember(

@@ -1,7 +1,9 @@
 """Writes pull requests themselves, as webhooks, listings and fetches report them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
+
+from django.db.models import Q
 
 from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
 from metrics_sync.names import RepositoryName
@@ -12,6 +14,7 @@ from metrics_sync.snapshot import (
     ReviewItem,
     Section,
     Snapshot,
+    keep_newest,
 )
 from metrics_sync.store.accounts import save_accounts
 from metrics_sync.store.announcing import announce, pull_request_merged
@@ -20,7 +23,7 @@ from metrics_sync.store.lists import find_member, save_reviews
 from metrics_sync.store.repositories import confirm
 
 #: The fields of an item that are no columns of a row, or are copied in another way.
-LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id"}
+LEFT_OUT = {"author", "stated", "base_repo", "base_repo_id", "review_events"}
 
 
 def save_pull_request(
@@ -29,56 +32,78 @@ def save_pull_request(
     *,
     repository: TrackedRepository | None = None,
     review: ReviewItem | None = None,
+    is_refetched: bool = False,
 ) -> PullRequest:
     """Write a pull request, and one of its reviews, as a webhook reports it; returns the saved row.
 
     Safe to repeat and in any order: an item older than the row changes nothing, and a merged pull
     request stays merged. A merge that the row did not have fires the signal. The row belongs to the
     repository, and has its name, whatever the item calls it; without a repository the row is found
-    by the item's name.
+    by the item's name. `is_refetched` schedules a refetch of a merged one.
+
+    Raises IntegrityError when another transaction has just written the same row; run it again.
     """
     repository = repository or team.repositories.first_named(item.github_repo)
     item = _rename(item, repository)
-    row, is_new = _lock_or_create(team, item, repository)
+    known, others = _lock_rows(team, item, repository)
+    row = known or PullRequest(github_repo=item.github_repo, github_pr_id=item.github_pr_id)
+    row.team = team
     if repository is not None:
         row.repository = repository
-    is_change = is_new or _is_newer(item, row)
-    if is_change and row.github_pr_number != item.github_pr_number:
-        _free_numbers(team, [item])
+    is_change = known is None or _is_newer(item, row)
     # One call writes all accounts, in the order of their ids: two deliveries with the same people
     # in other roles would otherwise wait for each other.
     people = [item.author] if is_change else []
-    accounts = save_accounts(team, people if review is None else [*people, review.reviewer])
+    people += [] if review is None else [review.reviewer]
+    accounts = save_accounts(team, people, loaded=row.author)
+    changed = list[str]()
     if is_change:
-        apply_pull_request(row, item, accounts=accounts)
-        row.outdate(ITSELF)
+        _take_numbers(others)
+        changed += [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
+    changed += row.note_change() if is_refetched else []
+    changed += [] if review is None else row.outdate(Section.REVIEWS)
+    changed += _keep_events(row, item)
+    if known is None:
+        row.save()
+    elif changed:
+        row.save(update_fields=[*changed, "repository"])
     if review is not None:
         save_reviews(row, (review,), accounts, is_whole=False)
-        row.outdate(Section.REVIEWS)
-    if is_change or review is not None:
-        row.save()
     return row
 
 
-def _lock_or_create(
+def _lock_rows(
     team: Team, item: PullRequestItem, repository: TrackedRepository | None
-) -> tuple[PullRequest, bool]:
-    """Return the row of an item, locked until the transaction ends, and whether it is new."""
-    rows = PullRequest.objects.select_for_update(no_key=True)
-    same_id = rows.filter(team=team, github_pr_id=item.github_pr_id)
-    if row := same_id.of_repository(repository, item.github_repo).first():
-        return row, False
-    return rows.get_or_create(
-        team=team,
-        github_repo=item.github_repo,
-        github_pr_id=item.github_pr_id,
-        defaults={"repository": repository},
-    )
+) -> tuple[PullRequest | None, list[PullRequest]]:
+    """Return the row of an item, and others that have its number; locked, in one query.
+
+    The locks last until the transaction ends.
+    """
+    rows = PullRequest.objects.filter(team=team)
+    named = Q(github_repo__iexact=item.github_repo)
+    mine = named | Q(repository=repository) if repository else named
+    same_id = rows.filter(mine, github_pr_id=item.github_pr_id)
+    same_number = rows.filter(named, github_pr_number=item.github_pr_number)
+    found = (same_id | same_number).select_for_update(of=("self",), no_key=True)
+    known, others = None, list[PullRequest]()
+    for row in found.select_related("author").order_by("pk"):
+        if row.github_pr_id != item.github_pr_id:
+            others.append(row)
+        elif known is None or row.repository_id == getattr(repository, "pk", None):
+            known = row
+    return known, others
 
 
 def _rename(item: PullRequestItem, repository: TrackedRepository | None) -> PullRequestItem:
     """Give an item the name that its repository has here; only GitHub's answer changes that."""
     return item if repository is None else replace(item, github_repo=repository.full_name)
+
+
+def _keep_events(row: PullRequest, item: PullRequestItem) -> list[str]:
+    """Keep the newest of each event, so that one which comes late is no older news."""
+    events = keep_newest(row.review_events, item.review_events)
+    has_changed, row.review_events = events != row.review_events, events
+    return ["review_events"] if has_changed else []
 
 
 def save_number(row: PullRequest, number: int) -> None:
@@ -92,18 +117,25 @@ def save_number(row: PullRequest, number: int) -> None:
 
 
 def _free_numbers(team: Team, items: Collection[PullRequestItem]) -> None:
-    """Take the numbers of these items from other rows that have them.
+    """Take the numbers of these items from other rows that have them."""
+    ids: dict[int | None, int] = {item.github_pr_number: item.github_pr_id for item in items}
+    rows = PullRequest.objects.filter(team=team, github_pr_number__in=ids)
+    rows = rows.in_repositories({item.github_repo for item in items})
+    _take_numbers(
+        row
+        for row in rows.only("github_pr_number", "github_pr_id")
+        if ids.get(row.github_pr_number) != row.github_pr_id
+    )
+
+
+def _take_numbers(rows: Iterable[PullRequest]) -> None:
+    """Take the number from rows whose number another pull request has now.
 
     GitHub gives a number again when a repository is deleted and made anew under its name. The
     older row keeps its data, and is known by its id alone.
     """
-    ids: dict[int | None, int] = {item.github_pr_number: item.github_pr_id for item in items}
-    rows = PullRequest.objects.filter(team=team, github_pr_number__in=ids)
-    rows = rows.in_repositories({item.github_repo for item in items})
-    owners = rows.values_list("pk", "github_pr_number", "github_pr_id")
-    reused = [pk for pk, number, github_pr_id in owners if ids.get(number) != github_pr_id]
-    if reused:
-        PullRequest.objects.filter(pk__in=reused).update(github_pr_number=None, etags={})
+    if pks := [row.pk for row in rows]:
+        PullRequest.objects.filter(pk__in=pks).update(github_pr_number=None, etags={})
 
 
 def save_missed_merges(

@@ -38,20 +38,19 @@ RETRY_AFTER_SECONDS = (60, 120, 240)
 JITTER = 0.2
 
 
-def enqueue_fetch(pull_request: PullRequest, *, queue_name: str, is_tracked: bool = False) -> bool:
+def enqueue_fetch(pull_request: PullRequest, *, queue_name: str) -> bool:
     """Claim a pull request and put its job on a queue; False when another process has claimed it.
 
     Call it after the commit that wrote the row. The claim is one conditional UPDATE, so of a
     signal and two reconciles one wins. When Redis does not answer, the claim is given back, the row
     stays `pending` for reconcile, and QueueUnavailableError is raised. When the bulk queue is full,
-    the row also stays `pending`, and the clock queues it later. `is_tracked` says that the caller
-    knows the repository to be tracked.
+    the row also stays `pending`, and the clock queues it later. One whose repository is not tracked
+    becomes `untracked`.
     """
-    if not is_tracked and not TrackedRepository.objects.matching(pull_request).exists():
-        pull_request.mark_untracked()
-        return False
     job_id = _make_job_id(pull_request.team_id)
-    if not pull_request.claim(job_id=job_id):
+    if not pull_request.claim(job_id=job_id, if_tracked=True):
+        if not TrackedRepository.objects.matching(pull_request).exists():
+            pull_request.mark_untracked()
         return False
     try:
         with reaching_redis():

@@ -18,8 +18,17 @@ __all__ = ["BULK", "MERGES", "get_queue", "ping", "reaching_redis"]
 
 
 def get_queue(name: str) -> Queue:
-    """Return the queue of that name, over this process's own connection to Redis."""
-    return _open_queue(name, repr(settings.RQ_QUEUES[name]))
+    """Return the queue of that name, over this process's own connection to Redis.
+
+    Raises QueueUnavailableError when RQ_QUEUES does not say where that Redis is.
+    """
+    try:
+        return _open_queue(name, repr(settings.RQ_QUEUES[name]))
+    except (KeyError, ValueError) as error:
+        # What django-rq lacks, or the scheme of a URL that is not Redis's.
+        raise QueueUnavailableError(
+            f"RQ_QUEUES does not say where the Redis of {name} is ({error})."
+        ) from error
 
 
 @cache

@@ -25,9 +25,10 @@ from metrics_sync.github import (
     list_missing_permissions,
     redeliver_failed,
     redeliver_failed_of_app,
+    register_hook,
     sign_app_token,
 )
-from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, make_recording
+from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
 from metrics_sync.sandbox.webhooks import build_ping_event, send_event
 from metrics_sync.snapshot import Known
 from tests.contract.watching import watch
@@ -36,6 +37,12 @@ REPOSITORY = "acme/anvil"
 APP_ID = "29310"
 INSTALLATION_ID = 5
 HOOK_PATH = "/webhooks/github/"
+HOOK: Any = {
+    "url": f"https://sync.example{HOOK_PATH}7/",
+    "path": f"{HOOK_PATH}7/",
+    "secret": "s",
+    "events": ["pull_request"],
+}
 LONG_AFTER = "2027-01-01T00:00:00Z"
 
 #: The fields that were read of each answer, by method and path as they were asked for.
@@ -66,6 +73,7 @@ def ask_everything(sandbox: SandboxServer, keys: tuple[str, str]) -> Watched:
     Raises what the questions raise.
     """
     world = sandbox.world
+    world.add_token(Token(DEFAULT_TOKEN, scopes="public_repo, write:repo_hook"))
     world.add_app(APP_ID, keys[1])
     installation = world.add_installation(INSTALLATION_ID, "acme")
     world.add(make_recording(REPOSITORY, 1, commits=260, files=120, statuses=2))
@@ -137,6 +145,7 @@ def _list_questions(repository_id: int) -> list[Callable[[GitHub], Awaitable[Any
         lambda github: _exhaust(fetch_merges(github, REPOSITORY, since=since)),
         lambda github: list_missing_permissions(github, REPOSITORY),
         lambda github: examine_token(github, paths=paths),
+        *[lambda github: register_hook(github, REPOSITORY, **HOOK)] * 2,
         lambda github: redeliver_failed(
             github, full_name=REPOSITORY, paths=(HOOK_PATH,), since=since
         ),

@@ -32,7 +32,9 @@ MODELS: dict[str, Any] = {
     f"{COMMIT}/check-runs": models.ReposOwnerRepoCommitsRefCheckRunsGetResponse200,
     f"{COMMIT}/status": models.CombinedCommitStatus,
     f"{REPOSITORY}/compare/{{basehead}}": models.CommitComparison,
-    f"{REPOSITORY}/hooks": list[models.Hook],
+    # The list, and the one that was created.
+    f"{REPOSITORY}/hooks": list[models.Hook] | models.Hook,
+    HOOK: models.Hook,
     f"{HOOK}/deliveries": list[models.HookDeliveryItem],
     f"{REPOSITORY}/issues/comments": list[models.IssueComment],
     f"{ISSUE}/comments": list[models.IssueComment],

@@ -10,6 +10,7 @@ from metrics_sync.ingest.events import save_event
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.sandbox import Recording, SandboxServer, make_recording
 from metrics_sync.sandbox.shapes import repository as build_repository
+from metrics_sync.sandbox.shapes import user
 from metrics_sync.sandbox.webhooks import (
     build_check_run_event,
     build_installation_event,
@@ -65,8 +66,13 @@ def list_deliveries(sandbox: SandboxServer) -> Iterator[tuple[str, dict[str, Any
 
 
 def _list_of_pull_request(recording: Recording) -> Iterator[tuple[str, dict[str, Any]]]:
-    for action in ("opened", "reopened", "edited", "synchronize", "closed"):
-        more = {"synchronize": {"before": "a" * 40, "after": "b" * 40}, "edited": {"changes": {}}}
+    actions = ("opened", "reopened", "edited", "synchronize", "closed", "review_requested")
+    more = {
+        "synchronize": {"before": "a" * 40, "after": "b" * 40},
+        "edited": {"changes": {}},
+        "review_requested": {"requested_reviewer": user("ann")},
+    }
+    for action in actions:
         yield "pull_request", build_pull_request_event(recording, action, **more.get(action, {}))
     for action in ("submitted", "dismissed"):
         review = {**recording.reviews[0]}

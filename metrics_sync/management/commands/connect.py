@@ -14,9 +14,9 @@ from django.core.management.base import CommandError
 from django.core.validators import validate_slug
 from django.urls import reverse
 
-from metrics_sync.api_roots import serves_host
+from metrics_sync.api_roots import is_local, serves_host
 from metrics_sync.conf import app_settings
-from metrics_sync.exceptions import MetricsSyncError
+from metrics_sync.exceptions import GitHubError, MetricsSyncError
 from metrics_sync.management.actor import describe_actor
 from metrics_sync.management.base import OperatorCommand, UsageError
 from metrics_sync.management.options import add_team, find_team, parse_target
@@ -33,8 +33,7 @@ from metrics_sync.operate.connecting import (
     save_installation,
 )
 from metrics_sync.operate.disconnecting import list_connections
-
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+from metrics_sync.operate.registering import find_fault, register_webhook
 
 NOTES = """
 The token is read from GITHUB_TOKEN, or from standard input with --token-stdin. On a terminal the
@@ -47,9 +46,13 @@ needs the GitHub App, or a classic token.
   manage.py connect https://github.com/acme/anvil --team platform
   GITHUB_TOKEN=... manage.py connect acme/anvil --team platform --base-url https://sync.example
 
-Then add a webhook to the repository (Settings, Webhooks) with the printed URL and secret,
-content type application/json, and the events: pull requests, pull request reviews, pull
-request review comments, issue comments, check runs, repositories.
+  manage.py connect acme/anvil --team platform --create-webhook --token-stdin < token.txt
+
+registers the webhook, too, or brings the one that is there up to date. For that, a fine-grained
+token needs "Webhooks: write", and a classic one write:repo_hook. Otherwise add a webhook to the
+repository (Settings, Webhooks) with the printed URL and secret, content type application/json, and
+the events: pull requests, pull request reviews, pull request review comments, issue comments, check
+runs, statuses, repositories.
 
 Run it again to store a new token: whatever waited for one goes on with the next reconcile, and
 what waited for the rate limit of the old one at once.
@@ -93,6 +96,9 @@ class Command(OperatorCommand):
             "--list", action="store_true", help="show what is connected, and connect nothing"
         )
         parser.add_argument(
+            "--create-webhook", action="store_true", help="register the webhook at GitHub, too"
+        )
+        parser.add_argument(
             "--api-url",
             default=app_settings.GITHUB_API_URL,
             metavar="URL",
@@ -119,12 +125,15 @@ class Command(OperatorCommand):
             self.stderr.write(f"The token may not read {reason}")
         if connection.is_new_team:
             self.stderr.write(f"Made the new team {connection.integration.team}.")
-        if (urlsplit(options["base_url"]).hostname or "") in LOCAL_HOSTS:
+        if is_local(urlsplit(options["base_url"]).hostname or ""):
             self.stderr.write(
                 f"GitHub cannot reach {options['base_url']}. Set BASE_URL to the service's own "
                 "address, or use --base-url."
             )
-        self._print(name, connection, options)
+        webhook = _register(found, connection, options) if options["create_webhook"] else {}
+        self._print(name, connection, options, webhook)
+        if webhook.get("webhook_error"):
+            self.fail()
 
     def _list(self, options: dict[str, Any]) -> None:
         team = find_team(options["team"]) if options["team"] else None
@@ -148,7 +157,9 @@ class Command(OperatorCommand):
         if integration["follows_installation"]:
             self.stdout.write("    and all that the GitHub App is given later")
 
-    def _print(self, name: str, connection: Connection, options: dict[str, Any]) -> None:
+    def _print(
+        self, name: str, connection: Connection, options: dict[str, Any], webhook: dict[str, Any]
+    ) -> None:
         integration, repositories = connection.integration, list(connection.repositories)
         base, is_app = options["base_url"].rstrip("/"), options["app"]
         path = reverse("metrics_sync:webhook") if is_app else integration.get_webhook_path()
@@ -159,6 +170,7 @@ class Command(OperatorCommand):
             # An App has one webhook for all of its installations, and GITHUB_WEBHOOK_SECRET.
             "webhook_secret": None if is_app else integration.webhook_secret,
             **({"repositories": repositories} if is_app else {}),
+            **webhook,
         }
         if options["json"]:
             self.print_json(result)
@@ -166,10 +178,35 @@ class Command(OperatorCommand):
         names = ", ".join(repositories) or "nothing yet"
         done = "Connected" if connection.is_new or is_app else "Stored the new token for"
         self.stdout.write(f"{done} {names} (team {result['team']}).")
+        self._print_webhook(result)
+
+    def _print_webhook(self, result: dict[str, Any]) -> None:
+        if result.get("webhook_error"):
+            self.stderr.write(f"The webhook was not registered: {result['webhook_error']}.")
+            self.stderr.write("Add it by hand (Settings, Webhooks), or run this again.")
+        elif "webhook" in result:
+            self.stdout.write(f"Webhook {result['webhook']} at GitHub: {result['webhook_url']}")
+            return
         self.stdout.write(f"Webhook URL:    {result['webhook_url']}")
         self.stdout.write(
             f"Webhook secret: {result['webhook_secret'] or 'GITHUB_WEBHOOK_SECRET, set at the App'}"
         )
+
+
+def _register(found: Found, connection: Connection, options: dict[str, Any]) -> dict[str, Any]:
+    """Register the webhook; return what was done and, if GitHub refused, its reason."""
+    [full_name] = connection.repositories
+    try:
+        done = register_webhook(
+            found,
+            connection.integration,
+            full_name,
+            base_url=options["base_url"],
+            actor=describe_actor("connect"),
+        )
+    except GitHubError as error:
+        return {"webhook": "not registered", "webhook_error": str(error).rstrip(".")}
+    return {"webhook": done, "webhook_error": None}
 
 
 def _find_base_url() -> str:
@@ -203,7 +240,19 @@ def _check_usage(options: dict[str, Any]) -> str:
         )
     if not re.match(r"https?://[^/]", options["base_url"]):
         raise UsageError("Write --base-url with its scheme, such as https://sync.example.")
+    if options["create_webhook"]:
+        _check_webhook(options)
     return target if isinstance(target, str) else target.full_name
+
+
+def _check_webhook(options: dict[str, Any]) -> None:
+    if options["app"]:
+        raise UsageError("A GitHub App has one webhook, which is set at the App itself.")
+    if fault := find_fault(options["base_url"]):
+        raise UsageError(
+            f"{options['base_url']} is no address for a webhook: {fault}. Set BASE_URL to the "
+            "service's own address, or use --base-url."
+        )
 
 
 def _connect(name: str, options: dict[str, Any]) -> tuple[Found, Connection]:

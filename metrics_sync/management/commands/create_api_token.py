@@ -3,9 +3,11 @@
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.utils import timezone
 
@@ -43,6 +45,11 @@ class Command(OperatorCommand):
         )
 
     def handle(self, **options: Any) -> None:
+        if find_spec("ninja") is None:
+            raise CommandError(
+                "The JSON API is not installed: django-ninja is missing. Install it with "
+                "pip install 'metrics_sync[api]'. No token was made."
+            )
         team = find_team(options["team"])
         days = options["days"]
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None

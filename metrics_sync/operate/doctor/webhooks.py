@@ -2,24 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from django.db.models import Q
 from django.utils import timezone
 
-from metrics_sync.github import HookHealth
+from metrics_sync.conf import app_settings
+from metrics_sync.github import HookItem
+from metrics_sync.ingest import REPOSITORY_EVENTS
 from metrics_sync.models import GitHubIntegration, TrackedRepository, WebhookDelivery
 from metrics_sync.operate.doctor.findings import Finding, describe
 
-#: The events that a webhook needs; `*` stands for all.
-EVENTS = {
-    "check_run",
-    "issue_comment",
-    "pull_request",
-    "pull_request_review",
-    "pull_request_review_comment",
-    "repository",
-    "status",
-}
 RECENT = timedelta(days=1)
 MANY = 1000
 
@@ -61,32 +54,46 @@ def _check_failures() -> Finding:
 
 
 def judge_hooks(
-    full_name: str, hooks: Sequence[HookHealth] | None, *, has_deliveries: bool
+    full_name: str, hooks: Sequence[HookItem] | None, *, has_deliveries: bool
 ) -> list[Finding]:
-    """Compare the webhooks that GitHub has with what we need; pure.
+    """Compare the webhooks that GitHub has with BASE_URL and with what we need.
 
-    An organisation's webhook is not among those of its repositories: what arrives is fine.
+    An organization's webhook is not among those of its repositories: what arrives is fine.
     """
     if hooks is None:
         return [Finding("webhooks", f"{full_name}: the token may not read webhooks, and need not")]
     if not hooks and has_deliveries:
         return [Finding("webhooks", f"{full_name}: deliveries come from another webhook")]
     if not hooks:
-        advice = "Add the webhook that `manage.py connect` prints (Settings, Webhooks)."
+        advice = (
+            "Run `manage.py connect` again with --create-webhook, or add the webhook that it "
+            "prints (Settings, Webhooks)."
+        )
         return [Finding("webhooks", f"{full_name}: GitHub has no webhook that leads here", advice)]
-    judged = map(_judge, hooks)
+    judged = [_judge(hook, base_url=app_settings.BASE_URL) for hook in hooks]
     return [Finding("webhooks", f"{full_name}: {text}", advice) for text, advice in judged]
 
 
-def _judge(hook: HookHealth) -> tuple[str, str]:
-    missing = set() if "*" in hook.events else EVENTS - set(hook.events)
-    if not hook.is_active:
-        return "the webhook is switched off", "Make it active at GitHub."
-    if missing:
-        return f"the webhook lacks events: {', '.join(sorted(missing))}", "Add them at GitHub."
-    if hook.last_status is not None and not 200 <= hook.last_status < 400:
+def _judge(hook: HookItem, *, base_url: str) -> tuple[str, str]:
+    """Return what is to be said of a webhook, and what to do if anything is wrong; pure."""
+    address = urlsplit(hook.url)
+    origin = f"{address.scheme}://{address.netloc}"
+    missing = set() if "*" in hook.events else REPOSITORY_EVENTS - set(hook.events)
+    again = "Run `manage.py connect` again with --create-webhook, or"
+    if base_url and origin.lower() != base_url.lower():
         return (
-            f"the last delivery was answered {hook.last_status or 'not at all'}",
+            f"the webhook leads to {origin}, and BASE_URL is {base_url}",
+            f"{again} correct the address at GitHub; if that address is right, correct BASE_URL.",
+        )
+    if not hook.is_active:
+        return "the webhook is switched off", f"{again} make it active at GitHub."
+    if missing:
+        text = f"the webhook lacks events: {', '.join(sorted(missing))}"
+        return text, f"{again} add them at GitHub."
+    if hook.last_status is not None and not 200 <= hook.last_status < 400:
+        more = f" ({hook.last_message})" if hook.last_message else ""
+        return (
+            f"the last delivery was answered {hook.last_status or 'not at all'}{more}",
             "See README.md, When something is wrong; then `manage.py reconcile --discover`.",
         )
     return "the webhook is active", ""

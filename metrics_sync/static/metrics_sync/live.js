@@ -33,9 +33,13 @@ document.addEventListener("htmx:afterRequest", (event) => {
   line.setAttribute("role", isAnswered ? "note" : "alert");
 });
 
-// An update leaves alone what a script or the reader has made of the page: drawn charts and
-// opened tables.
-const KEPT = { CANVAS: ["width", "height", "style"], DETAILS: ["open"] };
+// An update leaves alone what a script or the reader has made of the page: drawn charts, opened
+// tables, and the time that has the focus.
+const KEPT = {
+  CANVAS: ["width", "height", "style"],
+  DETAILS: ["open"],
+  TIME: ["title", "tabindex", "data-exact"],
+};
 
 document.addEventListener("DOMContentLoaded", () => {
   if (window.Idiomorph) {

@@ -1,0 +1,71 @@
+"""The page of reviewers: how much each reviews, how soon they answer, and who waits for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.html import format_html
+from django.views.decorators.http import require_GET
+
+from metrics_sync.admin.labels import show_in_one_unit, show_table
+from metrics_sync.admin.selecting import SelectionForm
+from metrics_sync.dashboard import Reviewer, read_open, read_reviewers
+
+HEADERS = [
+    "reviewer",
+    "team",
+    "reviews",
+    "pull requests",
+    "waiting now",
+    "median to answer",
+    "9 of 10 within",
+    "answers",
+]
+
+
+@admin.site.admin_view
+@require_GET
+def show_reviewers(request: HttpRequest) -> HttpResponse:
+    """Answer with the reviewers of the user's teams in a period, who reviewed most first."""
+    form = SelectionForm(request)
+    selection = form.select()
+    state = read_open(
+        selection.teams, repository=selection.repository, with_bots=selection.with_bots
+    )
+    reviewers = read_reviewers(selection, state)
+    context = {
+        **admin.site.each_context(request),
+        "title": "Reviewers",
+        "form": form,
+        "filters": list(form),
+        "count": len(reviewers),
+        "table": show_table(
+            "Reviewers",
+            HEADERS,
+            _list_rows(reviewers),
+            keys=[f"{one.team.pk}-{one.github_id}" for one in reviewers],
+            fills_card=True,
+        ),
+    }
+    return render(request, "metrics_sync/reviewers.html", context)
+
+
+def _list_rows(reviewers: Sequence[Reviewer]) -> list[list[Any]]:
+    # Both columns have one unit, so that they compare.
+    durations = show_in_one_unit([one.median for one in reviewers] + [one.p90 for one in reviewers])
+    medians, p90s = durations[: len(reviewers)], durations[len(reviewers) :]
+    return [
+        [
+            format_html('<span class="long">{}</span>', one.login),
+            one.team,
+            one.reviews,
+            one.pull_requests,
+            one.open_requests,
+            median,
+            p90,
+            one.answers,
+        ]
+        for one, median, p90 in zip(reviewers, medians, p90s, strict=True)
+    ]

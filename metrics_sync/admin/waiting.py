@@ -1,0 +1,107 @@
+"""The page of open pull requests: those that wait for a review, a merge or their author."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_GET
+
+from metrics_sync.admin.labels import (
+    UNKNOWN,
+    show_long,
+    show_on_one_line,
+    show_table,
+)
+from metrics_sync.admin.selecting import SelectionForm
+from metrics_sync.dashboard import OpenState, Waiting, read_open
+from metrics_sync.metrics import Person, Turn, Wait
+
+#: The longest waits that a table shows.
+ROWS = 50
+#: The tables of the page: whose turn, the title, and what those named are.
+TABLES = (
+    (Turn.REVIEW, "Wait for a review", "asked"),
+    (Turn.MERGE, "Approved and not merged", "approved by"),
+    (Turn.AUTHOR, "Requested changes unanswered", "requested by"),
+)
+#: The filters that matter where there is no period.
+FILTERS = ("team", "repository", "bots")
+
+
+@admin.site.admin_view
+@require_GET
+def show_waiting(request: HttpRequest) -> HttpResponse:
+    """Answer with the open pull requests of the user's teams, the longest waits first."""
+    form = SelectionForm(request)
+    selection = form.select()
+    state = read_open(
+        selection.teams, repository=selection.repository, with_bots=selection.with_bots
+    )
+    context = {
+        **admin.site.each_context(request),
+        "title": "Waiting now",
+        "form": form,
+        "filters": [form[name] for name in FILTERS],
+        "tables": [_build_table(state, *table) for table in TABLES],
+        "others": _describe_others(state),
+        "unlisted": state.unlisted,
+    }
+    return render(request, "metrics_sync/waiting.html", context)
+
+
+def _build_table(state: OpenState, turn: Turn, title: str, role: str) -> dict[str, Any]:
+    waits = state.turns[turn]
+    rows = [
+        [
+            _link(one),
+            show_long(one.title, most=80),
+            one.author_login or UNKNOWN,
+            show_on_one_line(one.wait.since),
+            _show_people(one.wait),
+            one.team,
+        ]
+        for one in waits[:ROWS]
+    ]
+    headers = ["pull request", "title", "author", "since", role, "team"]
+    keys = [one.pk for one in waits[:ROWS]]
+    return {
+        "title": title,
+        "count": len(waits),
+        "left_out": len(waits[ROWS:]),
+        "table": show_table(title, headers, rows, keys=keys, fills_card=True),
+    }
+
+
+def _link(one: Waiting) -> SafeString:
+    url = reverse("admin:metrics_sync_pullrequest_change", args=[one.pk])
+    return format_html('<a href="{}" class="text-link long">{}</a>', url, one.name)
+
+
+def _show_people(wait: Wait) -> SafeString | str:
+    """Name those of a wait; each with the time where it is not that of the whole wait."""
+    if not wait.people:
+        return "nobody"
+    named = format_html_join(", ", "{}{}", [_name(person, wait) for person in wait.people])
+    return format_html('<span class="long">{}</span>', named)
+
+
+def _name(person: Person, wait: Wait) -> tuple[str, SafeString | str]:
+    name = f"team {person.login}" if person.is_team else person.login
+    if person.since in (None, wait.since):
+        return name, ""
+    return name, format_html(" ({})", show_on_one_line(person.since))
+
+
+def _describe_others(state: OpenState) -> str:
+    """Count the open pull requests that are in no table."""
+    drafts, commented = len(state.turns[Turn.DRAFT]), len(state.turns[Turn.OPEN])
+    parts = [
+        (drafts, "drafts"),
+        (commented, "reviewed with comments alone, with nobody asked"),
+        (state.bots_left_out, "by bots"),
+    ]
+    return ", ".join(f"{count} {what}" for count, what in parts if count)

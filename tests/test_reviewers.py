@@ -1,0 +1,191 @@
+"""Who reviews how much, how soon, and what waits for them."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from metrics_sync.dashboard import Reviewer, Selection, read_open, read_reviewers
+from metrics_sync.models import PullRequest, Team, TeamMember
+from tests.factories import (
+    PRReviewFactory,
+    PRTimelineEventFactory,
+    PullRequestFactory,
+    TeamFactory,
+    TeamMemberFactory,
+    TrackedRepositoryFactory,
+    UserFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+NOW = timezone.now().replace(microsecond=0)
+OPENED_AT = NOW - timedelta(days=4)
+
+
+def hour(count: float) -> datetime:
+    return OPENED_AT + timedelta(hours=count)
+
+
+@pytest.fixture
+def team() -> Team:
+    return TeamFactory()
+
+
+@pytest.fixture
+def ann(team: Team) -> TeamMember:
+    return TeamMemberFactory(team=team, github_id=11, login="ann")
+
+
+def add_merge(team: Team, **more: Any) -> PullRequest:
+    return PullRequestFactory(
+        **{"team": team, "merged": True, "merged_at": hour(50), "ready_at": hour(0), **more}
+    )
+
+
+def review(row: PullRequest, who: TeamMember, at: float, **more: Any) -> None:
+    PRReviewFactory(
+        pull_request=row, reviewer=who, reviewer_login=who.login, submitted_at=hour(at), **more
+    )
+
+
+def ask(row: PullRequest, at: float, **subject: Any) -> None:
+    PRTimelineEventFactory(
+        pull_request=row, event="review_requested", created_at=hour(at), **subject
+    )
+
+
+def read(*teams: Team, **more: Any) -> list[Reviewer]:
+    rows = Team.objects.filter(pk__in=[team.pk for team in teams])
+    return read_reviewers(Selection(rows, timezone.now(), **more), read_open(rows))
+
+
+ASKED = [
+    pytest.param([], 0, 6, id="by nobody, so since it was ready"),
+    pytest.param([(2, 11, "ann")], 0, 4, id="by id"),
+    pytest.param([(2, 11, "an-older-login")], 0, 4, id="by id, under another login"),
+    pytest.param([(2, 99, "ann")], 0, 6, id="somebody else was, who has the login now"),
+    pytest.param([(2, None, "Ann")], 0, 4, id="by login in an older row"),
+    pytest.param([(2, 11, "ann"), (5, 11, "ann")], 0, 4, id="twice"),
+    pytest.param([(7, 11, "ann")], 0, 6, id="after the review"),
+    pytest.param([(1, 11, "ann")], 3, 3, id="while it was a draft"),
+    pytest.param([], 7, None, id="by nobody, and it was a draft"),
+    pytest.param([(2, 11, "ann")], None, None, id="when it was ready is unknown"),
+]
+
+
+@pytest.mark.parametrize(("requests", "ready", "hours"), ASKED)
+def test_answer_takes_the_time_from_the_request(
+    team: Team,
+    ann: TeamMember,
+    requests: list[tuple[float, int | None, str]],
+    ready: float | None,
+    hours: float | None,
+) -> None:
+    """Nobody answers what was not asked, and nobody waits for the review of a draft."""
+    row = add_merge(team, ready_at=None if ready is None else hour(ready))
+    review(row, ann, 6)
+    review(row, ann, 8)
+    for at, github_id, login in requests:
+        ask(row, at, subject_github_id=github_id, subject_login=login)
+
+    [found] = read(team)
+
+    took = None if hours is None else timedelta(hours=hours)
+    assert (found.reviews, found.pull_requests) == (2, 1)
+    assert (found.answers, found.median, found.p90) == (int(hours is not None), took, took)
+
+
+def test_reviews_that_do_not_count_are_not_counted(team: Team, ann: TeamMember) -> None:
+    """Those of the author, of bots, of another period, and after the merge."""
+    bot = TeamMemberFactory(team=team, github_id=12, login="check[bot]")
+    review(add_merge(team, author=ann), ann, 1)
+    review(add_merge(team), bot, 1)
+    review(add_merge(team), ann, 51)
+    review(add_merge(team, is_by_bot=True), ann, 1)
+    review(add_merge(team, merged_at=NOW - timedelta(days=400)), ann, -9999)
+    review(PullRequestFactory(team=team), ann, 1)
+    review(add_merge(team, author=TeamMemberFactory(team=team, github_id=13)), ann, 1)
+
+    assert [(one.login, one.reviews) for one in read(team)] == [("ann", 1)]
+
+
+def test_percentiles_are_of_all_answers(team: Team, ann: TeamMember) -> None:
+    """Each pull request waits once, whatever else was said in it."""
+    for hours in (1, 2, 3, 4, 5, 6, 7, 8, 9, 40):
+        review(add_merge(team), ann, hours)
+
+    [found] = read(team)
+
+    assert (found.answers, found.median, found.p90) == (10, timedelta(hours=5), timedelta(hours=9))
+
+
+def test_requests_that_are_open_are_counted_by_id(team: Team, ann: TeamMember) -> None:
+    """Somebody else may have taken the login meanwhile."""
+    repository = TrackedRepositoryFactory(team=team)
+    asked = [
+        {"github_id": 11, "login": "ann-then", "is_team": False},
+        {"github_id": 12, "login": "new", "is_team": False},
+        {"github_id": 11, "login": "smiths", "is_team": True},
+    ]
+    PullRequestFactory(
+        team=team,
+        repository=repository,
+        pr_created_at=hour(0),
+        review_requests={"as_of": None, "asked": asked},
+    )
+
+    found = {(one.login, one.open_requests) for one in read(team)}
+
+    assert found == {("ann", 1), ("new", 1)}
+
+
+def test_account_of_another_team_is_another_reviewer(team: Team, ann: TeamMember) -> None:
+    """One person in two teams has two rows, and each team sees its own."""
+    other = TeamFactory()
+    review(add_merge(team), ann, 1)
+    for number in range(2):
+        hers = TeamMember.objects.get_or_create(team=other, github_id=11, login="ann")[0]
+        review(add_merge(other), hers, number)
+
+    assert [one.reviews for one in read(team)] == [1]
+    assert [(one.team, one.reviews) for one in read(team, other)] == [(other, 2), (team, 1)]
+
+
+def sign_in(client: Client, team: Team) -> Client:
+    user = UserFactory()
+    team.members.add(user)
+    client.force_login(user)
+    return client
+
+
+def test_page_shows_nothing_of_another_team(client: Client, team: Team, ann: TeamMember) -> None:
+    """How somebody works is their own team's business."""
+    secret = TeamMemberFactory(login="secret-smith")
+    review(add_merge(secret.team), secret, 1)
+    review(add_merge(team), ann, 1)
+    sign_in(client, team)
+
+    page = client.get(reverse("metrics_sync:reviewers")).content.decode()
+    named = client.get(reverse("metrics_sync:reviewers"), {"team": secret.team.slug})
+
+    assert ">ann</" in page
+    assert "secret-smith" not in page + named.content.decode()
+    assert "Nothing is shown" in named.content.decode()
+
+
+def test_page_needs_as_many_queries_for_many_reviewers(
+    client: Client, team: Team, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    """The largest team opens it most."""
+    sign_in(client, team)
+    with django_assert_num_queries(11):
+        client.get(reverse("metrics_sync:reviewers"))
+    for number in range(20):
+        review(add_merge(team), TeamMemberFactory(team=team, github_id=100 + number), number)
+    with django_assert_num_queries(11):
+        client.get(reverse("metrics_sync:reviewers"))

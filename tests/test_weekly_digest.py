@@ -1,0 +1,213 @@
+"""The weekly mail: to whom, about what, and at most once."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from metrics_sync.models import PullRequest, Team, WeeklyDigest
+from metrics_sync.operate import weekly_digest
+from metrics_sync.operate.weekly_digest import find_week, send_digests
+from tests.factories import PullRequestFactory, TeamFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+#: A Monday.
+NOW = datetime(2026, 3, 16, 9, tzinfo=UTC)
+LAST_WEEK, WEEK_BEFORE = NOW - timedelta(days=4), NOW - timedelta(days=11)
+
+
+@pytest.fixture(autouse=True)
+def _now(settings: Settings) -> Any:
+    settings.METRICS_SYNC_BASE_URL = "https://sync.example"
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def wish() -> WeeklyDigest:
+    """A member of the team Forge who wants its digest."""
+    return ask_for("forge")
+
+
+def ask_for(slug: str) -> WeeklyDigest:
+    user = UserFactory(email=f"lead@{slug}.example")
+    team = TeamFactory(name=f"Team {slug}", slug=slug)
+    team.members.add(user)
+    return WeeklyDigest.objects.create(team=team, user=user)
+
+
+def merge(team: Team, merged_at: datetime, **values: Any) -> None:
+    row = PullRequestFactory(team=team, state="merged", merged_at=merged_at)
+    well = {"sync_status": "complete", "completed_at": merged_at, "merged_without_review": False}
+    PullRequest.objects.filter(pk=row.pk).update(**{**well, **values})
+
+
+def read_mail() -> str:
+    [message] = mail.outbox
+    return f"{message.subject}\n{message.body}"
+
+
+def test_digest_has_the_week_and_the_week_before(wish: WeeklyDigest) -> None:
+    """A number without the last one says nothing."""
+    for hours in (2, 4, 9):
+        merge(wish.team, LAST_WEEK, review_wait_hours=hours, cycle_time_hours=20, review_rounds=1)
+    merge(wish.team, WEEK_BEFORE, review_wait_hours=7, cycle_time_hours=30, review_rounds=2)
+    merge(wish.team, NOW, review_wait_hours=99)
+
+    assert send_digests() == {"sent": 1}
+
+    words = " ".join(read_mail().split())
+    assert mail.outbox[0].to == ["lead@forge.example"]
+    assert "Team forge: the week of 2026-03-09" in words
+    assert "Merged: 3 (the week before: 1)" in words
+    assert "First review after (median): 4.0 h (the week before: 7.0 h)" in words
+    assert "Review rounds (median): 1 (the week before: 2)" in words
+    assert "Cycle time (median): 20.0 h (the week before: 30.0 h)" in words
+    assert "https://sync.example/admin/?team=forge&from=2026-03-09&to=2026-03-15" in words
+
+
+def test_digest_says_what_waits(wish: WeeklyDigest) -> None:
+    """What is not complete is missing from the numbers."""
+    merge(wish.team, LAST_WEEK, sync_status="pending", completed_at=None)
+    merge(wish.team, LAST_WEEK, sync_status="queued")
+    merge(wish.team, WEEK_BEFORE, sync_status="failed", completed_at=None)
+
+    send_digests()
+
+    assert "Not complete now: 1 waiting, 1 failed or partial." in read_mail()
+    assert "First review after (median):     unknown" in read_mail()
+
+
+def test_digest_has_nothing_of_another_team(wish: WeeklyDigest) -> None:
+    """Two teams, two mails, and each has its own numbers."""
+    other = ask_for("vault")
+    merge(other.team, LAST_WEEK)
+    merge(other.team, LAST_WEEK, sync_status="failed")
+
+    send_digests()
+
+    texts = {message.to[0]: message.body for message in mail.outbox}
+    assert "vault" not in texts["lead@forge.example"]
+    assert "0 waiting, 0 failed" in texts["lead@forge.example"]
+    assert "0 waiting, 1 failed" in texts["lead@vault.example"]
+
+
+@pytest.mark.parametrize("changes", ["member", "active", "address"])
+def test_nobody_else_gets_it(wish: WeeklyDigest, changes: str) -> None:
+    """Who has left the team since must read nothing of it."""
+    user = wish.user
+    if changes == "member":
+        wish.team.members.remove(user)
+    user.is_active, user.email = changes != "active", user.email if changes != "address" else ""
+    user.save()
+
+    assert send_digests() == {"sent": 0}
+    assert mail.outbox == []
+
+
+def test_digest_is_sent_once_a_week(wish: WeeklyDigest) -> None:
+    """The clock asks every hour."""
+    sent = []
+    for hours in (0, 1, 100, 160, 168, 169):
+        with time_machine.travel(NOW + timedelta(hours=hours), tick=False):
+            sent.append(send_digests()["sent"])
+
+    assert sent == [1, 0, 0, 0, 1, 0]
+
+
+def test_second_clock_sends_nothing_more(wish: WeeklyDigest) -> None:
+    """Both have read that it is due; one statement decides."""
+    also_read = WeeklyDigest.objects.due(date(2026, 3, 9)).get()
+
+    assert wish.claim(date(2026, 3, 9))
+    assert not also_read.claim(date(2026, 3, 9))
+
+
+def test_digest_of_a_killed_worker_is_not_sent_twice(
+    wish: WeeklyDigest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died before the mail server's answer or after it."""
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weekly_digest.EmailMessage, "send", die)
+        with pytest.raises(KeyboardInterrupt):
+            send_digests()
+
+    assert send_digests() == {"sent": 0}
+
+
+def test_mail_server_that_is_down_costs_no_digest(wish: WeeklyDigest, settings: Settings) -> None:
+    """Nothing is claimed before it answers."""
+    smtp = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = smtp, "127.0.0.1", 1
+    with pytest.raises(OSError, match="refused"):
+        send_digests()
+
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+    assert send_digests() == {"sent": 1}
+
+
+@pytest.mark.parametrize(
+    ("now", "week"),
+    [
+        pytest.param(datetime(2026, 3, 16, 5, 59, tzinfo=UTC), date(2026, 3, 2), id="too early"),
+        pytest.param(datetime(2026, 3, 16, 6, tzinfo=UTC), date(2026, 3, 9), id="six hours later"),
+        pytest.param(datetime(2026, 3, 22, 23, tzinfo=UTC), date(2026, 3, 9), id="on Sunday"),
+    ],
+)
+def test_week_is_over_since_six_hours(now: datetime, week: date) -> None:
+    """Merges of Sunday night are fetched by then."""
+    assert find_week(now) == week
+
+
+def test_member_asks_for_it_and_ends_it_in_the_admin(client: Client, wish: WeeklyDigest) -> None:
+    """No operator is needed, and nobody can ask for somebody else or for another team."""
+    mine, other = TeamFactory(slug="mine"), TeamFactory(slug="other")
+    user = UserFactory(email="me@example.com")
+    mine.members.add(user)
+    client.force_login(user)
+    add = reverse("admin:metrics_sync_weeklydigest_add")
+
+    for team in (mine, other):
+        client.post(add, {"team": team.pk})
+    made = list(WeeklyDigest.objects.exclude(pk=wish.pk).values_list("team", "user"))
+    [row] = WeeklyDigest.objects.filter(user=user)
+    for pk in (row.pk, wish.pk):
+        client.post(reverse("admin:metrics_sync_weeklydigest_delete", args=[pk]), {"post": "yes"})
+
+    assert made == [(mine.pk, user.pk)]
+    assert list(WeeklyDigest.objects.all()) == [wish]
+
+
+def test_fellow_member_cannot_end_it(client: Client, wish: WeeklyDigest) -> None:
+    """Each decides about their own mail."""
+    fellow = UserFactory()
+    wish.team.members.add(fellow)
+    client.force_login(fellow)
+
+    url = reverse("admin:metrics_sync_weeklydigest_delete", args=[wish.pk])
+
+    assert client.post(url, {"post": "yes"}).status_code == 403
+    assert WeeklyDigest.objects.exists()
+
+
+def test_user_without_an_address_is_told(client: Client) -> None:
+    """A wish that cannot be met would be kept in silence."""
+    user = UserFactory(email="")
+    team = TeamFactory()
+    team.members.add(user)
+    client.force_login(user)
+
+    page = client.post(reverse("admin:metrics_sync_weeklydigest_add"), {"team": team.pk})
+
+    assert "no e-mail address" in page.content.decode()
+    assert not WeeklyDigest.objects.exists()
