@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.drill_down import find_way_back, list_chips
 from metrics_sync.admin.listing import build_table
 from metrics_sync.admin.ordering import OrderedChangeList
 from metrics_sync.exceptions import BadInputError
@@ -105,6 +106,8 @@ class Guarded(ModelAdmin):
         context = getattr(response, "context_data", None) or {}
         if "cl" in context:
             context["table"] = build_table(context["cl"])
+            context["chips"] = list(list_chips(context["cl"]))
+            context["way_back"] = find_way_back(request)
         return response
 
     def _check_key(self, key: str) -> None:

@@ -28,7 +28,7 @@ def _build_cells(changelist: Any, headers: list[dict[str, Any]], row: Any) -> It
         names, headers = names[1:], headers[1:]
     first = names[0] if changelist.list_display_links is not None else ""
     for name, header in zip(names, headers, strict=True):
-        content = _show(changelist, name, row)
+        content = show_cell(changelist.model_admin, name, row)
         if name == first or name in (changelist.list_display_links or ()):
             content = format_html('<a href="{}">{}</a>', _link(changelist, row), content)
         tag = "th" if name == names[0] else "td"
@@ -36,8 +36,8 @@ def _build_cells(changelist: Any, headers: list[dict[str, Any]], row: Any) -> It
         yield format_html('<{} data-label="{}">{}</{}>', tag, label, content, tag)
 
 
-def _show(changelist: Any, name: Any, row: Any) -> Any:
-    model_admin = changelist.model_admin
+def show_cell(model_admin: Any, name: Any, row: Any) -> Any:
+    """Return what a column of an admin's list shows of a row."""
     field, attribute, value = lookup_field(name, row, model_admin)
     unknown = getattr(attribute, "empty_value_display", model_admin.get_empty_value_display())
     if field is not None and not field.auto_created:

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0024_set_requests_aside"),
+        ("metrics_sync", "0027_open_pull_requests"),
     ]
 
     operations = [
