@@ -1,7 +1,6 @@
 """What tests share: a Redis of their own, a pretend GitHub, and workers: all of them real."""
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +22,14 @@ from metrics_sync.observe import counting
 from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
 from metrics_sync.work import counts
+from tests.processes import run_manage
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
 PATIENCE_SECONDS = 300
+
+#: The fixtures of the database and of Redis, one of which each other fixture of theirs asks for.
+SERVICES = {"db", "transactional_db", "live_server", "broker_url"}
 
 _sandbox_port = 0
 
@@ -37,9 +40,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process is left alone with it in the end."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what asks for a service; begin with what takes longest, so that it is not left over."""
+    for item in items:
+        if item.get_closest_marker("django_db") or SERVICES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("services")
+    yield
     items.sort(key=read_length, reverse=True)
 
 
@@ -152,10 +159,11 @@ class Workers:
         self.environment = environment
         self.started: list[psutil.Popen] = []
 
-    def drain(self, *options: str) -> None:
+    def drain(self) -> None:
         """Work until both queues are empty."""
-        command = [*MANAGE, "rqworker", *self.queues, "--burst", *options]
-        subprocess.run(command, env=self.environment, check=True, timeout=PATIENCE_SECONDS)
+        command = ["rqworker", *self.queues, "--burst"]
+        done = run_manage(*command, environment=self.environment, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stderr
 
     def start(self, *queues: str) -> psutil.Popen:
         """Work until the end of the test, on all queues or some."""

@@ -28,3 +28,5 @@ RQ_QUEUES = {
 
 ALLOWED_HOSTS = ["*"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Else each client of a test would look through the theme's files for its first request.
+WHITENOISE_AUTOREFRESH = True

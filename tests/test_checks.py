@@ -10,7 +10,8 @@ from cryptography.fernet import Fernet
 from django.core.checks import run_checks
 from pytest_django import Settings
 
-from tests.conftest import MANAGE, PATIENCE_SECONDS
+from tests.conftest import PATIENCE_SECONDS
+from tests.processes import run_manage
 
 KEY = Fernet.generate_key().decode()
 STRONG = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
@@ -144,14 +145,8 @@ def test_sqlite_is_for_one_machine(production: Settings, monkeypatch: pytest.Mon
 def check_deploy(**environment: str) -> subprocess.CompletedProcess[str]:
     """Run what `release` of a careful deployment runs, with nothing else configured."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"],
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    command = ["check", "--deploy", "--fail-level", "WARNING"]
+    return run_manage(*command, environment={**kept, **environment}, timeout=PATIENCE_SECONDS)
 
 
 def test_good_production_environment_is_clean(app_keys: tuple[str, str]) -> None:

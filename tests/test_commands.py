@@ -16,6 +16,7 @@ from metrics_sync.models import IntegrationCredential
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer
 from tests.conftest import MANAGE, PATIENCE_SECONDS
 from tests.factories import PullRequestFactory
+from tests.processes import run_manage
 
 NEEDED = {"SECRET_KEY": "s" * 60, "TOKEN_ENCRYPTION_KEYS": "a" * 43 + "="}
 
@@ -26,19 +27,19 @@ NAMES = [one.name for one in iter_modules(commands.__path__) if one.name != "met
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command with nothing set but what is given."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [*MANAGE, *arguments],
-        env={**kept, **environment},
+    return run_manage(*arguments, environment={**kept, **environment}, timeout=PATIENCE_SECONDS)
+
+
+def test_help_needs_no_settings() -> None:
+    """Whoever has just cloned it looks there first, and wants to see no warning."""
+    done = subprocess.run(
+        [*MANAGE, "connect", "--help"],
+        env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "default"},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-
-
-def test_help_needs_no_settings() -> None:
-    """Whoever has just cloned it looks there first."""
-    done = run("connect", "--help")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "--team" in done.stdout

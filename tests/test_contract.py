@@ -41,10 +41,13 @@ GONE = object()
 
 #: Faults in which GitHub still answers JSON of its own: older, shorter, or a refusal.
 FAULTS = [
-    pytest.param({"kind": FaultKind.STALE, "items": 1}, id="an older answer"),
-    pytest.param({"kind": FaultKind.STALE, "unmerged": True}, id="from before the merge"),
-    pytest.param({"kind": FaultKind.SHORT_LIST}, id="a short list"),
-    pytest.param({"kind": FaultKind.SLOW}, id="a slow answer"),
+    pytest.param(fault, id=name, marks=pytest.mark.long(seconds=2))
+    for name, fault in {
+        "an older answer": {"kind": FaultKind.STALE, "items": 1},
+        "from before the merge": {"kind": FaultKind.STALE, "unmerged": True},
+        "a short list": {"kind": FaultKind.SHORT_LIST},
+        "a slow answer": {"kind": FaultKind.SLOW},
+    }.items()
 ]
 REFUSALS = [
     *(
@@ -224,17 +227,19 @@ def test_every_field_that_is_read_of_a_delivery_is_one_that_github_describes(
         assert fields <= described, name
 
 
+#: Each spoils some hundreds of deliveries, one after another.
+SECONDS = pytest.mark.long(seconds=5)
 #: What is wrong with one value of a payload that was signed rightly.
 SPOILED = [
     pytest.param(GONE, id="removed"),
-    pytest.param(None, id="null"),
-    pytest.param([], id="a list"),
-    pytest.param({}, id="an object"),
-    pytest.param("", id="an empty text"),
-    pytest.param("\0\ud800", id="NUL and half a surrogate"),
-    pytest.param(2**63, id="a number over 2^63"),
-    pytest.param(-1.5, id="a negative fraction"),
-    pytest.param("x" * 70_000, id="a long text"),
+    pytest.param(None, id="null", marks=SECONDS),
+    pytest.param([], id="a list", marks=SECONDS),
+    pytest.param({}, id="an object", marks=SECONDS),
+    pytest.param("", id="an empty text", marks=SECONDS),
+    pytest.param("\0\ud800", id="NUL and half a surrogate", marks=SECONDS),
+    pytest.param(2**63, id="a number over 2^63", marks=SECONDS),
+    pytest.param(-1.5, id="a negative fraction", marks=SECONDS),
+    pytest.param("x" * 70_000, id="a long text", marks=SECONDS),
 ]
 
 

@@ -2,16 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
@@ -57,6 +55,7 @@ from tests.factories import (
     WebhookDeliveryFactory,
     move_to_github,
 )
+from tests.processes import run_manage, run_program
 
 REPOSITORY = "acme/anvil"
 WELL = {"SECRET_KEY": "s" * 49 + "Ab", "DEBUG": "1"}
@@ -69,13 +68,8 @@ class Doctor:
         self.environment = environment
 
     def look(self) -> "Diagnosis":
-        done = subprocess.run(
-            [*MANAGE, "doctor", "--json"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
+        done = run_manage(
+            "doctor", "--json", environment=self.environment, timeout=PATIENCE_SECONDS
         )
         return Diagnosis(done.returncode, json.loads(done.stdout))
 
@@ -495,19 +489,14 @@ call_command("doctor", "--json")
 """
 
 
-def test_command_ends_although_a_check_hangs() -> None:
+def test_command_ends_although_a_check_hangs(tmp_path: Path) -> None:
     """Python waits at its end for the threads of pools, such as those that look up names."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", **WELL}
 
-    done = subprocess.run(
-        [sys.executable, "-c", HANG],
-        cwd=django_settings.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    program = tmp_path / "hang.py"
+    program.write_text(HANG)
+
+    done = run_program(program, [], environment=environment, timeout=60)
 
     assert done.returncode == 1, done.stderr
     assert "no answer within 0.2 s" in done.stdout

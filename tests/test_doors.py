@@ -133,6 +133,7 @@ def test_no_address_shows_or_changes_what_another_team_has(
     assert dump(foreign_rows) == before
 
 
+@pytest.mark.long(seconds=3)
 def test_choices_tell_nothing_of_another_team(
     client: Client, mighty: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
@@ -148,6 +149,7 @@ def test_choices_tell_nothing_of_another_team(
     assert told == []
 
 
+@pytest.mark.long(seconds=3)
 def test_no_input_is_a_fault_of_ours(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:
@@ -165,6 +167,7 @@ def test_no_input_is_a_fault_of_ours(
     assert failed == []
 
 
+@pytest.mark.long(seconds=3)
 def test_text_of_others_is_text_on_every_page(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:

@@ -1,7 +1,6 @@
 """`manage.py fetch_pr`: one pull request, now, in this process."""
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from metrics_sync.models import PullRequest
 from metrics_sync.names import read_address
 from metrics_sync.operate.pull_request_lookup import find_access, get_pull_request
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
-from tests.conftest import MANAGE
+from tests.conftest import PATIENCE_SECONDS
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.processes import run_manage
 
 REPOSITORY = "acme/anvil"
 
@@ -143,8 +143,7 @@ def test_the_three_likeliest_mistakes_are_one_clear_line(
     # With DEBUG nothing is said of SQLite and the like.
     environment |= {"GITHUB_TOKEN": DEFAULT_TOKEN, "DEBUG": "1", **changes}
 
-    command = [*MANAGE, "fetch_pr", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_manage("fetch_pr", *arguments, environment=environment, timeout=PATIENCE_SECONDS)
 
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.strip().splitlines()

@@ -146,6 +146,7 @@ def call(project: Host) -> dict[str, int]:
     return {path: int(status) for status, _, path in (line.partition(" ") for line in lines)}
 
 
+@pytest.mark.long(seconds=8)
 def test_project_without_extras_has_all_but_pages_and_api(bare: Host) -> None:
     """Who wants neither need not install them; `check` says why the pages are missing."""
     bare.append("host/settings.py", WITHOUT_EXTRAS + FEWEST)
@@ -244,6 +245,7 @@ def test_command_of_the_project_is_not_hidden(bare: Host) -> None:
     assert "hides the command export of tools" in bare.try_to("python manage.py check").stderr
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize(
     ("change", "found"),
     [

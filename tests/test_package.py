@@ -5,14 +5,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from django.conf import settings
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 ROOT: Path = settings.BASE_DIR
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -56,19 +55,25 @@ def test_wheel_holds_what_is_found_by_its_folder(wheel: set[str], part: str) -> 
 
 def test_every_package_that_is_imported_is_asked_for() -> None:
     """It may be here by another's leave, and not in the host project."""
-    owners = packages_distributions()
     modules = {
         name.partition(".")[0]
         for path in find_product()
         if path.suffix == ".py"
         for name in list_imports(ast.parse((ROOT / path).read_text()))
     }
-    foreign = modules - sys.stdlib_module_names - {"metrics_sync"}
+    # The last comes with the extra `http2` of httpx2.
+    foreign = modules - sys.stdlib_module_names - {"metrics_sync", "h2"}
 
-    imported = {canonicalize_name(owners[module][0]) for module in foreign}
+    owners = {one.name: list_modules(one.name) & foreign for one in REQUIRED}
 
-    # It comes with the extra `http2` of httpx2.
-    assert imported - {"h2"} == {canonicalize_name(one.name) for one in REQUIRED}
+    assert foreign == set().union(*owners.values())
+    assert [name for name, owned in owners.items() if not owned] == []
+
+
+def list_modules(package: str) -> set[str]:
+    """Return what can be imported of a package, from its list of files."""
+    files = distribution(package).files or []
+    return {file.parts[0].removesuffix(".py") for file in files}
 
 
 def list_imports(tree: ast.Module) -> Iterator[str]:

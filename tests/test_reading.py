@@ -26,7 +26,7 @@ def _agree(ours: Any, read: Any) -> bool:
     return bool(ours == read)
 
 
-@settings(max_examples=300, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_page_reads_as_the_formulas_say(history: History) -> None:
     """A page that leaves a choice is no definition."""

@@ -5,15 +5,18 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.db import connection
+
+from tests.conftest import PATIENCE_SECONDS
+from tests.processes import run_program
 
 BASE_DIR: Path = settings.BASE_DIR
 
@@ -48,15 +51,17 @@ def run(
         "DATABASE_URL": "postgres://localhost/metrics_sync",
     }
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *arguments],
-        cwd=base,
-        env={**kept, **needed, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(code)
+        file.flush()
+        return run_program(
+            Path(file.name),
+            arguments,
+            environment={**kept, **needed, **environment},
+            timeout=PATIENCE_SECONDS,
+            folder=base,
+            warnings_are="error",
+        )
 
 
 def read(*names: str, **environment: str) -> dict[str, Any]:

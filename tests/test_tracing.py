@@ -23,8 +23,9 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
-from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers, wait_until
+from tests.conftest import PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.processes import run_manage
 
 
 def make_record() -> logging.LogRecord:
@@ -107,15 +108,8 @@ def test_delivery_is_followed_from_the_webhook_to_complete(
                 guid=guid,
                 timeout_seconds=PATIENCE_SECONDS,
             )
-    command = [*MANAGE, "rqworker", "pr-data", "--burst"]
-    done = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=True,
-    )
+    worker = ["rqworker", "pr-data", "--burst"]
+    done = run_manage(*worker, environment=environment, timeout=PATIENCE_SECONDS)
 
     of_web = read_lines(log.read_text(), delivery_id="wanted")
     of_worker = read_lines(done.stderr, delivery_id="wanted")

@@ -86,7 +86,7 @@ def describe_reviewers(
     """
     asked: dict[str, list[datetime]] = defaultdict(list)
     for event in events or ():
-        if event.event == ASKED and event.subject_login:
+        if event.event == ASKED:
             asked[event.subject_login.lower()].append(event.created_at)
     found = []
     for group in _group_by_person(reviews).values():
