@@ -45,7 +45,7 @@ class Guarded(ModelAdmin):
     lookup of every field, which reads secrets letter by letter: `?access_token__startswith=`.
     """
 
-    change_list_template = "metrics_sync/list.html"
+    change_list_template: Any = "metrics_sync/list.html"
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> Any:
         return OrderedChangeList

@@ -43,12 +43,12 @@ def build_sections(row: PullRequest) -> Iterator[Section]:
         **{m.__name__: _count(m) for m in COLUMNS}
     )
     found = counts.get()
-    for model, columns in COLUMNS.items():
+    for (model, columns), count in zip(COLUMNS.items(), found, strict=True):
         options = model._meta  # noqa: SLF001  (public in all but name)
         name = f"admin:{options.app_label}_{options.model_name}"
         yield Section(
             title=str(options.verbose_name_plural),
-            count=found[model.__name__] or 0,
+            count=count or 0,
             url=f"{reverse(f'{name}_changelist')}?{PULL_REQUEST}={row.pk}",
             table=_show_rows(model, columns, row, f"{name}_change"),
         )
