@@ -1,4 +1,4 @@
-"""Which addresses may stand in front of API paths, as tokens are sent there; pure."""
+"""Decides which addresses may be API roots, because tokens are sent there; pure."""
 
 import ipaddress
 import re
@@ -10,7 +10,7 @@ _ROOT = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
-#: Addresses at which a machine meets itself or its cloud, beside those that say so of themselves.
+#: Addresses of the machine itself or its cloud, in addition to those that `ipaddress` recognizes.
 _OWN = [
     ipaddress.ip_network(network)
     for network in (
@@ -31,7 +31,7 @@ _OWN = [
 ]
 #: Networks of IPv6 whose addresses end in one of IPv4: https://datatracker.ietf.org/doc/html/rfc6052
 _TRANSLATED = [ipaddress.IPv6Network(one) for one in ("64:ff9b::/96", "64:ff9b:1::/48")]
-#: Names by which clouds and `/etc/hosts` have the same.
+#: Names that clouds and `/etc/hosts` give to such addresses.
 _OWN_NAMES = {
     "api.metadata.cloud.ibm.com",
     "instance-data",
@@ -51,10 +51,10 @@ _OWN_NAMES = {
 def find_fault(url: str, *, is_development: bool) -> str:
     """Say why an address cannot be an API root; empty when it can.
 
-    Only in development may it be plain HTTP, or this machine. Private networks are where
-    GitHub Enterprise lives, so they are allowed; what only a machine itself, or its cloud's
-    metadata service, answers at is not. Names are not resolved: behind a name, TLS vouches for
-    the host.
+    Only in development may it be plain HTTP, or this machine. Private networks are allowed,
+    because GitHub Enterprise may be there; addresses at which only the machine itself or its
+    cloud's metadata service answers are not. Names are not resolved: TLS vouches for the host
+    behind a name.
     """
     match = _ROOT.fullmatch(url)
     if match is None or int(match["port"] or 443) > 65535:
@@ -78,7 +78,7 @@ def is_local(host: str) -> bool:
 
 
 def _is_local_number(host: str) -> bool:
-    """Whether a host is written as a number that is nobody's but this machine's or link's.
+    """Whether a host is a numeric address that only this machine or its network link can have.
 
     Odd ways to write a number (127.1, 0x7f000001) count as local: nobody needs them.
     """
@@ -101,7 +101,7 @@ def _is_local_number(host: str) -> bool:
 def _find_inner(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | None:
-    """Return the address of IPv4 that routers make of one of IPv6; None when they make none."""
+    """Return the IPv4 address that routers translate an IPv6 address into, if there is one."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if any(address in network for network in _TRANSLATED):

@@ -34,9 +34,9 @@ class AppSettings:
     BULK_QUEUE = Setting("pr-data-bulk")
     BASE_URL = Setting("", clean=lambda url: str(url).rstrip("/"))
     CLOCK_SPEEDUP = Setting[float](1)
-    # Paths are put behind the API root, and roots are compared: people may end it with a slash.
+    # Paths are appended to the API root, and roots are compared; people may end it with a slash.
     GITHUB_API_URL = Setting("https://api.github.com", clean=lambda url: str(url).rstrip("/"))
-    # An id is a number to some and a text to others.
+    # The id may be given as a number or as a text.
     GITHUB_APP_ID = Setting("", clean=lambda app_id: str(app_id or ""))
     GITHUB_APP_PRIVATE_KEY = Setting("")
     GITHUB_WEBHOOK_SECRET = Setting("")

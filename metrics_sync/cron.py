@@ -22,10 +22,10 @@ DAY = 24 * HOUR
 
 
 def _every(seconds: int, function: Callable[[], Any]) -> None:
-    """Run a function when the clock starts, and then in this interval over CLOCK_SPEEDUP.
+    """Run a function when the clock starts, and then at this interval divided by CLOCK_SPEEDUP.
 
-    All on the bulk queue: no merge waits for the clock. RQ gives such jobs three minutes, which
-    many repositories and old rows may not fit.
+    All functions run on the bulk queue, so that no merge waits for the clock. RQ's own limit of
+    three minutes may be too short for many repositories or old rows.
     """
     interval = max(1, round(seconds / app_settings.CLOCK_SPEEDUP))
     cron.register(function, BULK, interval=interval, job_timeout=HOUR)

@@ -25,7 +25,7 @@ class UnsupportedContentTypeError(MetricsSyncError):
 
 
 class UnlinkedInstallationError(MetricsSyncError):
-    """A delivery speaks of an installation that no operator linked to a team: ignore it."""
+    """A delivery names an installation that no operator linked to a team: ignore it."""
 
 
 class UnsafeAddressError(MetricsSyncError):
@@ -37,7 +37,7 @@ class QueueUnavailableError(MetricsSyncError):
 
 
 class RefusedByDatabaseError(MetricsSyncError):
-    """The database takes no such value: its list stays as it was, and a person must look."""
+    """The database does not accept a value: its list stays as it was; a person must look at it."""
 
 
 class GitHubError(MetricsSyncError):
@@ -53,7 +53,7 @@ class NameReusedError(RetrySoonError):
 
 
 class DisagreementError(RetrySoonError):
-    """A list is not as long as GitHub states, or lacks what another list of the same names."""
+    """A list is not as long as GitHub states, or lacks an item that another list names."""
 
 
 class RateLimitedError(GitHubError):
@@ -65,7 +65,7 @@ class RateLimitedError(GitHubError):
 
 
 class BudgetSpentError(RateLimitedError):
-    """The same, before GitHub has to say so: by what it said last, too few requests are left."""
+    """The same, before GitHub refuses: by its last statement, too few requests are left."""
 
     @classmethod
     def of(cls, until: datetime, *, is_reserve_left: bool = False) -> Self:
@@ -81,7 +81,7 @@ class SecondaryLimitError(RateLimitedError):
 
 
 class AppUnavailableError(GitHubError):
-    """GitHub does not know us as the App: the operator must mend its id, key or the clock."""
+    """GitHub does not accept us as the App: the operator must correct its id, key or the clock."""
 
 
 class CredentialRejectedError(GitHubError):
@@ -97,11 +97,11 @@ class GoneError(GitHubError):
 
 
 class NumberReusedError(GoneError):
-    """GitHub has another pull request under this number: the right one is to be found by id."""
+    """GitHub has another pull request under this number: the right one must be found by its id."""
 
 
 class AmbiguousTeamError(MetricsSyncError):
-    """It is not clear whose repository is meant; the message says how to say it."""
+    """It is not clear which team's repository is meant; the message says how to name the team."""
 
 
 class NarrowTokenError(MetricsSyncError):
@@ -109,4 +109,4 @@ class NarrowTokenError(MetricsSyncError):
 
 
 class BadInputError(MetricsSyncError):
-    """What a user of the admin typed or sent cannot be followed: say so, and show the list."""
+    """What a user of the admin typed or sent is not valid: say so, and show the list."""

@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple, Self
 
 #: `OWNER/NAME` as GitHub gives it: owners have no dots, and names may begin with one (`.github`)
-#: but never are `.` or `..`. Python and PostgreSQL read this pattern alike: it is the database's
-#: constraint, too.
+#: but never are `.` or `..`. Python and PostgreSQL read this pattern alike: it is also the
+#: database's constraint.
 PATTERN = r"\A[A-Za-z0-9_-]+/(?!\.{1,2}\Z)[A-Za-z0-9_.-]+\Z"
 LONGEST = 255
 HOW_TO_WRITE = "Write the repository as OWNER/NAME, or paste its address at GitHub."

@@ -35,7 +35,7 @@ def enqueue_merged(
 
 @receiver(repository_doubted)
 def ask_about_repositories(**options: Any) -> None:
-    """Queue the question to GitHub about what a delivery or a fetch has hinted."""
+    """Queue the job that asks GitHub about repositories that a delivery or a fetch put in doubt."""
     enqueue_verification()
 
 

@@ -1,4 +1,4 @@
-"""Addresses of the app; those of the pages and of the API need an extra of the package each."""
+"""URLs of the app; the pages and the API each need an extra of the package."""
 
 from importlib.util import find_spec
 
@@ -24,12 +24,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 if apps.is_installed("django.contrib.admin") and apps.is_installed("unfold"):
-    from metrics_sync.admin import live, reviewers, waiting
+    from metrics_sync.admin import files, live, reviewers, waiting
 
     urlpatterns += [
         path("", require_GET(RedirectView.as_view(pattern_name="admin:index")), name="home"),
         path("dashboard/live/", live.show_dashboard, name="dashboard-live"),
         path("dashboard/reconcile/", live.reconcile, name="dashboard-reconcile"),
+        path("dashboard/compare.csv", files.send_comparison, name="compare-csv"),
+        path("dashboard/trend.csv", files.send_trend, name="trend-csv"),
         path("waiting/", waiting.show_waiting, name="waiting"),
         path("reviewers/", reviewers.show_reviewers, name="reviewers"),
         path("pull-requests/<int:pk>/live/", live.show_pull_request, name="pull-request-live"),

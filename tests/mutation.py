@@ -55,7 +55,7 @@ CORE = {
     "ingest/installations": "installations",
     "ingest/throttling": "throttling views",
     "ingest/webhooks": "webhooks views",
-    "jobs": "jobs",
+    "jobs": "jobs announcing",
     "metrics/": "metrics measuring",
     "models/budgets": "access models",
     "models/pull_request": "models jobs store",

@@ -9,6 +9,8 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.conftest import PATIENCE_SECONDS
+
 
 def find_free_port() -> int:
     with socket.socket() as free:
@@ -49,7 +51,7 @@ class Proxy:
 
     def set_line(self, line: Line) -> None:
         """Change what becomes of the connections, the open ones included."""
-        asyncio.run_coroutine_threadsafe(self._set_line(line), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._set_line(line), self._loop).result(PATIENCE_SECONDS)
 
     async def _set_line(self, line: Line) -> None:
         self._line = line
@@ -93,11 +95,11 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE_SECONDS)
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.set_line(Line.CUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
         self._loop.close()

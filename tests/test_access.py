@@ -1,10 +1,9 @@
 """What GitHub said of a token, and what it means for everybody who uses it."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import time_machine
@@ -27,8 +26,10 @@ from metrics_sync.models import IntegrationCredential
 from metrics_sync.models.budgets import SHARE, Share
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token
 from metrics_sync.snapshot import RateLimit
+from tests.conftest import PATIENCE_SECONDS
 from tests.factories import MERGED_AT as NOW
 from tests.factories import IntegrationCredentialFactory
+from tests.processes import run_program
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -479,14 +480,15 @@ run_conversation(wait)
 """
 
 
-def test_interrupted_conversation_ends_at_once() -> None:
+def test_interrupted_conversation_ends_at_once(tmp_path: Path) -> None:
     """Who presses Ctrl-C wants the prompt back."""
-    command = [sys.executable, "-c", INTERRUPTED]
+    program = tmp_path / "interrupted.py"
+    program.write_text(INTERRUPTED)
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
 
-    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, check=False)
+    done = run_program(program, [], environment=environment, timeout=PATIENCE_SECONDS)
 
-    assert b"KeyboardInterrupt" in done.stderr
+    assert "KeyboardInterrupt" in done.stderr
 
 
 @pytest.mark.django_db(transaction=True)

@@ -108,7 +108,7 @@ def list_statuses() -> list[str]:
 def test_every_merge_is_complete_and_true(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A repository of years is here at a fraction of what REST would take."""
+    """The history of a repository is fetched at a fraction of REST's cost."""
     fill(sandbox, *range(1, 31))
     sandbox.world.add(make_recording(REPOSITORY, 31, merged=False))
 
@@ -128,7 +128,7 @@ def test_every_merge_is_complete_and_true(
 def test_dry_run_says_the_cost_and_writes_nothing(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The operator decides by the numbers, so they have to be those that GitHub takes."""
+    """The operator decides by these numbers, so they must be those that GitHub charges."""
     fill(sandbox, *range(1, 31))
     rename_file(sandbox, 30)
 
@@ -146,7 +146,7 @@ def test_dry_run_says_the_cost_and_writes_nothing(
 def test_dry_run_promises_nothing_that_fails(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A list alone says nothing of the queries that come after it."""
+    """Listing alone does not show whether the queries that follow will work."""
     fill(sandbox, 1, 2)
     sandbox.world.graphql_lacks = {"Commit.checkSuites"}
 
@@ -159,7 +159,9 @@ def test_dry_run_promises_nothing_that_fails(
 def test_what_is_complete_is_not_fetched_again(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It goes on where it was stopped, at a hundredth of a point for each that it has."""
+    """The command continues where it was stopped; listing costs a hundredth of a point for each
+    pull request.
+    """
     fill(sandbox, *range(1, 31))
     backfill(capsys)
     fill(sandbox, 31)
@@ -173,7 +175,7 @@ def test_what_is_complete_is_not_fetched_again(
 def test_only_what_merged_since_then_is_fetched(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Long open is not long merged, and a late comment is no merge."""
+    """A pull request that was opened or changed since then need not have merged since then."""
     fill(sandbox, 1, 2, 3)
     times = {
         1: {"created_at": "2020-01-01T00:00:00Z", "merged_at": "2026-03-02T00:00:00Z"},
@@ -193,7 +195,7 @@ def test_only_what_merged_since_then_is_fetched(
 def test_longer_lists_are_paged_through(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of large pull requests REST would take a request for each hundred of everything."""
+    """For large pull requests, REST would take one request for each hundred items of every list."""
     fill(sandbox, 1, commits=220, files=350, issue_comments=101, review_comments=60, reviews=130)
     fill(sandbox, 2)
 
@@ -210,7 +212,7 @@ def test_longer_lists_are_paged_through(
 def test_page_that_does_not_come_leaves_its_list_to_rest(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """What came before it is good."""
+    """The pages before it are still good."""
     fill(sandbox, 1, files=120, commits=101)
 
     def cut(body: dict[str, Any]) -> None:
@@ -227,7 +229,7 @@ def test_page_that_does_not_come_leaves_its_list_to_rest(
 def test_list_that_only_rest_has_is_fetched_at_once(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A job would ask for the pull request, too."""
+    """A job would also fetch the pull request itself."""
     fill(sandbox, 1, 2)
     rename_file(sandbox, 1)
 
@@ -249,7 +251,7 @@ def test_reviews_of_rest_are_proven_by_the_total_of_graphql(
     stale: int,
     queued: int,
 ) -> None:
-    """REST has no counter of them, and the timeline, which names them, is not asked for."""
+    """REST has no counter of reviews, and the timeline, which names them, is not fetched."""
     fill(sandbox, 1)
     with sandbox.world.editing(REPOSITORY, 1) as recording:
         several = {"login": "copilot-reviewer[bot]", "type": "Bot"}
@@ -272,7 +274,7 @@ def test_list_that_nobody_gives_is_left_to_the_queue(
     redis: Redis,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What came stays, and REST is asked only for what did not."""
+    """The fetched lists stay, and REST is asked only for the missing ones."""
     fill(sandbox, 1, 2)
     rename_file(sandbox, 1)
     sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=500, times=2))
@@ -296,7 +298,7 @@ def test_silently_empty_lists_are_asked_for_again(
     capsys: pytest.CaptureFixture[str],
     without_totals: bool,
 ) -> None:
-    """GitHub answers heavy queries so, and a smaller one may do."""
+    """GitHub answers heavy queries with empty lists, and a smaller query may succeed."""
     fill(sandbox, *range(1, 8))
     heavy = Fault(FaultKind.EMPTY_LISTS, path="/graphql", times=2, without_totals=without_totals)
     sandbox.faults.add(heavy)
@@ -351,7 +353,7 @@ def test_row_that_a_job_is_at_work_on_is_left_alone(
     status: str,
     busy: int,
 ) -> None:
-    """The two never both write; and a job that was killed is no reason to wait."""
+    """Backfill and job never both write; and a job that was killed is no reason to wait."""
     fill(sandbox, 1)
     pull = sandbox.world.recording(REPOSITORY, 1).pull
     row = PullRequestFactory(
@@ -369,7 +371,7 @@ def test_row_that_a_job_is_at_work_on_is_left_alone(
 def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was asked for earlier may be older."""
+    """An answer that was asked for earlier may be older."""
     fill(sandbox, *range(1, 27))
     backfill = Backfill(repository)
     list(backfill.find_missing(since=LONG_AGO))
@@ -441,7 +443,7 @@ def test_requests_of_runs_are_those_of_rest(
 def test_renamed_repository_is_followed(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """GraphQL answers under the old name without a word."""
+    """GraphQL answers under the old name without saying so."""
     fill(sandbox, 1)
     sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
 
@@ -455,7 +457,7 @@ def test_renamed_repository_is_followed(
 def test_merges_of_a_repository_that_took_the_name_are_not_taken(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """GraphQL says by its id which repository it is that has the name."""
+    """GraphQL's id shows which repository has the name now."""
     fill(sandbox, 1)
     sandbox.world.rename_repository(REPOSITORY, "acme/anvil-old")
     sandbox.world.add_repository(REPOSITORY, repository_id=99)
@@ -471,7 +473,7 @@ def test_merges_of_a_repository_that_took_the_name_are_not_taken(
 def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Going on asking gets a token banned; and the requests of REST are another budget."""
+    """GitHub bans tokens that go on sending queries; and REST's requests are another budget."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=15, window_seconds=2))
     fill(sandbox, *range(1, 76))
 
@@ -488,7 +490,7 @@ def test_used_up_points_are_waited_for_and_the_reserve_is_kept(
 def test_secondary_limit_makes_everybody_wait(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """It is about the token, whichever way it asks; the query that is next is not sent either."""
+    """The limit applies to the token, for REST and GraphQL; the next query is not sent either."""
     fill(sandbox, *range(1, 27))
     backfill = Backfill(repository, wait=Command()._wait)
     list(backfill.find_missing(since=LONG_AGO))
@@ -504,7 +506,7 @@ def test_secondary_limit_makes_everybody_wait(
 def test_wait_that_github_told_others_is_heeded(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A worker may be told while the backfill runs."""
+    """A worker may meet a limit while the backfill runs."""
     fill(sandbox, 1)
     waits: list[datetime] = []
     backfill = Backfill(repository, wait=waits.append)
@@ -519,7 +521,7 @@ def test_wait_that_github_told_others_is_heeded(
 def test_what_has_come_is_stored_before_a_wait(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Killed during an hour's wait, it would have to be fetched again."""
+    """If the command was killed during the wait, the data would have to be fetched again."""
     fill(sandbox, *range(1, 52))
     stored = []
 
@@ -541,7 +543,7 @@ def test_what_has_come_is_stored_before_a_wait(
 def test_refused_token_is_noted_and_ends_the_command(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A dead token is said once."""
+    """A refused token needs to be reported only once."""
     sandbox.world.revoke_token(DEFAULT_TOKEN)
 
     with pytest.raises(CommandError, match="does not accept the token"):
@@ -564,13 +566,13 @@ def test_refused_token_is_noted_and_ends_the_command(
 def test_what_cannot_be_done_is_said_in_a_line(
     repository: TrackedRepository, arguments: list[str], message: str
 ) -> None:
-    """A traceback tells an operator nothing."""
+    """A traceback does not help an operator."""
     with pytest.raises(CommandError, match=message):
         call_command("backfill", *arguments)
 
 
 def test_wrong_name_is_wrong_usage(repository: TrackedRepository) -> None:
-    """Nobody is asked."""
+    """No request is sent."""
     with pytest.raises(CommandError) as raised:
         call_command("backfill", "anvil", "--since", "30d")
 
@@ -601,7 +603,7 @@ def test_redis_down_leaves_rows_that_reconcile_finds(
 def test_what_cannot_be_stored_stands_on_the_row_and_stops_nothing(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One bad row must not be where every backfill ends."""
+    """One bad row must not stop every backfill."""
     fill(sandbox, 1, 2)
     with sandbox.world.editing(REPOSITORY, 2) as recording:
         recording.issue_comments[0]["id"] = 2**63
@@ -617,7 +619,7 @@ def test_what_cannot_be_stored_stands_on_the_row_and_stops_nothing(
 def test_people_read_what_was_done(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What people read, as against what programs read."""
+    """The output for people differs from the JSON for programs."""
     fill(sandbox, 1, 2)
 
     call_command("backfill", REPOSITORY, "--since", "2026-01-01")
@@ -651,7 +653,7 @@ def test_refused_field_costs_its_own_list_only(
     path: list[str | int],
     asked: str,
 ) -> None:
-    """A null with an error beside it does not say that there is nothing, nor anything of others."""
+    """A null with an error does not mean that the list is empty, and concerns no other list."""
     fill(sandbox, 1, statuses=2)
     with sandbox.world.editing(REPOSITORY, 1) as recording:
         recording.timeline = make_sample("a draft that became ready, with legacy statuses").timeline
@@ -675,7 +677,7 @@ def test_refused_field_costs_its_own_list_only(
 def test_pull_request_that_is_refused_is_left_to_rest(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """The others of its query are as good as ever."""
+    """The other pull requests of the query are still good."""
     fill(sandbox, 1, 2)
 
     def forbid(body: dict[str, Any]) -> None:
@@ -725,7 +727,7 @@ def test_what_a_server_lacks_is_asked_of_rest_and_said_once(
 def test_server_that_lacks_what_all_needs_is_asked_by_rest(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its repositories are as old as others."""
+    """Its repositories have as much history as others."""
     fill(sandbox, 1, 2)
     sandbox.world.graphql_lacks = {"PullRequest.fullDatabaseId"}
 
@@ -756,7 +758,7 @@ def test_answer_of_another_shape_is_a_passing_fault(
     path: str,
     shape: Any,
 ) -> None:
-    """Proxies and faults answer anything; REST is there for what cannot be read."""
+    """Proxies and faults may answer anything; what cannot be read is fetched with REST."""
     fill(sandbox, 1)
 
     def damage(body: dict[str, Any]) -> None:
@@ -773,7 +775,7 @@ def test_answer_of_another_shape_is_a_passing_fault(
 def test_batch_that_keeps_coming_back_cut_costs_no_more_than_twice(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Five times the points would be gone for nothing, and REST has them all."""
+    """Five times the points would be wasted, and REST has all the data."""
     fill(sandbox, *range(1, 26))
     backfill = Backfill(repository)
     list(backfill.find_missing(since=LONG_AGO))
@@ -787,7 +789,7 @@ def test_batch_that_keeps_coming_back_cut_costs_no_more_than_twice(
 def test_app_that_is_not_told_is_left_to_rest(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """A check run belongs to an app in REST, always."""
+    """In REST a check run always belongs to an app."""
     fill(sandbox, 1)
 
     def hide(body: dict[str, Any]) -> None:
@@ -816,7 +818,7 @@ def test_part_that_was_too_heavy_is_asked_for_again(
     path: list[str] | None,
     sizes: list[int],
 ) -> None:
-    """A smaller query may do, at a fraction of REST's requests."""
+    """A smaller query may succeed, at a fraction of REST's requests."""
     fill(sandbox, *range(1, 8))
     asked = []
 
@@ -842,7 +844,7 @@ def test_list_with_gaps_is_not_believed_but_read_from_rest(
     change_answers: Callable[[Change], None],
     nodes: list[None],
 ) -> None:
-    """Nobody would look for what it left out."""
+    """Nobody would look for the items that are missing."""
     fill(sandbox, 1, 2)
 
     def cut(body: dict[str, Any]) -> None:
@@ -861,7 +863,7 @@ def test_list_that_ends_before_its_total_is_said(
     change_answers: Callable[[Change], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is there is fetched; but nobody may take it for everything."""
+    """The listed pull requests are fetched, but must not be taken for all of them."""
     fill(sandbox, 1, 2, 3)
 
     def cut(body: dict[str, Any]) -> None:
@@ -883,7 +885,7 @@ def test_list_that_ends_before_its_total_is_said(
 def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """One heavy hundred must not be where every backfill ends."""
+    """One heavy page of a hundred must not stop every backfill."""
     fill(sandbox, *range(1, 31))
     heavy = Fault(FaultKind.STATUS, path="/graphql", status=502, times=4)
     sandbox.faults.add(heavy)
@@ -897,7 +899,7 @@ def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
 def test_number_of_another_pull_request_is_not_taken(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """GitHub gives numbers again; REST says so on the row."""
+    """A new repository of the same name uses numbers again; the row says what REST answers."""
     fill(sandbox, 1)
     row = PullRequestFactory(
         team=repository.team, github_repo=REPOSITORY, github_pr_id=4242, github_pr_number=1
@@ -916,7 +918,7 @@ def test_number_of_another_pull_request_is_not_taken(
 def test_secondary_limit_of_a_smaller_query_is_waited_for(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """The whole batch is asked for again, rather than left to REST with the same token."""
+    """The whole batch is asked for again, because REST would use the same token."""
     fill(sandbox, *range(1, 8))
     backfill = Backfill(repository, wait=Command()._wait)
     list(backfill.find_missing(since=LONG_AGO))
@@ -943,7 +945,7 @@ def track_of_app(app: SandboxServer, **values: Any) -> TrackedRepository:
 
 
 def test_refused_token_of_an_app_is_renewed(app: SandboxServer, redis: Redis, db: None) -> None:
-    """Else one backfill ends the fetches of all merges."""
+    """Otherwise one backfill would stop the fetches of all merges."""
     repository = track_of_app(app, access_token="ghs_gone", expires_at=timezone.now() + HOUR)
 
     assert run(repository).tally.fetched == 2
@@ -954,7 +956,7 @@ def test_refused_token_of_an_app_is_renewed(app: SandboxServer, redis: Redis, db
 def test_token_of_an_app_that_ends_during_a_wait_is_renewed(
     app: SandboxServer, redis: Redis, db: None
 ) -> None:
-    """Such a token lasts an hour, and so may a wait."""
+    """Such a token lasts an hour, and a wait may last as long."""
 
     def wait(until: datetime) -> None:
         ended = timezone.now() - timedelta(minutes=1)

@@ -164,7 +164,7 @@ def test_what_github_refuses_is_one_line_and_stores_nothing(
     ("options", "message"),
     [
         pytest.param({"repository": "acme/../anvil"}, "OWNER/NAME", id="no name"),
-        pytest.param({"repository": "acme"}, "Only with --app", id="owner"),
+        pytest.param({"repository": "acme"}, "An owner alone needs --app", id="owner"),
         pytest.param({"token": ""}, "no token", id="empty token"),
         pytest.param({"token": "two words"}, "not a token", id="strange token"),
     ],
@@ -225,7 +225,7 @@ def test_team_ignores_case_and_a_new_one_is_named(
     call_command("connect", REPOSITORY, "--team", "PLATFORM")
     second = capsys.readouterr().err
 
-    assert "Made the new team Platform." in first
+    assert "Created the team Platform." in first
     assert "Made" not in second
     assert list(Team.objects.values_list("slug", "name")) == [("platform", "Platform")]
 

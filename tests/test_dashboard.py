@@ -582,6 +582,6 @@ def test_page_says_which_pull_requests_its_reviews_are_of(team: Team, client: Cl
     whole = client.get(reverse("admin:index"), {"bots": "with"}).content.decode()
 
     assert "50 %" in plain
-    assert "1 pull requests" in plain
+    assert "1 of 2" in plain
     assert "Pull requests by bots are left out: 1." in plain
     assert "are left out: " not in whole

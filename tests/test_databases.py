@@ -16,7 +16,7 @@ from django.db import connection
 from metrics_sync.models import ApiToken, GitHubIntegration, WebhookDelivery
 from metrics_sync.sandbox import build_pull_request_event, deliver, make_recording
 from project.databases import build_options, find_patience
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.factories import TrackedRepositoryFactory
 from tests.swallowing import open_network
 from tests.test_settings import read, run
@@ -176,9 +176,9 @@ def test_network_that_swallows_everything_is_answered_in_time(
             refused = [hook.post(2), hook.get("/readyz")[0]]
             alive, _ = hook.get("/healthz")
             # One that is not given up holds a thread, until none is left.
-            assert network.closed[0].wait(60)
+            assert network.closed[0].wait(PATIENCE_SECONDS)
             network.is_dead.clear()
-            wait_until(lambda: hook.post(3) == 202, patience=60)
+            wait_until(lambda: hook.post(3) == 202)
 
     assert (refused, alive) == ([503, 503], 200)
 

@@ -24,6 +24,7 @@ from metrics_sync.sandbox.webhooks import (
     build_pull_request_review_event,
     build_status_event,
 )
+from tests.conftest import PATIENCE_SECONDS
 from tests.factories import TrackedRepositoryFactory
 from tests.test_transactions import run_at_once
 
@@ -134,7 +135,7 @@ def send_at_once(*payloads: dict[str, Any]) -> list[str]:
     def send(number: int, payload: dict[str, Any]) -> str:
         event, action, text = name_event(payload), payload["action"], json.dumps(payload)
         delivery = Delivery(f"guid-{number}", event, action, REPOSITORY, payload, text)
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=PATIENCE_SECONDS)
         return str(record_delivery(delivery, integration=integration).status)
 
     return run_at_once(*(partial(send, *numbered) for numbered in enumerate(payloads)))

@@ -16,6 +16,7 @@ import yaml
 from django.conf import settings
 
 from project import production_env
+from tests.conftest import PATIENCE_SECONDS
 from tests.test_readme import read_environment
 from tests.test_settings import run
 
@@ -118,7 +119,7 @@ def test_unit_is_one_that_systemd_takes(path: Path, tmp_path: Path) -> None:
         [verify, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / path.name)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -187,7 +188,7 @@ def run_script(name: str, *arguments: str | Path, **environment: str) -> Any:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

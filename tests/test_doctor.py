@@ -496,7 +496,7 @@ def test_command_ends_although_a_check_hangs(tmp_path: Path) -> None:
     program = tmp_path / "hang.py"
     program.write_text(HANG)
 
-    done = run_program(program, [], environment=environment, timeout=60)
+    done = run_program(program, [], environment=environment, timeout=PATIENCE_SECONDS)
 
     assert done.returncode == 1, done.stderr
     assert "no answer within 0.2 s" in done.stdout

@@ -126,7 +126,7 @@ def test_pull_requests_by_bots_are_left_out_and_counted(
 
     told = capsys.readouterr()
     assert [json.loads(line)["title"] for line in told.out.splitlines()] == ["Think"]
-    assert told.err == "Left out pull requests by bots: 1. Add --with-bots to have them, too.\n"
+    assert told.err == "Left out pull requests by bots: 1. Add --with-bots to include them.\n"
     assert [record["is_by_bot"] for record in export(capsys, "--with-bots")] == [True, False]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from metrics_sync.sandbox import build_pull_request_event, deliver, make_recording
 from project.front import PART_BYTES, Front, Limits
+from tests.conftest import PATIENCE_SECONDS
 from tests.factories import TrackedRepositoryFactory
 from tests.test_tracing import serve
 
@@ -32,7 +33,7 @@ class Django:
         self.asked: list[Environ] = []
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
-        assert self.may_answer.wait(60)
+        assert self.may_answer.wait(PATIENCE_SECONDS)
         self.asked.append({**environ, "body": environ["wsgi.input"].read()})
         start_response("200 OK", [("Content-Type", "text/plain")])
         return iter(self.answer)

@@ -180,7 +180,7 @@ def read_results(snapshot: Snapshot) -> dict[Section, str]:
 def test_everything_is_had_and_proven_with_nine_requests(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """The budget of requests is shared by all merges of an hour."""
+    """All merges of an hour share the budget of requests."""
     snapshot = fetch()
 
     assert read_keys(snapshot) == read_truth(sandbox)
@@ -221,7 +221,7 @@ def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) 
 def test_lists_are_followed_to_their_end(
     sandbox: SandboxServer, fetch: Fetch, length: int, requests: int
 ) -> None:
-    """A page number too few loses data, one too many costs a request in every list."""
+    """One page too few loses data; one too many costs a request for every list."""
     names = ("commits", "files", "issue_comments", "review_comments", "reviews", "check_runs")
     sandbox.world.add(make_recording(REPOSITORY, 7, **dict.fromkeys(names, length)))
 
@@ -252,7 +252,7 @@ async def list_comments(github: GitHub) -> list[Any]:
 
 
 def test_pages_that_wait_are_given_up_with_one_that_fails(sandbox: SandboxServer, ask: Ask) -> None:
-    """They would go on asking, and taking from the budget, for nobody."""
+    """They would use up the budget although their list has failed already."""
     sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=401))
     inflict(sandbox, FaultKind.STATUS, "[&]page=2", status=404)
     inflict(sandbox, FaultKind.SLOW, "[&]page=[345]", seconds=0.5)
@@ -266,7 +266,7 @@ def test_pages_that_wait_are_given_up_with_one_that_fails(sandbox: SandboxServer
 
 
 def test_cursors_are_followed_one_by_one(sandbox: SandboxServer, ask: Ask) -> None:
-    """A number beside a cursor leads nowhere else: the same page would come several times."""
+    """A page number does not move a cursor: the same page would come several times."""
     address = f"{sandbox.url}/repos/{REPOSITORY}/issues/7/comments?after="
     for found, after, number in (("per_page", "one", 2), ("after=one", "two", 3)):
         last = f'<{address}last&page=3>; rel="last"'
@@ -288,7 +288,7 @@ def test_http2_is_spoken_where_it_is_understood(http2: Http2, fetch: Fetch) -> N
 
 
 def test_tls_without_http2_will_do(http2: Http2, fetch: Fetch) -> None:
-    """A GitHub Enterprise behind an old proxy must not be lost for speed."""
+    """A GitHub Enterprise behind an old proxy must still work."""
     front = http2(["http/1.1"])
 
     snapshot = fetch(api_url=front.url)
@@ -310,7 +310,7 @@ def test_sections_that_are_empty_by_their_counters_are_not_asked_for(
 
 
 def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
-    """Every merge is looked at again a day later."""
+    """Every merge is fetched again a day later."""
     first = fetch()
     known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
 
@@ -325,7 +325,9 @@ def test_second_look_at_unchanged_pages_is_free(ask: Ask, fetch: Fetch) -> None:
 
 
 def test_review_behind_a_full_page_is_seen(sandbox: SandboxServer, ask: Ask, fetch: Fetch) -> None:
-    """The full page does not change when one more is added, and reviews have no counter."""
+    """The ETag of a full page does not change when another page follows, and reviews have no
+    counter.
+    """
     add_reviews(sandbox, 100 - len(sandbox.world.recording(REPOSITORY, 7).reviews))
     first = fetch()
     entry = SectionReceipt(stated=None, stored=100, result=OUTDATED)
@@ -349,7 +351,7 @@ def add_reviews(sandbox: SandboxServer, count: int) -> None:
 def test_more_files_than_github_lists_are_called_capped(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """3,000 of 3,001 is all there is to have, and not the whole."""
+    """3,000 of 3,001 files is all that GitHub gives, but not the whole list."""
     sandbox.world.add(make_recording(REPOSITORY, 7, files=3001, lines_per_file=1))
 
     result = fetch().sections[Section.FILES]
@@ -364,7 +366,7 @@ def test_more_files_than_github_lists_are_called_capped(
 def test_more_commits_than_github_lists_are_compared(
     sandbox: SandboxServer, fetch: Fetch, comparison: str, result: str, length: int
 ) -> None:
-    """The oldest commits are missing from the list, and the metrics count commits."""
+    """The oldest commits are missing from the list, and metrics count commits."""
     sandbox.world.add(make_recording(REPOSITORY, 7, commits=251))
     if comparison == "gone":
         inflict(sandbox, FaultKind.STATUS, "/compare/", status=404)
@@ -390,7 +392,7 @@ def test_lines_that_github_left_uncounted_are_asked_for_again(
 def test_small_pages_are_bounded_and_what_is_missing_is_said(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """One enormous pull request must not eat the budget of an hour."""
+    """One enormous pull request must not use up the budget of an hour."""
     sandbox.world.add(make_recording(REPOSITORY, 7, files=1200, lines_per_file=3000))
 
     result = fetch().sections[Section.FILES]
@@ -449,7 +451,7 @@ def test_list_that_stays_short_is_an_error_of_that_section(
 def test_optional_section_that_cannot_be_had_is_called_unavailable(
     sandbox: SandboxServer, fetch: Fetch, section: Section, fault: dict[str, Any]
 ) -> None:
-    """A pull request is complete without it, and its metrics say what they lack."""
+    """A pull request is complete without it, and its metrics say what is missing."""
     inflict(sandbox, path=PATHS[section], **fault)
 
     result = fetch().sections[section]
@@ -490,7 +492,7 @@ def cut(sandbox: SandboxServer, section: Section, times: int | None = None) -> F
 def test_reviews_that_the_timeline_names_and_github_does_not_list_are_no_proof(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """No counter tells that a list of reviews comes from a replica that is behind."""
+    """No counter shows that a list of reviews comes from a replica that lags behind."""
     cut(sandbox, Section.REVIEWS)
 
     snapshot = fetch()
@@ -501,7 +503,7 @@ def test_reviews_that_the_timeline_names_and_github_does_not_list_are_no_proof(
 
 
 def test_older_list_of_reviews_is_mended_at_once(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """The next answer mostly comes from another replica."""
+    """The next answer usually comes from another replica."""
     cut(sandbox, Section.REVIEWS, times=1)
 
     snapshot = fetch()
@@ -526,7 +528,7 @@ def add_reply(sandbox: SandboxServer) -> None:
 def test_review_that_is_only_a_reply_need_not_be_in_the_timeline(
     sandbox: SandboxServer, ask: Ask, fetch: Fetch
 ) -> None:
-    """GitHub does not show it there; every pull request with an answer would be in doubt."""
+    """GitHub does not show such reviews there; a pull request with replies would be in doubt."""
     add_reply(sandbox)
     first = fetch()
     known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
@@ -538,7 +540,7 @@ def test_review_that_is_only_a_reply_need_not_be_in_the_timeline(
 
 
 def test_review_that_only_a_reply_names_is_missed(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """The timeline cannot tell of it, and its comment can."""
+    """The timeline does not show such a review, but its comment names it."""
     add_reply(sandbox)
     cut(sandbox, Section.REVIEWS)
 
@@ -570,7 +572,7 @@ def test_older_timeline_is_no_proof(
 def test_timeline_with_fewer_comments_than_stated_is_no_proof(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """An open pull request has no merge by which a whole timeline is known."""
+    """An open pull request has no merge event that proves a timeline to be complete."""
     sandbox.world.add(make_recording(REPOSITORY, 7, merged=False, review_comments=0, reviews=0))
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         comments = recording.list_timeline()
@@ -587,7 +589,7 @@ def test_timeline_with_fewer_comments_than_stated_is_no_proof(
 def test_timeline_without_a_verdict_that_github_lists_is_no_proof(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """Only reviews without words of their own may be missing in it."""
+    """Only reviews without a text of their own may be missing from the timeline."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         kept = [item for item in recording.list_timeline() if item["event"] != "reviewed"]
     inflict(sandbox, FaultKind.WRONG_TYPE, PATHS[Section.TIMELINE], body=kept)
@@ -629,7 +631,7 @@ def test_new_review_is_compared_with_a_timeline_that_says_it_is_unchanged(
 def test_late_comment_leaves_the_reviews_unasked_in_full(
     sandbox: SandboxServer, ask: Ask, fetch: Fetch
 ) -> None:
-    """It changes the timeline, and reviews that are as they were must cost nothing."""
+    """The comment changes the timeline, but unchanged reviews must cost nothing."""
     first = fetch()
     sandbox.world.add_comment(REPOSITORY, 7, body="Late.")
     known = Known(make_receipt(first).outdate(), first.etags, first.pull_request)
@@ -674,7 +676,9 @@ def test_list_that_disagrees_for_a_day_is_taken_as_it_is(
     every: timedelta,
     result: str,
 ) -> None:
-    """GitHub's counters drift for good, and such a pull request would be fetched for ever."""
+    """Some of GitHub's counters are wrong for good, and such pull requests would be fetched for
+    ever.
+    """
     cut(sandbox, section)
 
     last = repeat(ask, times, every=every).sections[section]
@@ -684,7 +688,7 @@ def test_list_that_disagrees_for_a_day_is_taken_as_it_is(
 
 
 def test_other_disagreement_is_counted_anew(sandbox: SandboxServer, ask: Ask) -> None:
-    """While the numbers move, GitHub is at work."""
+    """While the numbers change, GitHub is still updating them."""
     fault = cut(sandbox, Section.ISSUE_COMMENTS)
     known, moment = Known(), NOW
     for items in (1, 1, 2):
@@ -715,7 +719,7 @@ def test_optional_list_that_always_fails_is_called_unavailable(
 def test_etags_of_another_token_are_not_sent(
     sandbox: SandboxServer, ask: Ask, fetch: Fetch
 ) -> None:
-    """They never match, so every page would be asked for in vain, and then again."""
+    """They never match, so every page would be asked for twice."""
     sandbox.world.add(make_recording(REPOSITORY, 7, files=250))
     sandbox.world.add_token(Token("ghs_next_hour"))
     first = fetch()
@@ -731,7 +735,7 @@ def test_etags_of_another_token_are_not_sent(
 
 
 def test_fingerprint_does_not_tell_the_token(fetch: Fetch) -> None:
-    """It is stored in the clear beside the ETags."""
+    """The fingerprint is stored unencrypted with the ETags."""
     first, second = fetch().etags["token"], fetch().etags["token"]
 
     assert DEFAULT_TOKEN not in str(first)
@@ -745,7 +749,7 @@ def test_fingerprint_does_not_tell_the_token(fetch: Fetch) -> None:
 def test_file_whose_type_changes_keeps_both_lines(
     sandbox: SandboxServer, ask: Ask, fetch: Fetch, stated: int
 ) -> None:
-    """GitHub lists it twice under one name and counts it once or twice."""
+    """GitHub lists such a file twice under one name, and counts it once or twice."""
     sandbox.world.add(make_recording(REPOSITORY, 7, files=0))
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         file = make_recording(REPOSITORY, 7, files=1).files[0]
@@ -765,7 +769,7 @@ def test_file_whose_type_changes_keeps_both_lines(
 def test_other_numbers_of_files_are_not_explained_by_it(
     sandbox: SandboxServer, fetch: Fetch, stated: int
 ) -> None:
-    """A page that is missing must not pass for a file that is counted once."""
+    """A missing page must not be mistaken for a file that is counted once."""
     sandbox.world.add(make_recording(REPOSITORY, 7, files=3))
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.pull |= {"changed_files": stated}
@@ -803,7 +807,7 @@ def test_section_fails_alone(sandbox: SandboxServer, fetch: Fetch, section: Sect
 def test_one_passing_fault_is_healed_at_once(
     sandbox: SandboxServer, fetch: Fetch, fault: dict[str, Any], path: str
 ) -> None:
-    """A retry of the job comes a minute later, and there are three only."""
+    """A retry of the job comes only after a minute, and there are only three."""
     inflict(sandbox, path=path, times=1, **fault)
 
     snapshot = fetch()
@@ -812,7 +816,7 @@ def test_one_passing_fault_is_healed_at_once(
 
 
 def test_fault_that_does_not_pass_is_left_to_the_job(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """Whoever is down is not helped by being asked without a pause."""
+    """Requests without a pause do not help a server that is down."""
     inflict(sandbox, FaultKind.RESET)
 
     with pytest.raises(RetrySoonError):
@@ -843,7 +847,7 @@ def test_refusal_for_good_is_asked_once_and_says_why(
     kind: type[GitHubError],
     said: str,
 ) -> None:
-    """The operator reads on the row what to tick, to renew, or to give up."""
+    """The operator reads on the row what to allow, to renew or to give up."""
     inflict(sandbox, path=PATHS[Section.FILES], **fault)
 
     snapshot = fetch()
@@ -855,7 +859,7 @@ def test_refusal_for_good_is_asked_once_and_says_why(
 
 
 def test_unknown_token_is_refused_with_two_requests(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """The second confirms it; each further one would be refused, too, and looks like an attack."""
+    """The second request confirms the refusal; more of them would look like an attack."""
     with pytest.raises(CredentialRejectedError):
         fetch(token="ghp_revoked")
 
@@ -866,7 +870,7 @@ def test_unknown_token_is_refused_with_two_requests(sandbox: SandboxServer, fetc
 def test_answer_of_another_type_is_an_error_of_its_section(
     sandbox: SandboxServer, fetch: Fetch, body: Any
 ) -> None:
-    """Proxies answer 200 with pages of their own, which must not pass for an empty list."""
+    """Proxies answer 200 with their own pages, which must not be read as an empty list."""
     for path in PATHS.values():
         inflict(sandbox, FaultKind.WRONG_TYPE, path, body=body)
 
@@ -924,7 +928,7 @@ def test_answer_of_another_type_is_to_be_asked_for_again(
 def test_errors_never_quote_the_token(
     sandbox: SandboxServer, fetch: Fetch, fault: dict[str, Any]
 ) -> None:
-    """They stand on the row, in the logs and in Sentry."""
+    """Error texts are stored on the row, and sent to the logs and to Sentry."""
     inflict(sandbox, **fault)
 
     with pytest.raises(GitHubError) as caught:
@@ -939,7 +943,7 @@ def test_errors_never_quote_the_token(
 def test_used_up_limit_says_until_when_and_nothing_more_is_sent(
     sandbox: SandboxServer, ask: Ask
 ) -> None:
-    """Going on asking gets a token banned."""
+    """GitHub bans tokens that go on sending requests."""
     inflict(sandbox, FaultKind.PRIMARY_LIMIT, retry_after=600, times=1)
 
     async def ask_twice(github: GitHub) -> list[RateLimitedError]:
@@ -964,7 +968,7 @@ def test_used_up_limit_says_until_when_and_nothing_more_is_sent(
 def test_asking_too_much_at_once_says_until_when(
     sandbox: SandboxServer, fetch: Fetch, status: int, retry_after: int | None, seconds: int
 ) -> None:
-    """This limit has no hour to wait for."""
+    """A secondary limit does not end with the hour."""
     inflict(sandbox, FaultKind.SECONDARY_LIMIT, status=status, retry_after=retry_after)
     before = datetime.now(UTC)
 
@@ -978,7 +982,7 @@ def test_asking_too_much_at_once_says_until_when(
 def test_limit_met_by_one_section_keeps_the_rest_from_being_sent(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:
-    """The others would only be refused, and make the pause longer."""
+    """GitHub would refuse the others, and lengthen the pause."""
     inflict(sandbox, FaultKind.SECONDARY_LIMIT, PATHS[Section.COMMITS], retry_after=90)
     inflict(sandbox, FaultKind.SLOW, PATHS[Section.FILES], seconds=0.3)
 
@@ -994,7 +998,7 @@ def test_limit_met_by_one_section_keeps_the_rest_from_being_sent(
 
 
 def test_no_more_is_sent_than_the_budget_allows(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """Eight requests that start together must not spend the last two three times."""
+    """Eight requests that start together must not each count on the same last two."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=3))
 
     snapshot = fetch()
@@ -1026,7 +1030,7 @@ def test_budget_is_what_github_states(
 def test_token_of_the_environment_is_never_taken(
     sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
-    """It is some other team's: ghapi would take it where it is given none."""
+    """Without a token, ghapi would use that of the environment, which may be another team's."""
     for name in ("GITHUB_TOKEN", "GITHUB_JWT_TOKEN", "GH_TOKEN"):
         monkeypatch.setenv(name, DEFAULT_TOKEN)
     sandbox.world.add_token(Token("ghp_other"))
@@ -1037,7 +1041,7 @@ def test_token_of_the_environment_is_never_taken(
 
 
 def test_renamed_repository_is_followed_and_said(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """Data must not end with a new name."""
+    """The data must not end when the repository gets a new name."""
     sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
 
     snapshot = fetch()
@@ -1050,7 +1054,7 @@ def test_renamed_repository_is_followed_and_said(sandbox: SandboxServer, fetch: 
 def test_redirect_to_another_host_is_not_followed(
     sandbox: SandboxServer, fetch: Fetch, section: Section | None
 ) -> None:
-    """The token would go with it."""
+    """The token would be sent to that host."""
     with SandboxServer(World([make_recording(REPOSITORY, 7)])) as other:
         location = f"{other.url}/repos/{REPOSITORY}/pulls/7"
         path = PATHS[section] if section else ITSELF
@@ -1080,7 +1084,7 @@ def fetch_error(fetch: Fetch, section: Section | None) -> GitHubError:
 def test_odd_redirect_is_refused_with_one_request(
     sandbox: SandboxServer, fetch: Fetch, location: str
 ) -> None:
-    """Another scheme is another place, and an unreadable one must not break the worker."""
+    """Another scheme is another origin, and an unreadable address must not break the worker."""
     location = location.format(host=sandbox.url.removeprefix("http://"))
     inflict(sandbox, FaultKind.UNKNOWN_REDIRECT, location=location)
 
@@ -1090,7 +1094,7 @@ def test_odd_redirect_is_refused_with_one_request(
 
 
 def test_redirect_in_a_circle_ends(sandbox: SandboxServer, fetch: Fetch) -> None:
-    """A worker would never come back from it."""
+    """The worker would follow it for ever."""
     location = f"{sandbox.url}/repos/{REPOSITORY}/pulls/7"
     inflict(sandbox, FaultKind.UNKNOWN_REDIRECT, location=location)
 
@@ -1114,7 +1118,7 @@ def test_next_page_is_asked_for_at_our_own_root(
 
 @pytest.mark.parametrize("to", [1, 2])
 def test_pages_in_a_circle_end_with_an_error(sandbox: SandboxServer, fetch: Fetch, to: int) -> None:
-    """A list whose `next` leads back holds its worker until the job is killed."""
+    """A list whose `next` leads back would keep its worker busy until the job is killed."""
     for path, page in (("page=2$", to), (PATHS[Section.ISSUE_COMMENTS], 2)):
         link = f"</repos/{REPOSITORY}/issues/7/comments?per_page=100&page={page}>"
         headers = {"Link": f'{link}; rel="next"'}
@@ -1129,7 +1133,9 @@ def test_pages_in_a_circle_end_with_an_error(sandbox: SandboxServer, fetch: Fetc
 def test_answer_that_drips_ends_with_the_request(
     sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte is in time for a limit on single reads, and the worker is never free again."""
+    """Each byte arrives within the limit of a single read, and the worker would never be free
+    again.
+    """
     monkeypatch.setattr(client, "REQUEST_SECONDS", 0.2)
     inflict(sandbox, FaultKind.DRIP, PATHS[Section.FILES], seconds=0.1)
 
@@ -1142,7 +1148,7 @@ def test_answer_that_drips_ends_with_the_request(
 def test_fetch_ends_before_its_job_and_keeps_what_came(
     sandbox: SandboxServer, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that is killed at its timeout stores nothing of what it got."""
+    """A job that is killed at its timeout stores nothing that it fetched."""
     monkeypatch.setattr(fetch_module, "FETCH_SECONDS", 0.5)
     inflict(sandbox, FaultKind.SLOW, PATHS[Section.FILES], seconds=2)
 
@@ -1154,14 +1160,14 @@ def test_fetch_ends_before_its_job_and_keeps_what_came(
 
 
 def test_fetch_is_over_before_its_job_is_killed() -> None:
-    """What came must still be stored."""
+    """There must be time to store what was fetched."""
     assert settings.RQ_QUEUES["pr-data"]["DEFAULT_TIMEOUT"] >= fetch_module.FETCH_SECONDS + 60
 
 
 def test_page_that_was_remembered_of_another_host_is_not_asked_for(
     sandbox: SandboxServer,
 ) -> None:
-    """Addresses of pages are in the database, and stay there when the API root changes."""
+    """Addresses of pages stay in the database when the API root changes."""
 
     async def ask(url: str) -> None:
         async with GitHub(api_url=sandbox.url, token=DEFAULT_TOKEN) as github:
@@ -1184,7 +1190,7 @@ def test_page_that_was_remembered_of_another_host_is_not_asked_for(
 def test_api_root_is_taken_as_it_is_written(
     sandbox: SandboxServer, fetch: Fetch, old: str, new: str
 ) -> None:
-    """Operators paste addresses; pages and renamed repositories must be followed on each."""
+    """Operators paste addresses in many forms; pages and redirects must work with each."""
     sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=101))
     sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
     root = sandbox.url.replace(old, new) if old else sandbox.url + new
@@ -1212,7 +1218,7 @@ def test_answer_from_before_the_merge_is_asked_for_again(
 def test_404_is_believed_later(
     sandbox: SandboxServer, fetch: Fetch, merged_at: datetime | None
 ) -> None:
-    """What is deleted would be asked for for ever."""
+    """Deleted pull requests would be asked for for ever."""
     inflict(sandbox, FaultKind.STALE)
 
     with pytest.raises(GoneError):
@@ -1266,7 +1272,7 @@ def test_numbers_are_found_by_id(
 
 
 def test_merges_are_listed_back_to_a_moment(many: SandboxServer, ask: Ask) -> None:
-    """What nobody told us of is found newest first, and not further back than it must be."""
+    """Merges that no webhook reported are found newest first, no further back than necessary."""
     with many.world.editing(REPOSITORY, 108) as recording:
         recording.pull |= {"merged_at": None, "merged": False}
     since = datetime.fromisoformat(many.world.recording(REPOSITORY, 106).pull["updated_at"])
@@ -1276,7 +1282,7 @@ def test_merges_are_listed_back_to_a_moment(many: SandboxServer, ask: Ask) -> No
 
 
 def test_merges_go_on_to_the_end_of_the_list(many: SandboxServer, ask: Ask) -> None:
-    """The first look at a repository has no bookmark to stop at."""
+    """The first search of a repository has no bookmark at which to stop."""
     pages = ask(list_merges)
 
     assert [len(page) for page in pages] == [100, 2]

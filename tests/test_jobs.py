@@ -129,7 +129,7 @@ def test_pull_request_of_no_tracked_repository_becomes_untracked(db: None) -> No
 
 
 def test_fetching_twice_changes_nothing(pull_request: PullRequest) -> None:
-    """Jobs are run twice whenever a queue or a person is in doubt."""
+    """A job runs twice whenever a queue or a person is not sure that it ran."""
     fetch_pr_complete_data(pull_request.pk)
     before = {name: _read_keys(pull_request, name) for name in ("commits", "files", "comments")}
 
@@ -160,7 +160,7 @@ def test_what_github_no_longer_lists_is_removed(
 def test_second_look_at_unchanged_pages_costs_nothing(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """Late comments are looked for in every pull request, and few have any."""
+    """Every pull request is fetched again for late comments, and few have any."""
     fetch_pr_complete_data(pull_request.pk)
     asked_before = len(sandbox.requests)
     before = _read_keys(pull_request, "commits")
@@ -178,7 +178,7 @@ def test_second_look_at_unchanged_pages_costs_nothing(
 def test_second_look_at_an_unchanged_pull_request_keeps_its_author(
     sandbox: SandboxServer, pull_request: PullRequest, *, is_deleted: bool
 ) -> None:
-    """GitHub sends nothing of it then, and the author is read from the row."""
+    """GitHub answers 304 without a body, so the author is read from the row."""
     recording = sandbox.world.recording(REPOSITORY, 7)
     login = recording.pull["user"]["login"]
     if is_deleted:
@@ -215,7 +215,7 @@ def test_second_look_pays_only_for_what_changed(
 def test_second_look_with_another_token_costs_what_the_first_did(
     sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
 ) -> None:
-    """An App's token lives an hour: ETags of the last one would be sent in vain, at double cost."""
+    """An App's token lasts an hour: ETags of the last token would double the cost for nothing."""
     fetch_pr_complete_data(pull_request.pk)
     first = len(sandbox.requests)
     sandbox.world.add_token(Token("ghs_next_hour"))
@@ -239,7 +239,7 @@ def cut_reviews(sandbox: SandboxServer) -> Fault:
 def test_stale_list_of_reviews_is_not_verified_and_right_after_the_next_look(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """No counter of GitHub's tells of it; the timeline does."""
+    """No counter of GitHub's shows that a review is missing; the timeline does."""
     cut_reviews(sandbox)
 
     fetch_pr_complete_data(pull_request.pk)
@@ -259,7 +259,7 @@ def test_stale_list_of_reviews_is_not_verified_and_right_after_the_next_look(
 def test_stale_list_of_reviews_at_the_second_look_leaves_the_rows(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """A replica that is behind must not take away a review that was stored."""
+    """A replica that lags behind must not remove a review that was stored."""
     fetch_pr_complete_data(pull_request.pk)
     before = _read_keys(pull_request, "reviews")
     cut_reviews(sandbox)
@@ -275,7 +275,7 @@ def test_stale_list_of_reviews_at_the_second_look_leaves_the_rows(
 
 
 def test_completed_at_stays_the_first_time(pull_request: PullRequest) -> None:
-    """It says how long the data took to be here, which a second look does not change."""
+    """It says how long it took until the data was complete; a second fetch does not change that."""
     fetch_pr_complete_data(pull_request.pk)
     first = PullRequest.objects.get().completed_at
 
@@ -322,7 +322,7 @@ def test_complete_is_looked_at_again_in_time(
 def test_pending_legacy_status_is_a_running_check(
     sandbox: SandboxServer, pull_request: PullRequest, state: str, minutes_after: int
 ) -> None:
-    """An older CI reports in no other way, and its result came a day late."""
+    """An older CI reports only by statuses; without this, its result came a day late."""
     merged_at = timezone.now().replace(microsecond=0)
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.pull["merged_at"] = merged_at.isoformat()
@@ -342,7 +342,7 @@ def test_pending_legacy_status_is_a_running_check(
 def test_commits_past_githubs_cap_come_from_a_comparison(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """The oldest commits of long pull requests are missing from GitHub's list, unmarked."""
+    """GitHub's list leaves out the oldest commits of long pull requests without notice."""
     row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9, commits=275))
 
     fetch_pr_complete_data(row.pk)
@@ -368,7 +368,7 @@ def test_commits_that_no_comparison_completes_are_called_truncated(
 def test_lines_that_github_left_uncounted_are_asked_for_in_small_pages(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Past 20,000 changed lines in an answer, files come with 0 lines, unmarked."""
+    """Past 20,000 changed lines in an answer, GitHub gives files 0 lines without notice."""
     recording = make_recording(REPOSITORY, 9, files=60, lines_per_file=900)
     row = add_merge(sandbox, repository.team, recording)
 
@@ -407,7 +407,7 @@ def test_one_failing_section_leaves_the_others(
 def test_retry_asks_only_for_what_is_missing(
     sandbox: SandboxServer, pull_request: PullRequest, missing: str, asked: set[str]
 ) -> None:
-    """Requests are a budget that merges of other pull requests need."""
+    """The merges of other pull requests need the same budget of requests."""
     fault = break_section(sandbox, f"/{missing}", times=2)
     fetch_pr_complete_data(pull_request.pk)
     asked_before = len(sandbox.requests)
@@ -422,7 +422,7 @@ def test_retry_asks_only_for_what_is_missing(
 def test_metrics_of_missing_sections_are_unknown_and_not_zero(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """A zero would be believed."""
+    """People would believe a zero."""
     break_section(sandbox)
 
     fetch_pr_complete_data(pull_request.pk)
@@ -435,7 +435,7 @@ def test_metrics_of_missing_sections_are_unknown_and_not_zero(
 
 
 def test_missing_permission_is_named(sandbox: SandboxServer, pull_request: PullRequest) -> None:
-    """The operator must read what to tick, not only that something is forbidden."""
+    """The operator must read which permission to give, not only that something is forbidden."""
     break_section(sandbox, "/files", kind=FaultKind.PERMISSION, permissions="contents=read")
 
     result = fetch_pr_complete_data(pull_request.pk)
@@ -446,7 +446,7 @@ def test_missing_permission_is_named(sandbox: SandboxServer, pull_request: PullR
 def test_check_runs_that_the_token_may_not_read_leave_the_rest_complete(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """Fine-grained tokens cannot be given them; such a pull request was partial for ever."""
+    """Fine-grained tokens cannot read check runs; such pull requests stayed partial for ever."""
     break_section(sandbox, "/check-runs", kind=FaultKind.PERMISSION, permissions="checks=read")
 
     fetch_pr_complete_data(pull_request.pk)
@@ -476,7 +476,9 @@ def disagreeing(sandbox: SandboxServer, pull_request: PullRequest) -> PullReques
 def test_list_that_disagrees_for_a_day_ends_complete_and_named(
     disagreeing: PullRequest, fetches: int
 ) -> None:
-    """GitHub's counters drift for good; nobody must fetch for ever, or take it for verified."""
+    """Some of GitHub's counters are wrong for good; the list must neither be fetched for ever nor
+    be called verified.
+    """
     for _ in range(fetches):
         fetch_pr_complete_data(disagreeing.pk)
 
@@ -490,7 +492,7 @@ def test_list_that_disagrees_for_a_day_ends_complete_and_named(
 def test_passing_fault_uses_one_retry_after_another(
     sandbox: SandboxServer, pull_request: PullRequest, redis: Redis
 ) -> None:
-    """RQ waits for us, and the row says what it waits for."""
+    """RQ schedules the retries, and the row says what it waits for."""
     break_section(sandbox, r"/pulls/7$")
 
     [job] = run_queue(redis, pull_request)
@@ -536,7 +538,7 @@ def test_retry_that_comes_late_does_nothing(
 def test_rate_limit_parks_the_job_without_using_a_retry(
     sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, kind: FaultKind
 ) -> None:
-    """GitHub names the moment; three quick retries would all be lost before it."""
+    """GitHub names the time of the reset; three quick retries would all fail before it."""
     break_section(sandbox, kind=kind, retry_after=300)
 
     [job] = run_queue(redis, pull_request)
@@ -553,7 +555,7 @@ def test_parked_job_wakes_within_the_hour(
     credential: IntegrationCredential,
     redis: Redis,
 ) -> None:
-    """What it waits for may be over sooner, and nobody would tell it."""
+    """The limit may end sooner, for example with a new token; nothing else would wake the job."""
     credential.wait_until = timezone.now() + timedelta(days=365)
     credential.save()
 
@@ -565,7 +567,7 @@ def test_parked_job_wakes_within_the_hour(
 
 
 def test_spread_of_a_parked_job_is_minutes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last of many would come when the next window is half over."""
+    """Otherwise the last of many jobs would start when half of the next window is over."""
     monkeypatch.setattr("metrics_sync.jobs.random.uniform", lambda low, high: high)
 
     retry = _park(timezone.now() + timedelta(hours=1))
@@ -600,7 +602,7 @@ def test_nothing_that_github_states_stops_a_token_for_longer_than_two_hours(
     status: int,
     headers: dict[str, str],
 ) -> None:
-    """A proxy's header parked every merge of a team until the year 2100."""
+    """A proxy's header stopped every merge of a team until the year 2100."""
     break_section(sandbox, status=status, headers=headers, times=1)
 
     run_queue(redis, pull_request)
@@ -617,7 +619,7 @@ def test_nothing_that_github_states_stops_a_token_for_longer_than_two_hours(
 def test_server_without_limits_is_read_whole(
     sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
 ) -> None:
-    """GitHub Enterprise has them switched off unless somebody switched them on."""
+    """GitHub Enterprise has no rate limits unless somebody switched them on."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
 
     fetch_pr_complete_data(pull_request.pk)
@@ -630,7 +632,7 @@ def test_server_without_limits_is_read_whole(
 def test_good_token_that_is_refused_once_costs_the_team_nothing(
     sandbox: SandboxServer, pull_request: PullRequest, credential: IntegrationCredential
 ) -> None:
-    """All its merges waited until an operator stored a new token."""
+    """After one such answer, all merges waited until an operator stored a new token."""
     break_section(sandbox, status=401, times=1)
 
     fetch_pr_complete_data(pull_request.pk)
@@ -646,7 +648,7 @@ def test_others_of_a_limited_token_send_nothing(
     credential: IntegrationCredential,
     redis: Redis,
 ) -> None:
-    """Going on asking gets a token banned."""
+    """GitHub bans tokens that go on sending requests."""
     credential.wait_until = timezone.now() + timedelta(minutes=5)
     credential.save()
 
@@ -664,7 +666,7 @@ def test_bulk_job_waits_while_only_the_reserve_is_left(
     credential: IntegrationCredential,
     redis: Redis,
 ) -> None:
-    """Merges go on meanwhile."""
+    """Merges use the reserve meanwhile."""
     merge = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
     credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(hours=1)))
     enqueue_fetch(pull_request, queue_name=BULK)
@@ -683,7 +685,7 @@ def test_refused_token_is_noted_once_and_asked_with_no_more(
     pull_request: PullRequest,
     credential: IntegrationCredential,
 ) -> None:
-    """Five hundred failures say less than one revoked credential."""
+    """One revoked credential tells an operator more than five hundred failures."""
     other = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
     sandbox.world.revoke_token(DEFAULT_TOKEN)
     fetch_pr_complete_data(pull_request.pk)
@@ -701,7 +703,7 @@ def test_refused_token_is_noted_once_and_asked_with_no_more(
 def test_failed_fetch_leaves_older_rows_as_they_were(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """A bad moment of GitHub must not cost data."""
+    """A short outage of GitHub must not cost data."""
     fetch_pr_complete_data(pull_request.pk)
     break_section(sandbox, "")
 
@@ -727,7 +729,7 @@ def test_second_job_leaves_a_running_row_alone(
 def test_run_that_was_taken_over_writes_nothing(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """What the other job brought is newer."""
+    """The data of the job that took over is newer."""
     pull_request.mark_running(job_id="slow")
     run = FetchRun.start(pull_request, job_id="slow")
     PullRequest.objects.update(sync_job_id="other", sync_status="complete")
@@ -741,7 +743,7 @@ def test_run_that_was_taken_over_writes_nothing(
 
 
 def test_run_of_a_killed_process_is_closed(pull_request: PullRequest) -> None:
-    """A run that never ends would look like one at work."""
+    """A run that never ends would look as if it was still at work."""
     FetchRun.start(pull_request, job_id="killed")
 
     fetch_pr_complete_data(pull_request.pk)
@@ -831,7 +833,7 @@ def test_repository_that_took_the_name_is_not_fetched(
 def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
     repository: TrackedRepository, pull_request: PullRequest
 ) -> None:
-    """GitHub has said it to the team's own token."""
+    """GitHub has given the id to the team's own token, so it can be trusted."""
     TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
 
     fetch_pr_complete_data(pull_request.pk)
@@ -847,7 +849,7 @@ def test_fetch_learns_the_id_of_a_repository_that_was_known_by_its_name(
 def test_long_fetch_gives_signs_of_life(
     sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reconcile takes a row without one for stuck."""
+    """Reconcile takes a running row without a sign of life for stuck."""
     row = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 9))
     monkeypatch.setattr("metrics_sync.jobs.running.HEARTBEAT_SECONDS", 0.01)
     break_section(sandbox, "/files", kind=FaultKind.SLOW, seconds=1, times=1)
@@ -871,7 +873,7 @@ def _fetch_in_thread(pk: int) -> None:
 def test_number_of_another_pull_request_brings_none_of_its_data(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """A repository made anew gives its numbers again."""
+    """A repository that was deleted and made anew uses the same numbers again."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.pull["id"] += 1
 
@@ -905,7 +907,7 @@ def test_pull_request_known_under_both_names_keeps_the_row_of_the_new_one(
 def test_news_of_a_row_that_waits_makes_another_look(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """Sections that an earlier try brought are not asked for again by the next."""
+    """The next try does not ask again for sections that an earlier try fetched."""
     fault = break_section(sandbox, "/files")
     fetch_pr_complete_data(pull_request.pk)
     fault.times = 0
@@ -919,7 +921,7 @@ def test_news_of_a_row_that_waits_makes_another_look(
 
 
 def test_look_that_news_asked_for_is_made_once(pull_request: PullRequest) -> None:
-    """Else a pull request that was looked at would be due again at once, for ever."""
+    """Otherwise a pull request would be due again right after each fetch, for ever."""
     fetch_pr_complete_data(pull_request.pk)
     PullRequest.objects.update(refetch_at=timezone.now() - timedelta(minutes=1))
 
@@ -944,7 +946,7 @@ def test_old_addresses_of_a_renamed_repository_are_forgotten(
 
 
 def test_run_writes_nothing_into_a_row_that_another_job_runs(pull_request: PullRequest) -> None:
-    """It was taken for dead, and came back while the other one is at work."""
+    """The run was taken for dead, and came back while another job was at work."""
     pull_request.mark_running(job_id="slow")
     run = FetchRun.start(pull_request, job_id="slow")
     PullRequest.objects.update(sync_job_id="other")
@@ -958,7 +960,7 @@ def test_run_writes_nothing_into_a_row_that_another_job_runs(pull_request: PullR
 def test_bulk_fetch_of_a_row_that_a_job_took_meanwhile_writes_nothing(
     repository: TrackedRepository,
 ) -> None:
-    """Of two that want to write a row one does, and what it has may be newer."""
+    """Only one of two fetches may write a row, and the job's data may be newer."""
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
     pull = make_recording(REPOSITORY, 7).pull
     snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), {}, etags={})
@@ -974,7 +976,7 @@ def test_bulk_fetch_of_a_row_that_a_job_took_meanwhile_writes_nothing(
 def test_news_that_came_while_many_were_fetched_is_looked_at(
     repository: TrackedRepository,
 ) -> None:
-    """GitHub was asked before the run of the single pull request began."""
+    """GitHub was asked before the run of this pull request began, so its answer may be older."""
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
     pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id}
     snapshot = Snapshot(read_pull_request(pull, github_repo=REPOSITORY), {}, etags={})
@@ -989,7 +991,7 @@ def test_news_that_came_while_many_were_fetched_is_looked_at(
 def test_save_that_is_rolled_back_leaves_no_proof(
     sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
 ) -> None:
-    """The run said “verified” of lists that no table had, and the object did."""
+    """The run and the object in memory said “verified” of lists that no table had."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.pull["number"] = 2**70  # the last statement of the transaction fails
 
@@ -1002,7 +1004,7 @@ def test_save_that_is_rolled_back_leaves_no_proof(
 
 
 def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedRepository) -> None:
-    """The same with pull requests that are fetched together with others."""
+    """The same holds for pull requests that are fetched together with others."""
     row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
     pull = make_recording(REPOSITORY, 7).pull | {"id": row.github_pr_id, "number": 2**70}
     files = {Section.FILES: SectionResult((), 0, VERIFIED)}
@@ -1019,7 +1021,7 @@ def test_bulk_save_that_is_rolled_back_leaves_no_proof(repository: TrackedReposi
 def test_job_that_comes_back_with_an_old_dump_does_nothing(
     sandbox: SandboxServer, pull_request: PullRequest, redis: Redis, seconds_behind: int
 ) -> None:
-    """A Redis that is restored has jobs again that are done, whatever a worker's clock said."""
+    """A restored Redis has jobs again that are done, whatever the worker's clock says."""
     [job] = run_queue(redis, pull_request)
     behind = F("fetch_started_at") - timedelta(seconds=seconds_behind)
     PullRequest.objects.update(fetch_started_at=behind)
@@ -1035,7 +1037,7 @@ def test_job_that_comes_back_with_an_old_dump_does_nothing(
 def test_first_answer_releases_what_failed_in_an_outage(
     sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
 ) -> None:
-    """After fifteen minutes without GitHub, everything waited half an hour more."""
+    """After fifteen minutes without GitHub, every row waited another half hour."""
     other = add_merge(sandbox, repository.team, make_recording(REPOSITORY, 8))
     outage = break_section(sandbox, "")
     fetch_pr_complete_data(pull_request.pk)
@@ -1061,7 +1063,7 @@ def test_first_answer_releases_what_failed_in_an_outage(
 def test_answer_releases_nothing_that_it_says_nothing_of(
     repository: TrackedRepository, values: dict[str, Any]
 ) -> None:
-    """A pull request at which GitHub fails for ever would be asked for after every other."""
+    """Otherwise a pull request that always fails would be fetched after every other one."""
     later = timezone.now() + timedelta(hours=1)
     held = {"failures": 1, "fault_may_pass": True, "retry_at": later, "github_repo": REPOSITORY}
     answered = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
@@ -1071,7 +1073,7 @@ def test_answer_releases_nothing_that_it_says_nothing_of(
 
 
 def test_answer_with_nothing_to_release_costs_one_query(pull_request: PullRequest) -> None:
-    """So it is after nearly every fetch."""
+    """Nearly every fetch ends with nothing to release."""
     with CaptureQueriesContext(connection) as queries:
         PullRequest.objects.release_passing(pull_request)
 
@@ -1094,7 +1096,7 @@ def test_rows_are_counted_when_github_says_that_nothing_changed(
 def test_person_who_asks_again_is_answered_in_full(
     sandbox: SandboxServer, repository: TrackedRepository, pull_request: PullRequest
 ) -> None:
-    """Who doubts what is shown is not helped by “nothing has changed”."""
+    """“Nothing has changed” does not help somebody who doubts what is shown."""
     fetch_pr_complete_data(pull_request.pk)
     asked_before = len(sandbox.requests)
     pull_request.refresh_from_db()
@@ -1109,7 +1111,7 @@ def test_person_who_asks_again_is_answered_in_full(
 def test_time_that_is_none_stands_in_the_receipt(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """One such date emptied the list for good; who misses the time is told why."""
+    """One such date emptied the list for good; the receipt explains why the time is missing."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.check_runs[0]["started_at"] = "0001-01-01T00:00:00Z"
 
@@ -1124,7 +1126,7 @@ def test_time_that_is_none_stands_in_the_receipt(
 def test_dismissal_whose_list_comes_unchanged_is_kept(
     sandbox: SandboxServer, pull_request: PullRequest
 ) -> None:
-    """A late delivery overwrote it, and no later fetch could see that."""
+    """A late delivery overwrote the dismissal, and no later fetch could notice."""
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.reviews[0]["state"] = "DISMISSED"
     fetch_pr_complete_data(pull_request.pk)

@@ -38,7 +38,7 @@ from metrics_sync.work import counts
 from metrics_sync.work.counts import note_silent_end, save_counts
 from metrics_sync.work.queueing import BULK, enqueue_fetch
 from metrics_sync.work.rounds import note_round
-from tests.conftest import Workers
+from tests.conftest import PATIENCE_SECONDS, Workers
 from tests.factories import (
     MERGED_AT,
     IntegrationCredentialFactory,
@@ -315,7 +315,7 @@ def test_alerts_fire_when_they_should(arguments: tuple[str, str]) -> None:
         [promtool, arguments[0], "rules", DOCS / arguments[1]],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

@@ -294,7 +294,7 @@ def test_update_keeps_the_focus_and_brings_figures_and_charts(
     focused = visitor.do(
         lambda page: page.evaluate("document.activeElement.closest('tr')?.id ?? ''")
     )
-    is_open = visitor.do(lambda page: page.locator("details").first.get_attribute("open"))
+    is_open = visitor.do(lambda page: page.locator("#trends details").first.get_attribute("open"))
     after = visitor.do(lambda page: page.evaluate(count_bars))
     assert (f"#{focused}", is_open is not None) == (row, True)
     assert after == before + 1
@@ -322,7 +322,7 @@ def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Vi
     visitor.do(lambda page: page.get_by_text("As a table").first.press("Enter"))
 
     assert drawn == [12, 12, 12, 12, 7]
-    visitor.see("details[open]", "60 min")
+    visitor.see("#trends details[open]", "60 min")
 
 
 #: The x axis of the timeline, and where on the page its approval is drawn.
@@ -374,15 +374,102 @@ def test_words_of_charts_have_the_colour_of_the_page(visitor: Visitor, scheme: s
     visitor.do(lambda page: page.wait_for_function(f"() => new Set(({READ_INK})()).size === 1"))
 
 
+#: Where on the page the last point of the first chart is.
+FIND_LAST_POINT = """() => {
+    const canvas = document.querySelector('#trends canvas.chart');
+    const point = Chart.getChart(canvas).getDatasetMeta(0).data.at(-1);
+    canvas.scrollIntoView({block: 'center'});
+    const box = canvas.getBoundingClientRect();
+    return { x: box.x + point.x, y: box.y + point.y };
+}"""
+
+
+def test_point_of_a_chart_leads_to_its_pull_requests(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """Who sees a peak asks which pull requests it is of."""
+
+    def click(page: Page) -> None:
+        page.wait_for_load_state("networkidle")
+        point = page.evaluate(FIND_LAST_POINT)
+        page.mouse.click(point["x"], point["y"])
+        page.wait_for_url("**/pullrequest/**")
+
+    visitor.see("#completeness", "needs attention")
+    visitor.do(click)
+
+    visitor.see("#result_list", str(pull_request))
+    assert "known=review_wait_hours" in visitor.do(lambda page: page.url)
+
+
+def test_keyboard_goes_from_a_table_to_the_list_and_back(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """A chart is a picture: what a click on it does, the table behind it does as well."""
+
+    def follow(page: Page) -> None:
+        page.get_by_text("As a table").first.press("Enter")
+        page.locator("#trends [data-point]").first.press("Enter")
+        page.wait_for_url("**/pullrequest/**")
+
+    visitor.see("#completeness", "needs attention")
+    visitor.do(follow)
+    visitor.see("#result_list", str(pull_request))
+    visitor.do(lambda page: page.go_back())
+
+    visitor.see("#completeness", "needs attention")
+
+
+def test_comparison_follows_its_links_and_stays_live(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """What one looks at goes on by itself, and does not lose the place of the keyboard."""
+    header = "#compare th[aria-sort=descending]"
+    PullRequest.objects.update(author_login="mona")
+    visitor.visit("/admin/?weeks=4")
+    visitor.do(lambda page: page.get_by_role("link", name="by author").click())
+    visitor.do(lambda page: page.get_by_label("Cycle time: sort by change").click())
+    visitor.see(header, "Cycle time")
+    visitor.do(lambda page: page.get_by_label("Cycle time: sort by change").focus())
+
+    PullRequestFactory(
+        merged=True, team=pull_request.team, author_login="hubot", merged_at=timezone.now()
+    )
+
+    visitor.see("#compare tbody", "hubot")
+    focused = visitor.do(lambda page: page.evaluate("document.activeElement.ariaLabel"))
+    assert focused == "Cycle time: sort by change"
+    assert "weeks=4" in visitor.do(lambda page: page.url)
+
+
+def test_dates_replace_the_weeks_that_were_chosen(
+    pull_request: PullRequest, visitor: Visitor
+) -> None:
+    """Of two periods in one form nobody knows which is meant."""
+    weeks = "document.querySelector('.selection select[name=weeks]').value"
+    visitor.do(lambda page: page.get_by_label("From", exact=True).fill("2026-01-05"))
+    visitor.do(lambda page: page.get_by_label("To", exact=True).fill("2026-02-01"))
+    chosen = visitor.do(lambda page: page.evaluate(weeks))
+    visitor.press("Show")
+
+    visitor.see("#completeness", "No merges from 2026-01-05 to 2026-02-01")
+    visitor.see("#trends", "compared with 2025-12-08 to 2026-01-04")
+    visitor.do(lambda page: page.get_by_label("Period").select_option("4"))
+    emptied = visitor.do(lambda page: page.get_by_label("From", exact=True).input_value())
+    assert (chosen, emptied) == ("", "")
+
+
 def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Visitor) -> None:
     """What one found is sent to the others as a link."""
-    visitor.do(lambda page: page.get_by_label("Repository").select_option("acme/anvil"))
+    visitor.do(lambda page: page.get_by_label("Repository", exact=True).select_option("acme/anvil"))
     visitor.do(lambda page: page.get_by_label("Period").select_option("4"))
     visitor.press("Show")
     visitor.see("#completeness", "needs attention")
 
     address = visitor.do(lambda page: page.url)
-    assert address.endswith("?team=&repository=acme%2Fanvil&weeks=4&bots=")
+    assert address.endswith(
+        "?team=&repository=acme%2Fanvil&weeks=4&from=&to=&bots=&by=&sort=&page="
+    )
 
 
 def test_empty_dashboard_says_what_to_do(visitor: Visitor) -> None:
@@ -430,6 +517,8 @@ def pages(pull_request: PullRequest, redis: Redis) -> dict[str, str]:
         **admin_pages,
         "pull request": page_of(pull_request),
         "history": reverse("admin:metrics_sync_pullrequest_history", args=[pull_request.pk]),
+        "dashboard of days": "/admin/?from=2026-01-05&to=2026-02-01&by=author&trend=coding_hours",
+        "new goal": reverse("admin:metrics_sync_teamgoal_add"),
         "new team": reverse("admin:metrics_sync_team_add"),
         "team": reverse("admin:metrics_sync_team_change", args=[pull_request.team.pk]),
         "API token": reverse("admin:metrics_sync_apitoken_change", args=[token.pk]),

@@ -505,7 +505,7 @@ def test_discovered_merges_are_fetched_at_once_in_bulk(
 @pytest.mark.parametrize(
     ("limit", "points", "said"),
     [
-        pytest.param([], 6, "Would fetch 30 of GitHub's at once, about 6 points", id="in bulk"),
+        pytest.param([], 6, "Would fetch the 30 discovered, about 6 points", id="in bulk"),
         pytest.param(["--limit", "5"], 0, "Would queue 0", id="one by one"),
     ],
 )

@@ -107,7 +107,7 @@ def test_search_has_an_index(term: str, index: str) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_service_goes_on_without_the_extension(caplog: pytest.LogCaptureFixture) -> None:
     """A role that may install nothing must be able to migrate; the warning says what to run."""
-    migration = import_module("metrics_sync.migrations.0028_search_indexes").Migration
+    migration = import_module("metrics_sync.migrations.0031_search_indexes").Migration
     operation = migration.operations[-1]
     state = type("State", (), {"apps": apps})
     with connection.cursor() as cursor, connection.schema_editor(atomic=False) as editor:

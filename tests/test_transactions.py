@@ -15,6 +15,7 @@ from metrics_sync.models import TeamMember, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import make_recording
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.store.transactions import run_transaction
+from tests.conftest import PATIENCE_SECONDS
 from tests.factories import TeamFactory, TrackedRepositoryFactory
 
 pytestmark = [
@@ -60,7 +61,7 @@ def record_pair(number: int) -> None:
     first, second, barrier = 1000 + 2 * number, 1001 + 2 * number, Barrier(2)
 
     def record(delivery: Delivery) -> None:
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=PATIENCE_SECONDS)
         record_delivery(delivery, integration=None)
 
     run_at_once(
@@ -93,7 +94,7 @@ def make_circle() -> tuple[list[Callable[[], None]], list[int]]:
         for pk in order:
             TeamMember.objects.filter(pk=pk).update(name=f"{order}")
             if is_first and pk == order[0]:
-                barrier.wait(timeout=60)
+                barrier.wait(timeout=PATIENCE_SECONDS)
 
     return [lambda: lock(pks), lambda: lock(pks[::-1])], tries
 

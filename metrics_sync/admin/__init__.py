@@ -9,6 +9,7 @@ if apps.is_installed("unfold"):
         auditing,
         children,
         digests,
+        goals,
         integrations,
         pull_requests,
         records,

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.safestring import SafeString
 
-from metrics_sync.admin.definitions import Definition
+from metrics_sync.admin.definitions import DEFINITIONS, Definition
 from metrics_sync.admin.labels import UNKNOWN, show_table
+from metrics_sync.admin.leading import link
 from metrics_sync.dashboard import Point, Spread
 
 #: Readable on the light and on the dark background.
@@ -23,63 +25,111 @@ DASHED = {
 }  # fmt: skip
 
 
+#: The line of a goal, which has no points.
+GOAL = {
+    "borderColor": "#b45309", "borderWidth": 2, "borderDash": [2, 3], "pointRadius": 0,
+    "pointHitRadius": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`data` and `options` are JSON for Chart.js."""
+    """`data` and `options` are JSON for Chart.js.
+
+    A link of the table with a `data-point` is what a click on that point or bar follows.
+    """
 
     title: str
     data: str
     options: str
     table: SafeString
-    headline: str = ""
+    headline: SafeString | str = ""
     change: SafeString | str = ""
     remark: str = ""
     definition: str = ""
+    goal: str = ""
+    #: The address of the page without this chart; empty for one that is always there.
+    without: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One metric over a period, and the address of the list behind each of its points."""
+
+    metric: str
+    points: Sequence[Point]
+    urls: Sequence[str]
+    is_in_months: bool
+    goal: float | None = None
+
+    @property
+    def definition(self) -> Definition:
+        return DEFINITIONS[self.metric]
+
+    @property
+    def spreads(self) -> list[Spread]:
+        return [point.metrics[self.metric] for point in self.points]
+
+    def draw(self) -> str:
+        """Return median, 90th percentile and goal as data; a step without has no point."""
+        lines = [
+            {"label": "median", "data": [spread.median for spread in self.spreads], **LINE},
+            {"label": "90th percentile", "data": [spread.p90 for spread in self.spreads], **DASHED},
+        ]
+        if self.goal is not None:
+            lines.append({"label": "goal", "data": [self.goal] * len(self.points), **GOAL})
+        label = "%b %Y" if self.is_in_months else "%d %b"
+        days = [f"{point.begins_on:{label}}" for point in self.points]
+        return json.dumps({"labels": days, "datasets": lines})
+
+    def show_table(self) -> SafeString:
+        """Return the same as a table, the newest first, with a link behind each number."""
+        day, step = ("%Y-%m", "month") if self.is_in_months else ("%Y-%m-%d", "week of")
+        show, rows = self.definition.show, list[list[Any]]()
+        for place, (point, spread, url) in enumerate(
+            zip(self.points, self.spreads, self.urls, strict=True)
+        ):
+            if point.merged:
+                behind = link(url, spread.count, data_point=place) if spread.count else 0
+                known = [show(spread.median), show(spread.p90), behind]
+                rows.append([f"{point.begins_on:{day}}", *known, *self._show_goal(spread)])
+        headers = [step, "median", "9 of 10 within", "pull requests"]
+        if self.goal is not None:
+            headers.append(f"goal: {show(self.goal)}")
+        title = self.definition.title
+        return show_table(f"{title} over time", headers, rows[::-1])
+
+    def _show_goal(self, spread: Spread) -> list[str]:
+        if self.goal is None:
+            return []
+        if spread.median is None:
+            return [UNKNOWN]
+        return ["met" if spread.median <= self.goal else "missed"]
 
 
 def draw_trend(
-    definition: Definition,
-    points: Sequence[Point],
-    metric: str,
-    *,
-    whole: Spread,
-    change: SafeString,
-    is_in_months: bool,
+    trend: Trend, *, headline: SafeString | str, change: SafeString, remark: str, without: str
 ) -> Chart:
-    """Draw median and 90th percentile of a metric step by step; a step without has no point."""
-    show = definition.show
-    spreads = [point.metrics[metric] for point in points]
-    datasets = [
-        {"label": "median", "data": [spread.median for spread in spreads], **LINE},
-        {"label": "90th percentile", "data": [spread.p90 for spread in spreads], **DASHED},
-    ]
-    label, day, step = (
-        ("%b %Y", "%Y-%m", "month") if is_in_months else ("%d %b", "%Y-%m-%d", "week")
-    )
-    rows = [
-        [f"{point.begins_on:{day}}", show(spread.median), show(spread.p90), spread.count]
-        for point, spread in zip(points, spreads, strict=True)
-        if point.merged
-    ]
+    """Draw a metric step by step, below what it is for the whole period."""
+    definition = trend.definition
+    goal = "" if trend.goal is None else f"Goal: at most {definition.show(trend.goal)}"
     return Chart(
         title=definition.title,
-        data=json.dumps(
-            {"labels": [f"{point.begins_on:{label}}" for point in points], "datasets": datasets}
-        ),
+        data=trend.draw(),
         options=_make_options(definition.unit, is_whole=definition.is_whole),
-        table=show_table(
-            f"{definition.title}, {step} by {step}",
-            [f"{step} of" if step == "week" else step, "median", "9 of 10 within", "known of"],
-            rows[::-1],
-        ),
-        headline=show(whole.median),
+        table=trend.show_table(),
+        headline=headline,
         change=change,
-        remark="" if whole.p90 is None else f"9 of 10 within {show(whole.p90)}",
+        remark=remark,
         definition=definition.text,
+        goal=goal,
+        without=without,
     )
 
 
-def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Chart:
+def draw_classes(
+    title: str, names: Sequence[str], counts: Sequence[int], urls: Sequence[str]
+) -> Chart:
     """Draw a bar for each class."""
     bars = {
         "label": "merges",
@@ -89,8 +139,12 @@ def draw_classes(title: str, names: Sequence[str], counts: Sequence[int]) -> Cha
     }
     total = sum(counts)
     rows = [
-        [name, count, f"{100 * count / total:.1f} %" if total else UNKNOWN]
-        for name, count in zip(names, counts, strict=True)
+        [
+            name,
+            link(url, count, data_point=place) if count else 0,
+            f"{100 * count / total:.1f} %" if total else UNKNOWN,
+        ]
+        for place, (name, count, url) in enumerate(zip(names, counts, urls, strict=True))
     ]
     return Chart(
         title=title,

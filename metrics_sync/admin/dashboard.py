@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.urls import reverse
 
 from metrics_sync.admin.charts import draw_classes
+from metrics_sync.admin.comparing import build_comparison
 from metrics_sync.admin.dashboard_tables import (
     show_budgets,
     show_incomplete,
@@ -21,8 +21,10 @@ from metrics_sync.admin.figures import (
     build_review_figures,
     describe_period,
     draw_trends,
+    list_more_trends,
 )
 from metrics_sync.admin.labels import COLOURS
+from metrics_sync.admin.leading import Leads
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import (
     CurrentState,
@@ -89,7 +91,9 @@ def read_current(request: HttpRequest, form: SelectionForm) -> Current:
 def build_content(request: HttpRequest, form: SelectionForm, current: Current) -> dict[str, Any]:
     """Return the context of all that follows from the data."""
     selection, state = current.selection, current.state
-    summary, before = summarise(selection), read_totals(selection.before)
+    metrics, leads = form.metrics, Leads.of(form, selection)
+    summary, before = summarise(selection, metrics), read_totals(selection.before, metrics)
+    trends = draw_trends(form, selection, summary, before, leads)
     query = request.GET.copy()
     query["seen"] = current.fingerprint
     asked = request.GET.copy()
@@ -104,16 +108,26 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
         "troubles": current.troubles,
         "disagreeing": selection.merges.disagreeing().order_by().count(),
         "revoked": current.revoked,
-        "statuses": _build_statuses(request, selection, state),
+        "statuses": _build_statuses(state, leads),
         "incomplete": show_incomplete(state.incomplete),
         "latest": show_latest(state.latest),
         "period": describe_period(selection),
         "figures": build_figures(summary.totals, before),
-        "trends": draw_trends(selection, summary, before),
-        "review_figures": build_review_figures(summary.totals, before),
+        "trends": trends,
+        "review_figures": build_review_figures(summary.totals, before, leads),
         "bots_left_out": summary.totals.bots_left_out,
+        "more_trends": list_more_trends(form),
+        "has_goals": any(chart.goal for chart in trends),
+        "selected_team": leads.team,
+        "goals_url": reverse("admin:metrics_sync_teamgoal_changelist"),
+        "compare_csv_url": f"{reverse('metrics_sync:compare-csv')}?{form.change()}",
+        "trend_csv_url": f"{reverse('metrics_sync:trend-csv')}?{form.change()}",
+        "comparison": build_comparison(form, selection, leads),
         "classes": draw_classes(
-            "Time to complete", CLASS_NAMES, [*summary.totals.classes, summary.totals.not_complete]
+            "Time to complete",
+            CLASS_NAMES,
+            [*summary.totals.classes, summary.totals.not_complete],
+            [leads.to_merges(took=place) for place in range(len(CLASS_NAMES))],
         ),
         "slowest": show_slowest(summary.slowest),
         "budgets": show_budgets(summary.credentials),
@@ -130,22 +144,12 @@ def _find_troubles() -> list[Finding]:
         return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
 
 
-def _build_statuses(
-    request: HttpRequest, selection: Selection, state: CurrentState
-) -> list[dict[str, Any]]:
-    url = reverse("admin:metrics_sync_pullrequest_changelist")
-    selected = {"state__exact": "merged", "merged_at__gte": selection.since.isoformat()}
-    if selection.span.until:
-        selected["merged_at__lt"] = selection.span.until.isoformat()
-    if selection.repository:
-        selected["repository"] = selection.repository
-    if request.GET.get("team") and (team := selection.teams.first()):
-        selected["team__id__exact"] = str(team.pk)
+def _build_statuses(state: CurrentState, leads: Leads) -> list[dict[str, Any]]:
     return [
         {
             "text": f"{count} {status}",
             "colour": COLOURS.get(status),
-            "url": f"{url}?{urlencode({**selected, 'sync_status__exact': status})}",
+            "url": leads.to_merges(sync_status=status),
         }
         for status, count in sorted(state.statuses.items())
     ]

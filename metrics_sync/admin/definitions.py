@@ -8,6 +8,11 @@ from metrics_sync.admin.changes import LARGER, LONGER, MORE_ROUNDS, Words
 from metrics_sync.admin.labels import UNKNOWN, show_hours
 
 
+def show_share(share: float | None) -> str:
+    # Rounded down: 100 % says that not one was late.
+    return UNKNOWN if share is None else f"{int(share * 1000) / 10:g} %"
+
+
 def show_number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:g}"
 

@@ -14,10 +14,13 @@ from metrics_sync.admin.changes import (
     Words,
     show_change,
 )
-from metrics_sync.admin.charts import Chart, draw_trend
-from metrics_sync.admin.definitions import DEFINITIONS
-from metrics_sync.admin.labels import UNKNOWN, show_duration
-from metrics_sync.dashboard import Selection, Summary, Totals
+from metrics_sync.admin.charts import Chart, Trend, draw_trend
+from metrics_sync.admin.definitions import DEFINITIONS, show_share
+from metrics_sync.admin.labels import show_duration
+from metrics_sync.admin.leading import Leads, link
+from metrics_sync.admin.selecting import SelectionForm
+from metrics_sync.dashboard import MORE_METRICS, Selection, Summary, Totals
+from metrics_sync.models import Team, TeamGoal
 
 #: The share of merges that are to be complete within five minutes.
 PROMISE = 0.99
@@ -28,7 +31,7 @@ CLASS_NAMES = ("≤ 5 s", "≤ 15 s", "≤ 60 s", "≤ 5 min", "≤ 1 h", "longe
 @dataclass(frozen=True, slots=True)
 class Figure:
     title: str
-    value: str
+    value: SafeString | str
     change: SafeString
     #: What the service promises, and whether it is kept.
     promise: str = ""
@@ -71,14 +74,19 @@ def build_figures(now: Totals, before: Totals) -> list[Figure]:
     ]
 
 
-def build_review_figures(now: Totals, before: Totals) -> list[Figure]:
+def build_review_figures(now: Totals, before: Totals, leads: Leads) -> list[Figure]:
     """Return how many merges the reviews are of, and how many of them nobody reviewed."""
+    merged = link(leads.to_reviews(), now.merged) if now.merged else "0"
+    share, change = _compare(
+        now.share_without_review, before.share_without_review, SHARE_UNREVIEWED
+    )
     return [
-        Figure("Merged", str(now.merged), show_change(now.merged, before.merged, MORE_MERGES, str)),
+        Figure("Merged", merged, show_change(now.merged, before.merged, MORE_MERGES, str)),
         Figure(
             "Merged without review",
-            *_compare(now.share_without_review, before.share_without_review, SHARE_UNREVIEWED),
-            remark=f"{now.without_review} pull requests",
+            link(leads.to_reviews(review="without"), share) if now.without_review else share,
+            change,
+            remark=f"{now.without_review} of {now.review_is_known}",
         ),
     ]
 
@@ -88,26 +96,56 @@ def _compare(now: Any, before: Any, words: Words) -> tuple[str, SafeString]:
     return show(now), show_change(now, before, words, show)
 
 
-def show_share(share: float | None) -> str:
-    # Rounded down: 100 % says that not one was late.
-    return UNKNOWN if share is None else f"{int(share * 1000) / 10:g} %"
-
-
-def draw_trends(selection: Selection, summary: Summary, before: Totals) -> list[Chart]:
-    """Draw the trend of each metric that was read."""
-    return [
-        draw_trend(
-            DEFINITIONS[metric],
-            summary.points,
+def draw_trends(
+    form: SelectionForm,
+    selection: Selection,
+    summary: Summary,
+    before: Totals,
+    leads: Leads,
+) -> list[Chart]:
+    """Draw the trend of each metric that was read, with the goal of the team that was chosen."""
+    goals = read_goals(leads.team)
+    chosen = [metric for metric in summary.totals.metrics if metric in MORE_METRICS]
+    charts = []
+    for metric, spread in summary.totals.metrics.items():
+        show, words = DEFINITIONS[metric].show, DEFINITIONS[metric].words
+        trend = Trend(
             metric,
-            whole=spread,
-            change=show_change(
-                spread.median,
-                before.metrics[metric].median,
-                DEFINITIONS[metric].words,
-                DEFINITIONS[metric].show,
-            ),
+            summary.points,
+            [leads.to_reviews(span=point.span, known=metric) for point in summary.points],
             is_in_months=selection.is_in_months,
+            goal=goals.get(metric),
         )
-        for metric, spread in summary.totals.metrics.items()
+        rest = [one for one in chosen if one != metric]
+        charts.append(
+            draw_trend(
+                trend,
+                headline=link(leads.to_reviews(known=metric), show(spread.median))
+                if spread.count
+                else show(None),
+                change=show_change(spread.median, before.metrics[metric].median, words, show),
+                remark=f"9 of 10 within {show(spread.p90)}, of {spread.count}"
+                if spread.count
+                else "",
+                without=f"?{form.change(trend=rest)}" if metric in chosen else "",
+            )
+        )
+    return charts
+
+
+def read_goals(team: Team | None) -> dict[str, float]:
+    """Return a team's goals by metric; none where no team was chosen."""
+    if team is None:
+        return {}
+    return {goal.metric: float(goal.value) for goal in TeamGoal.objects.filter(team=team)}
+
+
+def list_more_trends(form: SelectionForm) -> list[tuple[str, str]]:
+    """Return title and address for each metric whose trend can be shown, too."""
+    shown = form.metrics
+    chosen = [metric for metric in shown if metric in MORE_METRICS]
+    return [
+        (DEFINITIONS[metric].title, f"?{form.change(trend=[*chosen, metric])}#trends")
+        for metric in MORE_METRICS
+        if metric not in shown
     ]

@@ -39,10 +39,9 @@ class Section:
 
 def build_sections(row: PullRequest) -> Iterator[Section]:
     """Yield a section for each kind of row that belongs to a pull request, with nine queries."""
-    counts = PullRequest.objects.filter(pk=row.pk).values(
-        **{m.__name__: _count(m) for m in COLUMNS}
-    )
-    found = counts.get()
+    counts = {model.__name__: _count(model) for model in COLUMNS}
+    itself: Any = PullRequest.objects.filter(pk=row.pk)
+    found = itself.annotate(**counts).values_list(*counts).get()
     for (model, columns), count in zip(COLUMNS.items(), found, strict=True):
         options = model._meta  # noqa: SLF001  (public in all but name)
         name = f"admin:{options.app_label}_{options.model_name}"

@@ -6,18 +6,20 @@ from typing import Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from metrics_sync.admin.scoping import keep_visible, list_teams
-from metrics_sync.dashboard import DEFAULT_WEEKS, Selection, Span, Weeks
-from metrics_sync.models import TrackedRepository
+from metrics_sync.admin.sorting import list_orders
+from metrics_sync.dashboard import DEFAULT_WEEKS, METRICS, MORE_METRICS, By, Selection, Span, Weeks
+from metrics_sync.models import Team, TrackedRepository
 
 #: The first repository at GitHub is of this day.
 #: https://github.com/mojombo/grit
 EARLIEST = date(2007, 10, 29)
 LONGEST_YEARS = 10
+MOST_PAGES = 10_000
 
 
 class DayInput(UnfoldAdminTextInputWidget):
@@ -40,7 +42,8 @@ class DayField(forms.DateField):
 class SelectionForm(forms.Form):
     """Offers what the user may see; any other choice selects nothing.
 
-    A period is the last weeks, or the days from `from` to `to` where the address has them.
+    A period is the last weeks, or the days from `from` to `to` where the address has them. What
+    the page shows of it, which links choose, is kept in hidden fields.
     """
 
     team = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
@@ -62,15 +65,33 @@ class SelectionForm(forms.Form):
         choices=[("", "left out of reviews"), ("with", "counted, too")],
         widget=UnfoldAdminSelectWidget,
     )
+    by = forms.ChoiceField(
+        label="comparison",
+        required=False,
+        choices=[(by, by) for by in By],
+        widget=forms.HiddenInput,
+    )
+    sort = forms.ChoiceField(
+        label="order", required=False, choices=list_orders, widget=forms.HiddenInput
+    )
+    page = forms.IntegerField(
+        required=False, min_value=1, max_value=MOST_PAGES, widget=forms.HiddenInput
+    )
+    trend = forms.MultipleChoiceField(
+        required=False,
+        choices=[(metric, metric) for metric in MORE_METRICS],
+        widget=forms.MultipleHiddenInput,
+    )
     field_order = ("team", "repository", "weeks", "from", "to", "bots")
 
     def __init__(self, request: HttpRequest) -> None:
-        chosen = request.GET.dict()
+        chosen = request.GET.copy()
         if chosen.get("from") or chosen.get("to"):
             chosen["weeks"] = ""
         elif not chosen.get("weeks"):
             chosen["weeks"] = str(DEFAULT_WEEKS.value)
         super().__init__(data=chosen)
+        self.query = chosen
         # A word of Python, which no attribute can be called.
         self.fields |= {"from": DayField("From"), "to": DayField("To")}
         self.order_fields(self.field_order)
@@ -78,9 +99,36 @@ class SelectionForm(forms.Form):
         repositories = keep_visible(TrackedRepository.objects.all(), request)
         if (slug := chosen.get("team")) in {team.slug for team in self.teams}:
             repositories = repositories.filter(team__slug=slug)
-        names = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
+        named = repositories.order_by("full_name").values_list("full_name", flat=True).distinct()
+        names = list(named)
+        self.repositories: dict[str, str] = {name.lower(): name for name in names}
         self._offer("team", "all teams", [(team.slug, str(team)) for team in self.teams])
         self._offer("repository", "all repositories", [(name, name) for name in names])
+
+    def find_team(self) -> Team | None:
+        """Return the team that was chosen; None where all of them are."""
+        slug = self.cleaned_data.get("team") if self.is_valid() else None
+        return next((team for team in self.teams if slug and team.slug == slug), None)
+
+    def find_repository(self, full_name: str) -> str:
+        """Return the choice that has this name in any case; empty without one."""
+        return self.repositories.get(full_name.lower(), "")
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics whose trends are shown: always the main ones, and those that were chosen."""
+        chosen = self.cleaned_data.get("trend", []) if self.is_valid() else []
+        return [*METRICS, *(metric for metric in MORE_METRICS if metric in chosen)]
+
+    def change(self, **changes: Any) -> str:
+        """Return the query of the address with other choices; it begins anew with page one."""
+        query = QueryDict(mutable=True)
+        for name in self.fields:
+            value = changes[name] if name in changes else self.query.getlist(name)
+            values = value if isinstance(value, list) else [value]
+            if name != "page" or name in changes:
+                query.setlist(name, [one for one in values if one])
+        return query.urlencode()
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

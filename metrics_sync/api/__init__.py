@@ -1,4 +1,4 @@
-"""The read-only JSON API: one team's numbers, for programs that show its token."""
+"""The read-only JSON API: one team's numbers, for programs that send its token."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ api = NinjaAPI(
     version="1",
     urls_namespace="metrics_sync:api",
     description=(
-        "What one team knows of its merged pull requests. Read-only. Unknown is null, never 0; "
+        "One team's merged pull requests and their metrics. Read-only. Unknown is null, never 0; "
         "times are in UTC, hours have two decimals. docs/metrics.md explains each metric."
     ),
     auth=TeamToken(),
@@ -35,7 +35,7 @@ api = NinjaAPI(
     # links into buttons, where no keyboard finds them.
     docs=Swagger(settings={"validatorUrl": None, "deepLinking": False}),
 )
-# A cache on the way would answer who has no token, or that of another team.
+# A cache in between would also answer clients without a token, or with that of another team.
 api.add_decorator(never_cache, mode="view")
 api.add_router("/summary", summary_endpoint.router)
 api.add_router("/repositories", repository_endpoints.router)
@@ -68,7 +68,7 @@ def refuse(request: HttpRequest, error: HttpError) -> HttpResponse:
 @api.exception_handler(OperationalError)
 @api.exception_handler(InterfaceError)
 def say_later(request: HttpRequest, error: Exception) -> HttpResponse:
-    """Have the program try again: the database is away, or takes too long."""
+    """Answer 503, so that the program tries again: the database is down or too slow."""
     logger.error("The API cannot be answered: %s", error)
     return _answer(request, 503, "The database does not answer; try again.")
 
@@ -81,7 +81,7 @@ View = Callable[..., HttpResponse]
 
 
 def _answer_in_json(view: View) -> View:
-    """Answer an unknown path or method as any other error, where ninja answers in plain text."""
+    """Answer an unknown path or method in JSON, as other errors; ninja itself uses plain text."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: object, **names: object) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Who may read what: a token opens its own team's rows, and no others."""
+"""Authenticates requests: a token gives access to its own team's rows, and to no others."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ CHALLENGE = 'Bearer realm="metrics_sync"'
 
 
 class MissingTokenError(Exception):
-    """The request shows no token."""
+    """The request has no token."""
 
     challenge = CHALLENGE
 
 
 class InvalidTokenError(MissingTokenError):
-    """The request shows a token that opens nothing, or nothing any more."""
+    """The request has a token that is unknown, or that is no longer accepted."""
 
     challenge = f'{CHALLENGE}, error="invalid_token"'
 

@@ -1,9 +1,9 @@
-"""Pages that give each row once, however many rows arrive while somebody reads on.
+"""Pages that return each row once, however many rows are added between two requests.
 
-The CursorPagination of django-ninja 1.7 does not keep that promise. Its cursor is the value of the
-first field and a number of rows to skip: of rows that merged in the same second, one that arrives
-between two pages has another one given twice, and no more than 100 can be skipped. Its cursor is
-not signed either, so that a wrong one fails in the database.
+The CursorPagination of django-ninja 1.7 does not guarantee that. Its cursor is the value of the
+first field and a number of rows to skip. If a row is added that merged in the same second as the
+last row of a page, the next page returns a row twice; and at most 100 rows can be skipped. Its
+cursor is not signed either, so a wrong one fails in the database.
 """
 
 from collections.abc import Collection
@@ -21,15 +21,15 @@ from metrics_sync.api.parameters import check_names
 
 Item = TypeVar("Item")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="How many items a page has at most.")]
-Cursor = Annotated[str, Query(description="Where the page begins, as `next` of the one before.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="The most items that a page may have.")]
+Cursor = Annotated[str, Query(description="Where the page begins, from `next` of the last page.")]
 
 
 class Page(Schema, Generic[Item]):
-    """Some items, and the address of those that follow."""
+    """Some items, and the URL of the page that follows."""
 
     items: list[Item]
-    next: str | None = Field(description="The address of the next page; null on the last one.")
+    next: str | None = Field(description="The URL of the next page; null on the last one.")
 
 
 def take_page(
@@ -41,7 +41,7 @@ def take_page(
     cursor: str,
     filters: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return one page of `rows`, in one query. `filters` are the parameters that chose them.
+    """Return one page of `rows`, in one query. `filters` names the parameters that selected them.
 
     `order` names fields that together are unique and never change, all of them with a minus
     sign or none. The cursor holds their values in the last row of a page, signed, and belongs
@@ -69,9 +69,9 @@ def take_page(
 
 
 def _come_after(values: list[str], order: tuple[str, ...]) -> Q:
-    """Match what follows the row of these values: SQL's comparison of tuples, written out.
+    """Match the rows after the one with these values: SQL's comparison of tuples, written out.
 
-    The comparison with the first value alone says nothing new; it lets an index be used.
+    The comparison with the first value alone is redundant, but lets the database use an index.
     """
     field, *others = (name.removeprefix("-") for name in order)
     beyond = "lt" if order[0].startswith("-") else "gt"

@@ -1,4 +1,4 @@
-"""What may be asked: each parameter refuses what makes no sense."""
+"""The parameters of requests; each refuses values that make no sense."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 
 def read_moment(moment: datetime) -> datetime:
-    """Return a moment in UTC, which is also what one without an offset is in."""
+    """Return a moment in UTC; a moment without an offset is taken to be in UTC."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError as error:
@@ -19,7 +19,7 @@ def read_moment(moment: datetime) -> datetime:
 
 
 def check_names(request: HttpRequest, known: Collection[str]) -> None:
-    """Raise HttpError 422 for a parameter that does not exist: it must not pass for a filter."""
+    """Raise HttpError 422 for an unknown parameter: a misspelt filter must not be ignored."""
     for name in request.GET:
         if name not in known:
             raise HttpError(422, f"{name}: there is no such parameter here")

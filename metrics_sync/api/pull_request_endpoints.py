@@ -1,4 +1,4 @@
-"""Pull requests, one of them whole, and its lists."""
+"""Serves the list of pull requests, one pull request, and the lists that belong to it."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ LISTS: dict[Section, type[Schema]] = {
 
 
 class Filters(Schema):
-    """Which merged pull requests to list; what is left out means all of them."""
+    """Which merged pull requests to list; without filters, all of them."""
 
     repository: FullName | None = None
     since: Annotated[Moment, Query(description="Merged at this moment or later.")] | None = None
@@ -59,7 +59,7 @@ def list_pull_requests(
     request: HttpRequest, filters: Query[Filters], limit: Limit = 50, cursor: Cursor = ""
 ) -> Any:
     """List merged pull requests, the newest merge first."""
-    # One that was written by hand may be merged at no moment, and has no place in the order.
+    # A row written by hand may be merged without a `merged_at`: it has no place in the order.
     rows = PullRequest.objects.merged().filter(team=get_team(request)).exclude(merged_at=None)
     rows = filters.apply(rows).defer("receipt", "etags", "provenance")
     return take_page(

@@ -1,4 +1,4 @@
-"""Tracked repositories, and how their pull requests stand."""
+"""Serves tracked repositories, with their pull requests counted by sync status."""
 
 from collections import defaultdict
 from typing import Any
@@ -21,7 +21,7 @@ router = Router(tags=["repositories"])
     response={200: Page[schemas.Repository], 401: schemas.Error, 422: schemas.Error},
 )
 def list_repositories(request: HttpRequest, limit: Limit = 50, cursor: Cursor = "") -> Any:
-    """List tracked repositories, also those that are tracked no more."""
+    """List the repositories that are tracked, and those that were."""
     team = get_team(request)
     rows = TrackedRepository.objects.filter(team=team)
     page = take_page(request, rows, order=("pk",), limit=limit, cursor=cursor)

@@ -1,4 +1,4 @@
-"""What is answered: rows under the names of their fields, unknown as null."""
+"""The schemas of the answers: rows under the names of their fields, unknown as null."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ Seconds = Annotated[float | None, Field(description="Seconds since the merge.")]
 
 
 class Error(Schema):
-    """What is wrong, for people."""
+    """What is wrong, in a sentence for people."""
 
     message: str
 
@@ -39,7 +39,7 @@ class PullRequest(Schema):
     github_pr_id: int
     title: str
     author_login: str
-    is_by_bot: bool = Field(description="Its author is a bot, by any rule.")
+    is_by_bot: bool = Field(description="Whether its author is a bot by any of the rules.")
     merged_by_login: str = Field(description="Empty: unknown.")
     base_ref: str
     head_ref: str
@@ -55,7 +55,7 @@ class PullRequest(Schema):
     completed_at: datetime | None = Field(description="When all of it was first verified.")
     truncated: list[str] = Field(description="The lists that GitHub itself cuts off.")
     disagreeing: list[str] = Field(
-        description="The lists of which GitHub has said two different things for a day."
+        description="The lists about which GitHub has contradicted itself for a day."
     )
 
     first_review_at: datetime | None
@@ -92,7 +92,7 @@ class PullRequest(Schema):
 
 
 class ReceiptEntry(Schema):
-    """How one list is proven to be whole."""
+    """How one list was proven to be complete."""
 
     stated: int | None = Field(description="How many items GitHub says there are.")
     stored: int | None = Field(description="How many are stored.")
@@ -104,11 +104,11 @@ class ReceiptEntry(Schema):
 
 
 class PullRequestDetail(PullRequest):
-    """One pull request with all that is said of it; its lists have addresses of their own."""
+    """One pull request with receipt and provenance; its lists have endpoints of their own."""
 
     sync_error: str
     receipt: dict[str, ReceiptEntry]
-    provenance: dict[str, Any] = Field(description="How the metrics got their numbers.")
+    provenance: dict[str, Any] = Field(description="How the metrics were computed.")
     counts: dict[Section, int] = Field(description="How many items of each list are stored.")
 
     @staticmethod
@@ -185,7 +185,7 @@ class CommitStatus(Schema):
 
 
 class Repository(Schema):
-    """A tracked repository, and how its merged pull requests stand."""
+    """A tracked repository, and its merged pull requests counted by sync status."""
 
     full_name: str
     is_active: bool

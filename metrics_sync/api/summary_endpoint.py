@@ -1,7 +1,7 @@
-"""The numbers of the dashboard."""
+"""Serves the numbers of the dashboard."""
 
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -20,15 +20,14 @@ from metrics_sync.dashboard import (
     read_current_state,
     summarise,
 )
-from metrics_sync.dashboard import Spread as Measured
-from metrics_sync.models import Team
+from metrics_sync.models import IntegrationCredential, Team
 from metrics_sync.models.sync_status import SyncStatus
 
 router = Router(tags=["summary"])
 
 
 class Spread(Schema):
-    """Median and 90th percentile of what is known: values that occur."""
+    """Median and 90th percentile of the known values; each is a value that occurs."""
 
     median: float | None
     p90: float | None
@@ -43,9 +42,9 @@ class Week(Schema):
 
 
 class TimeClass(Schema):
-    """How many merges were complete within that time, and not within the one before."""
+    """How many merges were complete within this time, but not within the one before."""
 
-    up_to_seconds: float | None = Field(description="Null: longer than any of the others.")
+    up_to_seconds: float | None = Field(description="Null: longer than all the others.")
     count: int
 
 
@@ -56,7 +55,7 @@ class SlowReview(Schema):
 
 
 class Budget(Schema):
-    """What GitHub said last of a token's requests an hour; null is unknown."""
+    """A token's requests per hour, as GitHub last stated them; null is unknown."""
 
     organizations: list[str]
     limit: int | None
@@ -65,10 +64,10 @@ class Budget(Schema):
 
 
 class Summary(Schema):
-    """What is known of the merges of the last weeks, of which the last is still running.
+    """The merges of the last weeks; the last week is not over yet.
 
-    Shares and times to complete are of the merges since their repository was connected; a merge
-    that had the time and is not complete has missed it.
+    Shares and times to complete cover the merges since their repository was connected. A merge
+    that is older than the time of a share, and still not complete, counts as late.
     """
 
     since: datetime
@@ -80,10 +79,10 @@ class Summary(Schema):
     p90_seconds: Seconds
     times_to_complete: list[TimeClass]
     metrics: dict[str, Spread] = Field(
-        description="Of pull requests by people; rounds and waits of those that were reviewed."
+        description="Of pull requests by people; rounds and waits only of those that were reviewed."
     )
     share_without_review: Share
-    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` has them, too.")
+    bots_left_out: int = Field(description="Pull requests by bots; `with_bots` includes them.")
     weeks: list[Week]
     slowest_reviews: list[SlowReview]
     budgets: list[Budget]
@@ -96,54 +95,41 @@ def read_summary(
     weeks: Weeks = DEFAULT_WEEKS,
     repository: FullName | None = None,
     with_bots: bool = False,
-) -> Summary:
+) -> dict[str, Any]:
     """Read how complete the merges of the last weeks are, and how their reviews went."""
     check_names(request, ("weeks", "repository", "with_bots"))
     teams = Team.objects.filter(pk=get_team(request).pk)
     selection = Selection(teams, timezone.now(), weeks, repository or "", with_bots=with_bots)
     state, summary = read_current_state(selection), summarise(selection)
     totals = summary.totals
-    return Summary(
-        since=selection.since,
-        merged=state.merged,
-        statuses={SyncStatus(name): count for name, count in state.statuses.items()},
-        share_within_minute=totals.share_within_minute,
-        share_within_five_minutes=totals.share_within_five_minutes,
-        median_seconds=_count_seconds(totals.time_to_complete.median),
-        p90_seconds=_count_seconds(totals.time_to_complete.p90),
-        times_to_complete=[
-            TimeClass(up_to_seconds=_count_seconds(end), count=count)
+    return {
+        "since": selection.since,
+        "merged": state.merged,
+        "statuses": state.statuses,
+        "share_within_minute": totals.share_within_minute,
+        "share_within_five_minutes": totals.share_within_five_minutes,
+        "median_seconds": _count_seconds(totals.time_to_complete.median),
+        "p90_seconds": _count_seconds(totals.time_to_complete.p90),
+        "times_to_complete": [
+            {"up_to_seconds": _count_seconds(end), "count": count}
             for end, count in zip([*CLASSES, None], totals.classes, strict=True)
         ],
-        metrics=_show(totals.metrics),
-        share_without_review=totals.share_without_review,
-        bots_left_out=totals.bots_left_out,
-        weeks=[
-            Week(begins_on=week.begins_on, merged=week.merged, metrics=_show(week.metrics))
-            for week in summary.points
-        ],
-        slowest_reviews=[
-            SlowReview(
-                github_repo=row.github_repo,
-                github_pr_number=row.github_pr_number,
-                review_wait_hours=float(row.review_wait_hours or 0),
-            )
-            for row in summary.slowest
-        ],
-        budgets=[
-            Budget(
-                organizations=[one.organization_slug for one in credential.integrations.all()],
-                limit=credential.rate_limit,
-                remaining=credential.left,
-                resets_at=credential.rate_limit_resets_at,
-            )
-            for credential in summary.credentials
-        ],
-    )
+        "metrics": totals.metrics,
+        "share_without_review": totals.share_without_review,
+        "bots_left_out": totals.bots_left_out,
+        "weeks": summary.points,
+        "slowest_reviews": summary.slowest,
+        "budgets": [_read_budget(credential) for credential in summary.credentials],
+    }
 
 
-def _show(metrics: Mapping[str, Measured]) -> dict[str, Spread]:
-    return {name: Spread(median=it.median, p90=it.p90) for name, it in metrics.items()}
+def _read_budget(credential: IntegrationCredential) -> dict[str, Any]:
+    return {
+        "organizations": [one.organization_slug for one in credential.integrations.all()],
+        "limit": credential.rate_limit,
+        "remaining": credential.left,
+        "resets_at": credential.rate_limit_resets_at,
+    }
 
 
 def _count_seconds(duration: timedelta | None) -> float | None:

@@ -1,5 +1,6 @@
 """The queries behind the dashboard: their number does not grow with the rows."""
 
+from metrics_sync.dashboard.comparison import COMPARED, By, Compared, Numbers, compare
 from metrics_sync.dashboard.current import (
     IN_TROUBLE,
     UNDER_WAY,
@@ -13,30 +14,3 @@ from metrics_sync.dashboard.summary import Summary, summarise
 from metrics_sync.dashboard.totals import CLASSES, Totals, read_totals
 from metrics_sync.dashboard.trends import Point, read_trend
 from metrics_sync.dashboard.waiting import OpenState, Waiting, read_open
-
-__all__ = [
-    "CLASSES",
-    "DEFAULT_WEEKS",
-    "IN_TROUBLE",
-    "METRICS",
-    "MORE_METRICS",
-    "UNDER_WAY",
-    "CurrentState",
-    "OpenState",
-    "Point",
-    "Reviewer",
-    "Selection",
-    "Span",
-    "Spread",
-    "Summary",
-    "Totals",
-    "Waiting",
-    "Weeks",
-    "is_known",
-    "read_current_state",
-    "read_open",
-    "read_reviewers",
-    "read_totals",
-    "read_trend",
-    "summarise",
-]

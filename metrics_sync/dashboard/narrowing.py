@@ -1,10 +1,13 @@
 """Narrows pull requests down to those that one figure of the dashboard is of."""
 
-from django.db.models import Exists, OuterRef, Q
+import json
+
+from django.db.models import Q, TextField, Value
+from django.db.models.functions import Cast, StrIndex
+from django.db.models.lookups import GreaterThan
 
 from metrics_sync.dashboard.measures import BY_BOT, METRICS, MORE_METRICS, UNREVIEWED, is_known
 from metrics_sync.dashboard.totals import CLASSES, describe_classes, exclude_history
-from metrics_sync.models import PRReview
 from metrics_sync.models.pull_request import PullRequestQuerySet
 
 BY_PEOPLE = ~BY_BOT
@@ -19,10 +22,10 @@ def keep_class(rows: PullRequestQuerySet, place: int) -> PullRequestQuerySet:
     return exclude_history(rows).filter(describe_classes()[place])
 
 
-def is_reviewed_by(login: str) -> Exists:
-    """Return the condition for pull requests that this account reviewed; not for its own."""
-    reviews = PRReview.objects.filter(pull_request=OuterRef("pk"), reviewer_login=login)
-    return Exists(reviews.exclude(submitted_at=None).exclude(pull_request__author_login=login))
+def is_reviewed_by(login: str) -> GreaterThan:
+    """Return the condition for merges that this account reviewed, by their `reviewers`."""
+    entry = Value(f'"login": {json.dumps(login)}')
+    return GreaterThan(StrIndex(Cast("reviewers", TextField()), entry), 0)
 
 
 __all__ = [

@@ -61,6 +61,8 @@ class Totals:
     metrics: Mapping[str, Spread]
     merged: int
     without_review: int
+    #: Of how many it is known whether they were reviewed.
+    review_is_known: int
     share_without_review: float | None
     bots_left_out: int
 
@@ -87,6 +89,7 @@ def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Total
         metrics=read_spreads(metrics, values),
         merged=values["merged"],
         without_review=values["unreviewed"],
+        review_is_known=values["known"],
         share_without_review=divide(values["unreviewed"], values["known"]),
         bots_left_out=values["bots"],
     )

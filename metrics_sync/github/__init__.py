@@ -10,7 +10,7 @@ from metrics_sync.github.app_installations import (
     sign_app_token,
 )
 from metrics_sync.github.budget import Budget
-from metrics_sync.github.bulk import WHOLE, Listed, fetch_snapshots, list_merged
+from metrics_sync.github.bulk import WHOLE, fetch_snapshots, list_merged
 from metrics_sync.github.client import CONCURRENT_REQUESTS, GitHub
 from metrics_sync.github.examine import RepositoryHealth, TokenHealth, examine_token
 from metrics_sync.github.fetch import (
@@ -19,9 +19,9 @@ from metrics_sync.github.fetch import (
     fetch_pull_request,
     fetch_snapshot,
 )
-from metrics_sync.github.graphql import GraphQL, Lacks, UnknownToServerError
+from metrics_sync.github.graphql import GraphQL, Lacks
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
-from metrics_sync.github.queries import FETCHED, LISTED, estimate_points
+from metrics_sync.github.queries import FETCHED, estimate_points
 from metrics_sync.github.redelivery import redeliver_failed, redeliver_failed_of_app
 from metrics_sync.github.repository_requests import (
     fetch_merges,
@@ -31,46 +31,3 @@ from metrics_sync.github.repository_requests import (
 )
 from metrics_sync.github.transport import load_http, prepare_api
 from metrics_sync.github.webhook_registration import HookItem, register_hook
-
-__all__ = [
-    "CONCURRENT_REQUESTS",
-    "FETCHED",
-    "LISTED",
-    "NEEDED",
-    "OPTIONAL",
-    "REPLICATION_LAG",
-    "WHOLE",
-    "Budget",
-    "GitHub",
-    "GraphQL",
-    "HookItem",
-    "InstallationItem",
-    "InstallationToken",
-    "Lacks",
-    "Listed",
-    "RepositoryHealth",
-    "TokenHealth",
-    "UnknownToServerError",
-    "estimate_points",
-    "examine_token",
-    "fetch_installation",
-    "fetch_installation_by_id",
-    "fetch_installation_repositories",
-    "fetch_installation_token",
-    "fetch_merges",
-    "fetch_missing",
-    "fetch_numbers",
-    "fetch_pull_request",
-    "fetch_repository",
-    "fetch_repository_by_id",
-    "fetch_snapshot",
-    "fetch_snapshots",
-    "list_merged",
-    "list_missing_permissions",
-    "load_http",
-    "prepare_api",
-    "redeliver_failed",
-    "redeliver_failed_of_app",
-    "register_hook",
-    "sign_app_token",
-]

@@ -89,24 +89,25 @@ async def fetch_snapshot(
         )
     fetch = partial(fetch_sections, github, give_up_at=give_up_at, just_merged=just_merged)
     results = await fetch(pull_request, _choose(known, pull_request), known)
-    agreed = known.etags.get(AGREED, ())
-    results, agreed = corroborate(results, pull_request, agreed=agreed)
+    results, agreed = corroborate(results, pull_request, agreed=known.etags.get(AGREED, ()))
     if disagreeing := _list_disagreeing(results):
         # Counters and lists are read at different moments, and somebody may be commenting.
         try:
-            async with limit_time(give_up_at):
-                page = await _get_itself(github, full_name, number)
-            pull_request, etags = _read_itself(page, full_name), list_validators(page)
+            pull_request, etags = await _fetch_itself_again(github, full_name, number, give_up_at)
             results |= await fetch(pull_request, disagreeing, Known())
             results, agreed = corroborate(results, pull_request, agreed=agreed)
         except GitHubError as error:
             results |= {s: replace(results[s], error=error) for s in disagreeing if s in results}
     results = known.receipt.accept_lasting_faults(results, now=now)
-    kept: dict[str, Validators] = {**known.etags, ITSELF: etags, AGREED: agreed}
-    kept[TOKEN] = [[github.make_fingerprint()]]
-    kept |= {section.value: result.etags for section, result in results.items()}
+    kept = {**known.etags, **_list_etags(results, github), ITSELF: etags, AGREED: agreed}
     moved_to = pull_request.base_repo if github.was_redirected else ""
     return Snapshot(pull_request, results, kept, moved_to=moved_to)
+
+
+def _list_etags(results: Mapping[Section, SectionResult], github: GitHub) -> dict[str, Validators]:
+    """Return the ETags of each list, and the fingerprint of the token that they belong to."""
+    etags = {section.value: result.etags for section, result in results.items()}
+    return {TOKEN: [[github.make_fingerprint()]], **etags}
 
 
 def _drop_unusable_etags(known: Known, github: GitHub) -> Known:
@@ -191,3 +192,11 @@ async def _fetch_itself(
     if just_merged and pull_request.merged_at is None:
         raise RetrySoonError("GitHub does not show the merge yet")
     return pull_request, list_validators(page)
+
+
+async def _fetch_itself_again(
+    github: GitHub, full_name: str, number: int, give_up_at: float
+) -> tuple[PullRequestItem, Validators]:
+    async with limit_time(give_up_at):
+        page = await _get_itself(github, full_name, number)
+    return _read_itself(page, full_name), list_validators(page)

@@ -113,25 +113,45 @@ def discover(
             yield repository, 0, str(error)
             continue
         if not store.is_own(repository, (item.base_repo_id for item in items)):
-            reason = f"{repository.full_name} is another repository now"
-            if not dry_run:
-                store.doubt(repository, reason=reason, actor="the search for lost merges")
-            yield repository, 0, f"{reason}; GitHub is asked for ours"
-            continue
-        if dry_run:
+            yield repository, 0, _doubt(repository, dry_run=dry_run)
+        elif dry_run:
             yield repository, len(items) - _select_known(repository, items).count(), ""
-            continue
-        own = [item for item in items if item.base_repo_id == repository.github_repo_id]
-        if own and own[0].base_repo:
-            repository.rename(own[0].base_repo)
-        found = store.save_missed_merges(repository.team, items, repository=repository)
-        _note_changes(repository, items)
-        # Merges from before the repository was connected were not lost.
-        counting.count("merges", found, source="discovered" if bookmark else "first_search")
-        if bookmark is None or start <= bookmark:
-            repository.discovered_until = began_at
-            repository.save(update_fields=["discovered_until"])
-        yield repository, found, ""
+        else:
+            found = _save_found(repository, items, start=start, began_at=began_at)
+            yield repository, found, ""
+
+
+def _doubt(repository: TrackedRepository, *, dry_run: bool) -> str:
+    """Have GitHub asked about a repository whose name belongs to another; return the error."""
+    reason = f"{repository.full_name} is another repository now"
+    if not dry_run:
+        store.doubt(repository, reason=reason, actor="the search for lost merges")
+    return f"{reason}; GitHub is asked for ours"
+
+
+def _save_found(
+    repository: TrackedRepository,
+    items: list[PullRequestItem],
+    *,
+    start: datetime,
+    began_at: datetime,
+) -> int:
+    """Save the merges that a search back to `start` found; return how many are new.
+
+    Moves the bookmark to `began_at`, unless the search stopped short of the old bookmark.
+    """
+    bookmark = repository.discovered_until
+    own = [item for item in items if item.base_repo_id == repository.github_repo_id]
+    if own and own[0].base_repo:
+        repository.rename(own[0].base_repo)
+    found = store.save_missed_merges(repository.team, items, repository=repository)
+    _note_changes(repository, items)
+    # Merges from before the repository was connected were not lost.
+    counting.count("merges", found, source="discovered" if bookmark else "first_search")
+    if bookmark is None or start <= bookmark:
+        repository.discovered_until = began_at
+        repository.save(update_fields=["discovered_until"])
+    return found
 
 
 def recover(

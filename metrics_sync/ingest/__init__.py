@@ -3,5 +3,3 @@
 from metrics_sync.ingest.deliveries import record_delivery
 from metrics_sync.ingest.events import REPOSITORY_EVENTS
 from metrics_sync.ingest.installations import track_repositories
-
-__all__ = ["REPOSITORY_EVENTS", "record_delivery", "track_repositories"]

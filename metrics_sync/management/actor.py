@@ -1,4 +1,4 @@
-"""Who runs a command, for the audit log."""
+"""Names who runs a command, for the audit log."""
 
 import getpass
 import os

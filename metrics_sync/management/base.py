@@ -65,7 +65,7 @@ class OperatorCommand(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run for the command line: report faults, and exit with the status."""
-        # A process manager's request to stop is reported as Ctrl-C is.
+        # A process manager's request to stop is reported like Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self._parse_and_execute(argv)
@@ -75,7 +75,7 @@ class OperatorCommand(BaseCommand):
                 raise
             self._report(error, argv)
         except FAULTS as error:
-            # Ctrl-C, or a closed pipe, between two steps.
+            # Ctrl-C or a closed pipe, outside of execute().
             text = describe_fault(error)
             if text is None:
                 raise
@@ -114,7 +114,7 @@ class OperatorCommand(BaseCommand):
         self.stdout.write(json.dumps(result, cls=DjangoJSONEncoder))
 
     def fail(self) -> NoReturn:
-        """End with status 1 after a result that says itself what failed."""
+        """Exit with status 1, after printing a result that already says what failed."""
         sys.exit(1)
 
     def _report(self, error: CommandError, argv: Sequence[str]) -> NoReturn:
@@ -124,7 +124,7 @@ class OperatorCommand(BaseCommand):
                 self.print_json({"error": text})
             self.stdout.flush()
         except BrokenPipeError:
-            # Nobody reads. Python would try once more at its end.
+            # The reader is gone. Python would try to write once more at exit.
             # https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         with suppress(BrokenPipeError):

@@ -7,8 +7,7 @@ from redis.exceptions import RedisError
 
 from metrics_sync.exceptions import MetricsSyncError
 
-#: What an operator can mend. Every other exception is a mistake in the code, and keeps its
-#: traceback.
+#: Errors that an operator can correct. Any other exception is a bug, and keeps its traceback.
 FAULTS = (
     *(MetricsSyncError, ImproperlyConfigured, DatabaseError, InterfaceError, RedisError),
     *(OSError, KeyboardInterrupt),
@@ -16,9 +15,9 @@ FAULTS = (
 
 
 def describe_fault(error: BaseException) -> str | None:
-    """Return one line for the operator; None for a mistake in the code.
+    """Return one line for the operator; None for a bug.
 
-    Asks the database, if that is where the error comes from, whether migrations are missing.
+    If the error comes from the database, it is asked whether migrations are missing.
     """
     if isinstance(error, KeyboardInterrupt):
         return "Stopped."
@@ -46,7 +45,7 @@ def _describe_database_error(error: DatabaseError | InterfaceError) -> str | Non
 
 
 def _count_missing_migrations() -> int:
-    """Count the migrations to run; 0 when the database does not answer this either."""
+    """Count the migrations that must be run; 0 if the database does not answer that either."""
     try:
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))

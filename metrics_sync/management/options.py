@@ -1,4 +1,4 @@
-"""Reads options and arguments that several commands have."""
+"""Reads the options and arguments that several commands share."""
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError
@@ -34,7 +34,7 @@ def find_team(slug: str) -> Team:
     team = Team.objects.filter(slug__iexact=slug.strip()).first()
     if team is None:
         slugs = ", ".join(Team.objects.order_by("slug").values_list("slug", flat=True))
-        known = f"The teams are {slugs}." if slugs else "`manage.py connect` makes the first one."
+        known = f"The teams are {slugs}." if slugs else "`manage.py connect` creates the first one."
         raise UsageError(f"There is no team {slug.strip()!r}. {known}")
     return team
 

@@ -1,4 +1,4 @@
-"""Shows how far a long command is: a bar on a terminal, else a log line every ten seconds."""
+"""Shows the progress of a long command: a bar on a terminal, else a log line every ten seconds."""
 
 import logging
 import sys
@@ -29,12 +29,12 @@ Item = TypeVar("Item")
 
 INTERVAL_SECONDS = 10
 
-#: Loggers that write a line for each row, of which a long command has many.
+#: Loggers that write one line for each row, which is too much for a long command.
 LOGGERS_OF_ROWS = ("metrics_sync.jobs", "metrics_sync.work.queueing", "metrics_sync.heal.reconcile")
 
 
 class Meter:
-    """Counts the steps of one command, and shows them; several kinds of steps may follow."""
+    """Counts and shows the steps of one command, which may have several kinds of steps in turn."""
 
     def __init__(self, bars: Progress, *, clock: Callable[[], float]) -> None:
         self._bars, self._clock = bars, clock
@@ -59,7 +59,7 @@ class Meter:
     def track(
         self, items: Iterable[Item], what: str, *, total: int | None = None
     ) -> Iterator[Item]:
-        """Yield the items, counting each when it is done with."""
+        """Yield the items; count each one when the caller asks for the next."""
         self.begin(what, total=total)
         for item in items:
             yield item
@@ -67,7 +67,7 @@ class Meter:
 
 
 def describe(task: Task) -> str:
-    """Say how far, at what rate and until when: `Fetching: 1200 of 5000 (24 %), 120/s, ...`."""
+    """Describe progress, rate and expected end: `Fetching: 1200 of 5000 (24 %), 120/s, ...`."""
     done = f"{task.completed:.0f}"
     if task.total:
         done += f" of {task.total:.0f} ({task.percentage:.0f} %)"
@@ -81,7 +81,7 @@ def describe(task: Task) -> str:
 
 
 def find_rate(task: Task) -> float | None:
-    """Return steps a second: of the last half minute, or, where steps take longer, of all."""
+    """Return steps per second: over the last half minute, or over all if a step takes longer."""
     return task.speed or (task.completed / task.elapsed if task.elapsed else None)
 
 
@@ -93,7 +93,7 @@ def _describe_rate(task: Task) -> str:
 
 
 class RateColumn(ProgressColumn):
-    """Shows the steps a second."""
+    """Shows the steps per second."""
 
     def render(self, task: Task) -> Text:
         return Text(_describe_rate(task))

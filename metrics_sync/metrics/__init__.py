@@ -3,20 +3,3 @@
 from metrics_sync.metrics.history import Check, Comment, Commit, Event, History, Review
 from metrics_sync.metrics.measuring import METRICS_VERSION, Metrics, measure
 from metrics_sync.metrics.waiting import OpenPullRequest, Person, Turn, Wait, find_wait
-
-__all__ = [
-    "METRICS_VERSION",
-    "Check",
-    "Comment",
-    "Commit",
-    "Event",
-    "History",
-    "Metrics",
-    "OpenPullRequest",
-    "Person",
-    "Review",
-    "Turn",
-    "Wait",
-    "find_wait",
-    "measure",
-]

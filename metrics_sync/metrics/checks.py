@@ -7,7 +7,7 @@ from decimal import Decimal
 from metrics_sync.metrics.history import Check
 from metrics_sync.metrics.hours import ZERO, to_hours
 
-#: What check runs end with, and legacy statuses say. All other words are taken for `pending`:
+#: Conclusions of check runs and states of legacy statuses. Any other word counts as `pending`:
 #: `stale`, which GitHub writes when it gives up on a check, and words that are new.
 #: https://docs.github.com/en/rest/checks/runs, https://docs.github.com/en/rest/commits/statuses
 PASSED = {"success", "neutral", "skipped"}
@@ -18,7 +18,7 @@ FAR = datetime.max.replace(tzinfo=UTC)
 
 
 def get_key(check: Check) -> tuple[bool, str, str]:
-    """Return what tells one check from another: equal names of two apps are two checks."""
+    """Return what identifies a check: the same name from two apps is two checks."""
     return check.is_status, check.app, check.name
 
 
@@ -27,7 +27,7 @@ def measure_ci(checks: Sequence[Check] | None, *, has_replaced: bool = False) ->
 
     The newest run of each check decides. One failure outweighs what was still running, which
     outweighs what had passed. `has_replaced` says that runs after the merge may have replaced
-    some from before it: then no run is no sign that there was none.
+    some from before it: then a history without runs does not prove that there were none.
     """
     if checks is None:
         return ""
@@ -40,7 +40,7 @@ def measure_ci(checks: Sequence[Check] | None, *, has_replaced: bool = False) ->
 
 
 def _order(check: Check) -> tuple[datetime, int]:
-    """Order runs by their start; else by their end; one with neither has yet to start."""
+    """Order runs by their start, else by their end; a run with neither has not started yet."""
     return check.started_at or check.ended_at or FAR, check.github_id
 
 

@@ -13,11 +13,11 @@ from metrics_sync.metrics.people import Exclusions, count_bot
 
 
 class Basis(StrEnum):
-    """How the commits after the first review were told."""
+    """How the commits after the first review were identified."""
 
-    #: The reviewed commit is in the list: what stands behind it is new.
+    #: The reviewed commit is in the list: the commits after it are new.
     REVIEWED_COMMIT = "reviewed commit"
-    #: A force push removed it: what was committed later is new.
+    #: A force push removed it: commits with a later date are new.
     COMMITTER_DATE = "committer date"
     #: Nobody reviewed.
     NO_REVIEW = "no review"
@@ -37,7 +37,7 @@ class Answer:
 
 
 def select_commits(commits: Sequence[Commit], *, excluded: Exclusions) -> list[Commit]:
-    """Keep the commits by people that are no merge of the base, in the order of history.
+    """Keep the commits by people, without merges of the base, in the order of history.
 
     Counts the others into `excluded`.
     """
@@ -68,18 +68,18 @@ def measure_commits_after(
     commits: Iterable[Commit],
     reviews: Sequence[tuple[datetime, Review]],
 ) -> tuple[int, Basis]:
-    """Count the commits that the first reviewer had not seen, and say how they were told.
+    """Count the commits that the first reviewer had not seen, and say how they were identified.
 
-    Where the reviewed commit is still in the list, those behind it: dates lie there, because a
-    commit made before the review and pushed after it looks old, and clocks disagree. This errs
-    when a review was begun on one commit and submitted after the next was pushed: GitHub names
-    the former.
+    If the reviewed commit is still in the list, these are the commits after it. Dates would
+    mislead: a commit made before the review and pushed after it looks old, and clocks disagree.
+    This errs when a review was begun on one commit and submitted after the next was pushed: GitHub
+    names the former.
 
-    Where a force push removed the reviewed commit, those with a later committer's date: a rebase
-    gives every commit a new one. This errs by counting rebased commits whose content the
-    reviewer had seen, and by missing commits that were made earlier and pushed later.
+    If a force push removed the reviewed commit, these are the commits with a later committer's
+    date: a rebase gives every commit a new one. This errs by counting rebased commits whose content
+    the reviewer had seen, and by missing commits that were made earlier and pushed later.
 
-    Of several first reviews at one time the one that saw most decides.
+    If several first reviews have the same time, the one that saw the most commits decides.
     """
     if not reviews:
         return 0, Basis.NO_REVIEW
@@ -101,8 +101,8 @@ def find_answers(
 ) -> list[Answer]:
     """Find the first answer to each request that has one.
 
-    Where the reviewed commit is in the list, that is the first one behind it, whatever its clock
-    says; else the first with a committer's date after the request.
+    If the reviewed commit is in the list, the answer is the first commit after it, whatever its
+    date; else it is the first commit with a committer's date after the request.
     """
     positions = {commit.sha: commit.position for commit in commits}
     answers = []

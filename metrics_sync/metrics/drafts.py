@@ -25,7 +25,7 @@ class Phases:
     was_ready: bool
 
     def is_ready(self, moment: datetime) -> bool:
-        """Whether it was ready at that moment; what is from before the opening is of it."""
+        """Whether it was ready at that moment; earlier moments count as that of the opening."""
         moment = max(moment, self.created_at)
         if moment == self.ended_at:
             return self.was_ready
@@ -42,8 +42,8 @@ class Phases:
 def list_phases(history: History) -> Phases | None:
     """Return the phases; None without the timeline, or the time of the opening.
 
-    One whose first change is that it became ready was opened as a draft; any other was ready at
-    first. Of two changes in one second the one to ready is the later.
+    A pull request that first changed to ready was opened as a draft; any other was ready at first.
+    Of two changes in one second, the one to ready counts as the later.
     """
     if history.events is None or history.created_at is None:
         return None

@@ -13,8 +13,8 @@ from metrics_sync.metrics.history import Check, History, Review
 class AfterMerge:
     """How much came after the merge, by its list.
 
-    `unknown_checks` are the names of checks that nothing is known of but what came after the
-    merge, while something older may have been replaced.
+    `unknown_checks` names the checks of which only runs after the merge are known, while earlier
+    runs may have been replaced.
     """
 
     reviews: int = 0

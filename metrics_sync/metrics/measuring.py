@@ -45,8 +45,8 @@ METRICS_VERSION = 3
 class Metrics:
     """The numbers, under the names of the model's fields; None where they cannot be known.
 
-    `provenance` says what they rest on: what was left out and why, how many dismissed reviews
-    were known for what they had been, how the commits after the first review were told, and
+    `provenance` says how they were computed: what was left out and why, for how many dismissed
+    reviews the earlier state is known, how the commits after the first review were identified, and
     which lists were missing. docs/metrics.md explains each number.
     """
 

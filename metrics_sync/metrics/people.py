@@ -1,4 +1,4 @@
-"""Whose reviews and comments count; pure."""
+"""Selects the reviews and comments that count, by who wrote them; pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ def select_people(
 def count_human_comments(
     comments: Iterable[Comment] | None, reviews: Iterable[Review] | None
 ) -> int | None:
-    """Count what people said, the author too: comments, and reviews with a text of their own."""
+    """Count what people, including the author, wrote: comments, and reviews with a text."""
     if comments is None or reviews is None:
         return None
     texts = [r for r in reviews if r.submitted_at is not None and r.has_body and not r.bot_rule]

@@ -1,4 +1,4 @@
-"""Whose approval stood at the merge, and how soon each reviewer came; pure."""
+"""Finds the approval that stood at the merge, and how soon each reviewer responded; pure."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -20,7 +20,7 @@ Timed = tuple[datetime, Review]
 
 
 class OpinionKind(IntEnum):
-    """What a reviewer's opinion became, in the order in which one second is read."""
+    """What a reviewer's opinion became; opinions of the same second are read in this order."""
 
     APPROVAL = 1
     REQUEST = 2
@@ -39,8 +39,8 @@ class Opinion:
 def find_approved_at(reviews: Iterable[Timed]) -> datetime | None:
     """Say since when there was an approval that stood at the merge; None when none stood.
 
-    Of each reviewer the last of approval, request and dismissal decides; approvals with nothing
-    else between them are one. Of several reviewers the approval that stood longest.
+    For each reviewer, the last approval, request or dismissal decides; approvals with nothing else
+    between them are one. If several approvals stood, the one that stood longest counts.
     """
     standing = [_find_standing(theirs) for theirs in _list_opinions(reviews)]
     return min((since for since in standing if since is not None), default=None)
@@ -62,7 +62,7 @@ def _list_opinions(reviews: Iterable[Timed]) -> list[list[Opinion]]:
             elif review.state == CHANGES_REQUESTED:
                 opinions.append(Opinion(at, OpinionKind.REQUEST, review))
             if review.was_dismissed:
-                # One whose time is not known ends what it was from the start.
+                # A dismissal whose time is not known counts from the review on.
                 dismissed_at = review.dismissed_at or at
                 opinions.append(Opinion(dismissed_at, OpinionKind.DISMISSAL, review))
         found.append(sorted(opinions, key=lambda opinion: (opinion.at, opinion.kind)))

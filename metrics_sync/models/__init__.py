@@ -12,31 +12,10 @@ from metrics_sync.models.children import (
 )
 from metrics_sync.models.credentials import IntegrationCredential
 from metrics_sync.models.digests import WeeklyDigest
+from metrics_sync.models.goals import TeamGoal
 from metrics_sync.models.integrations import GitHubIntegration
 from metrics_sync.models.notices import Notice
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
 from metrics_sync.models.repositories import TrackedRepository
 from metrics_sync.models.teams import Team, TeamMember
-
-__all__ = [
-    "ApiToken",
-    "AuditEntry",
-    "Commit",
-    "FetchRun",
-    "GitHubIntegration",
-    "IntegrationCredential",
-    "Notice",
-    "PRCheckRun",
-    "PRComment",
-    "PRCommitStatus",
-    "PRFile",
-    "PRReview",
-    "PRTimelineEvent",
-    "PullRequest",
-    "Team",
-    "TeamMember",
-    "TrackedRepository",
-    "WebhookDelivery",
-    "WeeklyDigest",
-]

@@ -67,30 +67,32 @@ class TokenBudget(models.Model):
     """
 
     rate_limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Requests an hour, as GitHub said last."
+        null=True, blank=True, help_text="Requests per hour, as GitHub last stated."
     )
     rate_limit_remaining = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Requests left, as GitHub said last."
+        null=True, blank=True, help_text="Requests left, as GitHub last stated."
     )
     rate_limit_resets_at = models.DateTimeField(null=True, blank=True)
     wait_until = models.DateTimeField(
-        null=True, blank=True, help_text="GitHub asked us to send nothing before this."
+        null=True, blank=True, help_text="GitHub asked us to send nothing before this time."
     )
     secondary_limits = models.PositiveSmallIntegerField(
-        default=0, help_text="How often in a row GitHub complained of too much at once."
+        default=0, help_text="How many secondary rate limits GitHub has set in a row."
     )
     secondary_limited_at = models.DateTimeField(null=True, blank=True)
     token_stored_at = models.DateTimeField(
-        null=True, editable=False, help_text="What was said of an earlier token counts no more."
+        null=True, editable=False, help_text="What GitHub stated of an earlier token is ignored."
     )
     set_aside = models.PositiveIntegerField(
         default=0, db_default=0, editable=False, help_text="Requests that fetches may still send."
     )
     set_aside_before = models.PositiveIntegerField(
-        default=0, db_default=0, editable=False, help_text="The same, of the period before."
+        default=0, db_default=0, editable=False, help_text="The same, for the period before."
     )
     set_aside_period = models.DateTimeField(
-        null=True, editable=False, help_text="When the period began in which they were set aside."
+        null=True,
+        editable=False,
+        help_text="When the present period of setting requests aside began.",
     )
 
     class Meta:

@@ -49,7 +49,9 @@ class IntegrationCredential(TokenBudget):
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     renewing_until = models.DateTimeField(
-        null=True, blank=True, help_text="A worker renews the token, or died at it by then."
+        null=True,
+        blank=True,
+        help_text="Until then one worker renews the token; later, another may.",
     )
     revoked_at = models.DateTimeField(
         null=True, blank=True, help_text="When GitHub first refused this token."

@@ -190,12 +190,12 @@ class PullRequest(models.Model):
         db_index=False,
         related_name="pull_requests",
         verbose_name="tracked repository",
-        help_text="By GitHub's id; empty where the team tracks none.",
+        help_text="Found by GitHub's id; empty if the team tracks none.",
     )
     github_repo = models.CharField("repository", max_length=255)
     github_pr_id = models.BigIntegerField("GitHub id")
     github_pr_number = models.PositiveIntegerField(
-        "number", null=True, blank=True, help_text="What API calls need."
+        "number", null=True, blank=True, help_text="GitHub's API calls need it."
     )
     title = models.TextField(blank=True)
     author = models.ForeignKey(
@@ -203,7 +203,10 @@ class PullRequest(models.Model):
     )
     author_login = models.TextField(blank=True)
     is_by_bot = models.BooleanField(
-        "by a bot", default=False, db_default=False, help_text="Its author is one, by any rule."
+        "by a bot",
+        default=False,
+        db_default=False,
+        help_text="The author is a bot by any of the rules.",
     )
     merged_by_github_id = models.BigIntegerField(null=True, blank=True)
     merged_by_login = models.TextField(
@@ -280,7 +283,7 @@ class PullRequest(models.Model):
     human_comments = models.PositiveIntegerField(null=True, blank=True)
     metrics_version = models.PositiveSmallIntegerField(null=True, blank=True)
     provenance = models.JSONField(
-        default=dict, blank=True, help_text="How the metrics got their numbers."
+        default=dict, blank=True, help_text="How the metrics were computed."
     )
 
     sync_status = models.CharField(max_length=10, choices=SyncStatus, default=SyncStatus.IDLE)
@@ -292,7 +295,7 @@ class PullRequest(models.Model):
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     retry_at = models.DateTimeField(
-        null=True, blank=True, help_text="The clock leaves this row alone until then."
+        null=True, blank=True, help_text="The clock skips this row until then."
     )
     truncated = models.JSONField(
         default=list, blank=True, help_text="Sections that GitHub itself cuts off."
@@ -301,24 +304,27 @@ class PullRequest(models.Model):
         default=list,
         db_default=models.Value([], output_field=models.JSONField()),
         blank=True,
-        help_text="Sections of which GitHub has said two different things for a day.",
+        help_text="Sections about which GitHub has contradicted itself for a day.",
     )
     receipt = models.JSONField(default=dict, blank=True)
     etags = models.JSONField(
-        default=dict, blank=True, editable=False, help_text="Pages that need not be sent again."
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="With these, GitHub does not send unchanged pages again.",
     )
     refetch_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a complete one is to be looked at again."
+        null=True, blank=True, help_text="When a complete pull request is due to be fetched again."
     )
     failures = models.PositiveIntegerField(
         default=0,
         db_default=0,
-        help_text="How often in a row it was given up; a list that came ends that.",
+        help_text="How often in a row it was given up; a fetched list resets this.",
     )
     fault_may_pass = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="It failed because GitHub did not answer; the next answer ends that.",
+        help_text="It failed because GitHub did not answer; the next answer resets this.",
     )
 
     objects = PullRequestQuerySet.as_manager()
@@ -370,6 +376,18 @@ class PullRequest(models.Model):
                 models.F("id").desc(),
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
+            ),
+            # For the dashboard, which reads it in place of the rows, each of which is large.
+            models.Index(
+                fields=["merged_at"],
+                include=[
+                    *("id", "team", "github_repo", "is_by_bot"),
+                    *("sync_status", "completed_at", "merged_without_review"),
+                    *("review_wait_hours", "avg_fix_response_hours", "review_rounds"),
+                    *("cycle_time_hours", "ci_duration_hours"),
+                ],
+                condition=models.Q(state="merged"),
+                name="pull_request_figures",
             ),
             # For the page of what waits now.
             models.Index(

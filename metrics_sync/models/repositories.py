@@ -67,10 +67,12 @@ class TrackedRepository(models.Model):
     full_name = models.CharField(max_length=255, validators=[validate_full_name])
     is_active = models.BooleanField(default=True)
     discovered_until = models.DateTimeField(
-        null=True, blank=True, help_text="Merges up to then were looked for at GitHub."
+        null=True, blank=True, help_text="GitHub was searched for merges up to this time."
     )
     connected_at = models.DateTimeField(
-        auto_now_add=True, null=True, help_text="Older merges nobody could tell us of in time."
+        auto_now_add=True,
+        null=True,
+        help_text="When it was connected; no webhook reported earlier merges.",
     )
 
     verified_at = models.DateTimeField(
@@ -83,14 +85,14 @@ class TrackedRepository(models.Model):
         null=True,
         blank=True,
         editable=False,
-        help_text="Since when something speaks against its name or its being there.",
+        help_text="Since when its name or its existence is in doubt.",
     )
     verify_at = models.DateTimeField(
         null=True,
         editable=False,
         default=timezone.now,
         db_default=Now(),
-        help_text="When GitHub is to be asked about it.",
+        help_text="When to ask GitHub about it.",
     )
 
     objects = TrackedRepositoryQuerySet.as_manager()

@@ -1,7 +1,7 @@
 """Counts what happens in this process, until `queueing.save_counts` adds it up in Redis.
 
-RQ forks a process for each job and gunicorn runs several, so what one process counts is only a
-part, and is gone with it. Counting itself neither sends nor waits for anything.
+Workers fork processes for jobs and gunicorn runs several, so each process counts only a part, and
+its counts are lost when it ends. Counting itself sends nothing and waits for nothing.
 
 The counters of prometheus_client cannot do this. Its multiprocess mode keeps a file for each
 process in one directory: web and workers may be on different machines, and a file for each job
@@ -48,14 +48,14 @@ def take() -> dict[Series, float]:
 
 
 def put_back(counts: Mapping[Series, float]) -> None:
-    """Add counts that could not be saved to those of the next call."""
+    """Return counts that could not be saved, so that the next `take` includes them."""
     with _lock:
         for series, amount in counts.items():
             _counts[series] += amount
 
 
 def _forget() -> None:
-    """Start a forked process from zero: its parent saves its own counts itself."""
+    """Start a forked process from zero: the parent saves its own counts."""
     global _lock, _counts
     _lock, _counts = threading.Lock(), defaultdict(float)
 

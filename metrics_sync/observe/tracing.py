@@ -22,12 +22,12 @@ def trace(**ids: str) -> Iterator[None]:
 
 
 def get_trace() -> dict[str, str]:
-    """Return what is being worked on, for whoever goes on with it in another process."""
+    """Return the ids, to be passed on to another process that continues the work."""
     return dict(_ids.get())
 
 
 class TraceFilter(logging.Filter):
-    """Puts what is being worked on onto log records, whoever writes them; lets all of them pass."""
+    """Adds the ids to the log records of every logger; lets all records pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         for name, value in _ids.get().items():

@@ -9,7 +9,7 @@ from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, World, mak
 
 def main() -> None:
     options = _parse_options()
-    # Before there are threads, which inherit it: else the server's would die of them.
+    # Blocked before threads start and inherit it: otherwise a signal would end the server's thread.
     pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
     token = Token(options.token, limit_per_window=options.limit)
     try:

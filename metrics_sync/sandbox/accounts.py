@@ -1,4 +1,4 @@
-"""The operations that are about who asks: the user, the rate limit, a repository, app tokens."""
+"""The operations that depend on the token: user, rate limit, repository, installation tokens."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ PERMISSIONS = {
 
 @root_routes.get(r"/user")
 def get_user(ask: Ask) -> Answer:
-    """Tell whose token this is; an installation's is nobody's."""
+    """Return the user of the token; an installation's token has none."""
     if not ask.token.value:
         return refuse(401, "Requires authentication")
     if ask.token.value.startswith("ghs_"):
@@ -42,7 +42,7 @@ def get_user(ask: Ask) -> Answer:
 
 @root_routes.get(r"/rate_limit")
 def get_rate_limit(ask: Ask) -> Answer:
-    """Tell the budgets, at no cost; an Enterprise server without limits answers 404."""
+    """Return the budgets, at no cost; an Enterprise server without limits answers 404."""
     if ask.budget is None or ask.points is None:
         return refuse(404, "Rate limiting is not enabled.")
     core = ask.budget.to_json()
@@ -89,7 +89,7 @@ def _show_installation(ask: Ask, installation: Installation | None) -> Answer:
 
 @root_routes.post(r"/app/installations/(?P<id>\d+)/access_tokens")
 def create_installation_token(ask: Ask) -> Answer:
-    """Issue a token for an hour; a body may narrow it to some `repositories`, named shortly.
+    """Issue a token for an hour; a body may limit it to some `repositories`, by their short names.
 
     It has the form that GitHub gives it since 2026:
     https://github.blog/changelog/2026-05-15-github-app-installation-tokens-per-request-override-header/
@@ -146,7 +146,7 @@ def _choose_repositories(ask: Ask, installation: Installation) -> frozenset[str]
 def read_app_token(
     value: str, *, apps: Mapping[str, str], now: float
 ) -> tuple[Token, Document | None]:
-    """Find which App signed a JSON Web Token with its key, or say what GitHub says else.
+    """Find the App that signed a JSON Web Token with its key, or answer with GitHub's error.
 
     https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
     """

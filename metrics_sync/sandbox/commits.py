@@ -32,7 +32,7 @@ def list_check_runs(ask: Ask) -> Answer:
 def gather_check_runs(
     recordings: Iterable[Recording], sha: str, *, is_latest: bool = True
 ) -> list[Json]:
-    """Return what was reported about a sha, of each check only the last report or all."""
+    """Return the check runs of a sha: of each check only the last one, or all."""
     by_id = {
         run["id"]: run
         for item in recordings
@@ -57,7 +57,7 @@ def _render_check_runs(items: Sequence[Json], _page: int, total: int) -> Any:
 
 
 def _keep_latest(runs: Sequence[Json]) -> list[Json]:
-    """Keep the newest of each name in each suite; equal names of two suites both stay."""
+    """Keep the newest run of each name in each suite; the same name in two suites stays twice."""
     newest: dict[tuple[Any, str], int] = {}
     for run in runs:
         key = ((run.get("check_suite") or {}).get("id"), str(run["name"]))

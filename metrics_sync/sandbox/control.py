@@ -1,4 +1,4 @@
-"""Lets another process switch faults on and off: `/_sandbox/faults`, which GitHub has not."""
+"""Lets another process switch faults on and off at `/_sandbox/faults`, which is not GitHub's."""
 
 from dataclasses import asdict
 

@@ -24,7 +24,7 @@ MAX_PER_PAGE = 100
 
 
 class RefusedQueryError(Exception):
-    """A query that GitHub does not begin to answer; `kind` is what it calls the reason."""
+    """A query that GitHub refuses to answer; `kind` is GitHub's name for the reason."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class Cost:
 
 
 def count_cost(document: DocumentNode, schema: GraphQLSchema, variables: Mapping[str, Any]) -> Cost:
-    """Add up every list as if it was as long as asked for. Raises RefusedQueryError."""
+    """Add up all lists as if each was as long as asked for. Raises RefusedQueryError."""
     fragments = {
         part.name.value: part
         for part in document.definitions

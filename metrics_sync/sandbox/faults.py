@@ -1,4 +1,4 @@
-"""Faults that can be switched on: what goes wrong, where, how often, and how often it did."""
+"""Faults that can be switched on: what fails, where and how often; and a count of what failed."""
 
 import math
 import random
@@ -20,7 +20,7 @@ COUNTERS = ("commits", "changed_files", "comments", "review_comments")
 
 
 class FaultKind(StrEnum):
-    """What GitHub does to a request instead of, or on the way to, answering it."""
+    """What happens to a request instead of, or in addition to, its answer."""
 
     #: Answers `status` with `body`, or with what GitHub says with that status.
     STATUS = "status"
@@ -54,12 +54,12 @@ class FaultKind(StrEnum):
 
 @dataclass
 class Fault:
-    """One thing going wrong for the requests it matches.
+    """One kind of failure, for the requests that it matches.
 
-    `path` is a regular expression searched in the path, with and without its query, after the
-    names of a repository took the place of its id: `/repos/octo/hello/pulls/7/files?page=2`.
-    `times` None goes on until the faults are cleared. `probability` draws from the seeded
-    generator of `Faults`. `unmerged` lets a stale pull request look as before its merge.
+    `path` is a regular expression searched in the path, with and without its query, in which the
+    repository's name replaces its id: `/repos/octo/hello/pulls/7/files?page=2`. `times` None goes
+    on until the faults are cleared. `probability` draws from the seeded generator of `Faults`.
+    `unmerged` shows a stale pull request as it was before its merge.
     """
 
     kind: str
@@ -118,7 +118,7 @@ class Faults:
         self._counts: Counter[str] = Counter()
 
     def add(self, fault: Fault) -> Fault:
-        """Switch a fault on; its `inflicted` then tells how often it struck."""
+        """Switch a fault on; its `inflicted` then counts how often it was applied."""
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -137,7 +137,7 @@ class Faults:
     def strike(self, path: str, *, query: str = "", token: str = "") -> list[Fault]:
         """Choose what happens to a request, and count it.
 
-        Of the faults that match, every slow one strikes and the first of the others.
+        Of the faults that match, every slow one is applied, and the first of the others.
         """
         struck: list[Fault] = []
         with self._lock:
@@ -155,7 +155,7 @@ class Faults:
 
 
 def replace_answer(fault: Fault, *, now: float) -> Document | None:
-    """Return what is said instead of an answer, or None if the fault only alters one."""
+    """Return the answer that replaces the right one, or None if the fault only changes it."""
     document = _write_answer(fault, now=now)
     if document is None:
         return None
@@ -192,7 +192,7 @@ def alter_answer(fault: Fault, answer: Answer) -> Answer:
     """Return an older or shorter answer for the kinds that do that, else the same one."""
     if isinstance(answer, Listing):
         if fault.kind == FaultKind.SHORT_LIST:
-            # The total is GitHub's own count, which knows nothing of the cut.
+            # The total is GitHub's own count, which the cut does not change.
             total = len(answer.items)
             return replace(answer, items=answer.items[: -(fault.items or 1)], total=total)
         if fault.kind == FaultKind.STALE and fault.items:

@@ -33,7 +33,7 @@ RATE_LIMITED = "API rate limit exceeded for user ID 1001."
 
 @root_routes.post(PATH)
 def answer_query(ask: Ask) -> Answer:
-    """Answer a query with 200, also when there are errors in it; points are taken for its cost.
+    """Answer a query with 200, even if it has errors; its cost is taken from the points.
 
     https://docs.github.com/en/graphql/guides/forming-calls-with-graphql
     """
@@ -69,7 +69,7 @@ def refuse_rate_limited() -> Document:
 
 @lru_cache
 def read_schema(lacks: frozenset[str] = frozenset()) -> GraphQLSchema:
-    """Read the part of GitHub's schema that is answered here, without some of its fields."""
+    """Read the part of GitHub's schema that this server answers, without the fields it lacks."""
     schema = build_schema(Path(__file__).with_name("schema.graphql").read_text())
     # GitHub writes numbers beyond 2^31 although it declares them as Int.
     wide = GraphQLScalarType("WideInt", coerce_output_value=int)

@@ -89,7 +89,7 @@ def get_delivery(ask: Ask) -> Answer:
 @root_routes.post(r"/app/hook/deliveries/(?P<delivery_id>\d+)/attempts")
 @repository_routes.post(r"/hooks/(?P<hook_id>\d+)/deliveries/(?P<delivery_id>\d+)/attempts")
 def redeliver(ask: Ask) -> Answer:
-    """Accept to send a delivery again, which happens soon after the answer."""
+    """Accept a request to redeliver, which is done soon after the answer."""
     found = find_delivery(ask)
     if found is None:
         return refuse(404)

@@ -48,10 +48,10 @@ class RateLimits:
     def look(self, token: Token, resource: str = "core") -> Budget | None:
         """Return the budget of the current window, or None if this token has no limit.
 
-        REST's requests (`core`) and the points of `graphql` are counted apart.
+        REST's requests (`core`) and the points of `graphql` are counted separately.
 
-        A window starts with the first look after the last one ended, and ends on a full
-        second, so that a client which waits until the header's second is let in.
+        A window starts with the first request after the last one ended, and ends on a full
+        second, so that a client that waits until the header's second is served.
         """
         if token.limit_per_window is None:
             return None

@@ -30,7 +30,7 @@ _EVENTS = {
 
 
 class Heads:
-    """Which recordings of a repository have something to tell about a sha."""
+    """Which recordings of a repository have checks or statuses of a sha."""
 
     def __init__(self, world: World, repository: Repository) -> None:
         self._world, self._repository = world, repository
@@ -57,7 +57,7 @@ def list_pull_requests(
     last: int | None = None,
     after: str | None = None,
 ) -> Json:
-    """List pull requests in pages whose cursors stay right while others change their place."""
+    """List pull requests in pages whose cursors stay valid while other pull requests move."""
     field = {"UPDATED_AT": "updated_at"}.get(order.get("field", ""), "created_at")
     recordings = [item for item in ask.world.visible(repository).values() if item.pull]
     if states:
@@ -186,7 +186,7 @@ def _make_actor(user: Json | None) -> Json | None:
 def _make_commit(item: Json, heads: Heads, repository: Repository) -> Json:
     commit = item.get("commit") or {}
     user = _make_actor(item.get("author"))
-    # A git author's account is declared as a User, so that of a bot is not told.
+    # A git author's account is declared as a User, so the account of a bot is left out.
     user = user if user and user["__typename"] == "User" else None
     sha = item["sha"]
     return {
@@ -246,7 +246,7 @@ def _make_status(sha: str, heads: Heads, repository: Repository) -> Json | None:
 
 
 def _make_file(item: Json) -> Json:
-    """Build a file; GraphQL does not tell what a renamed one was called before."""
+    """Build a file; GraphQL does not give the former name of a renamed file."""
     status = str(item["status"])
     return {
         "path": item["filename"],

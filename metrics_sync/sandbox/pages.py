@@ -1,4 +1,4 @@
-"""Cuts lists into pages and writes the `Link` header that leads through them."""
+"""Cuts lists into pages, and writes the `Link` header that connects them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar

@@ -13,7 +13,7 @@ from metrics_sync.sandbox.world import Recording
 MAX_COMMITS = 250
 #: https://docs.github.com/en/rest/pulls/pulls#list-pull-requests-files
 MAX_FILES = 3_000
-#: Up to about so many changed lines, one response of files counts them right; then it says 0.
+#: About how many changed lines one response of files counts correctly; the rest have 0 lines.
 MAX_LINES = 20_000
 
 
@@ -53,7 +53,7 @@ def get_pull(_ask: Ask, recording: Recording) -> Answer:
 @repository_routes.get(r"/pulls/(?P<number>\d+)/commits")
 @_of_pull
 def list_commits(_ask: Ask, recording: Recording) -> Answer:
-    """List the newest commits: of more than 250 the oldest are missing, unmarked."""
+    """List the newest commits: of more than 250, the oldest are left out without notice."""
     return Listing(recording.commits[-MAX_COMMITS:])
 
 
@@ -64,7 +64,7 @@ def list_files(_ask: Ask, recording: Recording) -> Answer:
 
 
 def _render_files(items: Sequence[Json], _page: int, _total: int) -> Any:
-    """Zero what comes after too many changed lines on one page, so smaller pages are right."""
+    """Set counts to 0 after too many changed lines on one page, so that smaller pages are right."""
     lines, rendered = 0, []
     for item in items:
         if lines < MAX_LINES:

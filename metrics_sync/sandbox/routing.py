@@ -1,4 +1,4 @@
-"""Finds the function that answers a question, and what the question is about."""
+"""Finds the function that answers a request, and the repository that the request is about."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ class Ask:
     repository: Repository | None = None
     canonical_path: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
-    #: Deliveries that the route wants to be sent again once it has answered.
+    #: Deliveries that must be sent again after the route has answered.
     redeliveries: list[tuple[Hook, Delivery]] = field(default_factory=list)
 
     @property
@@ -67,7 +67,7 @@ class Route:
 
 
 class Routes:
-    """A table of routes that functions enter themselves into with a decorator."""
+    """A table of routes, to which a decorator adds functions."""
 
     def __init__(self) -> None:
         self._routes: list[Route] = []

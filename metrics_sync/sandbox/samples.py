@@ -33,7 +33,7 @@ def make_recording(
     repository_id: int | None = None,
     seed: int = 0,
 ) -> Recording:
-    """Make a pull request with the given numbers of things; the same arguments make the same.
+    """Make a pull request with the given numbers of items; always the same for the same arguments.
 
     With two reviews or more the first asks for changes an hour after the opening, the later
     half of the commits answers it from the second hour on, and the last review approves.

@@ -108,7 +108,7 @@ class Service:
         return await _send(request, reply)
 
     def _authenticate(self, request: web.Request, *, now: float) -> tuple[Token, Document | None]:
-        """Find whose request it is; a token that nobody issued, or that expired, is refused."""
+        """Find whose request it is; an unknown or expired token is refused."""
         _, _, value = request.headers.get("Authorization", "").partition(" ")
         if not value:
             return self.world.anonymous, None
@@ -158,11 +158,11 @@ class Service:
     def _write(
         self, request: web.Request, document: Document, ask: Ask, fault: Fault | None
     ) -> _Reply:
-        """Add what every answer carries; one that the client has already is not counted."""
+        """Add the headers of every answer; an answer that the client already has costs nothing."""
         body, status = document.encode(), document.status
         headers = {"Content-Type": document.content_type, "Server": "github.com"}
         if status == 200:
-            # As GitHub's, it belongs to the token that asked.
+            # Like GitHub's, it belongs to the token that asked.
             headers |= {"Vary": "Accept, Authorization, Cookie, X-GitHub-OTP"}
             digest = hashlib.sha256(ask.token.value.encode() + body).hexdigest()
             headers["ETag"] = f'W/"{digest}"'

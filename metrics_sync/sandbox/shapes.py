@@ -12,7 +12,7 @@ Json = dict[str, Any]
 API = "https://api.github.com"
 WEB = "https://github.com"
 
-#: What the detail of a pull request has and an item of a list or a review's webhook has not.
+#: The keys that only the detail of a pull request has, and no list or webhook of a review.
 DETAIL_KEYS = frozenset(
     {
         "additions",

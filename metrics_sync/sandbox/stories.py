@@ -113,7 +113,7 @@ def _make_author_answers() -> Recording:
             body="Banker's rounding.",
         )
     story.review(150, login="ada", state="APPROVED")
-    # Only the reader whose own draft it is gets to see this one.
+    # Only its own author can see this draft.
     story.review(None, login=TOKEN_LOGIN, state="PENDING", body="Still thinking")
     story.file("shop/price.py", additions=9, deletions=9)
     story.check_run(0, name="test")

@@ -17,7 +17,7 @@ from metrics_sync.sandbox.shapes import Json
 from metrics_sync.sandbox.world import Delivery, Hook, Recording, World
 
 USER_AGENT = "GitHub-Hookshot/044aadd"
-#: GitHub gives an endpoint so long to answer.
+#: How long GitHub waits for the answer of an endpoint.
 TIMEOUT_SECONDS = 10
 
 
@@ -385,7 +385,7 @@ def _post(
     return DeliveryAnswer(response.status, text, time.monotonic() - started)
 
 
-# Posting to the hooks of a world, which keeps what became of it.
+# Posting to the hooks of a world, which keeps the deliveries.
 
 
 def send_event(

@@ -1,4 +1,4 @@
-"""What the pretend GitHub holds, and the changes that tests make to it while it serves."""
+"""The data of the pretend GitHub, and the changes that tests make to it while it runs."""
 
 import json
 import threading
@@ -57,8 +57,8 @@ class Recording:
     def list_timeline(self) -> list[Json]:
         """Return all that happened: commits, comments and reviews among the events.
 
-        A review that is only a reply in a thread has no place of its own there; a pending one is
-        nobody's business yet. Commits that a force push took away leave the timeline, too.
+        A review that is only a reply in a thread has no entry of its own; a pending review is not
+        listed yet. Commits that a force push removed are not in the timeline either.
         """
         commits = [shapes.committed(item) for item in self.commits]
         comments = [shapes.commented(item) for item in self.issue_comments]
@@ -281,7 +281,7 @@ class World:
         return sorted(every, key=lambda item: (item.repo.lower(), item.number))
 
     def recording(self, full_name: str, number: int) -> Recording:
-        """Return the truth about one pull request; raises KeyError when there is none."""
+        """Return the recording of one pull request; raises KeyError when there is none."""
         with self.lock:
             return self._recordings[self.repository(full_name).id][number]
 
@@ -303,10 +303,10 @@ class World:
     # Putting things in.
 
     def add(self, recording: Recording) -> Recording:
-        """Hold a pull request, in place of an older one of that number.
+        """Add a pull request, or replace the one of that number.
 
-        Its repository comes with it: the id is the one in `pull.base.repo`, else one that
-        only depends on the name.
+        Its repository is added, too: its id is the one in `pull.base.repo`, else one that depends
+        only on the name.
         """
         with self.lock:
             repository = self.find_repository(recording.repo)
@@ -329,7 +329,7 @@ class World:
         private: bool = False,
         archived: bool = False,
     ) -> Repository:
-        """Hold a repository; an id that another one has already is replaced by one's own."""
+        """Add a repository; an id that another repository already has is replaced by a new one."""
         with self.lock:
             if repository_id is None or repository_id in self.repositories:
                 repository_id = shapes.make_id(full_name, start=100_000)
@@ -359,12 +359,12 @@ class World:
         return installation
 
     def add_app(self, app_id: str, public_key: str) -> None:
-        """Know an App: whoever signs with the key that belongs to this one is it."""
+        """Add an App, which is recognized by signatures that belong to this public key."""
         with self.lock:
             self.apps[app_id] = public_key
 
     def suspend_installation(self, installation_id: int, *, suspended: bool = True) -> None:
-        """Issue no tokens until it is no more; those that were issued are refused."""
+        """Issue no tokens while it is suspended; refuse those that were issued."""
         with self.lock:
             found = self.installations[installation_id]
             self.installations[installation_id] = replace(found, is_suspended=suspended)
@@ -399,7 +399,7 @@ class World:
 
     @contextmanager
     def editing(self, full_name: str, number: int) -> Iterator[Recording]:
-        """Hand out a recording to change; requests wait until the block ends."""
+        """Yield a recording that may be changed; requests wait until the block ends."""
         with self.lock:
             yield self.recording(full_name, number)
 

@@ -101,7 +101,7 @@ def _require_time(value: Any) -> datetime:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a number of things that a column can store; None for anything else."""
+    """Return a count, if an integer column can store it; None for anything else."""
     return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
@@ -161,7 +161,7 @@ def read_commit(value: Json) -> CommitItem:
 def read_bot(git_author: Json) -> Json | None:
     """Read the account of a bot from the address that GitHub gives it, or from the author's name.
 
-    A name that ends in `[bot]` tells no id.
+    A name that ends in `[bot]` gives no id.
     """
     if bot := BOT_ADDRESS.match(git_author.get("email") or ""):
         return {"id": int(bot["id"]), "login": bot["login"], "type": "Bot"}

@@ -51,7 +51,7 @@ def verify(
 ) -> SectionResult:
     """Compare a list that was read to its end with the number that GitHub states.
 
-    `lengths` has every number by which the list can be counted.
+    `lengths` holds each length that the list has by one of the ways to count it.
     """
     length = max(lengths)
     if stated is None:
@@ -89,7 +89,7 @@ class SectionReceipt:
 
     @classmethod
     def of(cls, result: SectionResult, *, stored: int) -> Self:
-        """Write down what a fetch brought, when `stored` items of the list are stored."""
+        """Record what a fetch returned for a list, of which `stored` items are stored now."""
         return cls(
             stated=result.stated,
             stored=stored,
@@ -120,7 +120,7 @@ class SectionReceipt:
         return self.is_proven or self.result == OUTDATED
 
     def outdate(self) -> Self:
-        """Return it as one that must be fetched again, if there was anything to prove."""
+        """Return it marked to be fetched again, if the list was whole."""
         return replace(self, result=OUTDATED) if self.is_whole else self
 
     def verify_unchanged(
@@ -167,11 +167,11 @@ class Receipt:
         return self.sections[section].stored if section in self.sections else 0
 
     def list_with(self, result: str) -> list[str]:
-        """List the sections that have this result, in the order of the alphabet."""
+        """List the sections that have this result, in alphabetical order."""
         return sorted(s.value for s, entry in self.sections.items() if entry.result == result)
 
     def list_missing(self, stated: Mapping[Section, int]) -> list[Section]:
-        """List what must be fetched: what is not proven, or what GitHub counts otherwise now."""
+        """List the sections to fetch: not proven yet, or with another count at GitHub now."""
         then = {s: entry.stated for s, entry in self.sections.items() if entry.is_proven}
         return [s for s in Section if s not in then or stated.get(s, then[s]) != then[s]]
 
@@ -195,7 +195,7 @@ class Receipt:
     def keep_proven(self, snapshot: Snapshot) -> Snapshot:
         """Drop from a snapshot the lists that failed and that an earlier fetch has proven.
 
-        Nothing was added to those since, as far as the pull request's counters say.
+        By the pull request's counters, nothing was added to those since.
         """
         stated = snapshot.pull_request.stated
         unchanged = {
@@ -207,11 +207,10 @@ class Receipt:
     def accept_lasting_faults(
         self, results: Mapping[Section, SectionResult], *, now: datetime
     ) -> dict[Section, SectionResult]:
-        """End the lists that three fetches over a day found at fault in the same way.
+        """Give a result to lists that had the same fault in three fetches over a day.
 
-        A list that GitHub counts otherwise becomes `disagreeing`, with what both sides say as its
-        reason. A list that a pull request can be without, and that always fails, becomes
-        `unavailable`.
+        A list that disagrees with what GitHub states becomes `disagreeing`; its reason is what both
+        sides say. A supplementary list that keeps failing becomes `unavailable`.
         """
         return {s: self._accept_lasting_fault(s, r, now) for s, r in results.items()}
 
@@ -245,7 +244,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What earlier fetches left: the receipt, and the pages that need not be sent again.
+    """What earlier fetches stored: the receipt, and the ETags of pages.
 
     `pull_request` is as those fetches read it; without it everything is fetched in full. An answer
     about another pull request than `github_pr_id`, or another repository than `github_repo_id`,

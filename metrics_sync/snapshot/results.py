@@ -1,4 +1,4 @@
-"""What a fetch brought: for each list its items, and how they are proven to be all of them."""
+"""What a fetch returned: the items of each list, and the proof that none is missing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault that fetches have met, the same each time: how many did, and the first one when."""
+    """A fault that several fetches met in the same form: how many of them, and when the first."""
 
     text: str
     count: int
@@ -40,12 +40,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class SectionResult:
-    """What a fetch brought of one list: `result` says how it is proven, else `error` why not.
+    """What a fetch returned for one list: `result` says how it is proven, else `error` why not.
 
     `items` is None for a list that has not changed since it was stored. `etags` are the
     addresses of its pages, each with the ETag that it came with. `witness` says what vouched for
-    its length, `names` what the list says of other lists, and `fault` what is wrong with it again.
-    `scope` is `all` for check runs that came with those that later ones have replaced.
+    its length, `names` what the list says of other lists, and `fault` which fault it has, if it
+    may last. `scope` is `all` for check runs that came with those that later ones have replaced.
     """
 
     items: tuple[Item, ...] | None = ()
@@ -70,7 +70,7 @@ AGREED = "agreed"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one fetch of a pull request brought.
+    """Everything that one fetch of a pull request returned.
 
     `moved_to` is the repository's new name when GitHub redirected us from the old one.
     """

@@ -12,22 +12,3 @@ from metrics_sync.store.pull_requests import (
 from metrics_sync.store.repositories import confirm, doubt, is_own, note_gone, track_named
 from metrics_sync.store.snapshots import load_known, save_snapshot
 from metrics_sync.store.transactions import run_transaction
-
-__all__ = [
-    "confirm",
-    "count_rows",
-    "doubt",
-    "follow_rename",
-    "is_own",
-    "list_rows",
-    "load_known",
-    "measure_rows",
-    "note_gone",
-    "record_change",
-    "run_transaction",
-    "save_missed_merges",
-    "save_number",
-    "save_pull_request",
-    "save_snapshot",
-    "track_named",
-]

@@ -1,4 +1,4 @@
-"""Everything the demo runs on: a database, a Redis, a GitHub, and the Procfile's processes."""
+"""Starts what the demo needs: a database, Redis, a pretend GitHub and the Procfile's processes."""
 
 import os
 import secrets
@@ -32,12 +32,12 @@ PATIENCE_SECONDS = 120
 
 
 class DemoError(Exception):
-    """The demo did not get where it should; the message says where it stopped."""
+    """The demo failed; the message says at which step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What runs, and how to reach it."""
+    """The running parts of the demo, and how to reach them."""
 
     sandbox: SandboxServer
     web_url: str
@@ -48,7 +48,7 @@ class Stage:
     def manage(self, *arguments: str, text: str = "") -> str:
         """Run one of our commands as an operator would, and return what it printed.
 
-        Raises DemoError with what it said when it fails.
+        Raises DemoError with its error output when it fails.
         """
         done = subprocess.run(  # noqa: S603  (our own commands)
             [*MANAGE, *arguments],
@@ -66,9 +66,9 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """Start everything, and end and remove all of it after the block.
+    """Start everything; stop and remove all of it after the block.
 
-    Where DATABASE_URL or REDIS_URL are set, an unused database of those servers is taken.
+    If DATABASE_URL or REDIS_URL is set, an unused database of that server is used.
     Raises DemoError when something does not start.
     """
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ def open_stage() -> Iterator[Stage]:
 
 
 def wait_for(is_true: Callable[[], bool], what: str) -> None:
-    """Look five times a second until another process has done its part.
+    """Check five times a second whether another process has done its part.
 
     Raises DemoError after two minutes.
     """
@@ -114,7 +114,7 @@ def wait_for(is_true: Callable[[], bool], what: str) -> None:
 
 
 def _point_settings(*, redis_url: str, api_url: str) -> None:
-    """Let this process look where the others do; their environment says the same."""
+    """Let this process use the same Redis and GitHub as the others, by its settings."""
     settings.METRICS_SYNC_GITHUB_API_URL = api_url
     for queue in settings.RQ_QUEUES.values():
         queue["URL"] = redis_url
@@ -122,10 +122,10 @@ def _point_settings(*, redis_url: str, api_url: str) -> None:
 
 @contextmanager
 def _open_database(folder: Path) -> Iterator[str]:
-    """Make an empty migrated database beside the configured one, and yield its URL."""
+    """Create an empty, migrated database next to the configured one, and yield its URL."""
     is_sqlite = connection.vendor == "sqlite"
     before = str(connection.settings_dict["NAME"])
-    # A name that nobody has: what is there already is not ours to empty.
+    # A new name, because an existing database is not ours to empty.
     name = str(folder / "demo.sqlite3") if is_sqlite else f"{before}_demo_{secrets.token_hex(4)}"
     connection.settings_dict["TEST"]["NAME"] = name
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
@@ -151,7 +151,7 @@ def _find_port() -> int:
 
 @contextmanager
 def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iterator[None]:
-    """Run what the Procfile names until the end of the block, then end it and its children."""
+    """Run the Procfile's processes during the block; then end them and their children."""
     web = [sys.executable, "-m", "gunicorn", "project.asgi", "--config", "python:project.serving"]
     environment = {**environment, "PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}
     commands = [
@@ -179,7 +179,7 @@ def _run_processes(port: int, environment: dict[str, str], log: IO[str]) -> Iter
 
 
 def kill(process: psutil.Process) -> None:
-    """End a process and what it started with SIGKILL, as a machine does that runs out of memory."""
+    """End a process and its children with SIGKILL, as a machine that runs out of memory does."""
     for member in [process, *_list_children(process)]:
         with suppress(psutil.NoSuchProcess):
             member.kill()

@@ -1,4 +1,4 @@
-"""What happens in the demo: merges, and the accidents that other tools lose data by."""
+"""Plays the demo: merges, and the failures by which other tools lose data."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from project.demo.stage import DemoError, Stage, kill, wait_for
 TEAM = "demo"
 PARKED_SECONDS = 3
 
-#: What goes wrong at GitHub for which pull request, and what the table says of it.
+#: Which pull request meets which failure, and what the table says about it.
 TWICE = ("octo-labs/hello#1", "its webhook came twice")
 BAD_GATEWAY = ("octo-labs/hello#2", "GitHub answered 502 once; asked again at once")
 RATE_LIMIT = ("octo-labs/hello#4", "rate limit used up; waited for the reset")
@@ -63,7 +63,7 @@ class Merge:
 
 @dataclass(slots=True)
 class Hooks:
-    """Where each repository's deliveries go, as `connect` printed it."""
+    """Where each repository's deliveries are sent, as `connect` printed it."""
 
     stage: Stage
     endpoints: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Hooks:
         self.endpoints[full_name] = (made["webhook_url"], made["webhook_secret"])
 
     def tell(self, merge: Merge, *, times: int = 1) -> None:
-        """Post the webhook of a merge, as often as said, with one and the same GUID."""
+        """Post the webhook of a merge `times` times, always with the same GUID."""
         url, secret = self.endpoints[merge.recording.repo]
         payload = build_pull_request_event(merge.recording, "closed")
         guid = str(uuid4())
@@ -89,9 +89,9 @@ class Hooks:
 
 
 def play(stage: Stage, console: Console) -> None:
-    """Let everything happen, reconcile, and print what became of each pull request.
+    """Play all merges and failures, reconcile, and print the outcome of each pull request.
 
-    Raises DemoError when one of them is not complete in the end.
+    Raises DemoError when one of them is not complete at the end.
     """
     hooks = Hooks(stage)
     merges = {merge.name: merge for merge in map(Merge, make_samples())}
@@ -149,7 +149,7 @@ def _break_github(stage: Stage) -> None:
 
 
 def _merge_now(stage: Stage, merge: Merge) -> None:
-    """Let a pull request have been merged just now: move its whole history in time."""
+    """Make a pull request look as if it merged just now, by moving its whole history in time."""
     created_at = _read_time(merge.recording.pull["created_at"])
     ended_at = merge.recording.pull["merged_at"]
     now = timezone.now().replace(microsecond=0)
@@ -173,8 +173,8 @@ def _read_time(text: str) -> datetime:
 def _kill_worker_of(merge: Merge) -> None:
     """End the worker that fetches a pull request with SIGKILL, and let two minutes pass.
 
-    The two minutes after which a silent row counts as stuck are not waited for: the row is
-    told that they have passed.
+    A silent row counts as stuck after two minutes. In place of waiting, this moves the row's start
+    back by two minutes.
     """
     wait_for(lambda: merge.has_status(SyncStatus.RUNNING), f"a worker to take {merge.name}")
     row = merge.row

@@ -22,7 +22,7 @@ A token itself is not stored, so only its first letters are shown.
   manage.py api_tokens --team platform --json
   manage.py api_tokens --revoke 3 --revoke 7
 
-A token that is revoked opens nothing from that moment on. `manage.py create_api_token` makes one.
+A revoked token is refused from that moment on. `manage.py create_api_token` creates a token.
 """
 
 
@@ -57,7 +57,7 @@ class Command(OperatorCommand):
     def _print(self, tokens: ApiTokenQuerySet) -> None:
         console = Console(file=cast(IO[str], self.stdout), highlight=False, soft_wrap=True)
         if not tokens:
-            console.print("There is no token. `manage.py create_api_token` makes one.")
+            console.print("There are no tokens. `manage.py create_api_token` creates one.")
             return
         table = Table("id", "team", "name", "token", "state", "last used", "expires")
         for token in map(_describe, tokens):
@@ -72,7 +72,7 @@ class Command(OperatorCommand):
 
 @transaction.atomic
 def _revoke(tokens: ApiTokenQuerySet, pks: Collection[int]) -> list[int]:
-    """Revoke tokens by their ids, all or none; returns those that could be used until now."""
+    """Revoke tokens by their ids, all or none; return the ids of those that were usable."""
     rows = {row.pk: row for row in tokens.filter(pk__in=pks)}
     if unknown := sorted(set(pks) - rows.keys()):
         raise UsageError(

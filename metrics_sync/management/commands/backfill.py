@@ -1,4 +1,4 @@
-"""Fetches pull requests that merged before the webhook was there, many with each request."""
+"""Fetch the pull requests that merged before the webhook was added, many with each request."""
 
 import time
 from argparse import ArgumentParser
@@ -17,21 +17,21 @@ from metrics_sync.management.progress import Meter, show_progress
 from metrics_sync.operate.pull_request_lookup import find_repository
 
 NOTES = """
-It lists the merged pull requests of a tracked repository, those that changed last first, and
-fetches each that is not complete yet, 25 with every query of GitHub's GraphQL API. That costs
-some 0.2 points for a pull request, of 5,000 an hour that are counted apart from the requests
-that merges need; RATE_LIMIT_RESERVE of them are left to others. When they are used up, the command
-waits until GitHub gives new ones.
+Lists the merged pull requests of a tracked repository, the last changed first, and fetches those
+that are not complete yet, 25 with each query of GitHub's GraphQL API. A pull request costs about
+0.2 of the 5,000 points an hour, which GitHub counts separately from the requests that merges need.
+RATE_LIMIT_RESERVE points are left to others. When only those are left, the command waits until
+GitHub's rate limit resets.
 
-A list that GraphQL cannot bring with certainty (as the files, when one was renamed) is asked of
-REST. A list that REST does not bring either is left to the queue pr-data-bulk, so workers should
-run.
+A list that GraphQL cannot give reliably (such as the files, if one was renamed) is fetched with
+REST. A list that REST does not give either is left to a job on the queue pr-data-bulk, so a worker
+should be running.
 
   manage.py backfill acme/anvil --since 2024-01-01 --dry-run
   manage.py backfill https://github.com/acme/anvil --since 365d
   manage.py backfill acme/anvil --since 365d --team platform --json
 
-It may be stopped or killed at any time; the same command then continues.
+You may stop or kill the command at any time; run it again to continue.
 """
 
 
@@ -45,7 +45,7 @@ class Command(OperatorCommand):
         add_since(parser, required=True)
         add_team(parser, help="if several teams track it")
         parser.add_argument(
-            "--dry-run", action="store_true", help="only say how many it would fetch, at what cost"
+            "--dry-run", action="store_true", help="only say how many it would fetch, and the cost"
         )
 
     def handle(self, **options: Any) -> None:
@@ -59,13 +59,13 @@ class Command(OperatorCommand):
             raise CommandError(f"{repository}: {error}") from error
         except KeyboardInterrupt as error:
             self._report_result(backfill, since=since, is_interrupted=True, options=options)
-            raise CommandError("Stopped. The same command goes on from there.") from error
+            raise CommandError("Stopped. Run the same command again to continue.") from error
         self._report_result(backfill, since=since, is_interrupted=False, options=options)
         if backfill.tally.errors:
             self.fail()
 
     def _run(self, backfill: Backfill, meter: Meter, *, since: datetime, dry_run: bool) -> None:
-        """List, then fetch or try out."""
+        """List the pull requests, then fetch them or, with `dry_run`, try one query."""
         points, listed = backfill.points, 0
         meter.begin("Listing")
         for found in backfill.find_missing(since=since):
@@ -107,13 +107,13 @@ class Command(OperatorCommand):
             console.print(
                 f"Would fetch {described['would_fetch']}, for about "
                 f"{described['estimated_points']} points and "
-                f"{described['estimated_requests']} requests of REST; of the first "
-                f"{described['tried']} GraphQL brought {described['tried_whole']} whole."
+                f"{described['estimated_requests']} REST requests; of the first "
+                f"{described['tried']}, GraphQL gave {described['tried_whole']} whole."
             )
         else:
             console.print(
                 f"Fetched {described['fetched']}, queued {described['queued']} for REST; "
-                f"other jobs have {described['busy']}."
+                f"{described['busy']} belong to other jobs."
             )
         if described["left"]:
             console.print(f"Left {described['left']} for reconcile.")

@@ -38,9 +38,9 @@ from metrics_sync.operate.registering import find_fault, register_webhook
 NOTES = """
 The token is read from GITHUB_TOKEN, or from standard input with --token-stdin. On a terminal the
 command asks for it and shows nothing of it. It is never an argument, where other users of the
-machine could read it. It needs read access to pull requests; docs/permissions.md says what more
-is good to have. No fine-grained token can be given access to check runs: CI that reports by them
-needs the GitHub App, or a classic token.
+machine could read it. It needs read access to pull requests; docs/permissions.md lists further
+useful permissions. No fine-grained token can be given access to check runs: CI that reports with
+them needs the GitHub App, or a classic token.
 
   manage.py connect acme/anvil --team platform --token-stdin < token.txt
   manage.py connect https://github.com/acme/anvil --team platform
@@ -54,16 +54,17 @@ repository (Settings, Webhooks) with the printed URL and secret, content type ap
 the events: pull requests, pull request reviews, pull request review comments, issue comments, check
 runs, statuses, repositories.
 
-Run it again to store a new token: whatever waited for one goes on with the next reconcile, and
-what waited for the rate limit of the old one at once.
+Run it again to store a new token. Pull requests that waited for a token are queued again by the
+next reconcile; those that waited for the old token's rate limit continue at once.
 
 With GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY set and the App installed at GitHub, no token is
 needed:
 
-  manage.py connect acme --app --team platform          all that the App is given, now and later
+  manage.py connect acme --app --team platform          all repositories of the installation, now
+                                                        and later
   manage.py connect acme/anvil --app --team platform    this repository only
 
-Only what is linked to a team like this is ever written for it.
+Only repositories that are linked to a team in this way are ever stored for it.
 
   manage.py connect --list                              what each team is connected to
   manage.py connect --list --team platform --json
@@ -84,7 +85,7 @@ class Command(OperatorCommand):
             metavar="OWNER/NAME",
             help="or its address at GitHub; with --app also OWNER",
         )
-        add_team(parser, help="the team's slug; a new team is made")
+        add_team(parser, help="the team's slug; created if it does not exist")
         way = parser.add_mutually_exclusive_group()
         way.add_argument(
             "--token-stdin", action="store_true", help="read the token from standard input"
@@ -124,7 +125,7 @@ class Command(OperatorCommand):
         for reason in found.unreadable:
             self.stderr.write(f"The token may not read {reason}")
         if connection.is_new_team:
-            self.stderr.write(f"Made the new team {connection.integration.team}.")
+            self.stderr.write(f"Created the team {connection.integration.team}.")
         if is_local(urlsplit(options["base_url"]).hostname or ""):
             self.stderr.write(
                 f"GitHub cannot reach {options['base_url']}. Set BASE_URL to the service's own "
@@ -146,7 +147,7 @@ class Command(OperatorCommand):
             for integration in row["integrations"]:
                 self._print_integration(integration)
         if not connections:
-            self.stdout.write("There is no team. `connect OWNER/NAME --team SLUG` makes one.")
+            self.stdout.write("There are no teams. `connect OWNER/NAME --team SLUG` creates one.")
 
     def _print_integration(self, integration: dict[str, Any]) -> None:
         token = integration["credential"] + (", refused" if integration["is_refused"] else "")
@@ -155,7 +156,7 @@ class Command(OperatorCommand):
             note = "" if row["is_active"] else " (disconnected)"
             self.stdout.write(f"    {row['full_name']}{note}")
         if integration["follows_installation"]:
-            self.stdout.write("    and all that the GitHub App is given later")
+            self.stdout.write("    and all repositories that are added to the GitHub App later")
 
     def _print(
         self, name: str, connection: Connection, options: dict[str, Any], webhook: dict[str, Any]
@@ -210,7 +211,7 @@ def _register(found: Found, connection: Connection, options: dict[str, Any]) -> 
 
 
 def _find_base_url() -> str:
-    """Return the service's own address; this machine's if the settings name none."""
+    """Return the service's own address; this machine's if BASE_URL is not set."""
     return app_settings.BASE_URL or f"http://localhost:{os.environ.get('PORT', '8000')}"
 
 
@@ -220,7 +221,7 @@ def _check_usage(options: dict[str, Any]) -> str:
     if target is None or not options["team"]:
         raise UsageError("Name the repository and the team: connect OWNER/NAME --team SLUG.")
     if isinstance(target, str) and not options["app"]:
-        raise UsageError(f"{HOW_TO_WRITE} Only with --app it may be an owner.")
+        raise UsageError(f"{HOW_TO_WRITE} An owner alone needs --app.")
     is_own = api_url != app_settings.GITHUB_API_URL
     try:
         validate_slug(options["team"])
@@ -256,7 +257,7 @@ def _check_webhook(options: dict[str, Any]) -> None:
 
 
 def _connect(name: str, options: dict[str, Any]) -> tuple[Found, Connection]:
-    # A team's slug ignores case: the one that exists is meant, and a new one is lower case.
+    # A team's slug ignores case: an existing team is found, and a new slug is lower case.
     team = Team.objects.filter(slug__iexact=options["team"]).first()
     slug, team_name = (team.slug, team.name) if team else (options["team"].lower(), options["team"])
     actor = describe_actor("connect")
@@ -279,8 +280,8 @@ def _read_token(*, from_stdin: bool) -> str:
     elif from_stdin:
         token = sys.stdin.readline().strip()
     if not token:
-        source = "Standard input held no token" if from_stdin else "GITHUB_TOKEN is not set"
+        source = "Standard input contained no token" if from_stdin else "GITHUB_TOKEN is not set"
         raise UsageError(f"{source}. Set GITHUB_TOKEN, or use --token-stdin.")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError("That is not a token: it holds spaces or strange characters.")
+        raise UsageError("That is not a token: it contains spaces or characters that no token has.")
     return token

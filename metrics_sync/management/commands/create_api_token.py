@@ -1,4 +1,4 @@
-"""Make a token with which a program reads one team's numbers."""
+"""Create a token with which a program reads one team's numbers."""
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError
@@ -18,7 +18,7 @@ from metrics_sync.models import ApiToken
 from metrics_sync.store import record_change
 
 NOTES = """
-The token alone goes to stdout, and only now: what is stored is its hash.
+Only the token goes to stdout. It cannot be shown again, because only its hash is stored.
 
   manage.py create_api_token platform charts
   manage.py create_api_token platform "weekly report" --days 90 --json
@@ -34,14 +34,14 @@ def parse_days(text: str) -> int:
 
 
 class Command(OperatorCommand):
-    help = "Make a token for the JSON API of one team, and print it once."
+    help = "Create a token for one team's JSON API, and print it once."
     notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("team", metavar="TEAM", help="the team's slug")
         parser.add_argument("name", metavar="NAME", help="what the token is for")
         parser.add_argument(
-            "--days", type=parse_days, metavar="N", help="let it expire after so many days"
+            "--days", type=parse_days, metavar="N", help="days until the token expires"
         )
 
     def handle(self, **options: Any) -> None:

@@ -17,17 +17,17 @@ from metrics_sync.operate.pull_request_lookup import find_repository
 NOTES = """
   manage.py disconnect acme/anvil
   manage.py disconnect acme/anvil --team platform    when several teams track it
-  manage.py disconnect acme --team platform          all of acme, also what its App is given later
+  manage.py disconnect acme --team platform          all of acme, and what is added to its App later
 
 Nothing more is fetched. Stored pull requests and their metrics stay. When an owner's last
 repository is disconnected, the team's token for that owner is deleted. Then delete the webhook at
-GitHub (Settings, Webhooks), or uninstall the App. `manage.py connect` undoes it.
+GitHub (Settings, Webhooks), or uninstall the App. `manage.py connect` connects again.
 `manage.py connect --list` shows what is connected.
 """
 
 
 class Command(OperatorCommand):
-    help = "Track a repository, or all of an owner, no more for a team."
+    help = "Stop tracking a repository, or all repositories of an owner, for a team."
     notes = NOTES
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -16,9 +16,9 @@ from metrics_sync.management.base import OperatorCommand
 from metrics_sync.operate.doctor import Finding, examine, is_at_work
 
 NOTES = """
-Looks at settings, database, migrations, Redis, workers, clock, queues, rows, webhooks, tokens and
-clocks: each line is ok, or says what to do. GitHub is asked about a dozen requests for each token.
-Takes 30 seconds at most, also when nothing answers.
+Checks settings, database, migrations, Redis, workers, the clock process, queues, rows, webhooks,
+tokens and the machine's time. Each line is ok, or says what to do. Sends GitHub about a dozen
+requests for each token. Takes 30 seconds at most, even if nothing answers.
 
   manage.py doctor
   manage.py doctor --json
@@ -28,9 +28,9 @@ The exit status is 0 if everything is ok, else 1.
 
 
 class Command(OperatorCommand):
-    help = "Check the installation, and say of each part that it is ok or what to do."
+    help = "Check the installation: print for each part that it is ok, or what to do."
     notes = NOTES
-    # A broken setting is something to report here, not to die of.
+    # This command reports a broken setting as a finding, and must not refuse to run.
     requires_system_checks = []
 
     def handle(self, **options: Any) -> None:
@@ -42,7 +42,7 @@ class Command(OperatorCommand):
         else:
             self._print(findings, wrong)
         if is_at_work():
-            # Python would wait at its end for a check that still runs.
+            # At exit, Python would wait for a check that is still running.
             self.stdout.flush()
             sys.stderr.flush()
             os._exit(1)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,10 +15,11 @@ from metrics_sync.management.options import add_since, add_team, find_team
 from metrics_sync.management.progress import show_progress
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.operate.exporting import COLUMNS, export, list_exportable
+from metrics_sync.operate.spreadsheets import to_cell
 
 NOTES = """
-One record for each merged pull request, oldest merge first: what it is, how complete its data
-are, its metrics, and how they got their numbers (`provenance`). Unknown is empty (csv) or null
+One record for each merged pull request, oldest merge first: its identity, how complete its data
+is, its metrics, and how these were computed (`provenance`). Unknown is empty (csv) or null
 (jsonl), never 0. Hours are numbers with two decimals. Pull requests by bots are left out, and
 stderr says how many.
 
@@ -28,12 +28,9 @@ stderr says how many.
   manage.py export --format csv --with-bots > all.csv
   manage.py export --format jsonl --team platform --since 30d | gzip > platform.jsonl.gz
 
---output shows how far it is, and writes the file whole or not at all. --json prints what was
-written to that file; the records themselves as JSON are --format jsonl.
+--output shows progress, and writes the whole file or nothing. --json prints how many pull requests
+were written to that file; for the records themselves as JSON use --format jsonl.
 """
-
-#: What spreadsheets take for a formula at the start of a cell.
-FORMULA = ("=", "+", "-", "@")
 
 
 class Command(OperatorCommand):
@@ -45,16 +42,16 @@ class Command(OperatorCommand):
         add_team(parser)
         add_since(parser)
         parser.add_argument(
-            "--output", type=Path, metavar="FILE", help="write here in place of stdout"
+            "--output", type=Path, metavar="FILE", help="write to this file instead of stdout"
         )
-        parser.add_argument("--with-bots", action="store_true", help="also those by bots")
+        parser.add_argument("--with-bots", action="store_true", help="include those by bots")
 
     def handle(self, **options: Any) -> None:
         output, form = options["output"], options["format"]
         if options["json"] and output is None:
             raise UsageError(
-                "--json needs --output FILE, as the records themselves go to stdout. "
-                "Records as JSON are --format jsonl."
+                "--json needs --output FILE, because the records themselves go to stdout. "
+                "For records as JSON use --format jsonl."
             )
         team = find_team(options["team"]).slug if options["team"] else ""
         chosen: dict[str, Any] = {"team": team, "since": options["since"]}
@@ -73,11 +70,11 @@ class Command(OperatorCommand):
                 self.stderr.write(f"Wrote {count} pull requests to {output}.")
         if left_out:
             self.stderr.write(
-                f"Left out pull requests by bots: {left_out}. Add --with-bots to have them, too."
+                f"Left out pull requests by bots: {left_out}. Add --with-bots to include them."
             )
 
     def _write_file(self, rows: PullRequestQuerySet, output: Path, *, form: str) -> int:
-        """Write a file beside the one that is named, and put it there when it is whole."""
+        """Write a temporary file next to `output`, and rename it when it is complete."""
         part = output.with_name(f"{output.name}.part")
         count = 0
         try:
@@ -89,7 +86,7 @@ class Command(OperatorCommand):
                 count = _write(records, file, form=form)
             part.replace(output)
         except KeyboardInterrupt as error:
-            raise CommandError(f"Stopped. {output} is as it was.") from error
+            raise CommandError(f"Stopped. {output} was not changed.") from error
         finally:
             part.unlink(missing_ok=True)
         return count
@@ -103,28 +100,7 @@ def _write(records: Iterable[dict[str, Any]], file: Any, *, form: str) -> int:
         writer.writerow(COLUMNS)
     for count, record in enumerate(records, start=1):  # noqa: B007
         if form == "csv":
-            writer.writerow([_to_cell(value) for value in record.values()])
+            writer.writerow([to_cell(value) for value in record.values()])
         else:
             file.write(json.dumps(record, cls=DjangoJSONEncoder) + "\n")
     return count
-
-
-def _to_cell(value: Any) -> Any:
-    """Return what a spreadsheet reads as this value, and never as a formula."""
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    if isinstance(value, str) and _is_formula(value):
-        return f"'{value}"
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet could take a text for a formula, or for the start of another cell.
-
-    Spreadsheets skip what cannot be seen, and read full-width signs as the usual ones.
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    if not text or text[0] in "\t\r\n":
-        return bool(text)
-    seen = (letter for letter in text if letter.isprintable() and not letter.isspace())
-    return unicodedata.normalize("NFKC", next(seen, "")).startswith(FORMULA)

@@ -18,8 +18,9 @@ from metrics_sync.operate.pull_request_lookup import find_access, get_pull_reque
 from metrics_sync.snapshot import Receipt
 
 NOTES = """
-A tracked repository is asked with its team's token. Any other is asked with GITHUB_TOKEN, or
-without a token (60 requests an hour, public repositories only), and stored for the team "local".
+A pull request of a tracked repository is fetched with its team's token. Any other is fetched with
+GITHUB_TOKEN, or without a token (60 requests an hour, public repositories only), and stored for
+the team "local".
 
   manage.py fetch_pr acme/anvil 7
   manage.py fetch_pr https://github.com/acme/anvil/pull/7
@@ -80,7 +81,7 @@ class Command(OperatorCommand):
 
 
 def _choose_number(address: Address, number: int | None) -> int:
-    """Return the number that was given, beside the repository or in its address."""
+    """Return the number, which was given as an argument or in the address."""
     if number is None:
         number = address.number
     elif address.number not in (None, number):

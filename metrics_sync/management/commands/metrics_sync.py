@@ -1,7 +1,7 @@
 """Run a command of this app by its full name, where another app has one of the same name.
 
-Django knows a command by its last name alone: of two apps with `export`, the one that stands
-first in INSTALLED_APPS has it. `manage.py metrics_sync export` is always ours.
+Django finds a command by its name alone: if two apps have an `export`, it runs that of the app
+listed first in INSTALLED_APPS. `manage.py metrics_sync export` always runs ours.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("command", choices=NAMES)
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Hand everything after the name on to the command, which explains itself with --help."""
+        """Pass everything after the name on to the command, which answers --help itself."""
         program, ours, *rest = argv
         if rest and rest[0] in NAMES:
             load_command_class(ours, rest[0]).run_from_argv([f"{program} {ours}", *rest])

@@ -11,9 +11,8 @@ from metrics_sync.management.options import add_team, find_team
 from metrics_sync.management.progress import show_progress
 
 NOTES = """
-Reads and writes the database only; GitHub is not asked. After an upgrade with new formulas,
-and after the bots of a team were changed, the clock does it by itself, 2,000 pull requests every
-five minutes.
+Uses the database only; sends nothing to GitHub. After an upgrade with new formulas, and after a
+change of a team's bots, the clock does the same by itself: 2,000 pull requests every five minutes.
 
   manage.py recompute_metrics
   manage.py recompute_metrics --team platform
@@ -31,7 +30,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_team(parser)
         parser.add_argument(
-            "--outdated", action="store_true", help="only what older formulas measured"
+            "--outdated", action="store_true", help="only those measured by older formulas"
         )
 
     def handle(self, **options: Any) -> None:

@@ -33,15 +33,15 @@ NOTES = """
 What it looks for (--only takes one or more, with commas):
   failed    nothing could be fetched
   partial   some sections are still missing
-  missing   merged, but nobody queued it; its repository is tracked only now; no number yet
+  missing   merged and never queued; or of a repository tracked only since; or without a number
   stuck     queued without a job in Redis, or running without a sign of life, for 2 minutes
-  outdated  complete, and due for another look: late comments, finished checks
-  incomplete-checks  complete, but for checks that were still running at the last look
+  outdated  complete, and due to be fetched again for late comments and finished checks
+  incomplete-checks  complete, except for checks that were still running at the last fetch
 
---discover lists each tracked repository's merges at GitHub, newest first, back to where the
-last look began (or --since, or 30 days), one request for each hundred closed pull requests. What
-it finds is fetched at once, 25 with each query, unless there is a --limit. Where the token may
-read webhooks, GitHub is asked to send the failed deliveries of 3 days again.
+--discover lists the merges of each tracked repository at GitHub, newest first, back to the start
+of the last search (or --since, or 30 days), with one request for each hundred closed pull requests.
+The merges that it finds are fetched at once, 25 with each query, unless --limit is given. If the
+token may read webhooks, GitHub is asked to redeliver the failed deliveries of the last 3 days.
 
   manage.py reconcile --dry-run
   manage.py reconcile --team platform --since 30d
@@ -112,7 +112,7 @@ class Command(OperatorCommand):
                         pass
         except KeyboardInterrupt as error:
             self._report_result(report, chosen, options, is_interrupted=True)
-            raise CommandError("Stopped. The same command goes on from there.") from error
+            raise CommandError("Stopped. Run the same command again to continue.") from error
         self._report_result(report, chosen, options)
         if report.errors:
             self.fail()
@@ -151,9 +151,9 @@ class Command(OperatorCommand):
                 report.errors.append(f"{repository}: webhook deliveries: {error}")
 
     def _fetch_missing(self, repository: TrackedRepository, scope: Scope, report: Report) -> None:
-        """Complete at once, in bulk, what was discovered and what else nobody has queued yet.
+        """Fetch in bulk the merges just discovered, and any others that were never queued.
 
-        What cannot be had so is queued afterwards, as without this.
+        Those that cannot be fetched in bulk are queued afterwards like all others.
         """
         only = [reason for reason in scope.only if reason is Reason.MISSING]
         names = [repository.full_name]
@@ -184,19 +184,17 @@ class Command(OperatorCommand):
         if options["discover"]:
             done = f"; fetched {report.fetched}" if report.fetched else ""
             console.print(f"Discovered {report.discovered} that no webhook reported{done}.")
-            console.print(f"GitHub sends {report.redelivered} failed deliveries again.")
+            console.print(f"Asked GitHub to redeliver {report.redelivered} failed deliveries.")
         if options["dry_run"]:
             cost = REQUESTS_FOR_ONE * len(chosen)
             console.print(f"Would queue {len(chosen)}, about {cost} requests to GitHub.")
             if points := _estimate_points(report, options):
-                text = (
-                    f"Would fetch {report.discovered} of GitHub's at once, about {points} points."
-                )
+                text = f"Would fetch the {report.discovered} discovered, about {points} points."
                 console.print(text)
         else:
             console.print(f"{'Fetched' if options['inline'] else 'Queued'} {report.requeued}.")
         for reason, count in report.skipped.items():
-            console.print(f"Left alone {count}: {reason}.", markup=False)
+            console.print(f"Skipped {count}: {reason}.", markup=False)
         for error in report.errors:
             self.stderr.write(self.style.ERROR(error))
 
@@ -204,7 +202,7 @@ class Command(OperatorCommand):
 def _find_name(address: Address, *, team: str) -> str:
     """Return the name of a repository that is known here. Raises UsageError for any other.
 
-    One that is tracked no more, or whose pull requests are stored, is known.
+    A repository is known if it is or was tracked, or if pull requests of it are stored.
     """
     tracked = TrackedRepository.objects.named(address.full_name)
     rows = PullRequest.objects.in_repositories([address.full_name])
@@ -221,7 +219,7 @@ def _find_name(address: Address, *, team: str) -> str:
 
 
 def _estimate_points(report: Report, options: dict[str, Any]) -> int:
-    """Say what it costs to fetch in bulk what was discovered; with a limit nothing is."""
+    """Estimate the points to fetch in bulk what was discovered; with a limit nothing is."""
     return 0 if options["limit"] else estimate_points(report.discovered)
 
 

@@ -15,7 +15,7 @@ To replace a key without interruption:
 
   1. Put the new key in front of the old one: TOKEN_ENCRYPTION_KEYS=NEW,OLD. Restart everything.
   2. manage.py rotate_token_keys
-  3. When it ends with 0, take the old key away and restart.
+  3. When it exits with status 0, remove the old key and restart.
 
 Safe while the service runs, safe to interrupt and to run again.
 """
@@ -33,12 +33,12 @@ class Command(OperatorCommand):
                     self._note(secret)
         except KeyboardInterrupt as error:
             self._report_result(options)
-            raise CommandError("Stopped. The same command goes on from there.") from error
+            raise CommandError("Stopped. Run the same command again to continue.") from error
         self._report_result(options)
         if self._unreadable:
             raise CommandError(
-                "No key decrypts these; add the key that encrypted them, or store them again: "
-                + ", ".join(self._unreadable)
+                "No key decrypts these secrets. Add the key that encrypted them, or store them "
+                "again: " + ", ".join(self._unreadable)
             )
 
     def _note(self, secret: Secret) -> None:

@@ -65,6 +65,26 @@ document.addEventListener("htmx:afterSettle", () => {
   });
 });
 
+// A click on a point or a bar follows the link that the table behind the chart has for it.
+function findLink(canvas, event) {
+  const chart = Chart.getChart(canvas);
+  const [item] = chart?.getElementsAtEventForMode(event, "nearest", { intersect: true }, true) ?? [];
+  const table = canvas.closest("[data-chart]");
+  return item && table?.querySelector(`[data-point="${item.index}"]`);
+}
+
+document.addEventListener("click", (event) => {
+  if (event.target.matches("[data-chart] canvas")) {
+    findLink(event.target, event)?.click();
+  }
+});
+
+document.addEventListener("mousemove", (event) => {
+  if (event.target.matches("[data-chart] canvas")) {
+    event.target.style.cursor = findLink(event.target, event) ? "pointer" : "";
+  }
+});
+
 // The words of a chart have the colour of the page's own, in the light and in the dark.
 function paintCharts() {
   const ink = getComputedStyle(document.body).color;

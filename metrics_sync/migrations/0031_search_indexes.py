@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0027_open_pull_requests"),
+        ("metrics_sync", "0030_help_texts"),
     ]
 
     operations = [
