@@ -1,6 +1,6 @@
 """Counts what happens in this process, until `queueing.save_counts` adds it up in Redis.
 
-RQ forks a process for each job and gunicorn runs several, so each process counts only a part, and
+Workers fork processes for jobs and gunicorn runs several, so each process counts only a part, and
 its counts are lost when it ends. Counting itself sends nothing and waits for nothing.
 
 The counters of prometheus_client cannot do this. Its multiprocess mode keeps a file for each

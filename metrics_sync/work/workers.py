@@ -1,16 +1,19 @@
-"""The worker process: it builds what is slow to build once, before it forks for each job."""
+"""The worker process: it loads what is slow to load once, and forks a process for its jobs."""
 
 import gc
 import logging
 import os
+import random
 import signal
 from contextlib import suppress
 from typing import Any
 
-from django.db import connections
+from django.db import close_old_connections, connections
 from rq import Queue, Worker
-from rq.exceptions import AbandonedJobError
+from rq.exceptions import AbandonedJobError, StopRequested
+from rq.executions import Execution
 from rq.job import Job
+from rq.worker import WorkerStatus
 
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
@@ -18,6 +21,7 @@ from metrics_sync.github import load_http, prepare_api
 from metrics_sync.models import GitHubIntegration
 from metrics_sync.observe.tracing import trace
 from metrics_sync.work.counts import note_silent_end, save_counts
+from metrics_sync.work.horses import Horse, Offers
 from metrics_sync.work.queueing import BULK, MERGES, find_team_of_job
 from metrics_sync.work.turns import enqueue_waiting_merges, has_waiting_merges
 
@@ -54,12 +58,11 @@ class FetchWorker(Worker):
         options["job_monitoring_interval"] = SIGN_OF_LIFE_SECONDS
         super().__init__(*args, **options)
         self.push_exc_handler(_note_abandoned)  # type: ignore[no-untyped-call]
+        self._horse: Horse | None = None
+        self._is_in_burst = False
 
     def work(self, *args: Any, **options: Any) -> bool:
-        # A pool tells each worker once to stop, and then waits for its end. RQ listens only when
-        # all is loaded; until then a worker has its pool's handlers, which do nothing here.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        _end_at_once_when_told()
         if BULK in self.queue_names():
             os.nice(BULK_NICENESS)
         load_http()
@@ -73,6 +76,21 @@ class FetchWorker(Worker):
         gc.freeze()
         return super().work(*args, **options)
 
+    def _shutdown(self) -> None:
+        """Remember that the worker was told to stop, because RQ's exception may be lost.
+
+        It is raised wherever the worker is: within a finaliser or while a line is logged, Python
+        ignores it.
+        """
+        self._stop_requested = True
+        super()._shutdown()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, *args: Any, **options: Any) -> None:
+        """Show that the worker lives; an idle one that was told to stop does so now."""
+        if self._stop_requested and not self.is_horse and self.get_state() == WorkerStatus.IDLE:
+            raise StopRequested
+        super().heartbeat(*args, **options)
+
     def setup_work_horse_signals(self) -> None:
         """Let the job finish when every process gets SIGTERM, as init systems and platforms do.
 
@@ -81,11 +99,75 @@ class FetchWorker(Worker):
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Have the process of the last job run this one, too, or fork a new process."""
+        execution: Any = self.execution
+        if self._horse is not None:
+            if self._horse.offer(job=job.id, queue=queue.name, execution=execution.id):
+                self._horse_pid = self._horse.pid
+                return
+            self._horse.dismiss()
+        self._horse = Horse()
+        super().fork_work_horse(job, queue)
+        self._horse.note_fork(self.horse_pid)
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        """Wait until the job, or its process, has ended."""
+        if self._horse is not None:
+            if self._horse.is_ready():
+                return self._horse.pid, os.EX_OK, None
+            self._horse.release()
+            self._horse = None
+        return super().wait_for_horse()
+
+    def teardown(self) -> None:
+        """End the idle process, too; one that runs a job finishes it, as without Redis."""
+        if self._horse is not None and not self.is_horse:
+            self._horse.release()
+        super().teardown()  # type: ignore[no-untyped-call]
+
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Run the job in its forked process; a team with waiting merges yields to other teams."""
-        if BULK not in self.queue_names() and _has_waiting_merges(job):
-            os.nice(BURST_NICENESS)
-        super().main_work_horse(job, queue)
+        """Run jobs in the forked process until one fails or the process is worn out."""
+        horse: Any = self._horse
+        offers, execution = horse.enter(), self.execution
+        random.seed()
+        self.setup_work_horse_signals()
+        self._is_horse = True
+        try:
+            self._yield_to_other_teams(job)
+            while self.perform_job(job, queue, execution) and not offers.is_worn_out():
+                offer = self._wait_for_offer(offers)
+                if offer is None:
+                    break
+                job, queue, execution = offer
+        except BaseException:
+            logger.exception("The process of the job %s ends", job.id)
+            os._exit(UNRECORDED_ERROR)
+        os._exit(os.EX_OK)
+
+    def _wait_for_offer(self, offers: Offers) -> tuple[Job, Queue, Execution] | None:
+        """Return the next job of this process; None when the process is to end instead."""
+        names = offers.wait()
+        if names is None:
+            return None
+        close_old_connections()
+        job = Job.fetch(names["job"], connection=self.connection, serializer=self.serializer)
+        if self._is_in_burst and not _has_waiting_merges(job):
+            # A process cannot take its niceness back.
+            return None
+        self._yield_to_other_teams(job)
+        job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
+        execution = Execution.fetch(names["execution"], job.id, connection=self.connection)
+        self.executions = {execution.id: execution}
+        offers.take()
+        return job, Queue(names["queue"], connection=self.connection), execution
+
+    def _yield_to_other_teams(self, job: Job) -> None:
+        """Lower the priority of this process when the team of the job has more merges waiting."""
+        if self._is_in_burst or BULK in self.queue_names() or not _has_waiting_merges(job):
+            return
+        os.nice(BURST_NICENESS)
+        self._is_in_burst = True
 
     def perform_job(self, job: Job, *args: Any, **options: Any) -> bool:
         """Run the job in its forked process, and save what the process counted.
@@ -119,6 +201,20 @@ class FetchWorker(Worker):
         if code != UNRECORDED_ERROR:
             note_silent_end(job, _describe_end(code))
             save_counts()
+
+
+def _end_at_once_when_told() -> None:
+    """Have SIGINT and SIGTERM end this process, until RQ listens to them.
+
+    A pool tells each worker once to stop, and then waits for its end. A worker that still loads has
+    the handlers of its pool, which do nothing there, or Python's, whose KeyboardInterrupt is lost
+    within a finaliser.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_end_at_once_when_told)
 
 
 def _choose_retry_queue(queue: Queue) -> Queue:

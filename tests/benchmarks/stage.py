@@ -29,6 +29,7 @@ from metrics_sync.sandbox import (
     shapes,
 )
 from metrics_sync.sandbox.broker import open_broker
+from metrics_sync.work.horses import MOST_JOBS
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 REPOSITORY = "bench/load"
@@ -119,15 +120,18 @@ class Stage:
             yield process
 
     @contextmanager
-    def run_worker(self, *, notes: Path | None = None) -> Iterator[psutil.Popen]:
+    def run_worker(
+        self, *, notes: Path | None = None, most_jobs: int = MOST_JOBS
+    ) -> Iterator[psutil.Popen]:
         """Run one worker as the Procfile does until the end of the block; it is idle at first.
 
-        With a file for its notes it is one that measures itself.
+        With a file for its notes it is one that measures itself, and forks after so many jobs.
         """
         command = [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"]
         if notes:
             command += ["--worker-class", "tests.benchmarks.worker.MeasuredWorker"]
-        with self.run(*command, BENCH_NOTES=str(notes or os.devnull)) as process:
+        environment = {"BENCH_NOTES": str(notes or os.devnull), "BENCH_MOST_JOBS": str(most_jobs)}
+        with self.run(*command, **environment) as process:
             self.wait_until_idle()
             yield process
 

@@ -98,7 +98,7 @@ def _run(stage: Stage) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Let a worker fetch every size in turn; return the seconds and megabytes of each horse."""
     notes = stage.folder / "storing"
     names = []
-    with stage.run_worker(notes=notes):
+    with stage.run_worker(notes=notes, most_jobs=1):
         for name in list(SIZES) * ROUNDS:
             row = stage.add_row(stage.sizes[name])
             enqueue_fetch(row, queue_name=MERGES)
@@ -107,8 +107,9 @@ def _run(stage: Stage) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
             stage.wait_until_idle()
             names.append(name)
     seconds, memory = defaultdict(list), defaultdict(list)
-    for name, marks in zip(names, read_notes(notes, "marks"), strict=True):
-        seconds[name].append(marks["_save ends"] - marks["taken"])
+    taken = read_notes(notes, "taken")
+    for name, moment, marks in zip(names, taken, read_notes(notes, "marks"), strict=True):
+        seconds[name].append(marks["save ends"] - moment)
     for name, megabytes in zip(names, read_notes(notes, "max_rss_mb"), strict=True):
         memory[name].append(megabytes)
     return seconds, memory

@@ -14,24 +14,28 @@ from rq.job import Job
 from rq.queue import Queue
 
 from metrics_sync.jobs import running
+from metrics_sync.work import horses
+from metrics_sync.work.horses import measure_peak
 from metrics_sync.work.workers import FetchWorker
 
 #: Where a line of JSON goes for each job.
 NOTES = Path(os.environ.get("BENCH_NOTES", os.devnull))
+# With 1, each job has a process of its own, whose memory is that of its job.
+horses.MOST_JOBS = int(os.environ.get("BENCH_MOST_JOBS", horses.MOST_JOBS))
 
 
 class MeasuredWorker(FetchWorker):
-    """Notes when a job is taken, forked, begun, asked, saved and done, by the wall clock."""
+    """Notes when a job is taken, begun, asked, saved and done, by the wall clock."""
 
     marks: dict[str, float]
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        self.marks = {"taken": time.time()}
+        self._note(taken=time.time())
         super().execute_job(job, queue)
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        self.marks["forked"] = time.time()
         self.known_modules = set(sys.modules)
+        self.cpu_seconds = time.process_time()
         opened = connections.all(initialized_only=True)
         self._note(inherited=sum(each.connection is not None for each in opened))
         for name in ("run", "save"):
@@ -40,18 +44,19 @@ class MeasuredWorker(FetchWorker):
         super().main_work_horse(job, queue)
 
     def perform_job(self, *args: Any) -> bool:
+        self.marks = {"begun": time.time()}
         done = super().perform_job(*args)
         self.marks["done"] = time.time()
         imported = sorted(set(sys.modules) - self.known_modules)
-        self._note(marks=self.marks, imported=imported, cpu_seconds=time.process_time())
+        self.known_modules |= set(imported)
+        before, self.cpu_seconds = self.cpu_seconds, time.process_time()
+        self._note(
+            marks=self.marks,
+            imported=imported,
+            cpu_seconds=self.cpu_seconds - before,
+            max_rss_mb=measure_peak(),
+        )
         return done
-
-    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
-        pid, status, usage = super().wait_for_horse()
-        if usage is not None:
-            cpu_seconds = usage.ru_utime + usage.ru_stime
-            self._note(max_rss_mb=usage.ru_maxrss / 1024, horse_cpu_seconds=cpu_seconds)
-        return pid, status, usage
 
     def _mark(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)

@@ -1,0 +1,151 @@
+"""The process of a worker's jobs: when it runs another one, and when a new one is forked."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+
+from metrics_sync.work import horses
+from metrics_sync.work.horses import Horse
+from metrics_sync.work.queueing import MERGES
+from tests.conftest import Workers, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def grow() -> int:
+    """Use more memory than an ordinary job does, and return the process."""
+    return len(bytearray(2 * horses.MOST_GROWTH_MB * 1024**2)) and os.getpid()
+
+
+def crash() -> None:
+    """End as the kernel ends a process when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def queue(redis: Redis, workers: Workers) -> Queue:
+    redis.flushdb()
+    return Queue(MERGES, connection=redis)
+
+
+def test_one_process_runs_one_job_after_another(queue: Queue, workers: Workers) -> None:
+    """A new one for each costs more than the fetch."""
+    jobs = [queue.enqueue(os.getpid) for _ in range(3)]
+
+    workers.drain()
+
+    assert len({job.return_value() for job in jobs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        pytest.param(grow, (), id="much memory"),
+        pytest.param("math.sqrt", (-1,), id="an error"),
+        pytest.param(crash, (), id="a crash"),
+    ],
+)
+def test_job_after_one_that_did_harm_has_a_process_of_its_own(
+    queue: Queue, workers: Workers, function: Callable[..., Any] | str, arguments: tuple[Any, ...]
+) -> None:
+    """What one job leaves behind must not reach the next."""
+    before = queue.enqueue(os.getpid)
+    queue.enqueue(function, *arguments)
+    after = [queue.enqueue(os.getpid) for _ in range(2)]
+
+    workers.drain()
+
+    pids = [job.return_value() for job in (before, *after)]
+    assert None not in pids
+    assert pids[0] != pids[1] == pids[2]
+
+
+def test_every_job_has_its_timeout(queue: Queue, workers: Workers) -> None:
+    """One that hangs holds its worker no longer in a process that ran others before."""
+    queue.enqueue(os.getpid)
+    hanging = queue.enqueue("time.sleep", 600, job_timeout=1)
+    after = queue.enqueue(os.getpid)
+
+    workers.drain()
+
+    assert (hanging.get_status(), after.is_finished) == ("failed", True)
+
+
+def find_horse(job: Job) -> psutil.Process:
+    """Return the idle process that has run a job."""
+    wait_until(lambda: job.get_status() == "finished")
+    return psutil.Process(job.return_value())
+
+
+def test_idle_process_that_is_killed_is_replaced(queue: Queue, workers: Workers) -> None:
+    """The next job must not be lost with it."""
+    workers.start(MERGES)
+    horse = find_horse(queue.enqueue(os.getpid))
+    horse.kill()
+
+    after = queue.enqueue(os.getpid)
+
+    wait_until(lambda: after.get_status() == "finished")
+    assert after.return_value() != horse.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_idle_process_ends_with_its_worker(
+    queue: Queue, workers: Workers, number: signal.Signals
+) -> None:
+    """It would hold its connection to the database for ever."""
+    worker = workers.start(MERGES)
+    horse = find_horse(queue.enqueue(os.getpid))
+    # RQ's scheduler outlives a worker that is killed.
+    others = [child for child in worker.children() if child != horse]
+
+    worker.send_signal(number)
+
+    assert horse.wait(4 * horses.IDLE_SECONDS) is None
+    for process in others:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_merge_after_a_burst_has_its_full_priority(
+    queue: Queue, workers: Workers, redis: Redis
+) -> None:
+    """The process of a team's burst has yielded to others, which cannot be undone."""
+    workers.queues = (MERGES,)
+    redis.rpush("metrics_sync:turns:7", 0)
+    names = ["team-6-fetch", "team-7-fetch", "team-8-fetch"]
+    jobs = [queue.enqueue(os.nice, 0, job_id=name) for name in names]
+
+    workers.drain()
+
+    assert [job.return_value() - os.nice(0) for job in jobs] == [0, 5, 0]
+
+
+def test_wait_can_be_interrupted_and_loses_nothing() -> None:
+    """RQ interrupts it every ten seconds, to show that the worker lives."""
+    horse = Horse()
+    horse._theirs.sendall(horses.READY)
+
+    assert [horse.is_ready(), horse.is_ready()] == [True, True]
+    horse.release()
+
+
+def test_process_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hang between two jobs."""
+    monkeypatch.setattr(horses, "ANSWER_SECONDS", 0.05)
+    horse = Horse()
+    horse.pid = os.getpid()
+    horse._theirs.sendall(horses.READY)
+
+    assert not horse.offer(job="1", queue="2", execution="3")
+    assert isinstance(horse._ours, socket.socket)
+    horse.release()
