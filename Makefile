@@ -24,7 +24,12 @@ install: $(REQUIREMENTS)  ## make the virtual environment in .venv
 demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
 	DEBUG=1 $(BIN)/python manage.py demo $(ARGS)
 
-production-env: $(REQUIREMENTS)  ## write production.env with fresh secrets (ARGS=https://sync.example)
+$(VENV)/.production: requirements/base.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/base.txt
+	@touch $@
+
+production-env: $(VENV)/.production  ## write production.env with fresh secrets (ARGS=https://sync.example)
 	$(BIN)/python -m project.production_env $(ARGS)
 
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from project.base_url import read_base_url
 
-#: In single quotes, which systemd and compose read alike.
+#: Values stand in single quotes, which systemd, compose and shells read alike.
 TEMPLATE = """\
 # Keep this file secret, and keep it apart from backups of the database.
 # README.md, Settings, explains each variable and lists the others.
@@ -31,7 +31,7 @@ LOG_FORMAT='json'
 
 
 def write(base_url: str, path: Path) -> None:
-    """Write a new file that only its owner can read. Raises FileExistsError."""
+    """Write a new file that only its owner can read. Raises FileExistsError if it exists."""
     text = TEMPLATE.format(
         base_url=base_url,
         secret_key=secrets.token_urlsafe(50),

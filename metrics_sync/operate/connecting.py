@@ -1,4 +1,4 @@
-"""Connects a team to repositories: everything a webhook needs to find its rows and its token."""
+"""Connects a team to repositories: checks the token at GitHub, and stores what a fetch needs."""
 
 import asyncio
 from collections.abc import Collection
@@ -34,9 +34,10 @@ Kind = IntegrationCredential.Kind
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What GitHub lets a token read of one owner, and the token.
+    """The repositories of one owner that a token can read, and the token itself.
 
-    `unreadable` names what we may not read and can do without, what follows of it, and why.
+    `unreadable` has a sentence for each optional kind of data that the token may not read: what is
+    then missing, and GitHub's reason.
     """
 
     owner: str
@@ -48,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FoundInstallation(Found):
-    """The same, as a GitHub App; `is_whole` when all is meant that it is given, also later."""
+    """The same for a GitHub App; `is_whole` if repositories that it is given later count, too."""
 
     installation: InstallationItem = field(kw_only=True)
     issued: InstallationToken = field(kw_only=True)
@@ -57,7 +58,7 @@ class FoundInstallation(Found):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What `connect` made or found; `is_new` when something is tracked that was not."""
+    """What `connect` stored; `is_new` if it tracks a repository that was not tracked before."""
 
     integration: GitHubIntegration
     repositories: Collection[str]
@@ -66,9 +67,10 @@ class Connection:
 
 
 def check_access(full_name: str, *, token: str, api_url: str) -> Found:
-    """Ask GitHub for the repository with the token, and for one of each thing we fetch.
+    """Ask GitHub with the token for the repository, and for one item of each kind that is fetched.
 
-    Raises GitHubError saying what is wrong; PermissionMissingError names all that is missing.
+    Raises GitHubError, whose message says what is wrong; PermissionMissingError names every
+    missing permission.
     """
     access = Access(api_url=api_url, token=token)
     item = access.ask(partial(fetch_repository, full_name=full_name))
@@ -77,9 +79,9 @@ def check_access(full_name: str, *, token: str, api_url: str) -> Found:
 
 
 def check_installation(name: str) -> FoundInstallation:
-    """The same as a GitHub App, for OWNER/NAME, or for all that it is given of OWNER.
+    """Do the same as the GitHub App: for OWNER/NAME, or for all repositories of OWNER that it has.
 
-    Raises GitHubError saying what is wrong.
+    Raises GitHubError, whose message says what is wrong.
     """
     installation = ask_as_app(partial(fetch_installation, name=name))
     issued = ask_as_app(
@@ -120,10 +122,10 @@ async def _check_permissions(github: GitHub, *, full_name: str) -> list[str]:
 
 
 def check_others(found: Found, *, team_slug: str) -> None:
-    """Refuse a token that cannot read the other repositories that would depend on it.
+    """Refuse a token that cannot read the team's other repositories of the same owner.
 
-    All repositories of one owner in a team share their token. One request for each. Raises
-    NarrowTokenError that names them, or another GitHubError.
+    They share the token. Sends one request for each. Raises NarrowTokenError, which names the
+    unreadable ones, or another GitHubError.
     """
     integration = _find_integration(found, team_slug=team_slug)
     if integration is None:
@@ -136,7 +138,7 @@ def check_others(found: Found, *, team_slug: str) -> None:
     if unreadable:
         raise NarrowTokenError(
             f"the team's other repositories of this owner share the token, and it cannot read "
-            f"{', '.join(unreadable)}; let it, or deactivate them in the admin"
+            f"{', '.join(unreadable)}; grant it access, or `manage.py disconnect` them"
         )
 
 
@@ -157,7 +159,7 @@ def _get_own_url(found: Found) -> str:
 
 
 def _find_integration(found: Found, *, team_slug: str) -> GitHubIntegration | None:
-    """Return the integration of an owner in a team, without the stored secrets."""
+    """Return a team's integration for an owner, without loading its secrets."""
     rows = GitHubIntegration.objects.select_related("credential__team", "team")
     rows = rows.defer("credential__access_token", "webhook_secret").filter(team__slug=team_slug)
     return rows.filter(organization_slug__iexact=found.owner, api_url=_get_own_url(found)).first()
@@ -165,10 +167,10 @@ def _find_integration(found: Found, *, team_slug: str) -> GitHubIntegration | No
 
 @transaction.atomic
 def save_connection(found: Found, *, team_slug: str, team_name: str, actor: str) -> Connection:
-    """Write team, credential, integration and tracked repository; keep those that exist.
+    """Store the team, credential, integration and tracked repository, in one transaction.
 
-    Safe to repeat: a new token replaces the old one and releases what waited for it. An
-    integration is shared by all repositories of one owner in a team.
+    Safe to repeat: existing rows are kept, and a new token replaces the old one and releases the
+    pull requests that waited for it. All repositories of one owner in a team share an integration.
     """
     team, is_new_team = _find_or_make_team(team_slug, name=team_name, actor=actor)
     integration = _save_integration(found, team=team, kind=Kind.TOKEN, actor=actor)
@@ -184,10 +186,10 @@ def save_connection(found: Found, *, team_slug: str, team_name: str, actor: str)
 def save_installation(
     found: FoundInstallation, *, team_slug: str, team_name: str, actor: str
 ) -> Connection:
-    """Link an installation of the GitHub App to a team; write the same as `save_connection`.
+    """Link an installation of the GitHub App to a team; store the same as `save_connection`.
 
-    Safe to repeat. From then on the App's webhook may write this team's rows; when all of an
-    account is meant, it also tracks what the App is given later.
+    Safe to repeat. From then on, deliveries of the App's webhook are written to this team's rows.
+    If the whole account was named, repositories that the App is given later are tracked, too.
     """
     installation, issued = found.installation, found.issued
     team, is_new_team = _find_or_make_team(team_slug, name=team_name, actor=actor)
@@ -241,7 +243,7 @@ def _save_integration(found: Found, *, team: Team, kind: Kind, actor: str) -> Gi
 
 
 def _replace_credential(integration: GitHubIntegration, credential: IntegrationCredential) -> str:
-    """Use one of the other kind from now on; a former one that nothing uses is deleted."""
+    """Give the integration a credential of another kind; delete the old one if it is unused."""
     former, integration.credential = integration.credential, credential
     integration.follows_installation = False
     integration.save(update_fields=["credential", "follows_installation"])
@@ -253,7 +255,7 @@ def _replace_credential(integration: GitHubIntegration, credential: IntegrationC
 def _track_named(
     integration: GitHubIntegration, item: RepositoryItem, *, actor: str
 ) -> tuple[list[str], bool]:
-    """Track a repository that was named, whatever the team read it with before."""
+    """Track one repository with this integration, even if another one tracked it before."""
     _, is_new = track_named(integration, item, actor=actor)
     if is_new:
         record_change(actor=actor, subject=integration, change=f"tracked: {item.full_name}")
