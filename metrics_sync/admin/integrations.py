@@ -231,19 +231,14 @@ class RepositoryAdmin(OwnedAdmin):
         "discovered_until",
     ]  # fmt: skip
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        """Show the list, and how each repository on this page of it fares."""
-        response = super().changelist_view(request, extra_context)
-        context = getattr(response, "context_data", None) or {}
-        if "cl" in context:
-            rows = list(context["cl"].result_list)
-            health = read_health(rows)
-            for row in rows:
-                row.health = health[row.pk]
-            context["cl"].result_list = rows
-        return response
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list; each repository on this page of it has its `health`."""
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = rows = list(changelist.result_list)
+        health = read_health(rows)
+        for row in rows:
+            row.health = health[row.pk]
+        return changelist
 
     @admin.display(description="webhook")
     def webhook(self, row: Any) -> str:
