@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -521,14 +522,50 @@ def test_receipt_is_a_table_of_every_section(
 def test_files_of_a_large_pull_request_come_in_pages(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """GitHub gives up to 3,000 of them."""
+    """GitHub gives up to 3,000 of them; the list behind the page has all, in its own order."""
+    row = rows[PullRequest]
     for _ in range(30):
-        factories.PRFileFactory(pull_request=rows[PullRequest])
+        factories.PRFileFactory(pull_request=row)
+    factories.PRFileFactory()
 
-    page = read(admin_client, url_of(PullRequest, "change", rows[PullRequest].pk))
+    page = read(admin_client, url_of(PullRequest, "change", row.pk))
 
-    assert page.count("src/anvil_") < 30
-    assert "31" in page
+    # `forge.py` comes first.
+    assert page.count("src/anvil_") == 19
+    [files] = re.findall(r'href="([^"]*/prfile/[^"]*)"[^>]*>All 31 files', page)
+    found = admin_client.get(unescape(files)).context
+    names = [file.filename for file in found["cl"].result_list]
+    assert names == sorted(names)
+    assert len(names) == 31
+    assert [chip.text for chip in found["chips"]] == [f"of {row}"]
+
+
+def test_lists_behind_a_pull_request_are_of_own_teams(
+    member_client: Client, foreign_rows: dict[type[Model], Any]
+) -> None:
+    """Its key is in the address."""
+    theirs = foreign_rows[PullRequest]
+
+    page = read(member_client, f"{url_of(models.Commit, 'changelist')}?pull_request={theirs.pk}")
+
+    assert "You have no pull request with the key" in page
+    assert str(theirs) not in page
+
+
+def test_large_pull_request_has_a_small_page(
+    admin_client: Client, rows: dict[type[Model], Any]
+) -> None:
+    """Its timeline and lists were 800 KB."""
+    row = rows[PullRequest]
+    PullRequest.objects.filter(pk=row.pk).update(pr_created_at=factories.MERGED_AT)
+    factories.CommitFactory.create_batch(
+        300, pull_request=row, committed_at=factories.MERGED_AT, message="Heat it " * 30
+    )
+    factories.PRCommentFactory.create_batch(500, pull_request=row, body="Is it hot? " * 50)
+
+    page = read(admin_client, url_of(PullRequest, "change", row.pk))
+
+    assert len(page) < 200_000
 
 
 @pytest.mark.parametrize(

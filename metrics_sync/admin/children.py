@@ -1,14 +1,14 @@
-"""The lists of a pull request (commits, files, reviews...): of all, and as tabs of its page."""
+"""The lists of a pull request (commits, files, reviews...), of one and of all."""
 
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
-from unfold.admin import TabularInline
 
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_label
+from metrics_sync.admin.narrowing import PULL_REQUEST, PullRequestFilter
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import (
     Commit,
@@ -76,10 +76,13 @@ SEARCHED = {
 class ChildAdmin(ReadOnly, Guarded):
     related = ("team", "pull_request")
     hidden = ("pull_request__receipt", "pull_request__etags")
-    list_filter = [("team", TeamFilter)]
+    list_filter = [("team", TeamFilter), PullRequestFilter]
     # By key, newest first: the models' own order has no index over all pull requests.
     ordering = ["-pk"]
     show_full_result_count = False
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        return () if request.GET.get(PULL_REQUEST) else self.ordering
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*COLUMNS[self.model], "pull_request", "team"]
@@ -89,25 +92,3 @@ class ChildAdmin(ReadOnly, Guarded):
 
 
 admin.site.register(SEARCHED, ChildAdmin)
-
-
-class ChildInline(ReadOnly, TabularInline):
-    """A tab of a pull request, in pages: there may be 3,000 files."""
-
-    related = ("pull_request",)
-    hidden = ("pull_request__receipt", "pull_request__etags")
-    tab = hide_title = show_count = show_change_link = True
-    per_page = 20
-    extra = 0
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return COLUMNS[self.model]
-
-    get_readonly_fields = get_fields
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-#: One tab for each kind of row.
-INLINES = [type(f"{model.__name__}Inline", (ChildInline,), {"model": model}) for model in COLUMNS]

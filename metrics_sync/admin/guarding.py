@@ -17,6 +17,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.drill_down import find_way_back, list_chips
+from metrics_sync.admin.listing import build_table
 from metrics_sync.admin.ordering import OrderedChangeList
 from metrics_sync.exceptions import BadInputError
 
@@ -42,6 +44,8 @@ class Guarded(ModelAdmin):
     Only what the filters beside a list offer can be asked for by its address. Django allows every
     lookup of every field, which reads secrets letter by letter: `?access_token__startswith=`.
     """
+
+    change_list_template: Any = "metrics_sync/list.html"
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> Any:
         return OrderedChangeList
@@ -90,12 +94,21 @@ class Guarded(ModelAdmin):
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self._check_key(key)
-            return super().changelist_view(request, extra_context)
+            return self._show_list(request, extra_context)
         except BadInputError as error:
             messages.warning(request, f"{error} Nothing is shown; choose a filter or search here.")
             request.GET, request.is_refused = QueryDict(), True  # type: ignore[attr-defined]
             request.method = "GET"
-            return super().changelist_view(request, extra_context)
+            return self._show_list(request, extra_context)
+
+    def _show_list(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> Any:
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None) or {}
+        if "cl" in context:
+            context["table"] = build_table(context["cl"])
+            context["chips"] = list(list_chips(context["cl"]))
+            context["way_back"] = find_way_back(request)
+        return response
 
     def _check_key(self, key: str) -> None:
         try:
@@ -108,7 +121,10 @@ class Guarded(ModelAdmin):
     ) -> Any:
         """Search in lists and in choices; PostgreSQL takes no text with NUL in it."""
         term = search_term.replace("\0", "")[:_LONGEST_SEARCH]
-        return super().get_search_results(request, queryset, term)
+        return self.search(request, queryset, term)
+
+    def search(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
+        return super().get_search_results(request, rows, term)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Let no address fill in a form: a link could do so for somebody else."""

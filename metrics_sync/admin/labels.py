@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from unfold.utils import display_for_label
 
 from metrics_sync.models import IntegrationCredential, PullRequest
 from metrics_sync.snapshot import (
@@ -62,7 +61,9 @@ COLOURS = {
 
 def show_label(word: str) -> SafeString:
     """Return a state as a coloured label."""
-    return display_for_label(word, UNKNOWN, COLOURS)  # type: ignore[no-any-return]
+    if not word:
+        return SafeString(UNKNOWN)
+    return format_html('<span class="label {}">{}</span>', COLOURS.get(word, ""), word)
 
 
 def show_moment(moment: datetime | None) -> str:

@@ -26,6 +26,8 @@ from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest, TrackedRepository
 
 Rows = QuerySet[PullRequest]
+#: The parameter of lists of what belongs to a pull request.
+PULL_REQUEST = "pull_request"
 
 
 class RepositoryFilter(DropdownFilter):
@@ -147,6 +149,25 @@ class TookFilter(AddressFilter):
 
     def describe(self) -> str:
         return f"time to complete: {CLASS_NAMES[int(self.value() or 0)]}"
+
+
+class PullRequestFilter(AddressFilter):
+    """Keeps what belongs to one pull request."""
+
+    title = "of"
+    parameter_name = PULL_REQUEST
+    row: PullRequest | None = None
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        key = self.value() or ""
+        mine = keep_visible(PullRequest.objects.only("github_repo", "github_pr_number"), request)
+        self.row = mine.filter(pk=key).first() if key.isdecimal() else None
+        if self.row is None:
+            raise BadInputError(f"You have no pull request with the key “{key}”.")
+        return queryset.filter(pull_request=self.row)
+
+    def describe(self) -> str:
+        return f"of {self.row}"
 
 
 class WayBack(AddressFilter):

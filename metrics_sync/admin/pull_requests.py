@@ -9,12 +9,11 @@ from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.decorators import action, display
+from unfold.decorators import action
 
-from metrics_sync.admin.children import INLINES
-from metrics_sync.admin.drill_down import find_way_back, list_chips
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
 from metrics_sync.admin.fields import make_column, name_fields
 from metrics_sync.admin.guarding import Guarded
@@ -38,6 +37,8 @@ from metrics_sync.admin.narrowing import (
     WayBack,
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
+from metrics_sync.admin.searching import FIELDS, search_pull_requests
+from metrics_sync.admin.sections import build_sections
 from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
@@ -97,6 +98,10 @@ SCRIPTS = Media(
 )
 
 
+#: What no line of the list shows.
+LARGE = ("receipt", "provenance", "reviewers")
+
+
 @admin.register(PullRequest)
 class PullRequestAdmin(ReadOnly, Guarded):
     hidden = ("etags",)
@@ -131,10 +136,11 @@ class PullRequestAdmin(ReadOnly, Guarded):
     list_per_page = 50
     show_full_result_count = False
     date_hierarchy = "merged_at"
-    search_fields = ["title", "github_repo", "author_login", "head_ref", "=github_pr_number"]
-    inlines = INLINES
-    list_before_template = "metrics_sync/pull_request_list.html"
+    search_fields = FIELDS
+    search_help_text = "Title, repository, branch, author, #number or address"
+    list_before_template = "metrics_sync/live_list.html"
     change_form_outer_before_template = "metrics_sync/pull_request.html"
+    change_form_outer_after_template = "metrics_sync/sections.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
     fieldsets = [
@@ -189,15 +195,27 @@ class PullRequestAdmin(ReadOnly, Guarded):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Show the list under the filters in force; name the rows whose status the page polls."""
+        """Show the list, and name the rows whose status the page polls."""
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None) or {}
         if "cl" in context:
             rows = context["cl"].result_list
             context["live_keys"] = [row.pk for row in rows if row.sync_status in UNDER_WAY]
-            context["chips"] = list(list_chips(context["cl"]))
-            context["way_back"] = find_way_back(request)
         return response
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Read of each row what its line shows, and the dates to choose from for whole lists only.
+
+        To find the dates of a search takes the time of two more searches.
+        """
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = changelist.result_list.defer(*LARGE)
+        if changelist.query or changelist.has_active_filters:
+            changelist.date_hierarchy = None
+        return changelist
+
+    def search(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
+        return search_pull_requests(rows, term), False
 
     def get_ordering(self, request: HttpRequest) -> Any:
         """Begin with the largest values of the metric that the list is of."""
@@ -208,12 +226,14 @@ class PullRequestAdmin(ReadOnly, Guarded):
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
     ) -> Any:
         context |= {**build_header(obj), "timeline": draw_timeline(obj)}
+        context["sections"] = build_sections(obj)
         context["media"] += SCRIPTS
         return super().render_change_form(request, context, *args, obj=obj, **options)
 
-    @display(description="pull request", header=True)  # type: ignore[untyped-decorator]
-    def heading(self, row: PullRequest) -> tuple[str, str]:
-        return str(row), Truncator(row.title).chars(60)
+    @admin.display(description="pull request")
+    def heading(self, row: PullRequest) -> SafeString:
+        title = Truncator(row.title).chars(60)
+        return format_html('{}<br><span class="quiet">{}</span>', row, title)
 
     @admin.display(description="sync status", ordering="sync_status")
     def status(self, row: PullRequest) -> str:

@@ -9,6 +9,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from metrics_sync.admin.children import errors, status
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_receipt
+from metrics_sync.admin.narrowing import PullRequestFilter
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import FetchRun, WebhookDelivery
 
@@ -29,7 +30,7 @@ class FetchRunAdmin(RecordAdmin):
     list_display = [
         "started_at", "pull_request", "team", status, "finished_at", "requests_made", errors,
     ]  # fmt: skip
-    list_filter = [("team", TeamFilter), ("status", ChoicesDropdownFilter)]
+    list_filter = [("team", TeamFilter), ("status", ChoicesDropdownFilter), PullRequestFilter]
     search_fields = ["pull_request__github_repo", "pull_request__title", "job_id"]
     fields = [
         "pull_request", "team", status, errors, "started_at", "finished_at", "requests_made",

@@ -350,6 +350,8 @@ class PullRequest(models.Model):
             models.Index(fields=["github_pr_id"], name="pull_request_github_id"),
             models.Index(Upper("github_repo"), "github_pr_number", name="pull_request_number"),
             models.Index(fields=["repository", "github_pr_number"], name="pull_request_repository"),
+            # Searches of people; PostgreSQL has two more, of the order of lists and of words.
+            models.Index(fields=["github_pr_number"], name="pull_request_any_number"),
             models.Index(fields=["head_sha"], name="pull_request_head"),
             models.Index(
                 fields=["refetch_at"],

@@ -33,17 +33,32 @@ function paint(dataset, colours) {
   Object.assign(dataset, { borderColor: colour, backgroundColor: colour });
 }
 
-function makeDataset({ kind, label, data }, index) {
+// Spans are pairs of times; a point without a place ends one line and begins the next.
+function makeLines(lane, data) {
+  return data.flatMap(([start, end]) => [{ x: start, y: lane }, { x: end, y: lane }, { x: NaN, y: NaN }]);
+}
+
+// Points are a time and the places of who and what in the list of words.
+function makePoints(lane, data, words) {
+  return data.map(([x, who, what]) => {
+    const when = new Date(x).toISOString().slice(0, 16).replace("T", " ");
+    return { x, y: lane, text: `${when} ${words[who]} ${words[what]}` };
+  });
+}
+
+function makeDataset({ kind, label, lane, data }, index, words) {
   if (kind in SPANS) {
-    const gap = { x: NaN, y: NaN };
     return {
-      kind, label, data: data.map((point) => point ?? gap), type: "line", order: 100, clip: 12,
+      kind, label, data: makeLines(lane, data), type: "line", order: 100, clip: 12,
       borderWidth: SPANS[kind], pointRadius: 0, pointHitRadius: 0, pointStyle: "line",
     };
   }
   const { colour, ...style } = POINTS[kind];
   // The first kinds are drawn last, on top of the others.
-  return { kind, label, data, ...style, clip: 12, pointHoverRadius: style.pointRadius + 2, borderWidth: 2, order: index };
+  return {
+    kind, label, data: makePoints(lane, data, words), ...style,
+    clip: 12, pointHoverRadius: style.pointRadius + 2, borderWidth: 2, order: index,
+  };
 }
 
 function makeOptions(data, colours) {
@@ -98,7 +113,7 @@ function drawTimeline(box) {
   const data = JSON.parse(document.getElementById("timeline-data").textContent);
   const colours = readColours(box);
   Chart.defaults.font.family = "Inter";
-  const datasets = data.datasets.map(makeDataset);
+  const datasets = data.datasets.map((one, index) => makeDataset(one, index, data.words));
   datasets.forEach((dataset) => paint(dataset, colours));
   const options = makeOptions(data, colours);
   const chart = new Chart(box.querySelector("canvas"), { type: "scatter", data: { datasets }, options });
