@@ -147,6 +147,15 @@ class AuditEntryFactory(DjangoModelFactory):
     change = "deleted"
 
 
+class TeamGoalFactory(DjangoModelFactory):
+    class Meta:
+        model = models.TeamGoal
+
+    team = factory.SubFactory(TeamFactory)
+    metric = "cycle_time_hours"
+    value = 24
+
+
 class WeeklyDigestFactory(DjangoModelFactory):
     class Meta:
         model = models.WeeklyDigest

@@ -39,7 +39,7 @@ PRELOADED = [*LIBRARIES, "factory", "hypothesis.strategies", "pytest_django.plug
 #: How the paths of the core begin, and the tests of each; the longest beginning counts, and the
 #: tests that most likely fail come first.
 CORE = {
-    "access/clients": "access tokens",
+    "access/clients": "access tokens backfill",
     "access/tokens": "tokens access",
     "api_roots": "api_roots",
     "fields": "fields rotate_token_keys",
@@ -57,6 +57,7 @@ CORE = {
     "ingest/webhooks": "webhooks views",
     "jobs": "jobs announcing",
     "metrics/": "metrics measuring",
+    "metrics/waiting": "waiting reviewers",
     "models/budgets": "access models",
     "models/pull_request": "models jobs store",
     "models/transitions": "deciding jobs",

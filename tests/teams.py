@@ -34,6 +34,7 @@ def make_rows(word: str) -> dict[type[Model], Any]:
         factories.PRCommitStatusFactory(context=f"ci/{word}", **mine),
         factories.FetchRunFactory(errors=[f"files: {word} is gone"], **mine),
         factories.WebhookDeliveryFactory(team=team, github_repo=f"{word}/anvil"),
+        factories.TeamGoalFactory(team=team),
         factories.WeeklyDigestFactory(team=team, user__username=f"{word}-lead"),
         factories.AuditEntryFactory(team=team, subject=f"integration {word}"),
     ]  # fmt: skip

@@ -389,6 +389,7 @@ def test_lines_that_github_left_uncounted_are_asked_for_again(
     assert [(item.filename, item.additions, item.deletions) for item in items] == lines
 
 
+@pytest.mark.long(seconds=3)
 def test_small_pages_are_bounded_and_what_is_missing_is_said(
     sandbox: SandboxServer, fetch: Fetch
 ) -> None:

@@ -23,6 +23,7 @@ from metrics_sync.jobs.running import fetch_now
 from metrics_sync.jobs.saving import save, save_fetched
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.transitions import Outcome
+from metrics_sync.observe import counting
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,
@@ -136,6 +137,22 @@ def test_fetching_twice_changes_nothing(pull_request: PullRequest) -> None:
     fetch_pr_complete_data(pull_request.pk)
 
     assert before == {name: _read_keys(pull_request, name) for name in before}
+
+
+def test_completion_is_counted_once(pull_request: PullRequest) -> None:
+    """A later fetch would make the merge look as if it had waited until then."""
+    fetch_pr_complete_data(pull_request.pk)
+    first = count_completions()
+
+    fetch_pr_complete_data(pull_request.pk)
+
+    assert (first, count_completions()) == (1, 0)
+
+
+def count_completions() -> float:
+    """Return how many were counted in this process since the last time."""
+    counts = counting.take()
+    return sum(counts[name, labels] for name, labels in counts if name == "seconds_to_complete")
 
 
 def _read_keys(row: PullRequest, name: str) -> list[int]:
@@ -515,6 +532,9 @@ def test_last_retry_leaves_the_row_failed(
     SimpleWorker([MERGES], connection=redis).work(burst=True)
 
     pull_request.refresh_from_db()
+    result = job.latest_result()
+    assert result is not None
+    assert "502" in result.exc_string
     assert (job.get_status(), pull_request.sync_status) == ("failed", "failed")
 
 

@@ -211,6 +211,20 @@ def test_reconcile_takes_the_selection_of_own_teams_only(
     assert list(PullRequest.objects.filter(sync_status="queued")) == [mine]
 
 
+def test_reconcile_ends_with_the_days_that_were_chosen(
+    member: Client, repository: TrackedRepository, redis: Redis
+) -> None:
+    """The button names a number; what was merged later is none of it."""
+    make_merge(repository)
+    old = make_merge(repository)
+    day = timezone.now() - timedelta(weeks=5)
+    PullRequest.objects.filter(pk=old.pk).update(merged_at=day)
+
+    reconcile(member, **{"from": day.date(), "to": day.date()})
+
+    assert list(PullRequest.objects.filter(sync_status="queued")) == [old]
+
+
 def test_reconcile_reaches_every_own_team_and_no_other(
     member: Client,
     repository: TrackedRepository,

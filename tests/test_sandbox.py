@@ -1,6 +1,7 @@
 """The pretend GitHub: a test against it is worth as much as it is like the real one."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,13 +33,14 @@ from metrics_sync.sandbox.faults import Faults
 from metrics_sync.sandbox.samples import LARGE
 from metrics_sync.sandbox.stories import STORIES
 from metrics_sync.sandbox.webhooks import announce, send_event
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_SECONDS, wait_until
+from tests.processes import ROOT, run_program
 
 REPOSITORY, SHOP = "acme/anvil", "octo-labs/shop"
 PULL = f"/repos/{REPOSITORY}/pulls/7"
 COMMENTS = f"/repos/{REPOSITORY}/issues/7/comments"
+PROGRAM = ROOT / "metrics_sync" / "sandbox" / "__main__.py"
 SANDBOX = [sys.executable, "-m", "metrics_sync.sandbox"]
-PATIENCE_SECONDS = 30
 
 
 def open_client(server: SandboxServer, token: str = DEFAULT_TOKEN) -> httpx2.Client:
@@ -647,13 +649,9 @@ def test_folder_that_cannot_be_served_is_said_in_one_line(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
 
-    ended = subprocess.run(
-        [*SANDBOX, "--load", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    arguments = ["--load", str(tmp_path)]
+    environment = {"PATH": os.environ["PATH"]}
+    ended = run_program(PROGRAM, arguments, environment=environment, timeout=PATIENCE_SECONDS)
 
     [line] = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout, said in line) == (1, "", True)

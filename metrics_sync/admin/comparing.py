@@ -24,7 +24,7 @@ from metrics_sync.admin.sorting import (
 from metrics_sync.dashboard import COMPARED, By, Compared, Selection, Spread, compare
 
 #: How many rows a page of the table has.
-ROWS = 20
+ROWS = 10
 TITLES = {
     "review_wait_hours": "First review",
     "review_rounds": "Rounds",

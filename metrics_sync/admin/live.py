@@ -88,7 +88,8 @@ def _reconcile(selection: Selection, report: Report) -> None:
         scope = Scope(
             team=slug,
             repositories=[selection.repository] if selection.repository else [],
-            since=selection.since,
+            since=selection.span.since,
+            until=selection.span.until,
             only=[Reason.FAILED, Reason.PARTIAL],
         )
         dropped = find_dropped(scope)

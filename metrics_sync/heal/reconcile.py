@@ -72,7 +72,9 @@ class Scope:
 
     team: str = ""
     repositories: Collection[str] = ()
+    #: Merges from `since` until before `until`.
     since: datetime | None = None
+    until: datetime | None = None
     only: Collection[Reason] = tuple(Reason)
     #: Excludes rows whose retry is due later, as the clock does.
     due_at: datetime | None = None
@@ -285,6 +287,8 @@ def _narrow(scope: Scope) -> PullRequestQuerySet:
         rows = rows.in_repositories(scope.repositories)
     if scope.since:
         rows = rows.filter(merged_at__gte=scope.since)
+    if scope.until:
+        rows = rows.filter(merged_at__lt=scope.until)
     if scope.due_at:
         rows = rows.filter(Q(retry_at=None) | Q(retry_at__lte=scope.due_at))
     return rows
