@@ -1,11 +1,13 @@
 """The weekly mail: to whom, about what, and at most once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
 from django.core import mail
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -13,6 +15,7 @@ from pytest_django import Settings
 from metrics_sync.models import PullRequest, Team, WeeklyDigest
 from metrics_sync.operate import weekly_digest
 from metrics_sync.operate.weekly_digest import find_week, send_digests
+from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TeamFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +129,33 @@ def test_second_clock_sends_nothing_more(wish: WeeklyDigest) -> None:
 
     assert wish.claim(date(2026, 3, 9))
     assert not also_read.claim(date(2026, 3, 9))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_two_clocks_at_the_same_moment_send_one(wish: WeeklyDigest) -> None:
+    """The second one waits for the first, and must look again."""
+    week = date(2026, 3, 9)
+
+    def claim_apart() -> bool:
+        try:
+            return wish.claim(week)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor() as pool:
+        with transaction.atomic():
+            first = wish.claim(week)
+            second = pool.submit(claim_apart)
+            wait_until(is_somebody_waiting)
+        assert (first, second.result()) == (True, False)
+
+
+def is_somebody_waiting() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        [(waiting,)] = cursor.fetchall()
+    return bool(waiting)
 
 
 def test_digest_of_a_killed_worker_is_not_sent_twice(

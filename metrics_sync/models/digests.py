@@ -15,8 +15,11 @@ class WeeklyDigestQuerySet(models.QuerySet["WeeklyDigest"]):
 
     def due(self, week: date) -> Self:
         """Keep those that had no mail about this week, of active users who are still members."""
-        had_none = Q(sent_for=None) | Q(sent_for__lt=week)
-        return self.filter(had_none, user__is_active=True, team__members=F("user"))
+        return self.unsent(week).filter(user__is_active=True, team__members=F("user"))
+
+    def unsent(self, week: date) -> Self:
+        """Keep those that had no mail about this week."""
+        return self.filter(Q(sent_for=None) | Q(sent_for__lt=week))
 
 
 class WeeklyDigest(models.Model):
@@ -39,9 +42,14 @@ class WeeklyDigest(models.Model):
         return f"{self.team} for {self.user}"
 
     def claim(self, week: date) -> bool:
-        """Take the mail about a week for oneself, with one UPDATE; False if another process did."""
-        rows = WeeklyDigest.objects.filter(pk=self.pk).due(week)
-        return bool(WeeklyDigest.objects.filter(pk__in=rows.values("pk")).update(sent_for=week))
+        """Reserve the mail about a week, with one conditional UPDATE; of two processes one wins.
+
+        False also if the user is no member any more.
+        """
+        rows = WeeklyDigest.objects.filter(pk=self.pk)
+        # PostgreSQL looks again at the row's own columns, not at a subquery, after it has waited.
+        mine = rows.unsent(week).filter(pk__in=rows.due(week).values("pk"))
+        return bool(mine.update(sent_for=week))
 
     def find_address(self) -> str:
         """Return the user's e-mail address; empty if there is none."""
