@@ -374,6 +374,40 @@ def test_words_of_charts_have_the_colour_of_the_page(visitor: Visitor, scheme: s
     visitor.do(lambda page: page.wait_for_function(f"() => new Set(({READ_INK})()).size === 1"))
 
 
+def test_times_are_relative_and_exact_where_the_reader_is(
+    pull_request: PullRequest,
+    chromium: tuple[ThreadPoolExecutor, Browser],
+    live_server: LiveServer,
+    admin_user: User,
+) -> None:
+    """Nobody reckons in UTC; the exact time is there for keyboard and pointer."""
+    thread, browser = chromium
+    merged_at = timezone.now().replace(microsecond=0) - timedelta(hours=30)
+    PullRequest.objects.update(merged_at=merged_at, sync_status="complete")
+
+    def read(page: Page) -> tuple[str, str, str, str]:
+        time = page.locator("#latest time").first
+        title, text = time.get_attribute("title") or "", time.inner_text()
+        time.focus()
+        return title, text, time.inner_text(), time.get_attribute("datetime") or ""
+
+    def look() -> tuple[str, str, str, str]:
+        with browser.new_context(timezone_id="Asia/Tokyo") as context:
+            page = context.new_page()
+            page.goto(live_server.url)
+            page.get_by_label("Username").fill(admin_user.get_username())
+            page.get_by_label("Password").fill("password")
+            page.get_by_role("button", name="Log in").click()
+            page.wait_for_url("**/admin/")
+            return read(page)
+
+    title, text, focused, moment = thread.submit(look).result()
+
+    in_tokyo = f"{merged_at + timedelta(hours=9):%Y-%m-%d %H:%M:%S} Asia/Tokyo"
+    assert (text, title, focused) == ("30 hr. ago", in_tokyo, in_tokyo)
+    assert moment == merged_at.isoformat()
+
+
 #: Where on the page the last point of the first chart is.
 FIND_LAST_POINT = """() => {
     const canvas = document.querySelector('#trends canvas.chart');
@@ -514,6 +548,8 @@ def pages(pull_request: PullRequest, redis: Redis) -> dict[str, str]:
     return {
         "login": "/admin/login/",
         "dashboard": "/admin/",
+        "waiting": reverse("metrics_sync:waiting"),
+        "reviewers": reverse("metrics_sync:reviewers"),
         **admin_pages,
         "pull request": page_of(pull_request),
         "history": reverse("admin:metrics_sync_pullrequest_history", args=[pull_request.pk]),

@@ -1,6 +1,8 @@
 """Who reviews how much, how soon, and what waits for them."""
 
+import re
 from datetime import datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -176,6 +178,30 @@ def test_page_shows_nothing_of_another_team(client: Client, team: Team, ann: Tea
     assert ">ann</" in page
     assert "secret-smith" not in page + named.content.decode()
     assert "Nothing is shown" in named.content.decode()
+
+
+def test_page_leads_to_what_is_behind_its_numbers(
+    client: Client, team: Team, ann: TeamMember
+) -> None:
+    """A number that nobody can look into is not believed."""
+    review(add_merge(team, title="Reviewed", reviewers=[{"login": "ann"}]), ann, 1)
+    add_merge(team, title="Reviewed by others", reviewers=[{"login": "bob"}])
+    repository = TrackedRepositoryFactory(team=team)
+    for title, github_id in (("Hers", 11), ("Another's", 12)):
+        asked = [{"github_id": github_id, "login": "ann", "is_team": False}]
+        requests = {"as_of": None, "asked": asked}
+        row = {"title": title, "repository": repository, "review_requests": requests}
+        PullRequestFactory(team=team, pr_created_at=hour(0), **row)
+    sign_in(client, team)
+
+    page = client.get(reverse("metrics_sync:reviewers")).content.decode()
+    links = re.findall(r'<td data-label="([\w ]+)"><a href="(.*?)"', page)
+    found = {label: client.get(unescape(url)).content.decode() for label, url in links[:2]}
+
+    assert "Reviewed by others" not in found["Pull requests"]
+    assert "Reviewed" in found["Pull requests"]
+    assert "Hers" in found["Waiting now"]
+    assert "Another" not in found["Waiting now"]
 
 
 def test_page_needs_as_many_queries_for_many_reviewers(

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
+from metrics_sync.admin.fields import show_times
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_label
 from metrics_sync.admin.narrowing import PULL_REQUEST, PullRequestFilter
@@ -85,7 +86,7 @@ class ChildAdmin(ReadOnly, Guarded):
         return () if request.GET.get(PULL_REQUEST) else self.ordering
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [*COLUMNS[self.model], "pull_request", "team"]
+        return [*show_times(self.model, COLUMNS[self.model]), "pull_request", "team"]
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [*SEARCHED[self.model], "pull_request__github_repo"]

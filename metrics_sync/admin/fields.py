@@ -1,12 +1,14 @@
 """The fields of a pull request's page, under names that readers know, each in one style."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import DateTimeField, Model
 
-from metrics_sync.admin.labels import UNKNOWN, show_hours, show_moment
+from metrics_sync.admin.labels import UNKNOWN, show_hours, show_on_one_line
 from metrics_sync.models import PullRequest
 
 #: What the page calls the fields whose own names are those of columns.
@@ -60,6 +62,18 @@ def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None)
     return column
 
 
+@cache
+def _make_time(field: Any) -> Any:
+    return make_column(field.name, str(field.verbose_name), show_on_one_line)
+
+
+def show_times(model: type[Model], columns: Iterable[Any]) -> list[Any]:
+    """Give the columns that are times the one style that all times have."""
+    fields = model._meta.concrete_fields  # noqa: SLF001  (public)
+    times = {field.name: field for field in fields if isinstance(field, DateTimeField)}
+    return [_make_time(times[column]) if column in times else column for column in columns]
+
+
 def name_fields(*names: str) -> tuple[Any, ...]:
     """Return one line of a page; names that are no fields of the model stay as they are."""
     fields = {field.name for field in PullRequest._meta.concrete_fields}  # noqa: SLF001  (public)
@@ -76,5 +90,5 @@ def show_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return show_moment(value)
+        return show_on_one_line(value)
     return UNKNOWN if value in (None, "") else str(value)

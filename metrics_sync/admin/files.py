@@ -34,7 +34,7 @@ def _make_view(name: str, build: Callable[[SelectionForm, Selection], Rows]) -> 
         form = SelectionForm(request)
         if form.refusal:
             return HttpResponse(form.refusal, status=400, content_type="text/plain; charset=utf-8")
-        lines = _write(build(form, form.select()))
+        lines = write_lines(build(form, form.select()))
         headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
         return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
@@ -48,7 +48,7 @@ class _Line:
         return text
 
 
-def _write(rows: Rows) -> Iterator[str]:
+def write_lines(rows: Rows) -> Iterator[str]:
     writer = csv.writer(_Line())
     for row in rows:
         # A writer returns what its file does.

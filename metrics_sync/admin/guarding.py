@@ -18,6 +18,7 @@ from django.http import HttpRequest, QueryDict
 from unfold.admin import ModelAdmin
 
 from metrics_sync.admin.drill_down import find_way_back, list_chips
+from metrics_sync.admin.fields import show_times
 from metrics_sync.admin.listing import build_table
 from metrics_sync.admin.ordering import OrderedChangeList
 from metrics_sync.exceptions import BadInputError
@@ -49,6 +50,10 @@ class Guarded(ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> Any:
         return OrderedChangeList
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Show all times in one style, also those of columns that are mere names of fields."""
+        return show_times(self.model, super().get_list_display(request))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup in self._list_lookups(request)

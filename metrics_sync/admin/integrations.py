@@ -15,8 +15,16 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 
 from metrics_sync.admin.auditing import Audited
 from metrics_sync.admin.guarding import Guarded
-from metrics_sync.admin.labels import describe_budget, name_credential_state, show_label
+from metrics_sync.admin.labels import (
+    UNKNOWN,
+    describe_budget,
+    name_credential_state,
+    show_label,
+    show_long,
+    show_on_one_line,
+)
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter, TeamScoped
+from metrics_sync.dashboard import read_health
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.heal.releasing import release_parked
 from metrics_sync.models import (
@@ -211,7 +219,10 @@ class RepositoryAdmin(OwnedAdmin):
     form = RepositoryForm
     related = ("team", "integration__team")
     hidden = ("integration__webhook_secret",)
-    list_display = ["full_name", "team", "integration", "is_active", "discovered_until"]
+    list_display = [
+        "full_name", "team", "is_active", "webhook", "last_delivery", "last_merge", "waiting",
+        "fault", "integration", "discovered_until",
+    ]  # fmt: skip
     list_filter = [("team", TeamFilter), "is_active"]
     search_fields = ["full_name"]
     readonly_fields = ["connected_at", "discovered_until"]
@@ -219,6 +230,39 @@ class RepositoryAdmin(OwnedAdmin):
         "team", "integration", "full_name", "github_repo_id", "is_active", "connected_at",
         "discovered_until",
     ]  # fmt: skip
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list; each repository on this page of it has its `health`."""
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = rows = list(changelist.result_list)
+        health = read_health(rows)
+        for row in rows:
+            row.health = health[row.pk]
+        return changelist
+
+    @admin.display(description="webhook")
+    def webhook(self, row: Any) -> str:
+        return show_label(row.health.webhook)
+
+    @admin.display(description="last delivery")
+    def last_delivery(self, row: Any) -> str:
+        return show_on_one_line(row.health.last_delivery_at)
+
+    @admin.display(description="last merge")
+    def last_merge(self, row: Any) -> str:
+        return show_on_one_line(row.health.last_merge_at)
+
+    @admin.display(description="being fetched")
+    def waiting(self, row: Any) -> int:
+        waiting: int = row.health.waiting
+        return waiting
+
+    @admin.display(description="fault")
+    def fault(self, row: Any) -> str:
+        """Show how many merges need attention, and the reason of the newest."""
+        if not row.health.in_trouble:
+            return UNKNOWN
+        return show_long(f"{row.health.in_trouble}: {row.health.fault}", most=120)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Allow superusers only; others use `connect`, which checks that the team may read it.

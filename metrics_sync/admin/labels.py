@@ -56,6 +56,9 @@ COLOURS = {
     "waiting": "warning",
     "expired": "danger",
     "revoked": "danger",
+    "delivers": "success",
+    "failing": "danger",
+    "silent": "warning",
 }
 
 

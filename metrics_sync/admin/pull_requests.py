@@ -7,13 +7,15 @@ from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import F, QuerySet
 from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action
 
+from metrics_sync.admin.csv_export import stream_csv
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
 from metrics_sync.admin.fields import make_column, name_fields
 from metrics_sync.admin.guarding import Guarded
@@ -43,6 +45,7 @@ from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.dashboard.narrowing import METRIC_NAMES
+from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest, TrackedRepository
 
 
@@ -213,6 +216,19 @@ class PullRequestAdmin(ReadOnly, Guarded):
         if changelist.query or changelist.has_active_filters:
             changelist.date_hierarchy = None
         return changelist
+
+    def get_urls(self) -> list[URLPattern]:
+        name = "metrics_sync_pullrequest_csv"
+        view = self.admin_site.admin_view(self.show_csv)
+        return [path("csv/", view, name=name), *super().get_urls()]
+
+    def show_csv(self, request: HttpRequest) -> HttpResponseBase:
+        """Send what the list shows, on all its pages, as CSV."""
+        try:
+            rows = self.get_changelist_instance(request).queryset
+        except BadInputError as error:
+            return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
+        return stream_csv(rows)
 
     def search(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> Any:
         return search_pull_requests(rows, term), False

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from metrics_sync.admin.children import errors, status
+from metrics_sync.admin.fields import show_times
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_receipt
 from metrics_sync.admin.narrowing import PullRequestFilter
@@ -19,8 +20,10 @@ class RecordAdmin(ReadOnly, Guarded):
     list_filter_submit = True
     show_full_result_count = False
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return list(self.fields)
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return show_times(self.model, self.fields)
+
+    get_readonly_fields = get_fields
 
 
 @admin.register(FetchRun)

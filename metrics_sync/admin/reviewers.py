@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET
 
 from metrics_sync.admin.labels import show_in_one_unit, show_table
+from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.selecting import SelectionForm
-from metrics_sync.dashboard import Reviewer, read_open, read_reviewers
+from metrics_sync.dashboard import Reviewer, Selection, read_open, read_reviewers
 
 HEADERS = [
     "reviewer",
@@ -44,7 +47,7 @@ def show_reviewers(request: HttpRequest) -> HttpResponse:
         "table": show_table(
             "Reviewers",
             HEADERS,
-            _list_rows(reviewers),
+            _list_rows(reviewers, Leads.of(form, selection), selection),
             keys=[f"{one.team.pk}-{one.github_id}" for one in reviewers],
             fills_card=True,
         ),
@@ -52,7 +55,9 @@ def show_reviewers(request: HttpRequest) -> HttpResponse:
     return render(request, "metrics_sync/reviewers.html", context)
 
 
-def _list_rows(reviewers: Sequence[Reviewer]) -> list[list[Any]]:
+def _list_rows(
+    reviewers: Sequence[Reviewer], leads: Leads, selection: Selection
+) -> list[list[Any]]:
     # Both columns have one unit, so that they compare.
     durations = show_in_one_unit([one.median for one in reviewers] + [one.p90 for one in reviewers])
     medians, p90s = durations[: len(reviewers)], durations[len(reviewers) :]
@@ -61,11 +66,27 @@ def _list_rows(reviewers: Sequence[Reviewer]) -> list[list[Any]]:
             format_html('<span class="long">{}</span>', one.login),
             one.team,
             one.reviews,
-            one.pull_requests,
-            one.open_requests,
+            _lead(leads.to_reviews(team=one.team, reviewer=one.login), one.pull_requests),
+            _lead(_find_waiting(one, selection), one.open_requests),
             median,
             p90,
             one.answers,
         ]
         for one, median, p90 in zip(reviewers, medians, p90s, strict=True)
     ]
+
+
+def _lead(url: str, count: int) -> Any:
+    return link(url, count) if count else 0
+
+
+def _find_waiting(one: Reviewer, selection: Selection) -> str:
+    """Return the address of the open pull requests that wait for a reviewer."""
+    query = {
+        "team": one.team.slug,
+        "repository": selection.repository,
+        "bots": "with" if selection.with_bots else "",
+        "asked": one.github_id,
+    }
+    chosen = {name: value for name, value in query.items() if value}
+    return f"{reverse('metrics_sync:waiting')}?{urlencode(chosen)}"

@@ -1,5 +1,6 @@
 """The page of open pull requests: those that wait for a review, a merge or their author."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin
@@ -41,6 +42,8 @@ def show_waiting(request: HttpRequest) -> HttpResponse:
     state = read_open(
         selection.teams, repository=selection.repository, with_bots=selection.with_bots
     )
+    asked = request.GET.get("asked", "")
+    state = _keep_asked(state, asked) if asked else state
     context = {
         **admin.site.each_context(request),
         "title": "Waiting now",
@@ -48,9 +51,26 @@ def show_waiting(request: HttpRequest) -> HttpResponse:
         "filters": [form[name] for name in FILTERS],
         "tables": [_build_table(state, *table) for table in TABLES],
         "others": _describe_others(state),
+        "asked": _find_login(state, asked),
         "unlisted": state.unlisted,
     }
     return render(request, "metrics_sync/waiting.html", context)
+
+
+def _keep_asked(state: OpenState, asked: str) -> OpenState:
+    """Keep what waits for the review of one account, by GitHub's id."""
+    waits = [
+        one
+        for one in state.turns[Turn.REVIEW]
+        if asked in {str(person.github_id) for person in one.wait.people if not person.is_team}
+    ]
+    return replace(state, turns={turn: waits if turn is Turn.REVIEW else [] for turn in Turn})
+
+
+def _find_login(state: OpenState, asked: str) -> str:
+    """Return the login of the account whose reviews are waited for; empty for nobody."""
+    people = (person for one in state.turns[Turn.REVIEW] for person in one.wait.people)
+    return next((one.login for one in people if str(one.github_id) == asked), asked)
 
 
 def _build_table(state: OpenState, turn: Turn, title: str, role: str) -> dict[str, Any]:

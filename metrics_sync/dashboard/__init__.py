@@ -7,6 +7,7 @@ from metrics_sync.dashboard.current import (
     CurrentState,
     read_current_state,
 )
+from metrics_sync.dashboard.health import Health, Webhook, read_health
 from metrics_sync.dashboard.measures import METRICS, MORE_METRICS, Spread, is_known
 from metrics_sync.dashboard.reviewers import Reviewer, read_reviewers
 from metrics_sync.dashboard.selection import DEFAULT_WEEKS, Selection, Span, Weeks

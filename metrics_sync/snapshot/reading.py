@@ -348,6 +348,7 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
     merged_at = _require_time(value["merged_at"]) if value.get("merged_at") else None
     head, base = value.get("head") or {}, value.get("base") or {}
     repo, merger = base.get("repo") or {}, read_account(value.get("merged_by"))
+    review_requests = read_review_requests(value)
     return PullRequestItem(
         github_repo=github_repo,
         github_pr_id=value["id"],
@@ -377,5 +378,6 @@ def read_pull_request(value: Json, *, github_repo: str) -> PullRequestItem:
         },
         base_repo=_read_name(repo.get("full_name")),
         base_repo_id=repo.get("id"),
-        review_requests=read_review_requests(value),
+        # Nobody waits for the review of a merged one.
+        review_requests=None if merged_at else review_requests,
     )

@@ -41,6 +41,7 @@ NAMES = (
     "profile",
     "scan",
     "dashboard",
+    "pages",
 )
 #: What the dashboard over 100,000 pull requests may take.
 PAGE_MS = 500
