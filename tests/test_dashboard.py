@@ -374,7 +374,8 @@ def test_page_compares_with_the_period_before_of_own_teams(
     page = read_page(client)
 
     assert text in page
-    assert page.count("= as before") == (2 if hours == 4 else 1)
+    # In the figure, and in the row of the repository: merges always, cycle time when it is equal.
+    assert page.count("= as before") == (4 if hours == 4 else 2)
 
 
 def test_page_shows_unknown_as_a_dash(admin_client: Client, team: Team) -> None:

@@ -1,12 +1,16 @@
 """The list behind a figure: it has the rows that the figure counts, and says which they are."""
 
+import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.contrib.staticfiles import finders
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
@@ -267,3 +271,12 @@ def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
     ] * 6
     refused = find(client, link_to_list(repository="theirs/anvil")).content.decode()
     assert "None of your pull requests is of the repository" in refused
+
+
+def test_no_class_is_styled_twice() -> None:
+    """The later rule, written for one page, would change the look of another."""
+    path = finders.find("metrics_sync/theme.css")
+    selectors = re.findall(r"^(\.[\w-]+) \{", Path(str(path)).read_text(), flags=re.MULTILINE)
+
+    assert [name for name, count in Counter(selectors).items() if count > 1] == []
+    assert {".chip", ".chips"} <= set(selectors)

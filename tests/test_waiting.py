@@ -275,11 +275,21 @@ def redraft(story: Story) -> None:
     story.report("labeled", asked=[ANN], label={"name": "heavy"})
 
 
+def open_with_owners(story: Story) -> None:
+    """GitHub asks the owners of the code within the second of the opening."""
+    story.report("opened", asked=[])
+    story.hour -= 1
+    story.report("review_requested", asked=[ANN], requested_reviewer=ANN)
+    story.hour -= 1
+    story.report("review_requested", asked=[ANN, BOB], requested_reviewer=BOB)
+
+
 STORIES = [
     pytest.param(ask_twice, 3, [("ann", 3)], id="asked again after a review"),
     pytest.param(ask_two, 1, [("ann", 1), ("smiths", 2)], id="a person and a team, one approved"),
     pytest.param(take_back, 0, [("bob", 3)], id="request taken back"),
     pytest.param(redraft, 2, [("ann", 2)], id="a draft for a while"),
+    pytest.param(open_with_owners, 0, [("ann", 1), ("bob", 1)], id="asked as it was opened"),
 ]
 
 
@@ -334,6 +344,18 @@ def test_bots_that_are_asked_are_not_waited_for(repository: TrackedRepository) -
     receive(story, [0], repository)
 
     assert [person.login for person in find_one(repository).people] == ["ann"]
+
+
+def test_list_of_reviewers_that_cannot_be_read_refuses_no_merge(
+    repository: TrackedRepository,
+) -> None:
+    """GitHub's description calls the accounts in it nullable."""
+    story = Story()
+    story.report("opened", asked=[None, ANN])
+
+    receive(story, [0], repository)
+
+    assert list(find_one(repository).people) == []
 
 
 # The page.

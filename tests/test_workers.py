@@ -15,7 +15,6 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.exceptions import StopRequested
 from rq.job import Job
-from rq.worker import WorkerStatus
 
 from metrics_sync.models import PullRequest
 from metrics_sync.models.sync_status import SyncStatus
@@ -138,13 +137,12 @@ def test_worker_is_told_before_rq_listens(environment: dict[str, str]) -> None:
 def test_idle_worker_stops_although_the_exception_was_lost(redis: Redis) -> None:
     """A deployment once waited for ever: the signal came while a line was logged."""
     worker = FetchWorker([Queue(MERGES, connection=redis)], connection=redis)
-    worker.set_state(WorkerStatus.IDLE)
-    worker.heartbeat()
+    worker.run_maintenance_tasks()
     with suppress(StopRequested):
         worker._shutdown()
 
     with pytest.raises(StopRequested):
-        worker.heartbeat()
+        worker.run_maintenance_tasks()
 
 
 def test_job_finds_everything_loaded_and_shares_no_connection(

@@ -83,7 +83,7 @@ class ChildAdmin(ReadOnly, Guarded):
     show_full_result_count = False
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        return () if request.GET.get(PULL_REQUEST) else self.ordering
+        return self.opts.ordering if request.GET.get(PULL_REQUEST) else self.ordering
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*show_times(self.model, COLUMNS[self.model]), "pull_request", "team"]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, time
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.admin import ChoicesFieldListFilter, RelatedFieldListFilter
 from django.contrib.admin.views.main import PAGE_VAR
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
@@ -80,7 +79,7 @@ def list_chips(changelist: Any) -> Iterator[Chip]:
     """Yield a chip for each filter of a list that is in force."""
     for spec in changelist.filter_specs:
         names = [name for name in spec.used_parameters if changelist.params.get(name) is not None]
-        if names and (text := _describe(spec)):
+        if names and (text := _describe(spec, changelist)):
             yield Chip(text, _without(changelist, names))
     for names, text in _describe_days(changelist.params):
         yield Chip(text, _without(changelist, names))
@@ -98,18 +97,31 @@ def _without(changelist: Any, names: list[str]) -> str:
     return query
 
 
-def _describe(spec: Any) -> str:
+def _describe(spec: Any, changelist: Any) -> str:
+    """Say what a filter keeps, as it offers it; a value that it takes and does not offer, as is."""
     if hasattr(spec, "describe"):
         text: str = spec.describe()
         return text
-    if isinstance(spec, ChoicesFieldListFilter):
-        labels = dict(spec.field.flatchoices)
-    elif isinstance(spec, RelatedFieldListFilter):
-        labels = {str(key): label for key, label in spec.lookup_choices}
-    else:
-        labels = dict(spec.lookup_choices)
-    value = spec.value()
-    return f"{spec.title}: {labels.get(value, value)}" if value else ""
+    chosen = [str(text) for text in _list_selected(spec, changelist)] or _list_values(spec)
+    return f"{spec.title}: {', '.join(chosen)}" if any(chosen) else ""
+
+
+def _list_selected(spec: Any, changelist: Any) -> Iterator[Any]:
+    """Yield the texts of the selected choices: links, or the options of a form."""
+    for choice in spec.choices(changelist):
+        if "form" in choice:
+            form = choice["form"]
+            for name, field in form.fields.items():
+                value = form.data.get(name) or ""
+                yield from (text for key, text in field.choices if key and str(key) == str(value))
+        elif choice["selected"]:
+            yield choice["display"]
+
+
+def _list_values(spec: Any) -> list[str]:
+    """Return the values that a filter found in the address, which has several of some."""
+    values = spec.used_parameters.values()
+    return [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
 
 
 def _describe_days(params: dict[str, Any]) -> Iterator[tuple[list[str], str]]:

@@ -16,6 +16,8 @@ from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import Reviewer, Selection, read_open, read_reviewers
 
+#: The reviewers that the table shows.
+ROWS = 100
 HEADERS = [
     "reviewer",
     "team",
@@ -38,17 +40,19 @@ def show_reviewers(request: HttpRequest) -> HttpResponse:
         selection.teams, repository=selection.repository, with_bots=selection.with_bots
     )
     reviewers = read_reviewers(selection, state)
+    shown = reviewers[:ROWS]
     context = {
         **admin.site.each_context(request),
         "title": "Reviewers",
         "form": form,
         "filters": list(form),
         "count": len(reviewers),
+        "left_out": len(reviewers[ROWS:]),
         "table": show_table(
             "Reviewers",
             HEADERS,
-            _list_rows(reviewers, Leads.of(form, selection), selection),
-            keys=[f"{one.team.pk}-{one.github_id}" for one in reviewers],
+            _list_rows(shown, Leads.of(form, selection), selection),
+            keys=[f"{one.team.pk}-{one.github_id}" for one in shown],
             fills_card=True,
         ),
     }

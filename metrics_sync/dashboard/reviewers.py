@@ -12,7 +12,10 @@ from metrics_sync.dashboard.selection import Selection
 from metrics_sync.dashboard.waiting import OpenState
 from metrics_sync.metrics import Turn
 from metrics_sync.models import PRReview, Team, TeamMember
-from metrics_sync.store.histories import is_bot
+from metrics_sync.store.histories import find_rule
+
+#: What is read of the accounts that reviews and requests name.
+COLUMNS = ("pk", "team_id", "github_id", "login", "is_bot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,15 @@ def read_reviewers(selection: Selection, state: OpenState) -> list[Reviewer]:
     """
     counts, asked = _count_reviews(selection), _count_requests(state)
     found = []
-    for member in TeamMember.objects.filter(team__in=selection.teams).select_related("team"):
-        requests = asked.pop((member.team_id, member.github_id), ("", 0))[1]
-        counted = counts.get(member.pk, {})
-        if (counted or requests) and not is_bot(member, member.team):
-            reviewer = Reviewer(member.team, member.login, member.github_id, requests, **counted)
-            found.append(reviewer)
     teams = {team.pk: team for team in selection.teams}
+    bots = {key: team.list_bots() for key, team in teams.items()}
+    named = Q(pk__in=counts) | Q(github_id__in={github_id for _, github_id in asked})
+    members = TeamMember.objects.filter(named, team__in=teams)
+    for key, team, github_id, login, is_bot in members.values_list(*COLUMNS):
+        requests = asked.pop((team, github_id), ("", 0))[1]
+        counted = counts.get(key, {})
+        if (counted or requests) and find_rule(login, bots[team], is_bot=is_bot) is None:
+            found.append(Reviewer(teams[team], login, github_id, requests, **counted))
     # Who is asked and has done nothing yet has no row.
     found += [
         Reviewer(teams[team], login, github_id, requests)
@@ -97,7 +102,7 @@ def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
             github_id=F("reviewer__github_id"),
             ready_at=F("pull_request__ready_at"),
         )
-        .annotate(login=Min("reviewer_login"), first_at=Min("submitted_at"), reviews=Count("pk"))
+        .annotate(first_at=Min("submitted_at"), reviews=Count("pk"))
     )
     connection = connections[firsts.db]
     try:
@@ -110,9 +115,8 @@ def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
         return {who: _read(*values) for who, *values in cursor.fetchall()}
 
 
-#: In the database's own words, because Django groups no query that is grouped already. In rows of
-#: older versions an event has no id; there it is matched by the login that GitHub gave both, the
-#: asked and the reviewer, in one and the same answer.
+#: In the database's own words, because Django groups no query that is grouped already. The request
+#: of a team has no id, and no event of older versions has one: its name alone may be a slug.
 COUNT = """
 SELECT who, SUM(reviews), COUNT(*), COUNT(took), {median}, {p90} FROM (
     SELECT who, reviews, CASE WHEN began_at <= first_at THEN {took} END AS took FROM (
@@ -125,10 +129,7 @@ SELECT who, SUM(reviews), COUNT(*), COUNT(took), {median}, {p90} FROM (
             ON asked.pull_request_id = pr
             AND asked.event = 'review_requested'
             AND asked.created_at <= first_at
-            AND (
-                asked.subject_github_id = github_id
-                OR asked.subject_github_id IS NULL AND UPPER(asked.subject_login) = UPPER(login)
-            )
+            AND asked.subject_github_id = github_id
         GROUP BY who, pr, reviews, first_at, ready_at
     ) waits
 ) answers

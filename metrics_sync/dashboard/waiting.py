@@ -9,20 +9,21 @@ from typing import Any
 from django.db.models import QuerySet
 
 from metrics_sync.metrics import OpenPullRequest, Person, Review, Turn, Wait, find_wait
-from metrics_sync.models import PRReview, PullRequest, Team, TeamMember
+from metrics_sync.models import PRReview, PullRequest, Team
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import ASKED, DISMISSED_REVIEW, PUSHED, READY, name_event, read_time
-from metrics_sync.store.histories import find_bot_rule
+from metrics_sync.store.histories import find_rule
 
 #: What a wait, and its row of a table, are made of. Two thousand rows are common: plain values are
 #: read in a quarter of the time that objects take.
 COLUMNS = (
-    *("pk", "team_id", "author_id", "author_login", "github_repo", "github_pr_number", "title"),
-    *("is_draft", "head_sha", "pr_created_at", "review_requests", "review_events", "is_by_bot"),
+    *("pk", "team_id", "author__github_id", "author_login", "github_repo", "github_pr_number"),
+    *("title", "is_draft", "head_sha", "pr_created_at", "review_requests", "review_events"),
 )
 REVIEW_COLUMNS = (
-    *("pull_request_id", "reviewer_id", "reviewer_login", "github_review_id", "state"),
-    *("submitted_state", "submitted_at", "commit_sha"),
+    *("pull_request_id", "reviewer__github_id", "reviewer__login", "reviewer__is_bot"),
+    *("reviewer_login", "github_review_id", "state", "submitted_state", "submitted_at"),
+    "commit_sha",
 )
 LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -51,63 +52,56 @@ class OpenState:
     unlisted: int
 
 
-class _People:
-    """The teams and the accounts that the rows name by key, with what the rows need of them."""
-
-    def __init__(self, teams: QuerySet[Team]) -> None:
-        self.teams = {team.pk: team for team in teams}
-        self.bots = {pk: team.list_bots() for pk, team in self.teams.items()}
-        self.members = TeamMember.objects.filter(team__in=self.teams).in_bulk()
-
-    def find_id(self, key: int | None) -> int | None:
-        """Return GitHub's id of an account; None if it is deleted, or newer than what was read."""
-        member = self.members.get(key) if key is not None else None
-        return member.github_id if member else None
-
-
 def read_open(teams: QuerySet[Team], *, repository: str = "", with_bots: bool = False) -> OpenState:
     """Read what the open pull requests of tracked repositories wait for, with four queries."""
-    rows = PullRequest.objects.tracked().filter(state=PullRequest.State.OPEN, team__in=teams)
+    known = {team.pk: team for team in teams}
+    bots = {key: team.list_bots() for key, team in known.items()}
+    rows = PullRequest.objects.tracked().filter(state=PullRequest.State.OPEN, team__in=known)
     if repository:
         rows = rows.in_repositories([repository])
-    people = _People(teams)
-    listed = list(rows.order_by().values_list(*COLUMNS, named=True))
-    shown = [row for row in listed if with_bots or not row.is_by_bot]
-    reviews = _read_reviews(rows, {row.pk: row for row in listed}, people)
+    shown = rows.order_by() if with_bots else rows.order_by().filter(is_by_bot=False)
+    listed = list(shown.values_list(*COLUMNS, named=True))
+    reviews = _read_reviews(shown, {row.pk: row for row in listed}, bots)
     turns: dict[Turn, list[Waiting]] = {turn: [] for turn in Turn}
-    for row in shown:
-        wait = find_wait(_describe(row, reviews[row.pk], people))
-        team, name = people.teams[row.team_id], f"{row.github_repo}#{row.github_pr_number or '?'}"
+    for row in listed:
+        wait = find_wait(_describe(row, reviews[row.pk], bots[row.team_id]))
+        team, name = known[row.team_id], f"{row.github_repo}#{row.github_pr_number or '?'}"
         waiting = Waiting(row.pk, team, name, row.title, row.author_login, wait)
         turns[wait.turn].append(waiting)
     for waits in turns.values():
         waits.sort(key=lambda one: (one.wait.since or LATEST, one.pk))
     return OpenState(
         turns=turns,
-        bots_left_out=len(listed) - len(shown),
-        unlisted=sum(row.review_requests is None for row in shown),
+        bots_left_out=0 if with_bots else rows.filter(is_by_bot=True).count(),
+        unlisted=sum(row.review_requests is None for row in listed),
     )
 
 
 def _read_reviews(
-    rows: PullRequestQuerySet, listed: Mapping[int, Any], people: _People
+    rows: PullRequestQuerySet, listed: Mapping[int, Any], bots: Mapping[int, frozenset[str]]
 ) -> Mapping[int, list[Review]]:
-    """Read the reviews of these rows; the times of dismissals are in the events of the rows."""
+    """Read the reviews of these rows, for which a draft does not wait.
+
+    The times of dismissals are in the events of the rows.
+    """
     found: dict[int, list[Review]] = defaultdict(list)
-    reviews = PRReview.objects.filter(pull_request__in=rows.order_by().values("pk"))
+    reviews = PRReview.objects.filter(pull_request__in=rows.filter(is_draft=False).values("pk"))
     for review in reviews.order_by().values_list(*REVIEW_COLUMNS, named=True):
         row = listed.get(review.pull_request_id)
         if row is None:
             continue  # it was opened between the two queries
         key = name_event(DISMISSED_REVIEW, review.github_review_id)
-        reviewer = people.members.get(review.reviewer_id)
         found[row.pk].append(
             Review(
                 submitted_at=review.submitted_at,
                 state=review.submitted_state or review.state,
-                reviewer_id=people.find_id(review.reviewer_id),
+                reviewer_id=review.reviewer__github_id,
                 commit_sha=review.commit_sha,
-                bot_rule=find_bot_rule(reviewer, people.bots[row.team_id]),
+                bot_rule=find_rule(
+                    review.reviewer__login or "",
+                    bots[row.team_id],
+                    is_bot=bool(review.reviewer__is_bot),
+                ),
                 was_dismissed=review.state == "dismissed",
                 dismissed_at=read_time(row.review_events.get(key)),
                 login=review.reviewer_login,
@@ -116,13 +110,13 @@ def _read_reviews(
     return found
 
 
-def _describe(row: Any, reviews: Sequence[Review], people: _People) -> OpenPullRequest:
+def _describe(row: Any, reviews: Sequence[Review], bots: frozenset[str]) -> OpenPullRequest:
     requests, events = row.review_requests or {}, row.review_events
     return OpenPullRequest(
         created_at=row.pr_created_at,
         is_draft=row.is_draft,
         head_sha=row.head_sha,
-        author_id=people.find_id(row.author_id),
+        author_id=row.author__github_id,
         reviews=reviews,
         asked=[
             Person(
@@ -134,7 +128,7 @@ def _describe(row: Any, reviews: Sequence[Review], people: _People) -> OpenPullR
                 is_team=asked["is_team"],
             )
             for asked in requests.get("asked", ())
-            if asked["is_team"] or asked["login"].lower() not in people.bots[row.team_id]
+            if asked["is_team"] or asked["login"].lower() not in bots
         ],
         asked_as_of=read_time(requests.get("as_of")),
         ready_at=read_time(events.get(READY)),

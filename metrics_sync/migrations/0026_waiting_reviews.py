@@ -7,15 +7,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(
-            model_name="prtimelineevent",
-            name="subject_github_id",
-            field=models.BigIntegerField(
-                blank=True,
-                help_text="Its id; empty for a team, and in rows of older versions.",
-                null=True,
-            ),
-        ),
+        # In the order in which a fetch locks the tables: either would else wait for the other.
         migrations.AddField(
             model_name="pullrequest",
             name="review_events",
@@ -34,6 +26,15 @@ class Migration(migrations.Migration):
                 blank=True,
                 editable=False,
                 help_text="Who is asked for a review, as GitHub last listed them; empty: unknown.",
+                null=True,
+            ),
+        ),
+        migrations.AddField(
+            model_name="prtimelineevent",
+            name="subject_github_id",
+            field=models.BigIntegerField(
+                blank=True,
+                help_text="Its id; empty for a team, and in rows of older versions.",
                 null=True,
             ),
         ),

@@ -1,6 +1,6 @@
-from django.db import migrations, models
+from django.db import migrations
 
-from metrics_sync.migrations._operations import AddIndexWithoutLock
+from metrics_sync.migrations._operations import AddIndexOfPostgreSQL
 
 
 class Migration(migrations.Migration):
@@ -11,18 +11,15 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        AddIndexWithoutLock(
-            model_name="pullrequest",
-            index=models.Index(
-                condition=models.Q(("state", "merged")),
-                fields=["merged_at"],
-                include=(
-                    *("id", "team", "github_repo", "is_by_bot"),
-                    *("sync_status", "completed_at", "merged_without_review"),
-                    *("review_wait_hours", "avg_fix_response_hours", "review_rounds"),
-                    *("cycle_time_hours", "ci_duration_hours"),
-                ),
-                name="pull_request_figures",
+        # SQLite has no covering indexes.
+        AddIndexOfPostgreSQL(
+            "pullrequest",
+            name="pull_request_figures",
+            definition=(
+                "(merged_at) INCLUDE (id, team_id, github_repo, is_by_bot, sync_status,"
+                " completed_at, merged_without_review, review_wait_hours,"
+                " avg_fix_response_hours, review_rounds, cycle_time_hours, ci_duration_hours)"
+                " WHERE state = 'merged'"
             ),
         ),
     ]

@@ -117,11 +117,14 @@ class AddIndexOfPostgreSQL(Operation):
         with schema_editor.connection.cursor() as cursor:
             if (schema := self._read_schema(cursor)) or not self.extension:
                 return schema
+            statement = f"CREATE EXTENSION IF NOT EXISTS {self.extension}"
+            if schema_editor.collect_sql:
+                schema_editor.execute(statement)
+                return "public"
             try:
-                cursor.execute(f"CREATE EXTENSION {self.extension}")
+                cursor.execute(statement)
             except DatabaseError as error:
                 logger.warning("%s", str(error).strip())
-                return None
             return self._read_schema(cursor)
 
     def _read_schema(self, cursor: Any) -> str | None:

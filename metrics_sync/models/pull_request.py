@@ -377,18 +377,6 @@ class PullRequest(models.Model):
                 condition=models.Q(state="merged", review_wait_hours__isnull=False),
                 name="pull_request_slowest_review",
             ),
-            # For the dashboard, which reads it in place of the rows, each of which is large.
-            models.Index(
-                fields=["merged_at"],
-                include=[
-                    *("id", "team", "github_repo", "is_by_bot"),
-                    *("sync_status", "completed_at", "merged_without_review"),
-                    *("review_wait_hours", "avg_fix_response_hours", "review_rounds"),
-                    *("cycle_time_hours", "ci_duration_hours"),
-                ],
-                condition=models.Q(state="merged"),
-                name="pull_request_figures",
-            ),
             # For the page of what waits now.
             models.Index(
                 fields=["team"], condition=models.Q(state="open"), name="pull_request_open"

@@ -41,6 +41,7 @@ from metrics_sync.snapshot.requests import (
     DISMISSED_REVIEW,
     PUSHED,
     READY,
+    join_requests,
     keep_newest,
     name_event,
     read_review_event,

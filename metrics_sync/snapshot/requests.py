@@ -43,3 +43,17 @@ def name_event(event: str, github_id: int, *, is_team: bool = False) -> str:
 def keep_newest(known: Mapping[str, str], reported: Mapping[str, str]) -> dict[str, str]:
     """Return the newest time of each event; safe to repeat, and in any order."""
     return {**known, **{key: max(at, known.get(key, at)) for key, at in reported.items()}}
+
+
+def join_requests(known: Json | None, reported: Json | None) -> Json | None:
+    """Return who is asked for a review, after two reports in any order; None if neither says.
+
+    The newer report holds. Webhooks of one second cannot be ordered, so all whom they name count
+    as asked: a pull request that is opened with three requests sends four.
+    """
+    if known is None or reported is None:
+        return reported or known
+    if known["as_of"] != reported["as_of"]:
+        return max(known, reported, key=lambda report: report["as_of"] or "")
+    asked = [*known["asked"], *(one for one in reported["asked"] if one not in known["asked"])]
+    return {**reported, "asked": asked}

@@ -75,7 +75,12 @@ def find_bot_rule(person: TeamMember | None, bots: Iterable[str]) -> BotRule | N
     """Say by which rule an account is a bot: the team's list, the login, or GitHub's word."""
     if person is None:
         return None
-    return _find_rule_of_login(person.login, bots) or (BotRule.TYPE if person.is_bot else None)
+    return find_rule(person.login, bots, is_bot=person.is_bot)
+
+
+def find_rule(login: str, bots: Iterable[str], *, is_bot: bool) -> BotRule | None:
+    """Say the same of an account by its login and GitHub's word."""
+    return _find_rule_of_login(login, bots) or (BotRule.TYPE if is_bot else None)
 
 
 def _find_rule_of_login(login: str, bots: Iterable[str]) -> BotRule | None:

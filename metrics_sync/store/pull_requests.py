@@ -14,6 +14,7 @@ from metrics_sync.snapshot import (
     ReviewItem,
     Section,
     Snapshot,
+    join_requests,
     keep_newest,
 )
 from metrics_sync.store.accounts import save_accounts
@@ -48,17 +49,20 @@ def save_pull_request(
     known, others = _lock_rows(team, item, repository)
     row = known or PullRequest(github_repo=item.github_repo, github_pr_id=item.github_pr_id)
     row.team = team
-    if repository is not None:
+    changed = list[str]()
+    if repository is not None and row.repository_id != repository.pk:
         row.repository = repository
+        changed.append("repository")
     is_change = known is None or _is_newer(item, row)
     # One call writes all accounts, in the order of their ids: two deliveries with the same people
     # in other roles would otherwise wait for each other.
     people = [item.author] if is_change else []
     people += [] if review is None else [review.reviewer]
     accounts = save_accounts(team, people, loaded=row.author)
-    changed = list[str]()
     if is_change:
         _take_numbers(others)
+        requests = join_requests(row.review_requests, item.review_requests)
+        item = replace(item, review_requests=requests)
         changed += [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
     changed += row.note_change() if is_refetched else []
     changed += [] if review is None else row.outdate(Section.REVIEWS)
@@ -66,7 +70,7 @@ def save_pull_request(
     if known is None:
         row.save()
     elif changed:
-        row.save(update_fields=[*changed, "repository"])
+        row.save(update_fields=changed)
     if review is not None:
         save_reviews(row, (review,), accounts, is_whole=False)
     return row

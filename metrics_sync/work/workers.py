@@ -13,7 +13,6 @@ from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
-from rq.worker import WorkerStatus
 
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
@@ -85,11 +84,14 @@ class FetchWorker(Worker):
         self._stop_requested = True
         super()._shutdown()  # type: ignore[no-untyped-call]
 
-    def heartbeat(self, *args: Any, **options: Any) -> None:
-        """Show that the worker lives; an idle one that was told to stop does so now."""
-        if self._stop_requested and not self.is_horse and self.get_state() == WorkerStatus.IDLE:
+    def run_maintenance_tasks(self) -> None:
+        """Run what an idle worker runs every half minute; one that was told to stop stops here.
+
+        RQ never calls it between taking a job and running it.
+        """
+        if self._stop_requested:
             raise StopRequested
-        super().heartbeat(*args, **options)
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
     def setup_work_horse_signals(self) -> None:
         """Let the job finish when every process gets SIGTERM, as init systems and platforms do.
@@ -116,8 +118,9 @@ class FetchWorker(Worker):
         if self._horse is not None:
             if self._horse.is_ready():
                 return self._horse.pid, os.EX_OK, None
-            self._horse.release()
-            self._horse = None
+            # RQ interrupts this method, too, and then calls it again.
+            ended, self._horse = self._horse, None
+            ended.release()
         return super().wait_for_horse()
 
     def teardown(self) -> None:
