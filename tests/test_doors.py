@@ -29,8 +29,9 @@ PARAMETERS = [
     "q", "term", "team__id__exact", "merged_at__year", "event", "page", "o", "p", "e", "all", "s",
     "_to_field", "_popup", "_facets", "_changelist_filters", "_selected_action", "action", "seen",
     "team", "weeks", "repository", "members", "credential", "sync_status__exact", "name", "slug",
+    "username", "full_name", "organization_slug", "secret", "api_url", "groups", "\0",
     "author", "reviewer", "known", "took", "review", "merged_from", "merged_before", "bots", "by",
-    "trend", "from", "to", "asked", "back", "pull_request", "sort", "username", "full_name", "organization_slug", "secret", "api_url", "groups", "\0",
+    "trend", "from", "to", "asked", "back", "pull_request", "sort",
 ]  # fmt: skip
 
 
