@@ -68,7 +68,8 @@ CORE = {
     "store/repositories": "repositories verifying",
     "work/": "queueing counting releasing reconcile monitoring",
     "work/verification": "verifying",
-    # Its tests start processes, each for seconds: it is left out.
+    # Their tests start processes, each for seconds: they are left out.
+    "work/horses": "",
     "work/workers": "",
 }
 

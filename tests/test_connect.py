@@ -554,6 +554,22 @@ def test_webhook_that_is_there_is_brought_up_to_date(
     assert (set(again.events), again.is_active) == (REPOSITORY_EVENTS, True)
 
 
+def test_webhook_of_the_right_address_is_the_one_that_is_changed(
+    sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub refuses a second one of that address, which changing an older one would make."""
+    sandbox.world.add_token(MAY_REGISTER)
+    connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+    [old] = sandbox.world.hooks.values()
+    url, old.url = old.url, old.url.replace("sync.example", "old.example")
+    right = sandbox.world.add_hook(url, secret="old", full_name=old.full_name)
+
+    printed = connect(capsys, monkeypatch, *ADDRESS, token=MAY_REGISTER.value)
+
+    assert (printed["webhook"], right.secret) == ("updated", printed["webhook_secret"])
+    assert "old.example" in old.url
+
+
 def test_answer_that_was_lost_registers_no_second_webhook(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

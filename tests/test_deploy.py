@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shlex
 import shutil
 import sqlite3
@@ -10,10 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import yaml
 from django.conf import settings
+from django.db import connection
 
 from project import production_env
 from tests.conftest import PATIENCE_SECONDS
@@ -272,6 +276,50 @@ def test_password_of_the_database_is_no_argument(tmp_path: Path, script: str, pr
     password, _, arguments = done.stdout.partition(" ")
     assert (password, "p%40ss" in arguments) == ("p@ss", False)
     assert "postgres://me@127.0.0.1:5432/name" in arguments
+
+
+def test_password_of_the_new_role_is_no_argument(tmp_path: Path) -> None:
+    """The documented command as it is printed: `sudo` logs its arguments."""
+    [command] = re.findall(
+        r"^\$ (sudo -u postgres psql .*?^END)$",
+        (ROOT / "docs" / "deploy.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    (tmp_path / "sudo").write_text('#!/bin/sh\necho "$*"\ncat\n')
+    (tmp_path / "sudo").chmod(0o700)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "POSTGRES_PASSWORD": "p-ss"}
+
+    printed = subprocess.check_output(["/bin/sh", "-c", command], env=environment, text=True)
+
+    arguments, _, statements = printed.partition("\n")
+    assert "p-ss" not in arguments
+    assert "CREATE ROLE metrics_sync LOGIN PASSWORD 'p-ss';" in statements
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql" or not shutil.which("pg_restore"), reason="needs PostgreSQL"
+)
+@pytest.mark.django_db(transaction=True)
+def test_role_that_does_not_own_the_extension_restores(tmp_path: Path) -> None:
+    """A superuser installs it where the role may not; a comment on it is for its owner only."""
+    name = f"restore_{secrets.token_hex(6)}"
+    server = urlsplit(os.environ["DATABASE_URL"])
+    copied = server._replace(path=f"/{name}").geturl()
+    plain = server._replace(netloc=f"{name}:x@{server.hostname}:{server.port}", path=f"/{name}")
+    with psycopg.connect(server.geturl(), autocommit=True) as superuser:
+        superuser.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+        try:
+            superuser.execute(f"CREATE DATABASE {name} OWNER {name}")
+            with psycopg.connect(copied) as database:
+                database.execute("CREATE EXTENSION pg_trgm")
+            run_script("backup.sh", tmp_path / "copy", DATABASE_URL=copied)
+
+            done = run_script("restore.sh", tmp_path / "copy", DATABASE_URL=plain.geturl())
+        finally:
+            superuser.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            superuser.execute(f"DROP ROLE {name}")
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])

@@ -600,6 +600,24 @@ def make_hook(**options: Any) -> HookItem:
             "leads to https://old.example, and BASE_URL is https://sync.example",
             id="moved",
         ),
+        pytest.param(
+            [make_hook(), make_hook(url="https://staging.example/webhooks/github/")],
+            True,
+            "",
+            id="of another installation",
+        ),
+        pytest.param(
+            [make_hook(url="https://staging.example/webhooks/github/")],
+            False,
+            "no webhook that leads here",
+            id="only of another installation",
+        ),
+        pytest.param(
+            [make_hook(url="https://sync.example/webhooks/github/", is_active=False)],
+            True,
+            "switched off",
+            id="shared and inactive",
+        ),
     ],
 )
 def test_webhook_is_judged_by_what_github_has(

@@ -3,12 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
 from django.core import mail
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -17,6 +19,7 @@ from metrics_sync.operate import weekly_digest
 from metrics_sync.operate.weekly_digest import find_week, send_digests
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TeamFactory, UserFactory
+from tests.mailbox import open_mailbox
 
 pytestmark = pytest.mark.django_db
 #: A Monday.
@@ -62,7 +65,7 @@ def test_digest_has_the_week_and_the_week_before(wish: WeeklyDigest) -> None:
     merge(wish.team, WEEK_BEFORE, review_wait_hours=7, cycle_time_hours=30, review_rounds=2)
     merge(wish.team, NOW, review_wait_hours=99)
 
-    assert send_digests() == {"sent": 1}
+    assert send_digests() == {"sent": 1, "failed": 0}
 
     words = " ".join(read_mail().split())
     assert mail.outbox[0].to == ["lead@forge.example"]
@@ -109,7 +112,7 @@ def test_nobody_else_gets_it(wish: WeeklyDigest, changes: str) -> None:
     user.is_active, user.email = changes != "active", user.email if changes != "address" else ""
     user.save()
 
-    assert send_digests() == {"sent": 0}
+    assert send_digests() == {"sent": 0, "failed": 0}
     assert mail.outbox == []
 
 
@@ -171,7 +174,7 @@ def test_digest_of_a_killed_worker_is_not_sent_twice(
         with pytest.raises(KeyboardInterrupt):
             send_digests()
 
-    assert send_digests() == {"sent": 0}
+    assert send_digests() == {"sent": 0, "failed": 0}
 
 
 def test_mail_server_that_is_down_costs_no_digest(wish: WeeklyDigest, settings: Settings) -> None:
@@ -183,7 +186,95 @@ def test_mail_server_that_is_down_costs_no_digest(wish: WeeklyDigest, settings: 
 
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
-    assert send_digests() == {"sent": 1}
+    assert send_digests() == {"sent": 1, "failed": 0}
+
+
+def use_smtp(settings: Settings, url: str) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", urlsplit(url).port
+
+
+@pytest.mark.parametrize("refusal", [b"", b"421 too much"], ids=["silent", "421"])
+def test_connection_that_ends_costs_one_digest(
+    wish: WeeklyDigest, settings: Settings, refusal: bytes
+) -> None:
+    """Every later mail would fail on the same connection, a week of mails lost."""
+    ask_for("vault")
+    ask_for("works")
+    with open_mailbox(refusals=[refusal]) as (url, texts):
+        use_smtp(settings, url)
+
+        assert send_digests() == {"sent": 2, "failed": 1}
+
+    assert [text.partition(":")[0] for text in texts] == ["Team vault", "Team works"]
+
+
+def test_nothing_is_claimed_after_the_mail_server_went_down(
+    wish: WeeklyDigest, settings: Settings
+) -> None:
+    """The rest is sent an hour later."""
+    later = ask_for("vault")
+    greetings = [b"220 ready", b"421 going down"]
+    with open_mailbox(refusals=[b"421 going down"], greetings=greetings) as (url, _):
+        use_smtp(settings, url)
+        with pytest.raises(OSError, match="going down"):
+            send_digests()
+
+    assert list(WeeklyDigest.objects.due(date(2026, 3, 9))) == [later]
+
+
+def test_team_whose_week_cannot_be_read_holds_up_nobody(
+    wish: WeeklyDigest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A statement may be cancelled; nothing is claimed before the text is there."""
+    ask_for("vault")
+    faults = [OperationalError("canceling statement due to statement timeout")]
+
+    def cancel(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "metrics_sync_pullrequest" in sql and faults:
+            raise faults.pop()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(cancel):
+        assert send_digests() == {"sent": 1, "failed": 1}
+
+    assert "The week of Team forge cannot be read; digests that wait: 1" in caplog.text
+    assert send_digests() == {"sent": 1, "failed": 0}
+
+
+def test_name_of_two_lines_is_one_subject(wish: WeeklyDigest) -> None:
+    """A line end in a subject is refused, after the mail was claimed."""
+    Team.objects.update(name="Team\r\nforge")
+
+    assert send_digests() == {"sent": 1, "failed": 0}
+    assert mail.outbox[0].subject == "Team forge: the week of 2026-03-09"
+
+
+def test_address_that_is_none_fails_alone(
+    wish: WeeklyDigest, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was typed by hand, and others wait behind it."""
+    type(wish.user).objects.update(email="lead\n@forge.example")
+    ask_for("vault")
+    with open_mailbox() as (url, texts):
+        use_smtp(settings, url)
+
+        assert send_digests() == {"sent": 1, "failed": 1}
+
+    assert len(texts) == 1
+    assert "The digest Team forge for" in caplog.text
+
+
+def test_week_of_a_team_is_read_once(wish: WeeklyDigest) -> None:
+    """A team of thirty would read the same rows thirty times."""
+    fellow = UserFactory(email="fellow@forge.example")
+    wish.team.members.add(fellow)
+    WeeklyDigest.objects.create(team=wish.team, user=fellow)
+
+    with CaptureQueriesContext(connection) as made:
+        assert send_digests() == {"sent": 2, "failed": 0}
+
+    assert sum("metrics_sync_pullrequest" in query["sql"] for query in made) == 5
 
 
 @pytest.mark.parametrize(

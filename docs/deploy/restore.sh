@@ -18,7 +18,7 @@ fi
 case "$DATABASE_URL" in
   postgres*)
     . "$here/postgres.sh"
-    pg_restore --no-owner --exit-on-error --single-transaction --dbname="$DATABASE_URL" "$1"
+    pg_restore --no-owner --exit-on-error --single-transaction --no-comments --dbname="$DATABASE_URL" "$1"
     ;;
   *)
     # A -wal of the lost database would be written into the copy.

@@ -65,7 +65,7 @@ COLOURS = {
 def show_label(word: str) -> SafeString:
     """Return a state as a coloured label."""
     if not word:
-        return SafeString(UNKNOWN)
+        return format_html("{}", UNKNOWN)
     return format_html('<span class="label {}">{}</span>', COLOURS.get(word, ""), word)
 
 

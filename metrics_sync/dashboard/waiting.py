@@ -111,7 +111,7 @@ def _read_reviews(
 
 
 def _describe(row: Any, reviews: Sequence[Review], bots: frozenset[str]) -> OpenPullRequest:
-    requests, events = row.review_requests or {}, row.review_events
+    listed, events = row.review_requests or {}, row.review_events
     return OpenPullRequest(
         created_at=row.pr_created_at,
         is_draft=row.is_draft,
@@ -127,10 +127,10 @@ def _describe(row: Any, reviews: Sequence[Review], bots: frozenset[str]) -> Open
                 github_id=asked["github_id"],
                 is_team=asked["is_team"],
             )
-            for asked in requests.get("asked", ())
+            for asked in listed.get("asked", ())
             if asked["is_team"] or asked["login"].lower() not in bots
         ],
-        asked_as_of=read_time(requests.get("as_of")),
+        asked_as_of=read_time(listed.get("as_of")),
         ready_at=read_time(events.get(READY)),
         pushed_at=read_time(events.get(PUSHED)),
     )

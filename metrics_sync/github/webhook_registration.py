@@ -63,13 +63,13 @@ async def register_hook(
     """Have GitHub send these events to `url`, signed with the secret, and no others.
 
     Safe to repeat: a webhook whose address ends with `path` is changed, and none is added beside
-    it. Returns `created`, or `updated`. Raises PermissionMissingError, which says what the token
-    needs, or another GitHubError.
+    it; of several, the one whose address is `url`. Returns `created`, or `updated`. Raises
+    PermissionMissingError, which says what the token needs, or another GitHubError.
     """
     config = {"url": url, "content_type": "json", "insecure_ssl": "0", "secret": secret}
     options = {"config": config, "events": sorted(events), "active": True}
     try:
-        hook = await _find_hook(github, full_name, path=path)
+        hook = await _find_hook(github, full_name, url=url, path=path)
         if hook is None:
             hook = await _create_hook(github, full_name, path=path, options=options)
             if hook is None:
@@ -92,16 +92,17 @@ async def _create_hook(
         raise
     except GitHubError:
         # If the answer is lost, the request is sent again, and GitHub refuses a second webhook.
-        hook = await _find_hook(github, full_name, path=path)
+        url = options["config"]["url"]
+        hook = await _find_hook(github, full_name, url=url, path=path)
         if hook is None:
             raise
         return hook
     return None
 
 
-async def _find_hook(github: GitHub, full_name: str, *, path: str) -> HookItem | None:
+async def _find_hook(github: GitHub, full_name: str, *, url: str, path: str) -> HookItem | None:
     found = [hook async for hook in list_hooks(github, full_name, paths=(path,))]
-    return found[0] if found else None
+    return min(found, key=lambda hook: hook.url != url, default=None)
 
 
 def _read_hook(value: Any) -> HookItem:

@@ -1,11 +1,16 @@
 """Mails the members of a team who asked for it what became of its last week."""
 
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from django.core.mail import EmailMessage, get_connection
+from django.db import DatabaseError
 from django.db.models import Count, Q
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -44,18 +49,19 @@ def send_digests() -> dict[str, Any]:
     """Send the digests of the last whole week that are due; the clock runs this every hour.
 
     Each is sent at most once for a week, whatever is killed meanwhile: it is claimed before it is
-    sent. Nothing is claimed while the mail server cannot be reached; then raises OSError.
+    sent. Returns how many were `sent` and how many `failed`: a mail that was not taken is given up,
+    and a team whose week cannot be read is tried again at the next call. Nothing is claimed while
+    the mail server cannot be reached; then raises OSError.
     """
     week = find_week(timezone.now())
-    due = WeeklyDigest.objects.due(week).select_related("team", "user").order_by("team", "pk")
+    due = WeeklyDigest.objects.due(week).select_related("team", "user").order_by("team_id", "pk")
     digests = [digest for digest in due if digest.find_address()]
-    sent = 0
+    counts = Counter(sent=0, failed=0)
     if digests:
         with get_connection() as connection:
-            for digest in digests:
-                if digest.claim(week):
-                    sent += _send(digest, week, connection)
-    return {"sent": sent}
+            for _, group in groupby(digests, key=attrgetter("team_id")):
+                counts.update(_send_to_team(list(group), week, connection))
+    return dict(counts)
 
 
 def find_week(now: datetime) -> date:
@@ -125,14 +131,31 @@ def _list_links(team: Team, first: date, last: date) -> list[str]:
     ]
 
 
-def _send(digest: WeeklyDigest, week: date, connection: Any) -> bool:
-    text = describe_week(read_week(digest.team, week, now=timezone.now()))
-    subject = f"{digest.team}: the week of {week}".replace("\n", " ")
+def _send_to_team(digests: list[WeeklyDigest], week: date, connection: Any) -> Iterator[str]:
+    """Send the digests of one team; yield `sent` or `failed` for each that is not taken already."""
+    team = digests[0].team
+    try:
+        text = describe_week(read_week(team, week, now=timezone.now()))
+    except DatabaseError:
+        logger.exception("The week of %s cannot be read; digests that wait: %s", team, len(digests))
+        yield from ["failed"] * len(digests)
+        return
+    for digest in digests:
+        # Does nothing unless an error has closed it.
+        connection.open()
+        if digest.claim(week):
+            yield "sent" if _send(digest, week, text, connection) else "failed"
+
+
+def _send(digest: WeeklyDigest, week: date, text: str, connection: Any) -> bool:
+    subject = " ".join(f"{digest.team}: the week of {week}".split())
     message = EmailMessage(subject, text, to=[digest.find_address()], connection=connection)
     try:
         message.send()
-    except OSError:
-        # SMTP's errors are OSErrors. It may have been taken all the same, so it is not repeated.
+    except (OSError, ValueError):
+        # SMTP's errors are OSErrors, and an address that is none is a ValueError. It may have been
+        # taken all the same, so it is not repeated. The server may have ended the connection.
         logger.exception("The digest %s was not sent", digest)
+        connection.close()
         return False
     return True
