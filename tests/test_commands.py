@@ -159,6 +159,7 @@ def test_secret_on_the_command_line_is_refused_and_not_repeated(arguments: list[
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize("option", [[], ["--token-stdin"]])
 def test_terminal_is_asked_for_the_token_and_shows_none(
     sandbox: SandboxServer, environment: dict[str, str], option: list[str]

@@ -153,6 +153,7 @@ def test_database_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
     assert "answers" in diagnosis.well
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.django_db(transaction=True)
 def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
     """Without them everything looks well, and nothing moves."""

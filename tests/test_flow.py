@@ -187,6 +187,7 @@ def test_worker_killed_in_the_middle_loses_and_doubles_nothing(
     assert [run.status for run in row.fetch_runs.all()] == ["complete", "failed"]
 
 
+@pytest.mark.long(seconds=5)
 def test_merge_does_not_wait_behind_bulk_work(
     live_server: LiveServer,
     sandbox: SandboxServer,

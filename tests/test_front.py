@@ -230,6 +230,7 @@ def test_slow_senders_leave_the_web_server_to_the_others(
     assert json.loads(refusal.partition(b"\r\n\r\n")[2])["message"].startswith("The body did not")
 
 
+@pytest.mark.long(seconds=5)
 @pytest.mark.django_db(transaction=True)
 def test_idle_connections_leave_the_web_server_to_the_others(
     environment: dict[str, str], tmp_path: Path

@@ -46,6 +46,7 @@ def test_one_process_runs_one_job_after_another(queue: Queue, workers: Workers) 
     assert len({job.return_value() for job in jobs}) == 1
 
 
+@pytest.mark.long(seconds=3)
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
@@ -69,6 +70,7 @@ def test_job_after_one_that_did_harm_has_a_process_of_its_own(
     assert pids[0] != pids[1] == pids[2]
 
 
+@pytest.mark.long(seconds=4)
 def test_every_job_has_its_timeout(queue: Queue, workers: Workers) -> None:
     """One that hangs holds its worker no longer in a process that ran others before."""
     queue.enqueue(os.getpid)
@@ -86,6 +88,7 @@ def find_horse(job: Job) -> psutil.Process:
     return psutil.Process(job.return_value())
 
 
+@pytest.mark.long(seconds=3)
 def test_idle_process_that_is_killed_is_replaced(queue: Queue, workers: Workers) -> None:
     """The next job must not be lost with it."""
     workers.start(MERGES)
@@ -98,6 +101,7 @@ def test_idle_process_that_is_killed_is_replaced(queue: Queue, workers: Workers)
     assert after.return_value() != horse.pid
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_idle_process_ends_with_its_worker(
     queue: Queue, workers: Workers, number: signal.Signals
@@ -116,6 +120,7 @@ def test_idle_process_ends_with_its_worker(
             process.kill()
 
 
+@pytest.mark.long(seconds=3)
 def test_merge_after_a_burst_has_its_full_priority(
     queue: Queue, workers: Workers, redis: Redis
 ) -> None:

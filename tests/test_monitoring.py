@@ -222,6 +222,7 @@ def test_metrics_are_for_superusers_too(
     assert client.get("/metrics").status_code == status
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.django_db(transaction=True)
 def test_merge_is_counted_through_all_processes(
     client: Client, workers: Workers, sandbox: SandboxServer, live_server: Any, settings: Settings

@@ -254,6 +254,7 @@ def refuse(*args: Any, **options: Any) -> None:
     raise RedisError("no")
 
 
+@pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 def test_killed_job_leaves_rows_that_the_clock_finds(
     app: SandboxServer, workers: Workers, redis: Redis, settings: Settings

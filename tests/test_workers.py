@@ -124,6 +124,7 @@ class WorkerToldWhileItLoads(FetchWorker):
         raise SystemExit("It was not heard.")
 
 
+@pytest.mark.long(seconds=3)
 def test_worker_is_told_before_rq_listens(environment: dict[str, str]) -> None:
     """A pool starts another worker for one that ended, and may stop while that one loads."""
     name = f"{WorkerToldWhileItLoads.__module__}.{WorkerToldWhileItLoads.__qualname__}"
@@ -145,6 +146,7 @@ def test_idle_worker_stops_although_the_exception_was_lost(redis: Redis) -> None
         worker.run_maintenance_tasks()
 
 
+@pytest.mark.long(seconds=5)
 def test_job_finds_everything_loaded_and_shares_no_connection(
     sandbox: SandboxServer, workers: Workers, tmp_path: Path
 ) -> None:
@@ -190,6 +192,7 @@ def test_error_before_rq_takes_over_is_logged_and_counted(
     assert "Traceback" in caplog.text
 
 
+@pytest.mark.long(seconds=5)
 def test_job_whose_process_is_killed_is_counted(
     pull_request: PullRequest, workers: Workers
 ) -> None:
@@ -229,6 +232,7 @@ def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers:
     assert "worker is gone" in read_silent_ends().last_reason
 
 
+@pytest.mark.long(seconds=3)
 @pytest.mark.parametrize("kind", [FaultKind.STATUS, FaultKind.PRIMARY_LIMIT])
 def test_merge_that_is_done_once_more_leaves_the_queue_of_merges(
     pull_request: PullRequest, sandbox: SandboxServer, workers: Workers, redis: Redis, kind: str
@@ -244,6 +248,7 @@ def test_merge_that_is_done_once_more_leaves_the_queue_of_merges(
     assert waiting == {"pr-data": 0, "pr-data-bulk": 1}
 
 
+@pytest.mark.long(seconds=3)
 def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
     pull_request: PullRequest, redis: Redis, workers: Workers
 ) -> None:
@@ -291,6 +296,7 @@ def connect(workers: Workers) -> Redis:
     return Redis.from_url(workers.environment["REDIS_URL"])
 
 
+@pytest.mark.long(seconds=4)
 @pytest.mark.parametrize(
     ("queues", "waiting", "niceness"),
     [
