@@ -582,6 +582,8 @@ def test_scan_has_an_index_for_each_reason(redis: Redis, reason: Reason, index: 
     with connection.cursor() as cursor:
         # Of an empty table the planner would rather read the whole.
         cursor.execute("SET LOCAL enable_seqscan = off")
+        # Without rows this one costs no more, although it has all merges.
+        cursor.execute("DROP INDEX pull_request_figures")
         cursor.execute(f"EXPLAIN {scan}")
         plan = " ".join(line for (line,) in cursor.fetchall())
 
