@@ -116,6 +116,7 @@ class Night:
                 accidents.pop(0)[1]()
             else:
                 self.service.kill(self._chance.choice(PROCESSES))
+            # Between two accidents the service has time to recover from the first.
             time.sleep(15)
         self._database.set_line(Line.UP)
 
