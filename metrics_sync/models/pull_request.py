@@ -6,6 +6,7 @@ state machine writes the model's own columns.
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Self
 
 from django.db import models, transaction
@@ -13,6 +14,8 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
+from metrics_sync.models.budgets import HOUR
+from metrics_sync.models.credentials import IntegrationCredential
 from metrics_sync.models.repositories import TrackedRepository
 from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.models.teams import Team, TeamMember
@@ -34,6 +37,9 @@ CHANGE_PAUSE = timedelta(minutes=1)
 MOST_RELEASES = 8
 #: The most rows that one answer of GitHub releases; the next answer releases others.
 RELEASED_AT_ONCE = 5000
+
+#: The merges of so long tell how many are to come.
+RATE_PERIOD = timedelta(minutes=5)
 
 #: The newest merge first, rows that are not merged last: without `nulls_last`, PostgreSQL puts
 #: them first and SQLite last.
@@ -161,6 +167,27 @@ class PullRequestQuerySet(models.QuerySet["PullRequest"]):
         pending = models.Q(sync_status=SyncStatus.PENDING, merged_at__lt=moment)
         queued = models.Q(sync_status=SyncStatus.QUEUED, queued_at__lt=moment)
         return self.filter(pending | queued)
+
+    def prefer_bulk(self, credential: IntegrationCredential) -> bool:
+        """Whether a credential's merges are to be fetched through GraphQL now.
+
+        They are while its requests would not last until the reset, by the merges of the last
+        minutes, and its points may be used.
+        """
+        # Most credentials have plenty, whatever comes.
+        if not (credential.may_fetch_in_bulk and credential.is_short(inf)):
+            return False
+        since = timezone.now() - RATE_PERIOD
+        recent = self.merged().tracked(integration__credential=credential)
+        count = recent.filter(merged_at__gte=since).count()
+        return credential.is_short(count * (HOUR / RATE_PERIOD))
+
+    def waiting_of(self, credential: IntegrationCredential, moment: datetime) -> Self:
+        """Keep merges that wait for a credential, except those postponed beyond the moment."""
+        due = models.Q(retry_at=None) | models.Q(retry_at__lte=moment)
+        rows = self.merged().tracked(integration__credential=credential)
+        waiting = (SyncStatus.PENDING, SyncStatus.QUEUED)
+        return rows.filter(due, sync_status__in=waiting, github_pr_number__isnull=False)
 
     def queued_before(self, moment: datetime) -> Self:
         return self.filter(sync_status=SyncStatus.QUEUED).filter(
@@ -559,12 +586,23 @@ class PullRequest(models.Model):
             **fields,
         )
 
-    def mark_parked(self, *, job_id: str, until: datetime) -> bool:
-        """Note that the job has not begun and waits for the token's rate limit."""
+    def mark_parked(
+        self, *, job_id: str, until: datetime, reason: str = "GitHub's rate limit"
+    ) -> bool:
+        """Note that the job has not begun and waits, at the latest until that time."""
         return self._move(
             to=SyncStatus.QUEUED,
             rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
-            sync_error=f"waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M:%S} UTC",
+            sync_error=f"waits for {reason} until {until:%Y-%m-%d %H:%M:%S} UTC",
+        )
+
+    def postpone(self, until: datetime, *, reason: str) -> bool:
+        """Note why bulk did not bring the row, and until when it does not try again."""
+        return self._move(
+            to=self.sync_status,
+            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            retry_at=until,
+            sync_error=reason,
         )
 
     def mark_unlisted(self) -> bool:

@@ -37,6 +37,7 @@ NAMES = (
     "storing",
     "throughput",
     "backfill",
+    "purses",
     "endpoint",
     "profile",
     "scan",
