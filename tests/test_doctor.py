@@ -23,7 +23,7 @@ from metrics_sync.models import (
     PullRequest,
     WebhookDelivery,
 )
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.operate.doctor import CHECKS, Finding, examine
 from metrics_sync.operate.doctor.database import judge_clock
 from metrics_sync.operate.doctor.identities import check_identities

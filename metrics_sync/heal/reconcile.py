@@ -22,7 +22,7 @@ from metrics_sync.heal.refetching import group_for_bulk, refetch_in_bulk
 from metrics_sync.jobs.running import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import NEWEST_FIRST, PullRequestQuerySet
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.work.abandoned import find_abandoned
 from metrics_sync.work.queueing import BULK, count_free_places, enqueue_fetch, enqueue_together
