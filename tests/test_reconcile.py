@@ -13,6 +13,7 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
+from metrics_sync.heal import requeueing
 from metrics_sync.heal.finding import LARGE, Reason, Scope, find_dropped
 from metrics_sync.heal.requeueing import Report, choose, requeue_due, requeue_nameless
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
