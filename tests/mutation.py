@@ -46,7 +46,7 @@ CORE = {
     "github/errors": "github_errors",
     "github/translation": "translation",
     "github/witnesses": "witnesses github",
-    "heal/backfill": "backfill",
+    "heal/backfilling": "backfill",
     "heal/discovery": "discovery",
     "heal/finding": "reconcile",
     "heal/requeueing": "reconcile",

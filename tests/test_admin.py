@@ -22,8 +22,8 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync import models
+from metrics_sync.admin.header import find_web_root
 from metrics_sync.admin.labels import UNKNOWN
-from metrics_sync.admin.pull_requests import find_web_root
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,

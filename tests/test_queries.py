@@ -18,7 +18,7 @@ from metrics_sync.github.queries import (
 )
 from metrics_sync.sandbox import graphql
 from metrics_sync.sandbox.costs import count_cost
-from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.sandbox.graphql_route import read_schema
 from tests.contract.graphql import (
     PAGES,
     QUERIES,

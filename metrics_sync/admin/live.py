@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from metrics_sync.admin.dashboard import build_content, read_current
-from metrics_sync.admin.pull_requests import build_header
+from metrics_sync.admin.header import build_header
 from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection

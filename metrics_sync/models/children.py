@@ -11,7 +11,7 @@ from django.db import models
 
 from metrics_sync.models.filters import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.models.pull_request import PullRequest
-from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.models.team import Team, TeamMember
 
 
 class PullRequestChild(models.Model):

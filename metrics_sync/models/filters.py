@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 from django.db import models, transaction
 from django.utils import timezone
 
-from metrics_sync.models.repositories import TrackedRepository
+from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import State, SyncStatus
 
 Row = TypeVar("Row", bound=models.Model)

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from metrics_sync.models.filters import CHANGE_PAUSE, PullRequestFilters
 from metrics_sync.models.measured import Measured
-from metrics_sync.models.repositories import TrackedRepository
+from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import State, SyncStatus
 from metrics_sync.models.synchronized import Synchronized
-from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.models.team import Team, TeamMember
 from metrics_sync.names import PATTERN
 
 #: The newest merge first, rows that are not merged last: without `nulls_last`, PostgreSQL puts

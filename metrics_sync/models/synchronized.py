@@ -8,7 +8,7 @@ from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from metrics_sync.models.filters import is_silent_since
-from metrics_sync.models.repositories import TrackedRepository
+from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import Receipt
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.github import estimate_points
-from metrics_sync.heal.backfill import REQUESTS_FOR_ONE, Backfill
+from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE, Backfill
 from metrics_sync.heal.discovery import discover, recover
 from metrics_sync.heal.finding import Finding, Reason, Scope, find_dropped, list_repositories
 from metrics_sync.heal.requeueing import Report, choose, requeue
