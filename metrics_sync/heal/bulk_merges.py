@@ -17,7 +17,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
-from metrics_sync.heal.backfill import Backfill, Results, Wanted
+from metrics_sync.heal.backfilling import Backfill, Results, Wanted
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import NEWEST_FIRST
 from metrics_sync.snapshot import Snapshot
