@@ -12,7 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import OUTDATED
 from tests.factories import (
     FetchRunFactory,

@@ -22,7 +22,7 @@ from metrics_sync.exceptions import (
     UnsafeAddressError,
 )
 from metrics_sync.models import IntegrationCredential, TrackedRepository
-from metrics_sync.models.credentials import RENEWAL_CLAIM
+from metrics_sync.models.credential import RENEWAL_CLAIM
 from metrics_sync.sandbox import Fault, FaultKind, SandboxServer
 from tests.factories import IntegrationCredentialFactory, TrackedRepositoryFactory
 from tests.test_settings import read

@@ -17,7 +17,7 @@ from rq.exceptions import StopRequested
 from rq.job import Job
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.snapshot import RateLimit

@@ -24,7 +24,7 @@ from metrics_sync.exceptions import (
 from metrics_sync.github import Budget, GitHub, keep_connections
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.models.budgets import PLENTY, Share
-from metrics_sync.models.credentials import validate_api_root
+from metrics_sync.models.credential import validate_api_root
 
 logger = logging.getLogger(__name__)
 
