@@ -21,14 +21,14 @@ from metrics_sync.github.node_ids import unpack_node_id
 from metrics_sync.github.only_in_rest import OF_EVERY_LIST, REASONS, OnlyInRestError
 from metrics_sync.github.queries import build_fetch
 from metrics_sync.github.translation import read_snapshot
-from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.backfilling import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.shapes import make_global_id, user
 from metrics_sync.snapshot import KEYS, Json, Section
-from metrics_sync.snapshot.reading import GHOST_ID
+from metrics_sync.snapshot.values import GHOST_ID
 from metrics_sync.store.lists import MODELS
 from tests.factories import TrackedRepositoryFactory
 

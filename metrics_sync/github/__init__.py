@@ -20,6 +20,7 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks
+from metrics_sync.github.only_in_rest import OnlyInRestError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, estimate_points
 from metrics_sync.github.redelivery import redeliver_failed, redeliver_failed_of_app
@@ -29,5 +30,5 @@ from metrics_sync.github.repository_requests import (
     fetch_repository,
     fetch_repository_by_id,
 )
-from metrics_sync.github.transport import load_http, prepare_api
+from metrics_sync.github.transport import keep_connections, load_http, prepare_api
 from metrics_sync.github.webhook_registration import HookItem, register_hook

@@ -3,12 +3,15 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 
-from django.db.models import Q
+from django.db.models import BigIntegerField, CharField, Q, QuerySet
+from django.db.models.functions import Upper
 
 from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import (
     ITSELF,
+    Account,
     PullRequestItem,
     RepositoryItem,
     ReviewItem,
@@ -49,24 +52,16 @@ def save_pull_request(
     known, others = _lock_rows(team, item, repository)
     row = known or PullRequest(github_repo=item.github_repo, github_pr_id=item.github_pr_id)
     row.team = team
-    changed = list[str]()
-    if repository is not None and row.repository_id != repository.pk:
-        row.repository = repository
-        changed.append("repository")
-    is_change = known is None or _is_newer(item, row)
-    # One call writes all accounts, in the order of their ids: two deliveries with the same people
-    # in other roles would otherwise wait for each other.
-    people = [item.author] if is_change else []
-    people += [] if review is None else [review.reviewer]
-    accounts = save_accounts(team, people, loaded=row.author)
-    if is_change:
+    newer = item if known is None or _is_newer(item, row) else None
+    accounts = save_accounts(team, _list_people(newer, review), loaded=row.author)
+    changed = [*_give_repository(row, repository), *_keep_events(row, item)]
+    if newer is not None:
         _take_numbers(others)
-        requests = join_requests(row.review_requests, item.review_requests)
-        item = replace(item, review_requests=requests)
-        changed += [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
-    changed += row.note_change() if is_refetched else []
-    changed += [] if review is None else row.outdate(Section.REVIEWS)
-    changed += _keep_events(row, item)
+        changed += _update(row, newer, accounts)
+    if is_refetched:
+        changed += row.note_change()
+    if review is not None:
+        changed += row.outdate(Section.REVIEWS)
     if known is None:
         row.save()
     elif changed:
@@ -76,6 +71,49 @@ def save_pull_request(
     return row
 
 
+def _list_claimants(mine: Q) -> QuerySet[PullRequest]:
+    """Lock a team's rows with an id, of a name or `mine`, and those of the name with a number."""
+    named = Q(name=Upper(Slot("name", CharField())))
+    same_id = Q(named | mine, github_pr_id=Slot("github_pr_id", BigIntegerField()))
+    same_number = Q(named, github_pr_number=Slot("number", BigIntegerField()))
+    rows = PullRequest.objects.filter(team=Slot("team_id", BigIntegerField()))
+    rows = rows.alias(name=Upper("github_repo")).filter(same_id | same_number)
+    return rows.select_for_update(of=("self",), no_key=True).select_related("author").order_by("pk")
+
+
+_claimants = Prepared(lambda: _list_claimants(Q()))
+_claimants_in_repository = Prepared(
+    lambda: _list_claimants(Q(repository=Slot("repository_id", BigIntegerField())))
+)
+
+
+def _list_people(item: PullRequestItem | None, review: ReviewItem | None) -> list[Account | None]:
+    """Return the accounts of a delivery, for one call to write.
+
+    That call writes them in the order of their ids: two deliveries with the same people in other
+    roles would otherwise wait for each other.
+    """
+    authors = [] if item is None else [item.author]
+    return authors if review is None else [*authors, review.reviewer]
+
+
+def _give_repository(row: PullRequest, repository: TrackedRepository | None) -> list[str]:
+    """Give the row its repository, unsaved, and return the names of the changed fields."""
+    if repository is None or row.repository_id == repository.pk:
+        return []
+    row.repository = repository
+    return ["repository"]
+
+
+def _update(
+    row: PullRequest, item: PullRequestItem, accounts: Mapping[int, TeamMember]
+) -> list[str]:
+    """Copy a newer item onto the row, unsaved, and return the names of the changed fields."""
+    requests = join_requests(row.review_requests, item.review_requests)
+    item = replace(item, review_requests=requests)
+    return [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
+
+
 def _lock_rows(
     team: Team, item: PullRequestItem, repository: TrackedRepository | None
 ) -> tuple[PullRequest | None, list[PullRequest]]:
@@ -83,14 +121,18 @@ def _lock_rows(
 
     The locks last until the transaction ends.
     """
-    rows = PullRequest.objects.filter(team=team)
-    named = Q(github_repo__iexact=item.github_repo)
-    mine = named | Q(repository=repository) if repository else named
-    same_id = rows.filter(mine, github_pr_id=item.github_pr_id)
-    same_number = rows.filter(named, github_pr_number=item.github_pr_number)
-    found = (same_id | same_number).select_for_update(of=("self",), no_key=True)
+    which = {
+        "team_id": team.pk,
+        "name": item.github_repo,
+        "github_pr_id": item.github_pr_id,
+        "number": item.github_pr_number,
+    }
+    if repository is None:
+        found = _claimants.run(**which)
+    else:
+        found = _claimants_in_repository.run(repository_id=repository.pk, **which)
     known, others = None, list[PullRequest]()
-    for row in found.select_related("author").order_by("pk"):
+    for row in found:
         if row.github_pr_id != item.github_pr_id:
             others.append(row)
         elif known is None or row.repository_id == getattr(repository, "pk", None):

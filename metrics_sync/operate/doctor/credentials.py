@@ -19,9 +19,9 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import RepositoryHealth, TokenHealth, examine_token
 from metrics_sync.models import IntegrationCredential, TrackedRepository
+from metrics_sync.operate.doctor.arriving import has_deliveries, judge_hooks
 from metrics_sync.operate.doctor.database import judge_clock
 from metrics_sync.operate.doctor.findings import Finding
-from metrics_sync.operate.doctor.webhooks import has_deliveries, judge_hooks
 
 #: How many repositories of a token are looked at.
 MOST_REPOSITORIES = 20
@@ -65,11 +65,11 @@ def _check(
 ) -> Iterator[Finding]:
     looked_at = repositories[:MOST_REPOSITORIES]
     rows = {row.full_name: row for row in looked_at}
-    paths = {name: row.integration.list_webhook_paths() for name, row in rows.items()}
+    endings = {name: row.integration.list_webhook_endings() for name, row in rows.items()}
     name = f"{credential} ({credential.pk})"
     try:
         access = Access.of(looked_at[0], is_bulk=False)
-        health = access.ask(partial(examine_token, paths=paths))
+        health = access.ask(partial(examine_token, endings=endings))
     except MetricsSyncError as error:
         yield Finding("tokens", f"{name}: {error}", _advise(error, credential))
         return
