@@ -28,10 +28,10 @@ REPOSITORIES = "/admin/metrics_sync/trackedrepository/"
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": PHONE}
 
 
-@pytest.fixture(params=SIZES)
-def anywhere(request: pytest.FixtureRequest, page: Page) -> Page:
-    """A page on a desk, and one on a phone."""
-    page.set_viewport_size(SIZES[request.param])
+@pytest.fixture
+def phone(page: Page) -> Page:
+    """A page as wide as a phone."""
+    page.set_viewport_size(PHONE)
     return page
 
 
@@ -181,7 +181,7 @@ def test_comparison_is_sorted_by_keyboard(page: Page, title: str, aspect: str, c
     assert second == sorted(second, reverse=way == "ascending")
 
 
-@pytest.mark.parametrize("column", ["Comments", "Rounds", "Author"])
+@pytest.mark.parametrize("column", ["Comments", "Author"])
 def test_list_is_sorted_by_keyboard(page: Page, column: str) -> None:
     """The largest of 50,000 is found in one step."""
     page.goto(f"{LIST}?known=review_wait_hours")
@@ -207,33 +207,32 @@ def test_list_is_sorted_by_keyboard(page: Page, column: str) -> None:
         ("https://github.com/farm/service-01/pull/12", r"^farm/service-01#12$"),
     ],
 )
-def test_search_finds_number_branch_and_address(anywhere: Page, words: str, found: str) -> None:
+def test_search_finds_number_branch_and_address(page: Page, words: str, found: str) -> None:
     """One has the number or the address of what one looks for, and seldom its title."""
-    anywhere.goto(LIST)
-    anywhere.keyboard.press("/")
+    page.goto(LIST)
+    page.keyboard.press("/")
 
-    with anywhere.expect_navigation():
-        anywhere.keyboard.type(words)
-        anywhere.keyboard.press("Enter")
+    with page.expect_navigation():
+        page.keyboard.type(words)
+        page.keyboard.press("Enter")
 
     names = [
-        text.split("\n")[0]
-        for text in anywhere.locator("#result_list tbody th a").all_inner_texts()
+        text.split("\n")[0] for text in page.locator("#result_list tbody th a").all_inner_texts()
     ]
     assert names
     assert [name for name in names if not re.search(found, name)] == []
-    assert count_listed(anywhere) == len(names)
+    assert count_listed(page) == len(names)
 
 
-def test_chips_take_filters_away_one_by_one(anywhere: Page) -> None:
+def test_chips_take_filters_away_one_by_one(page: Page) -> None:
     """Each filter in force has a name, and a key that ends it."""
-    anywhere.goto(f"{LIST}?state__exact=merged&team__id__exact={find_team('farm-1')}&author=ada-1")
-    counts, chips = [count_listed(anywhere)], [read_chips(anywhere)]
+    page.goto(f"{LIST}?state__exact=merged&team__id__exact={find_team('farm-1')}&author=ada-1")
+    counts, chips = [count_listed(page)], [read_chips(page)]
 
     while chips[-1]:
-        follow(anywhere, anywhere.get_by_label("Filters in force").locator(".chip").last)
-        counts.append(count_listed(anywhere))
-        chips.append(read_chips(anywhere))
+        follow(page, page.get_by_label("Filters in force").locator(".chip").last)
+        counts.append(count_listed(page))
+        chips.append(read_chips(page))
 
     assert chips[0] == ["team: Team 1", "state: Merged", "author: ada-1"]
     assert [len(names) for names in chips] == [3, 2, 1, 0]
@@ -245,27 +244,26 @@ def find_team(slug: str) -> int:
     return int(Team.objects.get(slug=slug).pk)
 
 
-def test_filters_open_and_close_by_keyboard(anywhere: Page) -> None:
+def test_filters_open_and_close_by_keyboard(phone: Page) -> None:
     """The theme's own filters open for a pointer alone."""
-    anywhere.goto(LIST)
-    filters = anywhere.get_by_role("button", name="Filters")
+    phone.goto(LIST)
+    filters = phone.get_by_role("button", name="Filters")
     filters.press("Enter")
-    anywhere.wait_for_function("() => document.activeElement.closest('#changelist-filter')")
+    phone.wait_for_function("() => document.activeElement.closest('#changelist-filter')")
 
-    anywhere.keyboard.press("Escape")
+    phone.keyboard.press("Escape")
 
-    expect(anywhere.locator("#changelist-filter")).to_be_hidden()
+    expect(phone.locator("#changelist-filter")).to_be_hidden()
     expect(filters).to_be_focused()
 
 
-def test_menu_of_a_phone_opens_by_keyboard(page: Page) -> None:
+def test_menu_of_a_phone_opens_by_keyboard(phone: Page) -> None:
     """All other pages are behind it."""
-    page.set_viewport_size(PHONE)
-    page.goto("/reviewers/")
-    entry = page.locator("#nav-sidebar").get_by_role("link", name="Pull requests")
+    phone.goto("/reviewers/")
+    entry = phone.locator("#nav-sidebar").get_by_role("link", name="Pull requests")
     expect(entry).not_to_be_in_viewport()
 
-    page.get_by_role("button", name="Navigation").and_(page.locator(":visible")).press(" ")
+    phone.get_by_role("button", name="Navigation").and_(phone.locator(":visible")).press(" ")
 
     expect(entry).to_be_in_viewport()
 
@@ -309,15 +307,15 @@ def read_moments(box: Locator) -> list[str]:
     return box.locator("time").evaluate_all("all => all.map(time => time.dateTime)")
 
 
-def test_waiting_shows_the_longest_waits_of_a_team(anywhere: Page) -> None:
+def test_waiting_shows_the_longest_waits_of_a_team(phone: Page) -> None:
     """Whom one should remind first must stand at the top, and lead to what they wait for."""
-    anywhere.goto("/waiting/")
-    anywhere.get_by_label("Team").focus()
+    phone.goto("/waiting/")
+    phone.get_by_label("Team").focus()
     # All teams, Team 1, Team 10, Team 2.
     for _ in range(3):
-        anywhere.keyboard.press("ArrowDown")
-    follow(anywhere, anywhere.get_by_role("button", name="Show", exact=True))
-    table = anywhere.get_by_role("region", name="Wait for a review").locator("tbody")
+        phone.keyboard.press("ArrowDown")
+    follow(phone, phone.get_by_role("button", name="Show", exact=True))
+    table = phone.get_by_role("region", name="Wait for a review").locator("tbody")
 
     since = read_moments(table.locator("[data-label=Since]"))
     assert since
@@ -325,40 +323,40 @@ def test_waiting_shows_the_longest_waits_of_a_team(anywhere: Page) -> None:
     assert set(table.locator("[data-label=Team]").all_inner_texts()) == {"Team 2"}
     link = table.get_by_role("link").first
     name = link.inner_text()
-    follow(anywhere, link)
-    expect(anywhere.get_by_role("link", name=f"{name} at GitHub")).to_be_visible()
+    follow(phone, link)
+    expect(phone.get_by_role("link", name=f"{name} at GitHub")).to_be_visible()
 
 
-def test_reviewer_leads_to_what_they_reviewed(anywhere: Page) -> None:
+def test_reviewer_leads_to_what_they_reviewed(page: Page) -> None:
     """A number of somebody is believed when one can look at what it counts."""
-    anywhere.goto("/reviewers/?team=farm-2&weeks=4")
-    row = anywhere.get_by_role("region", name="Reviewers").locator("tbody tr").first
+    page.goto("/reviewers/?team=farm-2&weeks=4")
+    row = page.get_by_role("region", name="Reviewers").locator("tbody tr").first
     login = row.locator("[data-label=Reviewer]").inner_text()
     link = row.locator("[data-label='Pull requests']").get_by_role("link")
     count = int(link.inner_text())
 
-    follow(anywhere, link)
+    follow(page, link)
 
-    assert count_listed(anywhere) == count
-    assert any(login in chip for chip in read_chips(anywhere))
+    assert count_listed(page) == count
+    assert any(login in chip for chip in read_chips(page))
 
 
-def test_days_are_chosen_by_keyboard(anywhere: Page) -> None:
+def test_days_are_chosen_by_keyboard(phone: Page) -> None:
     """A quarter or a sprint is seldom the last weeks, and always has one before it."""
     last = timezone.now().date() - timedelta(weeks=8)
     first = last - timedelta(days=27)
     before = f"{first - timedelta(days=28)} to {first - timedelta(days=1)}"
-    anywhere.goto("/admin/")
+    phone.goto("/admin/")
     for label, day in (("From", first), ("To", last)):
-        anywhere.get_by_label(label, exact=True).focus()
-        anywhere.keyboard.type(f"{day:%m%d%Y}")
-    with anywhere.expect_navigation():
-        anywhere.keyboard.press("Enter")
+        phone.get_by_label(label, exact=True).focus()
+        phone.keyboard.type(f"{day:%m%d%Y}")
+    with phone.expect_navigation():
+        phone.keyboard.press("Enter")
 
-    expect(anywhere.locator("#trends")).to_contain_text(f"Merges from {first} to {last}")
-    expect(anywhere.locator("#trends")).to_contain_text(f"compared with {before}")
-    follow(anywhere, anywhere.locator("#trends .grid a").first)
-    assert f"merged since {first}" in read_chips(anywhere)
+    expect(phone.locator("#trends")).to_contain_text(f"Merges from {first} to {last}")
+    expect(phone.locator("#trends")).to_contain_text(f"compared with {before}")
+    follow(phone, phone.locator("#trends .grid a").first)
+    assert f"merged since {first}" in read_chips(phone)
 
 
 def test_trend_is_added_with_its_definition_and_taken_away(page: Page) -> None:
@@ -421,10 +419,10 @@ def test_comparison_and_its_file_say_the_same(page: Page) -> None:
     assert [row["merged"] for row in rows[:10]] == shown
 
 
-def test_times_are_relative_and_exact_where_the_reader_is(anywhere: Page) -> None:
+def test_times_are_relative_and_exact_where_the_reader_is(phone: Page) -> None:
     """Nobody reckons in UTC; the exact time is there for keyboard and pointer."""
-    anywhere.goto(f"{LIST}?state__exact=merged")
-    times = anywhere.locator("#result_list [data-label='Merged at'] time")
+    phone.goto(f"{LIST}?state__exact=merged")
+    times = phone.locator("#result_list [data-label='Merged at'] time")
     texts, time = times.all_inner_texts(), times.first
     moment = datetime.fromisoformat(time.get_attribute("datetime") or "")
 
@@ -452,39 +450,39 @@ FIND_APPROVAL = """canvas => {
 }"""
 
 
-def test_timeline_of_a_large_pull_request_is_zoomed_and_read(anywhere: Page, large: str) -> None:
+def test_timeline_of_a_large_pull_request_is_zoomed_and_read(phone: Page, large: str) -> None:
     """A history of months has days that are worth a closer look, with or without a pointer."""
-    anywhere.goto(large)
-    canvas = anywhere.locator("[data-timeline] canvas")
+    phone.goto(large)
+    canvas = phone.locator("[data-timeline] canvas")
     whole = canvas.evaluate(READ_SPAN)
-    anywhere.mouse.move(*canvas.evaluate(FIND_APPROVAL))
-    anywhere.wait_for_function(
+    phone.mouse.move(*canvas.evaluate(FIND_APPROVAL))
+    phone.wait_for_function(
         """() => Chart.getChart(document.querySelector('[data-timeline] canvas'))
             .tooltip.body?.some(item => item.lines[0]?.includes('approved'))"""
     )
 
-    anywhere.get_by_role("button", name="Zoom in").press("Enter")
+    phone.get_by_role("button", name="Zoom in").press("Enter")
     part = canvas.evaluate(READ_SPAN)
-    anywhere.get_by_role("button", name="Reset").press("Enter")
-    anywhere.get_by_text("As a table").press("Enter")
+    phone.get_by_role("button", name="Reset").press("Enter")
+    phone.get_by_text("As a table").press("Enter")
 
     assert part < whole
     assert canvas.evaluate(READ_SPAN) == whole
-    expect(anywhere.get_by_role("region", name="Events").locator("tbody tr")).to_have_count(200)
+    expect(phone.get_by_role("region", name="Events").locator("tbody tr")).to_have_count(200)
 
 
-def test_each_repository_says_how_it_fares(anywhere: Page) -> None:
+def test_each_repository_says_how_it_fares(phone: Page) -> None:
     """Of 40 webhooks one stops one day, and nobody looks at GitHub's settings."""
     repository = TrackedRepository.objects.get(full_name="farm/service-01")
     troubled = PullRequest.objects.filter(repository=repository, sync_status__in=IN_TROUBLE)
-    anywhere.goto(REPOSITORIES)
-    row = anywhere.locator("#result_list tbody tr", has_text=repository.full_name)
+    phone.goto(REPOSITORIES)
+    row = phone.locator("#result_list tbody tr", has_text=repository.full_name)
 
     expect(row.locator("[data-label=Webhook]")).to_have_text("delivers", ignore_case=True)
     expect(row.locator("[data-label=Fault]")).to_contain_text(f"{troubled.count()}: ")
     expect(row.locator("[data-label='Last merge'] time")).to_contain_text("ago")
-    follow(anywhere, row.get_by_role("link").first)
-    expect(anywhere.get_by_role("heading", level=1)).to_contain_text(repository.full_name)
+    follow(phone, row.get_by_role("link").first)
+    expect(phone.get_by_role("heading", level=1)).to_contain_text(repository.full_name)
 
 
 #: How many merges the last chart counts.
@@ -492,17 +490,17 @@ COUNT_BARS = """() => Chart.getChart([...document.querySelectorAll('canvas')].at
     .data.datasets[0].data.reduce((sum, count) => sum + count)"""
 
 
-def test_update_of_the_dashboard_keeps_the_focus(anywhere: Page) -> None:
+def test_update_of_the_dashboard_keeps_the_focus(page: Page) -> None:
     """Who works with the keyboard lost the place at each update, and half of the page was old."""
     repository = TrackedRepository.objects.filter(team__slug="farm-4").earliest("pk")
-    anywhere.goto("/admin/?team=farm-4")
-    line = anywhere.locator("[data-connection]")
+    page.goto("/admin/?team=farm-4")
+    line = page.locator("[data-connection]")
     expect(line).to_contain_text("Updated")
-    details = anywhere.locator("#trends details").first
+    details = page.locator("#trends details").first
     details.locator("summary").press("Enter")
-    place = anywhere.get_by_role("link", name="Cycle time: sort by change")
+    place = page.get_by_role("link", name="Cycle time: sort by change")
     place.focus()
-    before = anywhere.evaluate(COUNT_BARS)
+    before = page.evaluate(COUNT_BARS)
 
     row = commit(
         lambda: PullRequestFactory(
@@ -510,8 +508,8 @@ def test_update_of_the_dashboard_keeps_the_focus(anywhere: Page) -> None:
         )
     )
 
-    expect(anywhere.locator("#latest tbody tr").first).to_contain_text(f"#{row.github_pr_number}")
-    anywhere.wait_for_function(f"count => ({COUNT_BARS})() === count", arg=before + 1)
+    expect(page.locator("#latest tbody tr").first).to_contain_text(f"#{row.github_pr_number}")
+    page.wait_for_function(f"count => ({COUNT_BARS})() === count", arg=before + 1)
     expect(place).to_be_focused()
     expect(details).to_have_attribute("open", "")
     commit(row.delete)
