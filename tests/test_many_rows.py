@@ -210,7 +210,9 @@ def test_list_is_sorted_by_keyboard(page: Page, column: str) -> None:
 def test_search_finds_number_branch_and_address(page: Page, words: str, found: str) -> None:
     """One has the number or the address of what one looks for, and seldom its title."""
     page.goto(LIST)
+    page.locator("html:not([x-cloak])").wait_for(state="attached")
     page.keyboard.press("/")
+    expect(page.locator("#searchbar")).to_be_focused()
 
     with page.expect_navigation():
         page.keyboard.type(words)
