@@ -33,7 +33,7 @@ from metrics_sync.github import (
     list_merged,
 )
 from metrics_sync.heal.conversation import Conversation
-from metrics_sync.jobs.saving import save_fetched
+from metrics_sync.jobs.saving_together import Fetched, save_fetched_together
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot
@@ -256,8 +256,15 @@ class Backfill:
             if (row := rows.get(wanted.github_pr_id)) and self._is_free(row)
         }
         requests_made = self._complete(taken, results)
+        fetched = list[Fetched]()
         for number, row in taken.items():
-            self._save_result(row, results[number], requests_made.get(number, 0))
+            result = results[number]
+            if isinstance(result, Snapshot) and _is_usable(row, result):
+                fetched.append(Fetched(row, result, requests_made.get(number, 0)))
+            else:
+                self._leave_unfetched(row, result)
+        if fetched:
+            self._save(fetched)
 
     def _load_rows(self, batch: Sequence[Wanted]) -> dict[int, PullRequest]:
         rows = PullRequest.objects.filter(
@@ -304,21 +311,16 @@ class Backfill:
             self._conversation.access.note(snapshot.errors.values())
         return {number: requests_made for number, (_, requests_made) in completed.items()}
 
-    def _save_result(
-        self, row: PullRequest, result: Snapshot | GitHubError, requests_made: int
-    ) -> None:
-        tally = self.tally
-        if not isinstance(result, Snapshot) or not _is_usable(row, result):
-            self._leave_unfetched(row, result)
-            return
-        if result.moved_to:
-            self._follow(result.moved_to)
-        if not save_fetched(row, result, requests_made=requests_made):
-            tally.busy += 1
-        elif row.sync_status == SyncStatus.COMPLETE:
-            tally.fetched += 1
-        else:
-            self._leave_incomplete(row)
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        for name in {one.snapshot.moved_to for one in fetched} - {""}:
+            self._follow(name)
+        for (row, *_), is_saved in zip(fetched, save_fetched_together(fetched), strict=True):
+            if not is_saved:
+                self.tally.busy += 1
+            elif row.sync_status == SyncStatus.COMPLETE:
+                self.tally.fetched += 1
+            else:
+                self._leave_incomplete(row)
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
         """Leave a row to REST of which bulk brought nothing, or of something else."""

@@ -18,6 +18,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
 from metrics_sync.heal.backfilling import Backfill, Results, Wanted
+from metrics_sync.jobs.saving_together import Fetched
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import NEWEST_FIRST
 from metrics_sync.snapshot import Snapshot
@@ -134,11 +135,10 @@ class WaitingMerges(Backfill):
         numbers = [wanted.number for wanted in batch]
         return partial(fetch_snapshots, full_name=self.repository.full_name, numbers=numbers)
 
-    def _save_result(self, row: PullRequest, result: Any, requests_made: int) -> None:
-        job_id = row.sync_job_id
-        super()._save_result(row, result, requests_made)
-        if row.sync_job_id != job_id:
-            self._replaced_jobs.append(job_id)
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        before = [(one.row, one.row.sync_job_id) for one in fetched]
+        super()._save(fetched)
+        self._replaced_jobs += [job_id for row, job_id in before if row.sync_job_id != job_id]
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
         """Try the row again in a minute, or leave it to REST if only that can bring it."""
