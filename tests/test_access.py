@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from metrics_sync.access import Access
+from metrics_sync.access import Access, keep_connected
 from metrics_sync.exceptions import (
     BudgetSpentError,
     CredentialRejectedError,
@@ -467,6 +467,30 @@ def test_database_that_fails_at_the_end_costs_no_answer(
 
     assert access.ask(ask_user)
     assert "could not be stored" in caplog.text
+
+
+def test_conversations_of_one_function_share_their_connections(
+    access: Access, sandbox: SandboxServer, credential: IntegrationCredential
+) -> None:
+    """And their queries are run by the thread that has its connection to the database."""
+    spend(credential, limit=5000, remaining=500)
+    seen = []
+
+    def ask_twice() -> None:
+        for _ in range(2):
+            access.ask(ask_seven_times_twice)
+            seen.append({id(each) for each in sandbox._runner.server.connections})
+
+    keep_connected(ask_twice)
+
+    assert seen[0] == seen[1]
+    assert IntegrationCredential.objects.get().rate_limit_remaining == 5000 - 28
+
+
+async def ask_seven_times_twice(github: GitHub) -> None:
+    """Ask for more than one share, so that another one is set aside meanwhile."""
+    await ask_seven_times(github)
+    await ask_seven_times(github)
 
 
 INTERRUPTED = """
