@@ -102,7 +102,7 @@ class GraphQL:
         page = await self._github.call(self._post, query=query, variables=variables)
         stated, body = self.points.rate_limit, page.body
         data = body.get("data") or {}
-        self.points.used += int((data.get("rateLimit") or {}).get("cost", 0))
+        self.points.add_used(int((data.get("rateLimit") or {}).get("cost", 0)))
         if repository := data.get("repository"):
             mark_refused(repository, body.get("errors") or ())
             return dict(repository)

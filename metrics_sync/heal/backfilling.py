@@ -1,8 +1,9 @@
 """Fetches merged pull requests in bulk, and queues those that bulk cannot bring."""
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -45,6 +46,11 @@ Results = dict[int, Snapshot | GitHubError]
 
 #: Errors that REST would answer with, too.
 FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimitedError)
+
+#: How many queries are under way while the results of another are stored. GitHub allows 60 s of its
+#: processors a minute for queries; it takes up to ten for one.
+#: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+QUERIES_AHEAD = 2
 
 #: About how many requests REST needs for a whole pull request.
 REQUESTS_FOR_ONE = 9
@@ -216,18 +222,19 @@ class Backfill:
     def fetch(self) -> Iterator[int]:
         """Fetch and store what is missing, yielding after each query how many are done with.
 
-        While the results of a query are stored, the next query is under way: both take about as
-        long, as far as processors go, and a single one would be idle for the other's time. Raises
-        GitHubError.
+        While the results of a query are stored, the next ones are under way: GitHub takes seconds
+        for each. Raises GitHubError.
         """
         batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
         questions = list(map(self._build_question, batches))
-        begun = None
-        with ThreadPoolExecutor(1) as pool:
+        begun = deque[Future[Results] | None]()
+        with ThreadPoolExecutor(QUERIES_AHEAD) as pool:
             for n, batch in enumerate(batches):
-                results = self._conversation.finish(begun, questions[n])
-                is_last = batch is batches[-1]
-                begun = None if is_last else self._conversation.begin(pool, questions[n + 1])
+                results = self._conversation.finish(
+                    begun.popleft() if begun else None, questions[n]
+                )
+                for question in questions[n + 1 + len(begun) : n + 1 + QUERIES_AHEAD]:
+                    begun.append(self._conversation.begin(pool, question))
                 self._note_lacks()
                 self._store(batch, results)
                 yield len(batch)
