@@ -1,5 +1,7 @@
 """Counts what a token may still spend of GitHub's hourly rate limit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Lock
 
@@ -45,6 +47,21 @@ class Budget:
             raise BudgetSpentError.of(self.wait_until)
         if self.rate_limit is not None and left is not None and left < cost:
             raise BudgetSpentError.of(self.rate_limit.resets_at, is_reserve_left=self._reserve > 0)
+
+    @contextmanager
+    def hold(self, cost: int) -> Iterator[None]:
+        """Hold back what a query costs at most, for as long as it has no answer.
+
+        The query's request counts for one of it. Raises BudgetSpentError.
+        """
+        with self._lock:
+            self.check(cost)
+            self._in_flight += cost - 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= cost - 1
 
     async def begin_request(self) -> None:
         """Count a request that is about to be sent; GitHub bans tokens that go on past the limit.

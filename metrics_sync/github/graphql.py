@@ -89,14 +89,14 @@ class GraphQL:
         `cost` is how many points it takes at most. Raises GitHubError; for an answer that is not
         of GitHub's shape RetrySoonError.
         """
-        self.points.check(cost)
-        try:
-            return await self._ask(query, variables)
-        except RateLimitedError as error:
-            self.points.wait_until = error.until
-            raise
-        except UNREADABLE as error:
-            raise RetrySoonError(f"GraphQL: not an answer of GitHub's ({error!r})") from error
+        with self.points.hold(cost):
+            try:
+                return await self._ask(query, variables)
+            except RateLimitedError as error:
+                self.points.wait_until = error.until
+                raise
+            except UNREADABLE as error:
+                raise RetrySoonError(f"GraphQL: not an answer of GitHub's ({error!r})") from error
 
     async def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         page = await self._github.call(self._post, query=query, variables=variables)
