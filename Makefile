@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
-# Each process has a database, a Redis and a pretend GitHub of its own; a Redis server has 15.
+# Two processes for each core (tests/conftest.py). Each has a database, a Redis and a pretend GitHub
+# of its own; a Redis server has 15.
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
 # Without bytecode each of the many processes that tests start would compile all of ours again.
