@@ -39,10 +39,10 @@ production-env: $(VENV)/.production  ## write production.env with fresh secrets 
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
 	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots
 
-test: $(REQUIREMENTS)  ## run the tests but the long ones: five minutes (ARGS=... goes to pytest)
+test: $(REQUIREMENTS)  ## run the tests but the long ones: three minutes (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
 
-test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: half an hour
+test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: twenty minutes
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 mutate: $(REQUIREMENTS)  ## break 60 lines of the core, and see that a test fails for each

@@ -45,6 +45,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes share a core: while one waits, the other works."""
     return 2 * (os.cpu_count() or 1)
