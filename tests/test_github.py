@@ -1205,7 +1205,7 @@ def test_answer_that_drips_ends_with_the_request(
     error = fetch_error(fetch, Section.FILES)
 
     assert type(error) is RetrySoonError
-    assert "within 0.2 s" in str(error)
+    assert "within 1 s" in str(error)
 
 
 def test_fetch_ends_before_its_job_and_keeps_what_came(
