@@ -115,7 +115,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
         "figures": build_figures(summary.totals, before),
         "trends": trends,
         "review_figures": build_review_figures(summary.totals, before, leads),
-        "bots_left_out": summary.totals.bots_left_out,
+        "bots_left_out": summary.bots_left_out,
         "more_trends": list_more_trends(form),
         "has_goals": any(chart.goal for chart in trends),
         "selected_team": leads.team,

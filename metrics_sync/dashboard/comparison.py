@@ -11,7 +11,7 @@ from django.db.models.lookups import GreaterThan
 
 from metrics_sync.dashboard.measures import Spread, read_spreads, spread_metrics
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.dashboard.totals import choose_ours, divide
+from metrics_sync.dashboard.totals import divide
 from metrics_sync.models import PRReview
 from metrics_sync.models.pull_request import PullRequestQuerySet
 
@@ -85,7 +85,7 @@ _GROUPS: dict[By, dict[str, Any]] = {
 
 
 def _read(selection: Selection, by: By) -> dict[Any, tuple[str, str, Numbers]]:
-    merges = selection.merges.order_by().filter(choose_ours(selection))
+    merges = selection.reviewable.order_by()
     if by is By.AUTHOR:
         merges = merges.exclude(author_login="")
     is_of_reviews = by is By.REVIEWER
@@ -100,7 +100,7 @@ def _read(selection: Selection, by: By) -> dict[Any, tuple[str, str, Numbers]]:
             merged=Count("pk"),
             unreviewed=Count("pk", filter=Q(**{f"{at}merged_without_review": True})),
             known=Count(f"{at}merged_without_review"),
-            **spread_metrics(COMPARED, Q(pk__isnull=False), at=at),
+            **spread_metrics(COMPARED, at=at),
         )
     )
     return {

@@ -115,6 +115,11 @@ class Selection:
         rows = rows.select_related("team").defer("receipt", "etags", "provenance")
         return rows.order_by("-merged_at", "-pk")
 
+    @property
+    def reviewable(self) -> PullRequestQuerySet:
+        """The selected merges whose reviews are counted: by people, or of bots as well."""
+        return self.merges if self.with_bots else self.merges.filter(is_by_bot=False)
+
 
 def _begin(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
