@@ -336,6 +336,20 @@ def test_failed_deliveries_to_the_shared_endpoint_are_sent_again(
     assert [count for _, count, _ in recover([repository])] == [1]
 
 
+def test_staging_copy_is_asked_for_nothing(
+    sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
+) -> None:
+    """It has the shared path, too, and what fails there is its own affair."""
+    settings.METRICS_SYNC_BASE_URL = "https://Sync.example"
+    for host in ("sync", "staging"):
+        hook = sandbox.world.add_hook(
+            f"https://{host}.example/webhooks/github/", secret="x", full_name=repository.full_name
+        )
+        send(sandbox, hook, host)
+
+    assert [count for _, count, _ in recover([repository])] == [1]
+
+
 def test_shared_endpoint_takes_nothing_of_another_github(
     sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
 ) -> None:

@@ -602,18 +602,6 @@ def make_hook(**options: Any) -> HookItem:
             id="moved",
         ),
         pytest.param(
-            [make_hook(), make_hook(url="https://staging.example/webhooks/github/")],
-            True,
-            "",
-            id="of another installation",
-        ),
-        pytest.param(
-            [make_hook(url="https://staging.example/webhooks/github/")],
-            False,
-            "no webhook that leads here",
-            id="only of another installation",
-        ),
-        pytest.param(
             [make_hook(url="https://sync.example/webhooks/github/", is_active=False)],
             True,
             "switched off",

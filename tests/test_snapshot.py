@@ -25,7 +25,8 @@ from metrics_sync.snapshot import (
     read_text,
     read_time,
 )
-from metrics_sync.snapshot.reading import GHOST_ID, READERS, TIMES, read_account
+from metrics_sync.snapshot.reading import READERS, TIMES
+from metrics_sync.snapshot.values import GHOST_ID, read_account
 
 REPOSITORY = "acme/anvil"
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -36,7 +36,7 @@ from metrics_sync.snapshot import (
     read_pull_request,
     read_time,
 )
-from metrics_sync.snapshot.reading import GHOST_ID
+from metrics_sync.snapshot.values import GHOST_ID
 from metrics_sync.store.accounts import save_accounts
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 

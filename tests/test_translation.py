@@ -28,7 +28,7 @@ from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_s
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.shapes import make_global_id, user
 from metrics_sync.snapshot import KEYS, Json, Section
-from metrics_sync.snapshot.reading import GHOST_ID
+from metrics_sync.snapshot.values import GHOST_ID
 from metrics_sync.store.lists import MODELS
 from tests.factories import TrackedRepositoryFactory
 

@@ -90,48 +90,71 @@ def read_current(request: HttpRequest, form: SelectionForm) -> Current:
 
 def build_content(request: HttpRequest, form: SelectionForm, current: Current) -> dict[str, Any]:
     """Return the context of all that follows from the data."""
-    selection, state = current.selection, current.state
-    metrics, leads = form.metrics, Leads.of(form, selection)
-    summary, before = summarise(selection, metrics), read_totals(selection.before, metrics)
-    trends = draw_trends(form, selection, summary, before, leads)
-    query = request.GET.copy()
-    query["seen"] = current.fingerprint
-    asked = request.GET.copy()
-    asked.pop("seen", None)
+    selection, leads = current.selection, Leads.of(form, current.selection)
     return {
         "title": "Dashboard",
         "form": form,
-        "state": state,
         "selection": selection,
-        "summary": summary,
+        "period": describe_period(selection),
         "team_slugs": [team.slug for team in selection.teams[:2]],
-        "troubles": current.troubles,
+        "selected_team": leads.team,
         "disagreeing": selection.merges.disagreeing().order_by().count(),
+        "comparison": build_comparison(form, selection, leads),
+        **_build_current(current, leads),
+        **_build_figures(form, selection, leads),
+        **_build_addresses(request, form, current.fingerprint),
+    }
+
+
+def _build_current(current: Current, leads: Leads) -> dict[str, Any]:
+    """Return what is fetched now, and what stops it."""
+    state = current.state
+    return {
+        "state": state,
+        "troubles": current.troubles,
         "revoked": current.revoked,
         "statuses": _build_statuses(state, leads),
         "incomplete": show_incomplete(state.incomplete),
         "latest": show_latest(state.latest),
-        "period": describe_period(selection),
-        "figures": build_figures(summary.totals, before),
-        "trends": trends,
-        "review_figures": build_review_figures(summary.totals, before, leads),
+    }
+
+
+def _build_figures(form: SelectionForm, selection: Selection, leads: Leads) -> dict[str, Any]:
+    """Return the figures of the period, beside those of the period before, and its charts."""
+    summary = summarise(selection, form.metrics)
+    totals, before = summary.totals, read_totals(selection.before, form.metrics)
+    trends = draw_trends(form, selection, summary, before, leads)
+    return {
+        "summary": summary,
+        "figures": build_figures(totals, before, leads),
+        "review_figures": build_review_figures(totals, before, leads),
         "bots_left_out": summary.bots_left_out,
+        "trends": trends,
         "more_trends": list_more_trends(form),
         "has_goals": any(chart.goal for chart in trends),
-        "selected_team": leads.team,
-        "goals_url": reverse("admin:metrics_sync_teamgoal_changelist"),
-        "compare_csv_url": f"{reverse('metrics_sync:compare-csv')}?{form.change()}",
-        "trend_csv_url": f"{reverse('metrics_sync:trend-csv')}?{form.change()}",
-        "comparison": build_comparison(form, selection, leads),
         "classes": draw_classes(
             "Time to complete",
             CLASS_NAMES,
-            [*summary.totals.classes, summary.totals.not_complete],
+            [*totals.classes, totals.not_complete],
             [leads.to_merges(took=place) for place in range(len(CLASS_NAMES))],
         ),
         "slowest": show_slowest(summary.slowest),
         "budgets": show_budgets(summary.credentials),
-        "live_url": f"{reverse('metrics_sync:dashboard-live')}?{query.urlencode()}",
+    }
+
+
+def _build_addresses(request: HttpRequest, form: SelectionForm, seen: str) -> dict[str, str]:
+    """Return where the page leads with the same selection; polls say what the page has `seen`."""
+    asked = request.GET.copy()
+    asked.pop("seen", None)
+    poll = asked.copy()
+    poll["seen"] = seen
+    csv_query = form.change()
+    return {
+        "goals_url": reverse("admin:metrics_sync_teamgoal_changelist"),
+        "compare_csv_url": f"{reverse('metrics_sync:compare-csv')}?{csv_query}",
+        "trend_csv_url": f"{reverse('metrics_sync:trend-csv')}?{csv_query}",
+        "live_url": f"{reverse('metrics_sync:dashboard-live')}?{poll.urlencode()}",
         "reconcile_url": f"{reverse('metrics_sync:dashboard-reconcile')}?{asked.urlencode()}",
     }
 

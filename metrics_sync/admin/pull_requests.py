@@ -45,6 +45,7 @@ from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.dashboard.narrowing import METRIC_NAMES
+from metrics_sync.dashboard.totals import TOOK
 from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest, TrackedRepository
 
@@ -236,7 +237,14 @@ class PullRequestAdmin(ReadOnly, Guarded):
     def get_ordering(self, request: HttpRequest) -> Any:
         """Begin with the largest values of the metric that the list is of."""
         known = request.GET.get("known")
-        return [f"-{known}"] if known in METRIC_NAMES else super().get_ordering(request)
+        if known in METRIC_NAMES:
+            return [f"-{known}"]
+        # What is not complete yet takes longest.
+        return (
+            [TOOK.desc(nulls_first=True)]
+            if "took" in request.GET
+            else super().get_ordering(request)
+        )
 
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
@@ -265,7 +273,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
             return UNKNOWN
         return f"+{row.additions} \N{MINUS SIGN}{row.deletions}"
 
-    @admin.display(description="complete after", ordering=F("completed_at") - F("merged_at"))
+    @admin.display(description="complete after", ordering=TOOK)
     def seconds(self, row: PullRequest) -> str:
         return show_time_to_complete(row)
 

@@ -70,7 +70,7 @@ def _list_rows(
             format_html('<span class="long">{}</span>', one.login),
             one.team,
             one.reviews,
-            _lead(leads.to_reviews(team=one.team, reviewer=one.login), one.pull_requests),
+            _lead(leads.to_reviews(team=one.team, reviewer=one.github_id), one.pull_requests),
             _lead(_find_waiting(one, selection), one.open_requests),
             median,
             p90,

@@ -54,6 +54,8 @@ class Totals:
 
     share_within_minute: float | None
     share_within_five_minutes: float | None
+    #: How many took longer than each of PROMISED, or still do.
+    late: Mapping[timedelta, int]
     time_to_complete: Spread
     classes: list[int]
     not_complete: int
@@ -67,7 +69,7 @@ class Totals:
 
 def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Totals:
     """Read the figures of a period with three queries."""
-    values = selection.reviewable.order_by().aggregate(
+    values = selection.reviewable.aggregate(
         **spread_metrics(metrics),
         merged=Count("pk"),
         unreviewed=Count("pk", filter=UNREVIEWED),
@@ -77,12 +79,13 @@ def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Total
         **_count_late(selection.now), **_count_classes(), **spread("took", TOOK, F("completed_at"))
     )
     classes = [values[f"class_{place}"] for place in range(len(CLASSES) + 1)]
+    late = {limit: values[_name_late(limit)] for limit in PROMISED}
     within = {limit: sum(classes[: CLASSES.index(limit) + 1]) for limit in PROMISED}
+    shares = {limit: divide(within[limit], within[limit] + late[limit]) for limit in PROMISED}
     return Totals(
-        share_within_minute=divide(within[MINUTE], within[MINUTE] + values["late_60"]),
-        share_within_five_minutes=divide(
-            within[FIVE_MINUTES], within[FIVE_MINUTES] + values["late_300"]
-        ),
+        share_within_minute=shares[MINUTE],
+        share_within_five_minutes=shares[FIVE_MINUTES],
+        late=late,
         time_to_complete=read_spread("took", values),
         classes=classes,
         not_complete=values["not_complete"],
@@ -133,10 +136,11 @@ def divide(part: int, whole: int) -> float | None:
 
 def _count_late(now: datetime) -> dict[str, Count]:
     """Count the merges that had the time, and were not complete when it ended."""
-    return {
-        f"late_{int(limit.total_seconds())}": Count("pk", filter=describe_late(limit, now))
-        for limit in PROMISED
-    }
+    return {_name_late(limit): Count("pk", filter=describe_late(limit, now)) for limit in PROMISED}
+
+
+def _name_late(limit: timedelta) -> str:
+    return f"late_{int(limit.total_seconds())}"
 
 
 def describe_late(limit: timedelta, now: datetime) -> Q:

@@ -49,25 +49,25 @@ class TokenHealth:
     repositories: Sequence[RepositoryHealth]
 
 
-async def examine_token(github: GitHub, *, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
-    """Test a token on each repository; `paths` maps names to how our webhooks' addresses end.
+async def examine_token(github: GitHub, *, endings: Mapping[str, tuple[str, ...]]) -> TokenHealth:
+    """Test a token on each repository; `endings` maps names to how our webhooks' addresses end.
 
     Sends two requests for each repository, and for the first one those of a fetch.
     Raises GitHubError when the token can do nothing, or GitHub does not answer for 20 seconds.
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await _examine(github, paths)
+            return await _examine(github, endings)
     except TimeoutError as error:
         raise RetrySoonError(f"no answer within {PATIENCE_SECONDS:g} s") from error
 
 
-async def _examine(github: GitHub, paths: Mapping[str, tuple[str, ...]]) -> TokenHealth:
+async def _examine(github: GitHub, endings: Mapping[str, tuple[str, ...]]) -> TokenHealth:
     answered = await _ask_budget(github)
     examined = await asyncio.gather(
         *(
-            _examine_repository(github, full_name, paths=ours, tries_fetching=number == 0)
-            for number, (full_name, ours) in enumerate(paths.items())
+            _examine_repository(github, full_name, endings=ours, tries_fetching=number == 0)
+            for number, (full_name, ours) in enumerate(endings.items())
         )
     )
     scopes = [scope.strip() for scope in answered.scopes.split(",") if scope.strip()]
@@ -90,7 +90,7 @@ def _read_date(text: str) -> datetime | None:
 
 
 async def _examine_repository(
-    github: GitHub, full_name: str, *, paths: tuple[str, ...], tries_fetching: bool
+    github: GitHub, full_name: str, *, endings: tuple[str, ...], tries_fetching: bool
 ) -> RepositoryHealth:
     route = full_name.split("/")
     try:
@@ -98,7 +98,7 @@ async def _examine_repository(
         troubles, refused = await _try_fetching(github, route) if tries_fetching else ([], "")
     except GitHubError as error:
         return RepositoryHealth(full_name, [str(error)], None)
-    hooks = await _find_hooks(github, full_name, paths=paths)
+    hooks = await _find_hooks(github, full_name, endings=endings)
     return RepositoryHealth(full_name, troubles, hooks, refused)
 
 
@@ -133,9 +133,9 @@ async def _ask_one(github: GitHub, operation: Callable[..., Any], *route: Any) -
 
 
 async def _find_hooks(
-    github: GitHub, full_name: str, *, paths: tuple[str, ...]
+    github: GitHub, full_name: str, *, endings: tuple[str, ...]
 ) -> Sequence[HookItem] | None:
     try:
-        return [hook async for hook in list_hooks(github, full_name, paths=paths)]
+        return [hook async for hook in list_hooks(github, full_name, endings=endings)]
     except (GoneError, PermissionMissingError):
         return None

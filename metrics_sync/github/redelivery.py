@@ -12,18 +12,18 @@ from metrics_sync.snapshot import UNREADABLE, read_time
 
 
 async def redeliver_failed(
-    github: GitHub, *, full_name: str, paths: tuple[str, ...], since: datetime
+    github: GitHub, *, full_name: str, endings: tuple[str, ...], since: datetime
 ) -> int:
     """Ask for the deliveries since then of which every attempt failed; return how many.
 
-    `paths` are how the addresses of our webhooks end. GitHub never redelivers by itself.
+    The addresses of our webhooks have one of these endings. GitHub never redelivers by itself.
     Raises GitHubError; for a token that may not read webhooks it is GoneError.
     https://docs.github.com/en/rest/repos/webhooks
     """
     repos, route = github.api.repos, full_name.split("/")
     asked = 0
     try:
-        async for hook in list_hooks(github, full_name, paths=paths):
+        async for hook in list_hooks(github, full_name, endings=endings):
             listed = github.pages(repos.list_webhook_deliveries, *route, hook.hook_id)
             for delivery_id in await _list_failed(listed, since=since):
                 redeliver = repos.redeliver_webhook_delivery

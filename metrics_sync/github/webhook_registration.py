@@ -41,17 +41,18 @@ class HookItem:
 
 
 async def list_hooks(
-    github: GitHub, full_name: str, *, paths: tuple[str, ...]
+    github: GitHub, full_name: str, *, endings: tuple[str, ...]
 ) -> AsyncIterator[HookItem]:
-    """Yield the webhooks of a repository whose addresses end with one of these paths.
+    """Yield the webhooks of a repository whose addresses have one of these endings, in any case.
 
     Raises GitHubError: GoneError or PermissionMissingError for a token that may not read webhooks.
     https://docs.github.com/en/rest/repos/webhooks#list-repository-webhooks
     """
+    ours = tuple(ending.lower() for ending in endings)
     try:
         async for page in github.pages(github.api.repos.list_webhooks, *full_name.split("/")):
             for value in page.items:
-                if (value["config"].get("url") or "").endswith(paths):
+                if (value["config"].get("url") or "").lower().endswith(ours):
                     yield _read_hook(value)
     except UNREADABLE as error:
         raise RetrySoonError("GitHub's answer is not a list of webhooks") from error
@@ -101,7 +102,7 @@ async def _create_hook(
 
 
 async def _find_hook(github: GitHub, full_name: str, *, url: str, path: str) -> HookItem | None:
-    found = [hook async for hook in list_hooks(github, full_name, paths=(path,))]
+    found = [hook async for hook in list_hooks(github, full_name, endings=(path,))]
     return min(found, key=lambda hook: hook.url != url, default=None)
 
 

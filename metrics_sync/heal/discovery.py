@@ -177,7 +177,7 @@ def recover(
         question = partial(
             redeliver_failed,
             full_name=repository.full_name,
-            paths=integration.list_webhook_paths(),
+            endings=integration.list_webhook_endings(),
             since=timezone.now() - DELIVERIES_KEPT,
         )
         try:

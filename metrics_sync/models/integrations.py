@@ -69,7 +69,11 @@ class GitHubIntegration(models.Model):
     def get_webhook_path(self) -> str:
         return reverse("metrics_sync:webhook-integration", args=[self.uuid])
 
-    def list_webhook_paths(self) -> tuple[str, ...]:
-        """Return the paths of its deliveries; the shared path serves the default API root."""
-        shared = () if self.api_url else (reverse("metrics_sync:webhook"),)
-        return (self.get_webhook_path(), *shared)
+    def list_webhook_endings(self) -> tuple[str, ...]:
+        """Return how the addresses of its webhooks end; the shared one is of the default API root.
+
+        All installations share that path, a staging copy for one: where BASE_URL is known, only
+        the whole address is ours.
+        """
+        shared = f"{app_settings.BASE_URL}{reverse('metrics_sync:webhook')}"
+        return (self.get_webhook_path(), *(() if self.api_url else (shared,)))

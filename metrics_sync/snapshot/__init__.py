@@ -17,18 +17,12 @@ from metrics_sync.snapshot.items import (
     limit_reserve,
 )
 from metrics_sync.snapshot.reading import (
-    BOT_ADDRESS,
-    UNREADABLE,
-    clean_json,
     describe_unknown_times,
     read_check_run,
     read_items,
-    read_pull_request,
-    read_repository,
     read_review,
-    read_text,
-    read_time,
 )
+from metrics_sync.snapshot.reading_pull_requests import read_pull_request, read_repository
 from metrics_sync.snapshot.receipt import (
     CAPS,
     Known,
@@ -62,3 +56,4 @@ from metrics_sync.snapshot.results import (
     Snapshot,
     Validators,
 )
+from metrics_sync.snapshot.values import BOT_ADDRESS, UNREADABLE, clean_json, read_text, read_time

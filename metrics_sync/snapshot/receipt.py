@@ -14,7 +14,6 @@ from metrics_sync.snapshot.items import (
     PullRequestItem,
     Section,
 )
-from metrics_sync.snapshot.reading import read_text
 from metrics_sync.snapshot.results import (
     CAPPED,
     COUNTER,
@@ -28,6 +27,7 @@ from metrics_sync.snapshot.results import (
     Snapshot,
     Validators,
 )
+from metrics_sync.snapshot.values import read_text
 
 #: How many items GitHub lists at most, however many pages are asked for.
 #: https://docs.github.com/en/rest/pulls/pulls

@@ -1,9 +1,10 @@
-"""Reads what webhooks report of those who wait: requests, ready drafts, pushes, dismissals."""
+"""Reads who is asked for a review, and what webhooks report of those who wait."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from metrics_sync.snapshot.items import Json
-from metrics_sync.snapshot.reading import read_asked, read_time
+from metrics_sync.snapshot.values import UNREADABLE, read_login, read_text, read_time
 
 #: The events that say since when something waits, by the action of their webhooks.
 #: https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_request
@@ -13,6 +14,40 @@ ASKED, READY, PUSHED, DISMISSED_REVIEW = (
     "synchronize",
     "review_dismissed",
 )
+
+
+def read_review_requests(value: Json) -> dict[str, Any] | None:
+    """Return who is asked for a review, without bots; None where the answer does not say.
+
+    None for a merged pull request as well: nobody waits for its review.
+
+    `as_of` is when the pull request was last changed. GitHub takes everybody off its list who has
+    reviewed, and puts them on it again who are asked again.
+    """
+    people, teams = value.get("requested_reviewers"), value.get("requested_teams")
+    if value.get("merged_at") or not isinstance(people, list) or not isinstance(teams, list):
+        return None
+    as_of = read_time(value.get("updated_at"))
+    try:
+        asked = [read_asked(one) for one in (*people, *teams)]
+    except UNREADABLE:
+        # Nobody's merge must be refused for a list that only open pull requests need.
+        return None
+    return {
+        "as_of": as_of.isoformat() if as_of else None,
+        "asked": [one for one in asked if not one.pop("is_bot")],
+    }
+
+
+def read_asked(value: Json) -> dict[str, Any]:
+    """Read an account or a team that is asked for a review."""
+    is_team = "login" not in value
+    login = read_text(value["slug"]) if is_team else read_login(value)
+    is_bot = value.get("type") == "Bot" or login.endswith("[bot]")
+    github_id = value["id"]
+    if type(github_id) is not int:
+        raise TypeError("the id of who is asked is no number")
+    return {"github_id": github_id, "login": login, "is_team": is_team, "is_bot": is_bot}
 
 
 def read_review_event(event: str, payload: Json) -> dict[str, str]:

@@ -9,6 +9,7 @@ from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
 from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import (
     ITSELF,
+    Account,
     PullRequestItem,
     RepositoryItem,
     ReviewItem,
@@ -49,24 +50,16 @@ def save_pull_request(
     known, others = _lock_rows(team, item, repository)
     row = known or PullRequest(github_repo=item.github_repo, github_pr_id=item.github_pr_id)
     row.team = team
-    changed = list[str]()
-    if repository is not None and row.repository_id != repository.pk:
-        row.repository = repository
-        changed.append("repository")
-    is_change = known is None or _is_newer(item, row)
-    # One call writes all accounts, in the order of their ids: two deliveries with the same people
-    # in other roles would otherwise wait for each other.
-    people = [item.author] if is_change else []
-    people += [] if review is None else [review.reviewer]
-    accounts = save_accounts(team, people, loaded=row.author)
-    if is_change:
+    newer = item if known is None or _is_newer(item, row) else None
+    accounts = save_accounts(team, _list_people(newer, review), loaded=row.author)
+    changed = [*_give_repository(row, repository), *_keep_events(row, item)]
+    if newer is not None:
         _take_numbers(others)
-        requests = join_requests(row.review_requests, item.review_requests)
-        item = replace(item, review_requests=requests)
-        changed += [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
-    changed += row.note_change() if is_refetched else []
-    changed += [] if review is None else row.outdate(Section.REVIEWS)
-    changed += _keep_events(row, item)
+        changed += _update(row, newer, accounts)
+    if is_refetched:
+        changed += row.note_change()
+    if review is not None:
+        changed += row.outdate(Section.REVIEWS)
     if known is None:
         row.save()
     elif changed:
@@ -74,6 +67,33 @@ def save_pull_request(
     if review is not None:
         save_reviews(row, (review,), accounts, is_whole=False)
     return row
+
+
+def _list_people(item: PullRequestItem | None, review: ReviewItem | None) -> list[Account | None]:
+    """Return the accounts of a delivery, for one call to write.
+
+    That call writes them in the order of their ids: two deliveries with the same people in other
+    roles would otherwise wait for each other.
+    """
+    authors = [] if item is None else [item.author]
+    return authors if review is None else [*authors, review.reviewer]
+
+
+def _give_repository(row: PullRequest, repository: TrackedRepository | None) -> list[str]:
+    """Give the row its repository, unsaved, and return the names of the changed fields."""
+    if repository is None or row.repository_id == repository.pk:
+        return []
+    row.repository = repository
+    return ["repository"]
+
+
+def _update(
+    row: PullRequest, item: PullRequestItem, accounts: Mapping[int, TeamMember]
+) -> list[str]:
+    """Copy a newer item onto the row, unsaved, and return the names of the changed fields."""
+    requests = join_requests(row.review_requests, item.review_requests)
+    item = replace(item, review_requests=requests)
+    return [*apply_pull_request(row, item, accounts=accounts), *row.outdate(ITSELF)]
 
 
 def _lock_rows(

@@ -132,7 +132,7 @@ def fetch(sandbox: SandboxServer, full_name: str, number: int) -> None:
 
 def _list_questions(repository_id: int) -> list[Callable[[GitHub], Awaitable[Any]]]:
     since = datetime(2020, 1, 1, tzinfo=UTC)
-    paths = {REPOSITORY: (HOOK_PATH,)}
+    endings = {REPOSITORY: (HOOK_PATH,)}
     return [
         lambda github: fetch_repository(github, REPOSITORY),
         lambda github: fetch_repository_by_id(github, repository_id),
@@ -144,10 +144,10 @@ def _list_questions(repository_id: int) -> list[Callable[[GitHub], Awaitable[Any
         lambda github: fetch_numbers(github, full_name=REPOSITORY, github_pr_ids=[1]),
         lambda github: _exhaust(fetch_merges(github, REPOSITORY, since=since)),
         lambda github: list_missing_permissions(github, REPOSITORY),
-        lambda github: examine_token(github, paths=paths),
+        lambda github: examine_token(github, endings=endings),
         *[lambda github: register_hook(github, REPOSITORY, **HOOK)] * 2,
         lambda github: redeliver_failed(
-            github, full_name=REPOSITORY, paths=(HOOK_PATH,), since=since
+            github, full_name=REPOSITORY, endings=(HOOK_PATH,), since=since
         ),
     ]
 

@@ -65,11 +65,11 @@ def _check(
 ) -> Iterator[Finding]:
     looked_at = repositories[:MOST_REPOSITORIES]
     rows = {row.full_name: row for row in looked_at}
-    paths = {name: row.integration.list_webhook_paths() for name, row in rows.items()}
+    endings = {name: row.integration.list_webhook_endings() for name, row in rows.items()}
     name = f"{credential} ({credential.pk})"
     try:
         access = Access.of(looked_at[0], is_bulk=False)
-        health = access.ask(partial(examine_token, paths=paths))
+        health = access.ask(partial(examine_token, endings=endings))
     except MetricsSyncError as error:
         yield Finding("tokens", f"{name}: {error}", _advise(error, credential))
         return

@@ -5,7 +5,6 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.db.models import Q
-from django.urls import reverse
 from django.utils import timezone
 
 from metrics_sync.conf import app_settings
@@ -63,7 +62,6 @@ def judge_hooks(
     """
     if hooks is None:
         return [Finding("webhooks", f"{full_name}: the token may not read webhooks, and need not")]
-    hooks = [hook for hook in hooks if not _is_of_another(hook, base_url=app_settings.BASE_URL)]
     if not hooks and has_deliveries:
         return [Finding("webhooks", f"{full_name}: deliveries come from another webhook")]
     if not hooks:
@@ -74,12 +72,6 @@ def judge_hooks(
         return [Finding("webhooks", f"{full_name}: GitHub has no webhook that leads here", advice)]
     judged = [_judge(hook, base_url=app_settings.BASE_URL) for hook in hooks]
     return [Finding("webhooks", f"{full_name}: {text}", advice) for text, advice in judged]
-
-
-def _is_of_another(hook: HookItem, *, base_url: str) -> bool:
-    """Whether a webhook leads to another installation, at the path that all of them share."""
-    is_shared = urlsplit(hook.url).path.endswith(reverse("metrics_sync:webhook"))
-    return bool(base_url) and is_shared and _read_origin(hook).lower() != base_url.lower()
 
 
 def _read_origin(hook: HookItem) -> str:
