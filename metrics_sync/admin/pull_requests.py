@@ -17,16 +17,17 @@ from unfold.decorators import action
 
 from metrics_sync.admin.csv_export import stream_csv
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
-from metrics_sync.admin.fields import make_column, name_fields
+from metrics_sync.admin.fields import make_column, make_duration, make_hours, name_fields
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import (
     UNKNOWN,
+    find_time_to_complete,
+    show_duration,
     show_hours,
     show_label,
     show_on_one_line,
     show_provenance,
     show_receipt,
-    show_time_to_complete,
 )
 from metrics_sync.admin.narrowing import (
     AuthorFilter,
@@ -85,7 +86,7 @@ def build_header(row: PullRequest) -> dict[str, Any]:
             "Requested changes answered in": show_hours(row.avg_fix_response_hours),
             "Cycle time": show_hours(row.cycle_time_hours),
             "CI at the merge": row.ci_at_merge or UNKNOWN,
-            "Data complete after": show_time_to_complete(row),
+            "Data complete after": show_duration(find_time_to_complete(row)),
         }.items(),
     }
 
@@ -102,6 +103,8 @@ SCRIPTS = Media(
 )
 
 
+#: The column of how long after the merge a pull request was complete.
+SECONDS = make_duration("seconds", "complete after", find_time_to_complete, TOOK)
 #: What no line of the list shows.
 LARGE = ("receipt", "provenance", "reviewers")
 
@@ -115,13 +118,13 @@ class PullRequestAdmin(ReadOnly, Guarded):
         make_column("state", "state", show_label),
         "merged",
         "status",
-        make_column("review_wait_hours", "first review after", show_hours),
+        make_hours("review_wait_hours", "first review after"),
         make_column("review_rounds", "rounds"),
-        make_column("cycle_time_hours", "cycle time", show_hours),
+        make_hours("cycle_time_hours", "cycle time"),
         "size",
         make_column("total_comments", "comments"),
         make_column("author_login", "author"),
-        "seconds",
+        SECONDS,
     ]
     list_filter = [
         ("team", TeamFilter),
@@ -155,7 +158,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
                     name_fields("status", "sync_error"),
                     "receipt_table",
                     name_fields("cut_off", "disagreements", "sync_attempts"),
-                    name_fields("completed_at", "seconds"),
+                    (*name_fields("completed_at"), SECONDS),
                     name_fields("retry_at", "refetch_at"),
                 ]
             },
@@ -272,10 +275,6 @@ class PullRequestAdmin(ReadOnly, Guarded):
         if row.additions is None or row.deletions is None:
             return UNKNOWN
         return f"+{row.additions} \N{MINUS SIGN}{row.deletions}"
-
-    @admin.display(description="complete after", ordering=TOOK)
-    def seconds(self, row: PullRequest) -> str:
-        return show_time_to_complete(row)
 
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:
