@@ -7,6 +7,9 @@ ARGS ?=
 # Each process has a database, a Redis and a pretend GitHub of its own; a Redis server has 15.
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
+# Without bytecode each of the many processes that tests start would compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo production-env screenshots test test-all mutate night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 

@@ -23,7 +23,7 @@ def main() -> None:
     try:
         from django.core.management import execute_from_command_line
 
-        from metrics_sync.management.faults import FAULTS, describe_fault
+        from metrics_sync.management.describing import FAULTS, describe_fault
         from project.databases import PROCESS
     except ImportError as error:
         raise SystemExit(

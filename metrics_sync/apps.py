@@ -11,11 +11,11 @@ class MetricsSyncConfig(AppConfig):
     verbose_name = "Pull request metrics"
 
     def ready(self) -> None:
-        # They register themselves.
+        # Importing them registers their receivers, functions and checks.
         from metrics_sync import signals  # noqa: F401
         from metrics_sync.dashboard import percentiles  # noqa: F401
         from metrics_sync.operate import host_settings, system_checks  # noqa: F401
         from metrics_sync.work.counts import save_counts
 
-        # What commands count; a job's process ends without coming here.
+        # Saves what a command counted; the process of a job ends without calling this.
         atexit.register(save_counts)

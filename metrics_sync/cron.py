@@ -7,9 +7,9 @@ from rq import cron
 
 from metrics_sync.conf import app_settings
 from metrics_sync.heal.discovery import discover_lost
-from metrics_sync.heal.reconcile import requeue_due, requeue_nameless
 from metrics_sync.heal.releasing import release_refused
 from metrics_sync.heal.remeasuring import remeasure_outdated
+from metrics_sync.heal.requeueing import requeue_due, requeue_nameless
 from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK
 from metrics_sync.operate.notifying import report_changes

@@ -1,4 +1,4 @@
-"""URLs of the app; the pages and the API each need an extra of the package."""
+"""The app's URLs. The pages and the API each need an extra of the package."""
 
 from importlib.util import find_spec
 

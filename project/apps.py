@@ -1,4 +1,4 @@
-"""The project as a Django app: what it sets up when it starts."""
+"""The project as a Django app, which sets up connections and sign-in."""
 
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created
@@ -10,7 +10,7 @@ class ProjectConfig(AppConfig):
     name = "project"
 
     def ready(self) -> None:
-        # Its receivers register themselves.
+        # Importing it registers its receivers.
         from project import sign_in  # noqa: F401
 
         connection_created.connect(limit_waits)

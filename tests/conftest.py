@@ -13,8 +13,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings as django_settings
+from django.core.management import call_command
 from django.db import connection
 from pytest_django import Settings
+from pytest_django.plugin import DjangoDbBlocker
 from redis import Redis
 
 from metrics_sync.ingest import throttling
@@ -54,6 +56,14 @@ def read_length(item: pytest.Item) -> int:
     """Return the seconds that a test of `make test-all` takes alone; 0 for all others."""
     marker = item.get_closest_marker("long")
     return int(marker.kwargs["seconds"]) if marker else 0
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Note that all migrations have run where the tables were made from the models."""
+    if not connection.settings_dict["TEST"]["MIGRATE"]:
+        with django_db_blocker.unblock():
+            call_command("migrate", fake=True, verbosity=0)
 
 
 @pytest.fixture(autouse=True)

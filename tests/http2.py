@@ -39,16 +39,23 @@ class Front:
 
 @contextmanager
 def serve_http2(
-    upstream: str, *, folder: Path, protocols: Sequence[str] = ("h2", "http/1.1")
+    upstream: str,
+    *,
+    folder: Path,
+    protocols: Sequence[str] = ("h2", "http/1.1"),
+    idle_seconds: float = 5,
 ) -> Iterator[Front]:
-    """Serve an API over TLS until the end of the block, with the first protocol a client takes."""
+    """Serve an API over TLS until the end of the block, with the first protocol a client takes.
+
+    Connections that are idle for so many seconds are closed.
+    """
     listening = socket.create_server((HOST, 0))
     front = Front(f"https://{HOST}:{listening.getsockname()[1]}", folder / "certificate.pem")
     _write_certificate(front.certificate, folder / "key.pem")
     config = Config()
     # What connects before hypercorn is ready waits in the queue of this socket, which it closes.
     config.bind, config.errorlog = [f"fd://{listening.detach()}"], None
-    config.alpn_protocols = list(protocols)
+    config.alpn_protocols, config.keep_alive_timeout = list(protocols), idle_seconds
     config.certfile, config.keyfile = str(front.certificate), str(folder / "key.pem")
     loop, ending = asyncio.new_event_loop(), asyncio.Event()
 

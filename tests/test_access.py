@@ -1,4 +1,4 @@
-"""What GitHub said of a token, and what it means for everybody who uses it."""
+"""What GitHub says of a token, and what all workers that use the token do about it."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from metrics_sync.access import Access
+from metrics_sync.access import Access, keep_connected
 from metrics_sync.exceptions import (
     BudgetSpentError,
     CredentialRejectedError,
@@ -69,7 +69,7 @@ def test_bulk_work_leaves_a_reserve_for_merges(
     merges_pause: bool,
     bulk_pauses: bool,
 ) -> None:
-    """A backfill must not eat the budget that the next merge needs."""
+    """A backfill must not use up the requests that the next merge needs."""
     spend(credential, limit=limit, remaining=remaining)
 
     assert (credential.find_pause() is not None) == merges_pause
@@ -77,7 +77,7 @@ def test_bulk_work_leaves_a_reserve_for_merges(
 
 
 def test_pause_ends_when_the_window_does(credential: IntegrationCredential) -> None:
-    """What was left of the last hour says nothing about this one."""
+    """How much was left of the last hour does not matter in the next one."""
     with time_machine.travel(NOW, tick=False):
         spend(credential, limit=5000, remaining=0)
         until = credential.find_pause()
@@ -88,7 +88,7 @@ def test_pause_ends_when_the_window_does(credential: IntegrationCredential) -> N
 
 
 def test_secondary_limits_pause_longer_each_time(credential: IntegrationCredential) -> None:
-    """Going on asking at the same pace can get an integration banned."""
+    """GitHub can ban an integration that keeps its pace after a secondary limit."""
     pauses = []
     with time_machine.travel(NOW, tick=False) as clock:
         for _ in range(6):
@@ -100,7 +100,7 @@ def test_secondary_limits_pause_longer_each_time(credential: IntegrationCredenti
 
 
 def test_secondary_limit_is_forgotten_after_an_hour(credential: IntegrationCredential) -> None:
-    """One bad moment must not slow a token down for ever."""
+    """One secondary limit must not slow the token down for ever."""
     with time_machine.travel(NOW, tick=False) as clock:
         credential.note_pause(until=NOW + MINUTE, is_secondary=True)
         was_careful = credential.is_careful
@@ -112,7 +112,7 @@ def test_secondary_limit_is_forgotten_after_an_hour(credential: IntegrationCrede
 
 
 def test_new_token_starts_afresh(credential: IntegrationCredential) -> None:
-    """Its budget is its own."""
+    """A new token has a budget of its own."""
     spend(credential, limit=5000, remaining=0)
     credential.note_pause(until=timezone.now() + HOUR, is_secondary=True)
     credential.mark_revoked()
@@ -137,7 +137,7 @@ def test_answers_are_noted_for_all_workers(
 def test_refused_token_is_noted(
     access: Access, sandbox: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """The next who wants to ask must know."""
+    """The next worker that wants to use the token must know that GitHub refuses it."""
     sandbox.world.revoke_token(DEFAULT_TOKEN)
     with pytest.raises(CredentialRejectedError):
         access.ask(ask_user)
@@ -153,7 +153,7 @@ def test_refused_token_is_noted(
 def test_nothing_is_asked_during_a_pause(
     access: Access, sandbox: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """It is known what GitHub would say."""
+    """GitHub would only repeat its refusal."""
     credential.note_pause(until=timezone.now() + MINUTE, is_secondary=False)
 
     with pytest.raises(RateLimitedError):
@@ -191,7 +191,7 @@ def set_aside(credential: IntegrationCredential, *, is_bulk: bool = False) -> Sh
 def test_all_that_is_set_aside_is_no_more_than_what_is_left(
     credential: IntegrationCredential,
 ) -> None:
-    """Each worker would take what is left for its own."""
+    """Otherwise each worker would count on all of the remaining requests."""
     state(credential, 35)
 
     shares = [set_aside(IntegrationCredential.objects.get()) is not None for _ in range(5)]
@@ -201,7 +201,7 @@ def test_all_that_is_set_aside_is_no_more_than_what_is_left(
 
 @time_machine.travel(NOW, tick=False)
 def test_bulk_work_sets_aside_nothing_of_the_reserve(credential: IntegrationCredential) -> None:
-    """Two reconciles at once could take it together."""
+    """Otherwise two reconciles at once could use up the reserve together."""
     state(credential, 1015)
 
     shares = [set_aside(credential, is_bulk=True) is not None for _ in range(2)]
@@ -211,8 +211,10 @@ def test_bulk_work_sets_aside_nothing_of_the_reserve(credential: IntegrationCred
 
 
 @time_machine.travel(NOW, tick=False)
-def test_what_others_set_aside_is_waited_for_shortly(credential: IntegrationCredential) -> None:
-    """Most fetches need less than they set aside, and the hour is long."""
+def test_shares_of_others_are_waited_for_shortly(credential: IntegrationCredential) -> None:
+    """Most fetches need fewer requests than they set aside, so the rest is free long before the
+    reset.
+    """
     state(credential, 15)
     set_aside(credential)
 
@@ -223,8 +225,8 @@ def test_what_others_set_aside_is_waited_for_shortly(credential: IntegrationCred
 
 
 @time_machine.travel(NOW, tick=False)
-def test_what_is_given_back_may_be_had_by_another(credential: IntegrationCredential) -> None:
-    """The fetch has ended, and GitHub has stated what it cost."""
+def test_returned_share_is_free_for_another_fetch(credential: IntegrationCredential) -> None:
+    """When a fetch has ended, GitHub has stated what it cost, and its share is free again."""
     state(credential, 18)
     share = set_aside(credential)
     meanwhile = set_aside(credential)
@@ -236,8 +238,8 @@ def test_what_is_given_back_may_be_had_by_another(credential: IntegrationCredent
 
 
 @time_machine.travel(NOW, tick=False)
-def test_pause_keeps_anybody_from_setting_aside(credential: IntegrationCredential) -> None:
-    """A worker that has read the credential before must hear of it, too."""
+def test_nothing_is_set_aside_during_a_pause(credential: IntegrationCredential) -> None:
+    """A worker that read the credential before the pause must learn of it, too."""
     state(credential, 5000)
     earlier = IntegrationCredential.objects.get()
     credential.note_pause(until=NOW + MINUTE, is_secondary=False)
@@ -252,7 +254,7 @@ def test_pause_keeps_anybody_from_setting_aside(credential: IntegrationCredentia
 def test_nothing_is_set_aside_while_there_is_plenty(
     access: Access, credential: IntegrationCredential
 ) -> None:
-    """Workers would wait for each other to write to one row."""
+    """Otherwise all workers would wait for each other to write to one row."""
     state(credential, 1010)
     much = credential.has_plenty(is_bulk=False), credential.has_plenty(is_bulk=True)
     state(credential, 1009)
@@ -273,7 +275,7 @@ def test_much_to_fetch_costs_no_query_while_there_is_plenty(
 def test_server_without_limits_is_never_counted(
     access: Access, sandbox: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """An Enterprise server whose limits are switched off states none."""
+    """An Enterprise Server whose rate limits are switched off states none."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=None))
 
     with CaptureQueriesContext(connection) as queries:
@@ -285,7 +287,9 @@ def test_server_without_limits_is_never_counted(
 def test_setting_aside_and_giving_back_are_one_query_each(
     access: Access, credential: IntegrationCredential
 ) -> None:
-    """They are added to a fetch while little is left, and a credential is one row."""
+    """Every fetch runs both while few requests are left, and all fetches of a credential use one
+    row.
+    """
     credential.note_rate_limit(RateLimit(5000, 100, timezone.now() + HOUR))
 
     with CaptureQueriesContext(connection) as queries:
@@ -295,8 +299,8 @@ def test_setting_aside_and_giving_back_are_one_query_each(
 
 
 @time_machine.travel(NOW, tick=False)
-def test_least_that_is_stated_of_a_window_counts(credential: IntegrationCredential) -> None:
-    """Answers to several workers overtake each other."""
+def test_lowest_number_of_a_window_counts(credential: IntegrationCredential) -> None:
+    """The answers to several workers arrive in any order."""
     state(credential, 40)
     state(credential, 45)
 
@@ -307,10 +311,10 @@ def test_least_that_is_stated_of_a_window_counts(credential: IntegrationCredenti
 @pytest.mark.parametrize(
     ("minutes", "is_free"), [(4, False), (6, True)], ids=["in the next period", "after it"]
 )
-def test_what_a_killed_worker_set_aside_comes_back(
+def test_share_of_a_killed_worker_becomes_free(
     credential: IntegrationCredential, minutes: int, is_free: bool
 ) -> None:
-    """Nobody gives it back, and it must not stop the others for ever, even while they go on."""
+    """A killed worker gives nothing back; its share must not block the others for ever."""
     with time_machine.travel(NOW + 4 * MINUTE, tick=False) as clock:
         state(credential, 25)
         set_aside(credential)
@@ -322,10 +326,10 @@ def test_what_a_killed_worker_set_aside_comes_back(
         assert (set_aside(credential) is not None) == is_free
 
 
-def test_what_was_set_aside_in_the_period_before_is_given_back(
+def test_share_of_the_period_before_is_given_back(
     credential: IntegrationCredential,
 ) -> None:
-    """A fetch that begins in one period ends in the next one."""
+    """A fetch that begins in one period may end in the next one."""
     with time_machine.travel(NOW + 4 * MINUTE, tick=False) as clock:
         state(credential, 25)
         share = set_aside(credential)
@@ -340,7 +344,7 @@ def test_what_was_set_aside_in_the_period_before_is_given_back(
 def test_share_that_ended_by_itself_is_not_given_back_again(
     credential: IntegrationCredential,
 ) -> None:
-    """What others have set aside since is theirs."""
+    """Otherwise it would free what other fetches have set aside since."""
     with time_machine.travel(NOW, tick=False) as clock:
         state(credential, 15)
         slow = set_aside(credential)
@@ -355,7 +359,7 @@ def test_share_that_ended_by_itself_is_not_given_back_again(
 def test_new_window_is_full_until_github_says_what_is_left(
     credential: IntegrationCredential,
 ) -> None:
-    """Somebody has to ask first, and all together no more than a window holds."""
+    """Some fetch must ask first, and all together must not send more than a window allows."""
     with time_machine.travel(NOW, tick=False):
         state(credential, 0, limit=50)
     with time_machine.travel(NOW + HOUR, tick=False):
@@ -364,8 +368,8 @@ def test_new_window_is_full_until_github_says_what_is_left(
     assert shares == [True] * 5 + [False]
 
 
-def test_what_is_set_aside_counts_in_the_next_window(credential: IntegrationCredential) -> None:
-    """A fetch that is under way when the hour ends spends the rest in the new one."""
+def test_share_counts_in_the_next_window_too(credential: IntegrationCredential) -> None:
+    """A fetch that is under way at the reset sends the rest of its requests in the new window."""
     with time_machine.travel(NOW + 59 * MINUTE, tick=False) as clock:
         state(credential, 10, limit=50)
         set_aside(credential)
@@ -378,7 +382,7 @@ def test_what_is_set_aside_counts_in_the_next_window(credential: IntegrationCred
 
 
 def test_statement_of_an_ended_window_counts_for_nothing(credential: IntegrationCredential) -> None:
-    """An answer that comes late would stop everybody for nothing."""
+    """A late answer about the old window must not stop all workers in the new one."""
     with time_machine.travel(NOW + HOUR, tick=False):
         credential.note_rate_limit(RateLimit(5000, 4000, NOW + 2 * HOUR))
         state(credential, 0)
@@ -388,7 +392,7 @@ def test_statement_of_an_ended_window_counts_for_nothing(credential: Integration
 
 
 def test_shorter_pause_does_not_end_a_longer_one(credential: IntegrationCredential) -> None:
-    """Two workers met two limits, and both have to be obeyed."""
+    """Two workers met two limits, and both limits must be obeyed."""
     until = timezone.now() + HOUR
     credential.note_pause(until=until, is_secondary=False)
 
@@ -399,8 +403,8 @@ def test_shorter_pause_does_not_end_a_longer_one(credential: IntegrationCredenti
     assert IntegrationCredential.objects.get().find_pause() == until
 
 
-def test_what_is_said_of_an_old_token_counts_no_more(credential: IntegrationCredential) -> None:
-    """A new token is stored while a fetch runs with the old one."""
+def test_answers_about_an_old_token_do_not_count(credential: IntegrationCredential) -> None:
+    """A new token can be stored while a fetch still runs with the old one."""
     fetching = IntegrationCredential.objects.get()
     credential.store_token("ghp_new")
 
@@ -415,10 +419,10 @@ async def ask_often(github: GitHub) -> None:
         await ask_user(github)
 
 
-def test_pause_that_another_worker_was_told_of_ends_a_conversation(
+def test_pause_from_another_worker_ends_a_conversation(
     access: Access, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on for minutes can get the token banned."""
+    """A long conversation that ignores the pause can get the token banned."""
     monkeypatch.setattr("metrics_sync.access.clients.SHARE_SECONDS", 0)
 
     async def meet_a_limit(github: GitHub) -> None:
@@ -436,7 +440,9 @@ def test_pause_that_another_worker_was_told_of_ends_a_conversation(
 def test_long_bulk_conversation_stops_where_the_reserve_begins(
     sandbox: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A listing of ten years of merges begins with plenty."""
+    """The listing of ten years of merges begins with many requests left, and may use up the
+    reserve.
+    """
     monkeypatch.setattr("metrics_sync.models.budgets.PLENTY", 20)
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
     bulk = Access(sandbox.url, DEFAULT_TOKEN, credential, is_bulk=True)
@@ -452,7 +458,7 @@ def test_long_bulk_conversation_stops_where_the_reserve_begins(
 def test_database_that_fails_at_the_end_costs_no_answer(
     access: Access, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was fetched is there; the budget is said again by the next answer."""
+    """The fetched data are complete, and GitHub states the budget again in its next answer."""
 
     def fail(*_: object, **__: object) -> None:
         raise OperationalError("database is locked")
@@ -461,6 +467,30 @@ def test_database_that_fails_at_the_end_costs_no_answer(
 
     assert access.ask(ask_user)
     assert "could not be stored" in caplog.text
+
+
+def test_conversations_of_one_function_share_their_connections(
+    access: Access, sandbox: SandboxServer, credential: IntegrationCredential
+) -> None:
+    """And their queries are run by the thread that has its connection to the database."""
+    spend(credential, limit=5000, remaining=500)
+    seen = []
+
+    def ask_twice() -> None:
+        for _ in range(2):
+            access.ask(ask_seven_times_twice)
+            seen.append({id(each) for each in sandbox._runner.server.connections})
+
+    keep_connected(ask_twice)
+
+    assert seen[0] == seen[1]
+    assert IntegrationCredential.objects.get().rate_limit_remaining == 5000 - 28
+
+
+async def ask_seven_times_twice(github: GitHub) -> None:
+    """Ask for more than one share, so that another one is set aside meanwhile."""
+    await ask_seven_times(github)
+    await ask_seven_times(github)
 
 
 INTERRUPTED = """
@@ -481,7 +511,7 @@ run_conversation(wait)
 
 
 def test_interrupted_conversation_ends_at_once(tmp_path: Path) -> None:
-    """Who presses Ctrl-C wants the prompt back."""
+    """A person who presses Ctrl-C wants the prompt back."""
     program = tmp_path / "interrupted.py"
     program.write_text(INTERRUPTED)
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
@@ -495,7 +525,7 @@ def test_interrupted_conversation_ends_at_once(tmp_path: Path) -> None:
 def test_twenty_conversations_at_once_send_no_more_than_is_left(
     sandbox: SandboxServer, transactional_db: None
 ) -> None:
-    """GitHub would refuse the rest, and ban who goes on."""
+    """GitHub would refuse the other requests, and may ban a client that keeps sending them."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
     credential = IntegrationCredentialFactory(access_token=DEFAULT_TOKEN)
     Access(sandbox.url, DEFAULT_TOKEN, credential).ask(ask_user)
@@ -525,7 +555,7 @@ async def ask_seven_times(github: GitHub) -> None:
 def test_refusal_of_an_old_token_does_not_revoke_a_new_one(
     access: Access, sandbox: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """Somebody stores a new token while a fetch runs with the old one."""
+    """A new token can be stored while a fetch still runs with the old one."""
     sandbox.world.revoke_token(DEFAULT_TOKEN)
     IntegrationCredential.objects.get().store_token("ghp_new")
 
@@ -538,7 +568,7 @@ def test_refusal_of_an_old_token_does_not_revoke_a_new_one(
 def test_answer_about_an_old_token_does_not_release_a_new_one(
     credential: IntegrationCredential,
 ) -> None:
-    """The clock asks about a refused token while another is stored, and refused."""
+    """While the clock tries a refused token, another one can be stored and refused."""
     asked_about = IntegrationCredential.objects.get()
     credential.store_token("ghp_new")
     credential.mark_revoked()
@@ -548,10 +578,10 @@ def test_answer_about_an_old_token_does_not_release_a_new_one(
     assert IntegrationCredential.objects.get().revoked_at is not None
 
 
-def test_pause_is_told_with_its_date(
+def test_pause_is_reported_with_its_date(
     access: Access, credential: IntegrationCredential, sandbox: SandboxServer
 ) -> None:
-    """A time alone is read as one of today."""
+    """People read a time without a date as a time of today."""
     until = timezone.now() + HOUR
     credential.note_pause(until=until, is_secondary=False)
 
@@ -559,10 +589,10 @@ def test_pause_is_told_with_its_date(
         access.ask(ask_user)
 
 
-def test_shortage_that_github_did_not_tell_pauses_nobody_else(
+def test_own_reserve_pauses_no_merges(
     credential: IntegrationCredential,
 ) -> None:
-    """Bulk work that finds only the reserve left must not stop the merges it is kept for."""
+    """Bulk work that finds only the reserve must not stop the merges that the reserve is for."""
     error = BudgetSpentError("only the reserve is left", until=timezone.now() + HOUR)
 
     Access("", "", credential).note([error])

@@ -1,4 +1,4 @@
-"""The admin: what is shown to whom, what may be changed, and secrets that never come out."""
+"""The admin: which rows each user sees and may change, and that no page shows a secret."""
 
 import re
 from datetime import timedelta
@@ -22,8 +22,8 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync import models
+from metrics_sync.admin.header import find_web_root
 from metrics_sync.admin.labels import UNKNOWN
-from metrics_sync.admin.pull_requests import find_web_root
 from metrics_sync.models import (
     GitHubIntegration,
     IntegrationCredential,
@@ -44,7 +44,7 @@ def url_of(model: type[Model], page: str, *args: Any) -> str:
 
 
 def pages_of(model: type[Model]) -> list[str]:
-    """Return the pages of a row; what happened is never deleted."""
+    """Return the addresses of a row's pages; records of events have no page to delete them."""
     return [page for page in PAGES if (model, page) != (models.AuditEntry, "delete")]
 
 
@@ -85,7 +85,7 @@ def read(client: Client, url: str) -> str:
 def test_no_page_shows_a_secret(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Every row is listed and has its pages, which are cached, shared and shot."""
+    """Pages are cached, shared and photographed; this test opens every page of every row."""
     listed = read(admin_client, url_of(model, "changelist"))
     pages = [read(admin_client, url_of(model, page, rows[model].pk)) for page in pages_of(model)]
 
@@ -97,13 +97,13 @@ def test_no_page_shows_a_secret(
 
 @pytest.mark.parametrize("model", [User, Group])
 def test_accounts_have_the_theme(admin_client: Client, model: type[Model]) -> None:
-    """Django's own pages for users and groups would stand out."""
+    """Django's own pages for users and groups would look different from all others."""
     for page in ("changelist", "add"):
         assert "unfold/css/styles.css" in read(admin_client, url_of(model, page))
 
 
 def test_password_of_a_user_can_be_set(admin_client: Client, admin_user: User) -> None:
-    """The form of the theme is another one than Django's."""
+    """The theme has its own form for passwords."""
     read(admin_client, reverse("admin:auth_user_password_change", args=[admin_user.pk]))
 
 
@@ -114,7 +114,7 @@ def test_member_sees_rows_of_own_teams_only(
     foreign_rows: dict[type[Model], Any],
     model: type[Model],
 ) -> None:
-    """Teams of one installation do not know each other, by list, filter or search."""
+    """Teams of one installation must not see each other's rows in lists, filters or searches."""
     factories.TeamFactory(name="Second").members.add(*rows[Team].members.all())
 
     page = read(member_client, url_of(model, "changelist"))
@@ -133,7 +133,7 @@ def test_pages_of_other_teams_are_not_found(
     foreign_rows: dict[type[Model], Any],
     model: type[Model],
 ) -> None:
-    """A number guessed in an address shows nothing, even with every permission."""
+    """A guessed key in an address shows nothing, even to a user with every permission."""
     member.user_permissions.set(Permission.objects.all())
 
     for page in pages_of(model):
@@ -162,7 +162,7 @@ def test_summary_is_of_own_teams_only(
 
 
 def test_delivery_of_no_team_is_for_superusers(member_client: Client) -> None:
-    """The shared endpoint takes what may be anybody's."""
+    """A delivery to the shared endpoint may hold any team's data."""
     delivery = factories.WebhookDeliveryFactory(github_repo="nobody/knows")
 
     page = read(member_client, url_of(type(delivery), "changelist"))
@@ -173,7 +173,7 @@ def test_delivery_of_no_team_is_for_superusers(member_client: Client) -> None:
 def test_choices_of_a_form_are_of_own_teams(
     member_client: Client, member: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
-    """Whoever may write chooses among what they may see."""
+    """A form must offer only rows that the user may see."""
     allow(member, "add_githubintegration", "add_integrationcredential")
 
     for model in (GitHubIntegration, IntegrationCredential):
@@ -185,7 +185,7 @@ def test_choices_of_a_form_are_of_own_teams(
 def test_credential_of_another_team_is_refused(
     admin_client: Client, rows: dict[type[Model], Any], foreign_rows: dict[type[Model], Any]
 ) -> None:
-    """Else one team would ask GitHub with the token of another."""
+    """Otherwise one team could use the token of another."""
     data = {
         "team": rows[Team].pk,
         "credential": foreign_rows[IntegrationCredential].pk,
@@ -199,10 +199,10 @@ def test_credential_of_another_team_is_refused(
     assert not GitHubIntegration.objects.filter(organization_slug="new").exists()
 
 
-def test_members_are_chosen_by_whom_may_see_users(
+def test_only_viewers_of_users_choose_members(
     member_client: Client, member: User, rows: dict[type[Model], Any]
 ) -> None:
-    """A number that is tried tells the name behind it: on the page, in the log, in an address."""
+    """Otherwise a guessed id would reveal a user's name on the page, in the log or in a URL."""
     allow(member, "add_team", "change_team")
     stranger = factories.UserFactory(username="zoe")
     data = {"name": "Team forge", "slug": "forge", "members": [member.pk, stranger.pk]}
@@ -220,8 +220,8 @@ def test_members_are_chosen_by_whom_may_see_users(
     assert list(rows[Team].members.all()) == [member]
 
 
-def test_members_are_looked_up_by_whom_may_see_users(member_client: Client, member: User) -> None:
-    """Names of other teams' people are names of other teams."""
+def test_only_viewers_of_users_search_for_members(member_client: Client, member: User) -> None:
+    """The search would reveal the names of other teams' members."""
     allow(member, "change_team")
 
     query = {"app_label": "metrics_sync", "model_name": "team", "field_name": "members"}
@@ -234,7 +234,7 @@ def test_members_are_looked_up_by_whom_may_see_users(member_client: Client, memb
 def test_member_changes_nothing_without_permission(
     member_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Membership is to look; only about their own mail members decide themselves."""
+    """Membership lets a user read; members decide only about their own mail."""
     for url in (url_of(model, "add"), url_of(model, "delete", rows[model].pk)):
         assert member_client.get(url).status_code == 403
     assert member_client.post(url_of(model, "change", rows[model].pk)).status_code == 403
@@ -248,10 +248,10 @@ def test_member_changes_nothing_without_permission(
         models.AuditEntry,
     ],
 )  # fmt: skip
-def test_what_github_said_is_read_only(
+def test_fetched_data_are_read_only(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Numbers written by hand would be metrics of nothing."""
+    """A number edited by hand would make the metrics wrong."""
     assert admin_client.get(url_of(model, "add")).status_code == 403
     assert admin_client.post(url_of(model, "change", rows[model].pk)).status_code == 403
 
@@ -259,7 +259,7 @@ def test_what_github_said_is_read_only(
 def test_secret_that_cannot_be_decrypted_breaks_no_page(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """After a key is lost the admin is where new secrets are stored."""
+    """After a key is lost, operators store new secrets in the admin."""
     for table, column in (
         ("integrationcredential", "access_token"),
         ("githubintegration", "webhook_secret"),
@@ -294,7 +294,7 @@ def test_token_is_replaced_when_one_is_given(
     stored: str,
     is_revoked: bool,
 ) -> None:
-    """Saving something else keeps the token; a new one ends the refusal of the old one."""
+    """Saving another field keeps the token; a new token ends the refusal of the old one."""
     data = {"kind": "token", "secret": secret}
 
     response = admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
@@ -306,13 +306,13 @@ def test_token_is_replaced_when_one_is_given(
     assert "ghp_" not in LogEntry.objects.get().change_message
 
 
-def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
+def test_new_token_releases_waiting_pull_requests(
     admin_client: Client,
     credential: IntegrationCredential,
     redis: Redis,
     django_capture_on_commit_callbacks: Any,
 ) -> None:
-    """It matters not whether it was stored here or with `connect`."""
+    """A token stored in the admin has the same effect as one stored with `connect`."""
     PullRequest.objects.filter(team=credential.team).update(sync_status="queued", sync_job_id="job")
     later = timezone.now().timestamp() + 3000
     redis.zadd(f"rq:scheduled:{MERGES}", {"job": later})
@@ -331,7 +331,7 @@ def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
 def test_webhook_secret_is_replaced_when_one_is_given(
     admin_client: Client, rows: dict[type[Model], Any], secret: str, stored: str
 ) -> None:
-    """Deliveries are verified with it: it must not vanish with a corrected name."""
+    """Deliveries are verified with it, so a corrected name must not erase it."""
     integration = rows[GitHubIntegration]
     data = {"credential": integration.credential_id, "organization_slug": "b", "secret": secret}
 
@@ -346,7 +346,7 @@ def test_webhook_secret_is_replaced_when_one_is_given(
 def test_new_row_needs_its_secret(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """Without a token nothing can be asked, and a secret made up here GitHub could not know."""
+    """Without a token GitHub cannot be asked, and GitHub cannot know a secret that we generate."""
     data = {
         "team": rows[Team].pk,
         "kind": "token",
@@ -363,12 +363,12 @@ def test_new_row_needs_its_secret(
 def test_refused_token_is_seen_in_the_list(
     member_client: Client, credential: IntegrationCredential
 ) -> None:
-    """Its pull requests wait for somebody to notice."""
+    """Its pull requests wait until an operator notices."""
     assert "revoked" in read(member_client, url_of(IntegrationCredential, "changelist"))
 
 
 def fetch_again(client: Client, pull_request: PullRequest) -> str:
-    """Press the button of the page, and return what the next page says."""
+    """Press the page's button and return the text of the page that follows."""
     url = url_of(PullRequest, "fetch_one_again", pull_request.pk)
     response = client.post(url, {"_form_submitted": "on"})
     return read(client, response.headers["HX-Redirect"])
@@ -386,7 +386,7 @@ def fetch_selected_again(client: Client, *pull_requests: PullRequest) -> str:
 def test_member_fetches_one_again(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """No merge waits for it."""
+    """The job goes to the bulk queue, so no merge waits for it."""
     page = fetch_again(member_client, rows[PullRequest])
 
     assert "Queued to be fetched again: 1." in page
@@ -394,10 +394,10 @@ def test_member_fetches_one_again(
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_one_whose_job_is_gone_is_fetched_again(
+def test_row_whose_job_is_gone_is_fetched_again(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis, status: str
 ) -> None:
-    """Such a row was once refused for ever, as its job's hash said `queued`."""
+    """The button once refused such a row for ever, because the job's hash said `queued`."""
     moment = timezone.now() - timedelta(minutes=3)
     PullRequest.objects.update(sync_status=status, sync_job_id="gone", queued_at=moment)
 
@@ -406,10 +406,10 @@ def test_one_whose_job_is_gone_is_fetched_again(
     assert "Queued to be fetched again: 1." in page
 
 
-def test_what_is_fetched_again_is_fetched_in_full(
+def test_fetch_again_fetches_all_lists(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """Who presses it doubts what is shown, and is not helped by “nothing has changed”."""
+    """A user who presses the button doubts the stored data, so “unchanged” is no answer."""
     receipt = {"files": {"stated": 2, "stored": 2, "result": "verified"}}
     PullRequest.objects.update(etags={"files": []}, receipt=receipt, sync_status="partial")
 
@@ -422,7 +422,7 @@ def test_what_is_fetched_again_is_fetched_in_full(
 def test_opening_the_dialog_queues_nothing(
     member_client: Client, rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """A link in somebody's mail must not be enough."""
+    """A link in a mail must not be enough to queue a job."""
     page = read(member_client, url_of(PullRequest, "fetch_one_again", rows[PullRequest].pk))
 
     assert "Fetch again?" in page
@@ -435,7 +435,7 @@ def test_selected_are_fetched_again_in_bulk(
     foreign_rows: dict[type[Model], Any],
     redis: Redis,
 ) -> None:
-    """A page full of them must not delay the next merge."""
+    """Fetching a whole page of rows must not delay the next merge."""
     page = fetch_selected_again(admin_client, rows[PullRequest], foreign_rows[PullRequest])
 
     assert "Queued to be fetched again: 2." in page
@@ -445,7 +445,7 @@ def test_selected_are_fetched_again_in_bulk(
 def test_pull_requests_of_other_teams_are_not_fetched_again(
     member_client: Client, foreign_rows: dict[type[Model], Any], redis: Redis
 ) -> None:
-    """A request costs the other team's budget."""
+    """Each request would cost the other team's budget."""
     row = foreign_rows[PullRequest]
 
     fetch_selected_again(member_client, row)
@@ -474,7 +474,7 @@ def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
     values: dict[str, Any],
     reason: str,
 ) -> None:
-    """The user is told why; a second job would only be in the way of the first."""
+    """The page says why; a second job would only get in the way of the first."""
     now = timezone.now()
     PullRequest.objects.update(queued_at=now, heartbeat_at=now, **values)
 
@@ -485,10 +485,10 @@ def test_pull_request_that_cannot_be_fetched_is_left_as_it_is(
     assert Queue(MERGES, connection=redis).count == 0
 
 
-def test_redis_being_down_is_said(
+def test_page_says_that_redis_is_down(
     admin_client: Client, rows: dict[type[Model], Any], redis_down: None
 ) -> None:
-    """A button that does nothing is pressed again."""
+    """Users press a button again that seems to do nothing."""
     page = fetch_again(admin_client, rows[PullRequest])
 
     assert "Redis does not answer" in page
@@ -498,7 +498,7 @@ def test_redis_being_down_is_said(
 def test_receipt_is_a_table_of_every_section(
     member_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """It is the proof of being complete; unknown is a dash, not a zero."""
+    """The receipt proves completeness; an unknown number is a dash, not a zero."""
     PullRequest.objects.update(
         receipt={
             "files": {"stated": 3050, "stored": 3000, "result": "capped"},
@@ -522,7 +522,7 @@ def test_receipt_is_a_table_of_every_section(
 def test_files_of_a_large_pull_request_come_in_pages(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """GitHub gives up to 3,000 of them; the list behind the page has all, in its own order."""
+    """GitHub lists up to 3,000 files; the list behind the page shows all of them in its order."""
     row = rows[PullRequest]
     for _ in range(30):
         factories.PRFileFactory(pull_request=row)
@@ -543,7 +543,7 @@ def test_files_of_a_large_pull_request_come_in_pages(
 def test_lists_behind_a_pull_request_are_of_own_teams(
     member_client: Client, foreign_rows: dict[type[Model], Any]
 ) -> None:
-    """Its key is in the address."""
+    """The address of a list holds the pull request's key, which anybody can guess."""
     theirs = foreign_rows[PullRequest]
 
     page = read(member_client, f"{url_of(models.Commit, 'changelist')}?pull_request={theirs.pk}")
@@ -555,7 +555,7 @@ def test_lists_behind_a_pull_request_are_of_own_teams(
 def test_large_pull_request_has_a_small_page(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """Its timeline and lists were 800 KB."""
+    """The timeline and the lists once took 800 KB."""
     row = rows[PullRequest]
     PullRequest.objects.filter(pk=row.pk).update(pr_created_at=factories.MERGED_AT)
     factories.CommitFactory.create_batch(
@@ -577,12 +577,12 @@ def test_large_pull_request_has_a_small_page(
     ],
 )
 def test_web_root_follows_from_the_api_root(api_root: str, web_root: str) -> None:
-    """People read pull requests elsewhere than programs do."""
+    """The pages for people are at another address than the API."""
     assert find_web_root(api_root) == web_root
 
 
 def test_page_leads_to_github(admin_client: Client, rows: dict[type[Model], Any]) -> None:
-    """What is not stored here is there."""
+    """The page at GitHub shows what is not stored here."""
     factories.move_to_github(rows[GitHubIntegration], "https://code.acme.example/api/v3")
     row = rows[PullRequest]
 
@@ -607,7 +607,7 @@ def test_page_leads_to_github(admin_client: Client, rows: dict[type[Model], Any]
 def test_pull_requests_are_narrowed_down(
     member_client: Client, rows: dict[type[Model], Any], query: str, is_found: bool
 ) -> None:
-    """A team has thousands of them."""
+    """A team has thousands of pull requests."""
     page = read(member_client, f"{url_of(PullRequest, 'changelist')}?{query}")
 
     assert (f"/{rows[PullRequest].pk}/change/" in page) == is_found
@@ -617,7 +617,7 @@ def test_pull_requests_are_narrowed_down(
 def test_queries_of_a_list_do_not_grow_with_its_rows(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model]
 ) -> None:
-    """A hundred rows must not mean a hundred looks for their team."""
+    """A hundred rows must not cause a hundred queries for their teams."""
     read(admin_client, url_of(model, "changelist"))
     with CaptureQueriesContext(
         connection,
@@ -636,7 +636,7 @@ def test_queries_of_a_list_do_not_grow_with_its_rows(
 def test_queues_are_for_superusers(
     client: Client, admin_client: Client, name: str, redis: Redis
 ) -> None:
-    """Their jobs name the pull requests of all teams."""
+    """The jobs name the pull requests of all teams."""
     url = reverse(name)
 
     assert admin_client.get(url).status_code == 200
@@ -645,10 +645,10 @@ def test_queues_are_for_superusers(
     assert client.get(url).status_code == 403
 
 
-def test_menu_leads_to_the_queues_whom_may_see_them(
+def test_menu_shows_queues_to_superusers_only(
     client: Client, admin_client: Client, db: None
 ) -> None:
-    """A menu that leads to a refusal looks broken."""
+    """A menu entry that leads to a refusal looks broken."""
     client.force_login(factories.UserFactory())
 
     assert reverse("django_rq:home") in read(admin_client, reverse("admin:index"))
@@ -656,14 +656,14 @@ def test_menu_leads_to_the_queues_whom_may_see_them(
 
 
 def test_address_alone_leads_to_the_login(client: Client, db: None) -> None:
-    """Everything here is somebody's; nobody has to know where to start."""
+    """Users need to remember no other address, and no page is public."""
     response = client.get("/", follow=True)
 
     assert response.redirect_chain[-1][0].startswith(reverse("admin:login"))
 
 
 def test_user_who_is_not_staff_sees_nothing(client: Client, rows: dict[type[Model], Any]) -> None:
-    """Host projects have users of other kinds."""
+    """Host projects have users who are not team members."""
     user = factories.UserFactory(is_staff=False)
     rows[Team].members.add(user)
     client.force_login(user)
@@ -672,7 +672,7 @@ def test_user_who_is_not_staff_sees_nothing(client: Client, rows: dict[type[Mode
 
 
 def test_api_token_is_shown_once(admin_client: Client, rows: dict[type[Model], Any]) -> None:
-    """Whoever made it copies it; whoever comes later finds nothing to copy."""
+    """The user who creates the token copies it; later pages do not show it."""
     data = {"team": rows[Team].pk, "name": "weekly report"}
 
     response = admin_client.post(url_of(models.ApiToken, "add"), data, follow=True)
@@ -690,7 +690,7 @@ def test_api_token_is_shown_once(admin_client: Client, rows: dict[type[Model], A
 def test_api_token_is_kept_nowhere(
     admin_client: Client, rows: dict[type[Model], Any], settings: Settings, button: str
 ) -> None:
-    """Neither in a cookie nor in a session, whatever a host project does with messages."""
+    """Cookies and sessions must not hold it, whatever a host project does with messages."""
     settings.MESSAGE_STORAGE = "django.contrib.messages.storage.fallback.FallbackStorage"
     data = {"team": rows[Team].pk, "name": "weekly report", button: "1"}
 
@@ -704,10 +704,10 @@ def test_api_token_is_kept_nowhere(
     )
 
 
-def test_saving_an_api_token_keeps_what_it_is(
+def test_renaming_an_api_token_keeps_its_secret(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """A better name must not lock out the program that uses it."""
+    """A corrected name must not lock out the program that uses the token."""
     row = rows[models.ApiToken]
 
     admin_client.post(url_of(models.ApiToken, "change", row.pk), {"name": "better"})
@@ -721,7 +721,7 @@ def test_member_revokes_api_tokens_of_own_teams_only(
     rows: dict[type[Model], Any],
     foreign_rows: dict[type[Model], Any],
 ) -> None:
-    """A leaked token is ended by those whom it concerns, with one click."""
+    """The members of a team can end a leaked token with one click."""
     allow(member, "change_apitoken")
     mine, foreign = rows[models.ApiToken], foreign_rows[models.ApiToken]
     data = {"action": "revoke", "_selected_action": [mine.pk, foreign.pk]}
@@ -744,7 +744,7 @@ def read_log() -> list[tuple[str, str]]:
 def test_new_token_is_in_the_audit_log_without_the_token(
     admin_client: Client, admin_user: User, credential: IntegrationCredential
 ) -> None:
-    """Who stored it has to answer for it; who reads the log must not be able to use it."""
+    """The log says who stored the token, and its readers must not be able to use it."""
     url = url_of(IntegrationCredential, "change", credential.pk)
 
     admin_client.post(url, {"secret": "ghp_new"})
@@ -759,7 +759,7 @@ def test_new_token_is_in_the_audit_log_without_the_token(
 def test_members_are_in_the_audit_log(
     admin_client: Client, rows: dict[type[Model], Any], member: User
 ) -> None:
-    """They see everything that the team has."""
+    """A new member sees all data of the team."""
     data = {"name": "Team forge", "slug": "forge", "members": [member.pk]}
     second = factories.UserFactory(username="zoe")
 
@@ -774,7 +774,7 @@ def test_members_are_in_the_audit_log(
 def test_new_credential_is_in_the_audit_log_with_its_api_root(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """It says where a token goes."""
+    """The API root says which host gets the token."""
     data = {
         "team": rows[Team].pk,
         "api_url": "https://ghe.acme.example/api/v3",
@@ -794,7 +794,7 @@ def test_new_credential_is_in_the_audit_log_with_its_api_root(
 def test_deletion_is_in_the_audit_log(
     admin_client: Client, rows: dict[type[Model], Any], way: str
 ) -> None:
-    """The row cannot be asked any more."""
+    """Nobody can look at a deleted row any more."""
     pk = rows[TrackedRepository].pk
     if way == "button":
         admin_client.post(url_of(TrackedRepository, "delete", pk), {"post": "yes"})
@@ -807,7 +807,7 @@ def test_deletion_is_in_the_audit_log(
 
 
 def test_audit_log_is_deleted_by_nobody(admin_client: Client, rows: dict[type[Model], Any]) -> None:
-    """Least of all by who is in it."""
+    """Users whom the log mentions must not be able to delete it either."""
     entry = rows[models.AuditEntry]
 
     assert admin_client.get(url_of(models.AuditEntry, "delete", entry.pk)).status_code == 403
@@ -822,7 +822,7 @@ def test_audit_log_is_deleted_by_nobody(admin_client: Client, rows: dict[type[Mo
 def test_api_root_of_an_integration_stays(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """Its stored token would be sent to whatever host somebody writes there."""
+    """A changed root would send the stored token to any host."""
     integration = rows[GitHubIntegration]
     data = {
         "credential": integration.credential_id,
@@ -844,10 +844,10 @@ def test_api_root_of_an_integration_stays(
         pytest.param("https://localhost:9200/", "this machine", id="this machine"),
     ],
 )
-def test_credential_is_made_for_no_inner_address(
+def test_credential_for_an_internal_address_is_refused(
     admin_client: Client, rows: dict[type[Model], Any], api_url: str, message: str
 ) -> None:
-    """Its token would be sent there."""
+    """The service would send the token to a host in its own network."""
     data = {"team": rows[Team].pk, "api_url": api_url, "secret": "ghp_new"}
 
     page = admin_client.post(url_of(IntegrationCredential, "add"), data).content.decode()
@@ -856,10 +856,10 @@ def test_credential_is_made_for_no_inner_address(
     assert IntegrationCredential.objects.count() == 1
 
 
-def test_new_integration_asks_where_its_token_is_for(
+def test_new_integration_takes_the_api_root_of_its_token(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """Who may make integrations may not read tokens."""
+    """A user who may add integrations must not learn tokens by naming another host."""
     credential = factories.IntegrationCredentialFactory(
         team=rows[Team], api_url="https://ghe.acme.example/api/v3"
     )
@@ -876,10 +876,10 @@ def test_new_integration_asks_where_its_token_is_for(
     assert GitHubIntegration.objects.get(organization_slug="new").api_url == credential.api_url
 
 
-def test_stored_token_is_moved_to_another_api_root_by_no_steps(
+def test_no_sequence_of_changes_moves_a_token_to_another_root(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """Freed from its integration by a spare credential, a token was taken by any other one."""
+    """Once, swapping in a spare credential let another integration send the token elsewhere."""
     integration, stored = rows[GitHubIntegration], rows[IntegrationCredential]
     spare = factories.IntegrationCredentialFactory(team=rows[Team])
     evil = factories.GitHubIntegrationFactory(team=rows[Team], api_url="https://evil.example")
@@ -896,10 +896,8 @@ def test_stored_token_is_moved_to_another_api_root_by_no_steps(
     assert (list(stored.integrations.all()), stored.api_url) == ([], "")
 
 
-def test_name_that_is_taken_is_said_beside_the_form(
-    admin_client: Client, rows: dict[type[Model], Any]
-) -> None:
-    """What is unique within a team was looked at by the database alone, which answers with 500."""
+def test_form_names_a_duplicate(admin_client: Client, rows: dict[type[Model], Any]) -> None:
+    """Only the database once checked what is unique in a team, and the page answered 500."""
     integration = rows[GitHubIntegration]
     factories.GitHubIntegrationFactory(
         team=rows[Team], credential=integration.credential, organization_slug="taken"
@@ -911,10 +909,10 @@ def test_name_that_is_taken_is_said_beside_the_form(
     assert "already exists" in answer.content.decode()
 
 
-def test_installation_is_chosen_by_no_form(
+def test_no_form_changes_the_installation(
     admin_client: Client, credential: IntegrationCredential
 ) -> None:
-    """Another number would be the repositories of another organisation."""
+    """Another id would open the repositories of another organisation."""
     data = {"kind": "app", "installation_id": "6", "account_id": "6", "secret": "ghp_new"}
 
     admin_client.post(url_of(IntegrationCredential, "change", credential.pk), data)
@@ -927,10 +925,10 @@ def test_installation_is_chosen_by_no_form(
     )
 
 
-def test_token_of_an_app_is_not_typed_in(
+def test_form_refuses_a_token_for_an_app(
     admin_client: Client, credential: IntegrationCredential
 ) -> None:
-    """It would be overwritten within the hour."""
+    """The App's own token would overwrite it within an hour."""
     IntegrationCredential.objects.update(kind="app")
 
     url = url_of(IntegrationCredential, "change", credential.pk)
@@ -947,10 +945,10 @@ def test_token_of_an_app_is_not_typed_in(
         pytest.param({"github_repo_id": "7"}, True, id="another id"),
     ],
 )
-def test_repository_of_the_app_is_only_switched_off(
+def test_form_only_deactivates_repositories_of_an_app(
     admin_client: Client, rows: dict[type[Model], Any], values: dict[str, str], is_refused: bool
 ) -> None:
-    """Its token reads all of the account, and the team may have been given one repository."""
+    """The App's token reads the whole account, but the team may be entitled to one repository."""
     IntegrationCredential.objects.update(kind="app")
     repository = rows[TrackedRepository]
     data = {
@@ -967,10 +965,10 @@ def test_repository_of_the_app_is_only_switched_off(
     assert (repository.is_active, response.status_code == 200) == (is_refused, is_refused)
 
 
-def test_repository_is_added_to_no_installation_by_hand(
+def test_form_adds_no_repository_to_an_installation(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """See above."""
+    """The App's token reads the whole account, but the team may be entitled to one repository."""
     IntegrationCredential.objects.update(kind="app")
     integration = rows[GitHubIntegration]
     data = {"team": integration.team_id, "integration": integration.pk, "full_name": "forge/new"}
@@ -984,7 +982,7 @@ def test_repository_is_added_to_no_installation_by_hand(
 def test_repository_may_be_pasted_into_the_form(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """What people have at hand is the address of a page."""
+    """People copy the address of a page."""
     integration = rows[GitHubIntegration]
     pasted = " https://github.com/forge/new/pull/7 "
     data = {"team": integration.team_id, "integration": integration.pk, "full_name": pasted}
@@ -994,10 +992,10 @@ def test_repository_may_be_pasted_into_the_form(
     assert TrackedRepository.objects.filter(full_name="forge/new").exists()
 
 
-def test_members_cannot_have_their_team_track_what_they_like(
+def test_members_cannot_track_any_repository(
     member_client: Client, member: User, rows: dict[type[Model], Any]
 ) -> None:
-    """The shared webhook tells every team that tracks a repository of its pull requests."""
+    """The shared webhook sends a repository's deliveries to every team that tracks it."""
     allow(member, "add_trackedrepository", "change_trackedrepository")
     repository = rows[TrackedRepository]
     url = url_of(TrackedRepository, "change", repository.pk)
@@ -1016,7 +1014,7 @@ def list_pull_requests(client: Client, query: str = "") -> list[PullRequest]:
 
 
 def test_list_begins_with_the_newest_merge(admin_client: Client) -> None:
-    """PostgreSQL counts NULL as the newest moment: a screen of open ones came first."""
+    """PostgreSQL sorts NULL first, so the list once began with open pull requests."""
     still_open = factories.PullRequestFactory()
     older = factories.PullRequestFactory(merged=True)
     newer = factories.PullRequestFactory(
@@ -1030,7 +1028,7 @@ def test_list_begins_with_the_newest_merge(admin_client: Client) -> None:
 @pytest.mark.parametrize("direction", ["", "-"], ids=["upwards", "downwards"])
 @pytest.mark.parametrize("title", ["First review after", "Size", "Complete after"])
 def test_unknown_values_come_last(admin_client: Client, title: str, direction: str) -> None:
-    """Whoever sorts a column looks for a value, not for a screen of dashes."""
+    """A user who sorts a column looks for values, not for a screen of dashes."""
     unknown, *known = (factories.PullRequestFactory(merged=True) for _ in range(3))
     for number, row in enumerate(known, start=1):
         PullRequest.objects.filter(pk=row.pk).update(
@@ -1051,15 +1049,15 @@ def test_unknown_values_come_last(admin_client: Client, title: str, direction: s
 
 
 @pytest.mark.parametrize("model", OURS)
-def test_no_default_order_begins_with_what_is_unknown(model: type[Model]) -> None:
-    """`DESC` on a column that may be NULL means two things on two databases."""
+def test_no_default_order_begins_with_null(model: type[Model]) -> None:
+    """PostgreSQL and SQLite sort NULL at opposite ends."""
     for item in model._meta.ordering:
         if isinstance(item, str) and item.startswith("-") and item != "-pk":
             assert not model._meta.get_field(item[1:]).null
 
 
 def test_page_of_a_pull_request_speaks_to_readers(admin_client: Client) -> None:
-    """Two screens were the names of columns, three styles of dates, and hours as decimals."""
+    """The page once showed names of columns, dates in three styles, and hours as decimals."""
     row = factories.PullRequestFactory(
         merged=True, pr_created_at=factories.MERGED_AT, avg_fix_response_hours="1.50"
     )

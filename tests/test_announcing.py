@@ -1,4 +1,4 @@
-"""The signals for other apps: when they are sent, how often, and that they break nothing."""
+"""The signals for other apps: when and how often they are sent, and that they break nothing."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("redis")
 
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, PullRequest]]]:
-    """What two receivers of another app are told, in order; each raises after it took note."""
+    """The calls of two receivers of another app, in order; each raises after it took note."""
     told: list[tuple[str, PullRequest]] = []
 
     def listen(word: str) -> Callable[..., None]:
@@ -63,7 +63,7 @@ def recording(sandbox: SandboxServer) -> Recording:
 
 @pytest.fixture
 def opened(repository: TrackedRepository, recording: Recording) -> PullRequest:
-    """A pull request that is open, as far as is known here."""
+    """A pull request that our database has as open."""
     return PullRequestFactory(
         team=repository.team,
         github_repo=REPOSITORY,
@@ -81,10 +81,10 @@ def words(heard: list[tuple[str, PullRequest]]) -> list[str]:
     return [word for word, _ in heard]
 
 
-def test_merge_is_told_after_the_commit(
+def test_merge_is_announced_after_the_commit(
     heard: list[tuple[str, PullRequest]], opened: PullRequest
 ) -> None:
-    """A receiver in another process must find the row, and a rollback must not be told."""
+    """A receiver in another process must find the row, and a rollback must not be announced."""
     with transaction.atomic():
         merge(opened)
         before = list(heard)
@@ -92,10 +92,10 @@ def test_merge_is_told_after_the_commit(
     assert (before, heard) == ([], [("merged", opened)])
 
 
-def test_merge_that_is_rolled_back_is_not_told(
+def test_merge_that_is_rolled_back_is_not_announced(
     heard: list[tuple[str, PullRequest]], opened: PullRequest
 ) -> None:
-    """A survey for what never happened."""
+    """Another app would send a survey about a merge that nobody stored."""
     with transaction.atomic():
         merge(opened)
         transaction.set_rollback(True)
@@ -103,8 +103,8 @@ def test_merge_that_is_rolled_back_is_not_told(
     assert heard == []
 
 
-def test_merge_is_told_once(heard: list[tuple[str, PullRequest]], opened: PullRequest) -> None:
-    """GitHub tells of a merged pull request again, with each edit of its title."""
+def test_merge_is_announced_once(heard: list[tuple[str, PullRequest]], opened: PullRequest) -> None:
+    """GitHub reports a merged pull request again with each edit of its title."""
     merge(opened)
 
     PullRequest.objects.get().save()
@@ -112,10 +112,10 @@ def test_merge_is_told_once(heard: list[tuple[str, PullRequest]], opened: PullRe
     assert words(heard) == ["merged"]
 
 
-def test_completion_is_told_once_with_its_numbers(
+def test_completion_is_announced_once_with_its_metrics(
     heard: list[tuple[str, PullRequest]], opened: PullRequest
 ) -> None:
-    """Later looks at comments and checks are no news of this kind."""
+    """Later refetches for comments and checks are not announced."""
     merge(opened)
 
     fetch_pr_complete_data(opened.pk)
@@ -126,10 +126,10 @@ def test_completion_is_told_once_with_its_numbers(
     assert (told.sync_status, told.review_rounds, told.commits.count()) == ("complete", 1, 3)
 
 
-def test_fetch_that_brings_part_of_it_completes_nothing(
+def test_partial_fetch_announces_no_completion(
     heard: list[tuple[str, PullRequest]], opened: PullRequest, sandbox: SandboxServer
 ) -> None:
-    """Who reads the metrics on this signal must find them all."""
+    """A receiver of this signal must find all metrics."""
     merge(opened)
     sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=502))
 
@@ -138,24 +138,24 @@ def test_fetch_that_brings_part_of_it_completes_nothing(
     assert (words(heard), PullRequest.objects.get().sync_status) == (["merged"], "partial")
 
 
-def test_merge_that_a_fetch_finds_is_told(
+def test_merge_that_a_fetch_finds_is_announced(
     heard: list[tuple[str, PullRequest]], opened: PullRequest
 ) -> None:
-    """No webhook told, and `fetch_pr` was run by hand."""
+    """No webhook reported the merge, and somebody ran `fetch_pr`."""
     fetch_pr_complete_data(opened.pk)
 
     assert words(heard) == ["merged", "completed"]
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_merge_that_is_discovered_is_told_once(
+def test_discovered_merge_is_announced_once(
     heard: list[tuple[str, PullRequest]],
     repository: TrackedRepository,
     recording: Recording,
     request: pytest.FixtureRequest,
     is_known: bool,
 ) -> None:
-    """Its webhook was lost, whether or not we knew that it was open."""
+    """Its webhook was lost, whether or not we knew the open pull request."""
     if is_known:
         request.getfixturevalue("opened")
     item = read_pull_request(recording.pull, github_repo=REPOSITORY)
@@ -172,7 +172,7 @@ def test_receiver_that_raises_is_logged_and_breaks_nothing(
     redis: Redis,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A fault of another app must cost neither the fetch nor the answer to GitHub."""
+    """An error in another app must stop neither the fetch nor the answer to GitHub."""
     merge(opened)
     fetch_pr_complete_data(opened.pk)
 

@@ -1,4 +1,4 @@
-"""The JSON API: what a token opens, pages, refusals, and the document that describes it."""
+"""The JSON API: what a token may read, pages, refusals, and the document that describes it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def token(db: None) -> Any:
 
 @pytest.fixture
 def ask(client: Client, token: Any) -> Callable[..., Any]:
-    """Ask for an address, or for its path and query alone, with the team's token."""
+    """Send a request to an address, or to its path and query, with the team's token."""
 
     def ask(url: str, **query: Any) -> Any:
         parts = urlsplit(url)
@@ -52,7 +52,7 @@ def ask(client: Client, token: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def get(ask: Callable[..., Any]) -> Get:
-    """Ask, and return the JSON of a good answer."""
+    """Send a request, and return the JSON of a good answer."""
 
     def get(url: str, **query: Any) -> Any:
         response = ask(url, **query)
@@ -64,7 +64,7 @@ def get(ask: Callable[..., Any]) -> Get:
 
 @pytest.fixture
 def pull_request(token: Any) -> PullRequest:
-    """A merged pull request of the token's team, with three items on each list."""
+    """A merged pull request of the token's team, with three items in each list."""
     return add_whole(token.team)
 
 
@@ -108,7 +108,7 @@ def follow(get: Get, url: str, **query: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_pull_request_says_what_is_known_and_how(get: Get, pull_request: PullRequest) -> None:
-    """Numbers are numbers, unknown is null, and each rests on a receipt."""
+    """Unknown numbers are null, and each list comes with its receipt."""
     answer = get(ONE)
 
     assert (answer["github_repo"], answer["github_pr_number"]) == ("acme/anvil", 7)
@@ -122,7 +122,7 @@ def test_pull_request_says_what_is_known_and_how(get: Get, pull_request: PullReq
 
 @pytest.mark.usefixtures("pull_request")
 def test_pull_request_has_every_metric(get: Get) -> None:
-    """A new metric must not be forgotten here."""
+    """The API must not lack a new metric."""
     [listed] = get(f"{ROOT}/pull-requests")["items"]
 
     assert set(Metrics.__slots__) - {"provenance"} <= set(listed)
@@ -133,7 +133,7 @@ def test_pull_request_has_every_metric(get: Get) -> None:
 def test_every_list_of_a_pull_request_is_given_whole(
     get: Get, pull_request: PullRequest, section: Any
 ) -> None:
-    """Whoever distrusts a number can count for themselves."""
+    """A user who doubts a number can count the items."""
     key = next(name for name in LISTS[section].model_fields if name != "message")
 
     items = list(follow(get, f"{ONE}/{section.replace('_', '-')}", limit=2))
@@ -155,7 +155,7 @@ def test_every_list_of_a_pull_request_is_given_whole(
     ],
 )
 def test_list_is_filtered(get: Get, token: Any, query: dict[str, str], numbers: list[int]) -> None:
-    """Charts are of a repository and a period."""
+    """A chart shows one repository and one period."""
     for number, name in ((1, "anvil"), (2, "anvil"), (3, "bellows")):
         row = factories.PullRequestFactory(
             merged=True, team=token.team, github_pr_number=number, github_repo=f"acme/{name}"
@@ -171,7 +171,7 @@ def test_list_is_filtered(get: Get, token: Any, query: dict[str, str], numbers: 
 
 
 def test_pages_give_each_row_once_while_rows_arrive(get: Get, token: Any) -> None:
-    """Merges do not wait until somebody has read to the end, and many merge in one second."""
+    """Merges arrive between two pages, and many merge in one second."""
 
     def add(number: int, *, hours: int) -> None:
         merged_at = MERGED_AT + timedelta(hours=hours)
@@ -190,7 +190,7 @@ def test_pages_give_each_row_once_while_rows_arrive(get: Get, token: Any) -> Non
 
 
 def test_next_page_keeps_the_filters(get: Get, token: Any) -> None:
-    """A page of other rows would be mixed in unseen."""
+    """Otherwise rows of other repositories would be mixed in unnoticed."""
     for name in ("anvil", "bellows") * 3:
         factories.PullRequestFactory(merged=True, team=token.team, github_repo=f"acme/{name}")
 
@@ -199,8 +199,8 @@ def test_next_page_keeps_the_filters(get: Get, token: Any) -> None:
     assert [item["github_repo"] for item in items] == ["acme/anvil"] * 3
 
 
-def test_repositories_say_how_their_pull_requests_stand(get: Get, token: Any) -> None:
-    """It is seen at once which repository lags behind, and only the team's own rows count."""
+def test_repositories_have_counts_by_sync_status(get: Get, token: Any) -> None:
+    """The answer shows which repository lags behind, and counts only the team's own rows."""
     for name, is_active in (("acme/Anvil", True), ("acme/bellows", False)):
         track(token.team, name, is_active=is_active)
     for _ in range(2):
@@ -222,7 +222,7 @@ def test_repositories_say_how_their_pull_requests_stand(get: Get, token: Any) ->
 
 
 def test_summary_has_the_numbers_of_the_dashboard(get: Get, pull_request: PullRequest) -> None:
-    """Two sources of one number must agree."""
+    """The API and the dashboard must show the same numbers."""
     merged_at = timezone.now() - timedelta(hours=1)
     completed_at = merged_at + timedelta(seconds=90)
     PullRequest.objects.update(merged_at=merged_at, completed_at=completed_at)
@@ -247,17 +247,17 @@ def test_summary_has_the_numbers_of_the_dashboard(get: Get, pull_request: PullRe
     ("query", "merged"),
     [({"weeks": 4}, 0), ({"weeks": 52}, 1), ({"weeks": 52, "repository": "acme/tongs"}, 0)],
 )
-def test_summary_is_of_what_was_chosen(
+def test_summary_takes_the_choices_of_the_dashboard(
     get: Get, pull_request: PullRequest, query: dict[str, Any], merged: int
 ) -> None:
-    """The same choices as on the dashboard."""
+    """A chart must be able to show each selection that the dashboard shows."""
     PullRequest.objects.update(merged_at=timezone.now() - timedelta(weeks=6))
 
     assert get(f"{ROOT}/summary", **query)["merged"] == merged
 
 
 def test_summary_of_a_period_that_does_not_exist_is_refused(ask: Callable[..., Any]) -> None:
-    """What is not measured is not made up."""
+    """The API must not invent numbers."""
     assert ask(f"{ROOT}/summary", weeks=5).status_code == 422
 
 
@@ -279,7 +279,7 @@ def test_answer_is_as_the_document_says(get: Get, client: Client, path: str) -> 
 
 
 def test_document_is_valid_and_lists_each_address(client: Client) -> None:
-    """It needs no token: it says how to show one."""
+    """It needs no token, because it explains how to send one."""
     document = client.get(f"{ROOT}/openapi.json").json()
 
     validate(document)
@@ -292,7 +292,7 @@ def test_document_is_valid_and_lists_each_address(client: Client) -> None:
 
 
 def test_pages_of_the_document_load_nothing_from_another_host(client: Client) -> None:
-    """An installation may have no way to the internet, and tells nobody of its readers."""
+    """The installation may have no internet access, and must not reveal its readers."""
     page = client.get(f"{ROOT}/docs").content.decode()
 
     assert "swagger-ui-bundle.js" in page
@@ -301,10 +301,10 @@ def test_pages_of_the_document_load_nothing_from_another_host(client: Client) ->
 
 
 @pytest.mark.parametrize("path", DOORS)
-def test_no_door_opens_without_a_token(
+def test_no_address_answers_without_a_token(
     client: Client, pull_request: PullRequest, path: str
 ) -> None:
-    """One forgotten door would be enough."""
+    """One forgotten address would leak a team's data."""
     response = client.get(path)
 
     assert response.status_code == 401
@@ -313,7 +313,9 @@ def test_no_door_opens_without_a_token(
 
 
 @pytest.mark.parametrize("path", DOORS)
-def test_no_door_shows_rows_of_another_team(ask: Callable[..., Any], token: Any, path: str) -> None:
+def test_no_address_shows_rows_of_another_team(
+    ask: Callable[..., Any], token: Any, path: str
+) -> None:
     """Both teams may track the repository; each has its own rows."""
     add_whole(factories.TeamFactory(), title="vault", merged_at=timezone.now())
 
@@ -336,10 +338,10 @@ def test_no_door_shows_rows_of_another_team(ask: Callable[..., Any], token: Any,
         pytest.param({"expires_at": MERGED_AT}, "This token is expired.", id="expired"),
     ],
 )
-def test_token_that_is_not_good_opens_no_door(
+def test_no_address_takes_an_invalid_token(
     ask: Callable[..., Any], token: Any, path: str, values: dict[str, Any], message: str
 ) -> None:
-    """A token that leaked is revoked, and that must be the end of it."""
+    """A leaked token must be useless once it is revoked."""
     ApiToken.objects.update(**values)
 
     response = ask(path)
@@ -352,7 +354,7 @@ def test_token_that_is_not_good_opens_no_door(
 @pytest.mark.parametrize("path", DOORS)
 @pytest.mark.usefixtures("pull_request")
 def test_parameter_that_does_not_exist_is_refused(ask: Callable[..., Any], path: str) -> None:
-    """Who mistypes a filter must not take all rows for the filtered ones."""
+    """A user who mistypes a filter must not get all rows instead."""
     response = ask(path, repo="acme/anvil")
 
     assert response.status_code == 422
@@ -375,10 +377,10 @@ def test_parameter_that_does_not_exist_is_refused(ask: Callable[..., Any], path:
         pytest.param("/pull-requests/acme/a%00/7", {}, "name", id="no name"),
     ],
 )
-def test_question_that_makes_no_sense_is_refused(
+def test_impossible_parameters_are_refused(
     ask: Callable[..., Any], path: str, query: dict[str, Any], named: str
 ) -> None:
-    """The answer says which part of the question it did not understand."""
+    """The answer names the parameter that it refuses."""
     response = ask(ROOT + path, **query)
 
     assert response.status_code == 422
@@ -386,7 +388,7 @@ def test_question_that_makes_no_sense_is_refused(
 
 
 def test_cursor_of_another_list_is_refused(ask: Callable[..., Any], get: Get, token: Any) -> None:
-    """It names a place that is not on this list."""
+    """The cursor names a row that is not in this list."""
     for name in ("acme/anvil", "acme/bellows"):
         track(token.team, name)
     _, cursor = get(f"{ROOT}/repositories", limit=1)["next"].split("cursor=")
@@ -396,7 +398,7 @@ def test_cursor_of_another_list_is_refused(ask: Callable[..., Any], get: Get, to
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_nothing_can_be_written(client: Client, token: Any, method: str) -> None:
-    """A token that is in a chart's configuration must not be worth stealing."""
+    """A token in a chart's configuration must not be worth stealing."""
     headers = {"Authorization": f"Bearer {token.token}"}
 
     response = getattr(client, method)(f"{ROOT}/pull-requests", headers=headers)
@@ -408,8 +410,8 @@ def test_nothing_can_be_written(client: Client, token: Any, method: str) -> None
 
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("path", [f"{ROOT}/", f"{ROOT}/nothing", f"{ONE}/nothing"])
-def test_unknown_path_is_said_in_json(client: Client, method: str, path: str) -> None:
-    """A program that reads JSON cannot read a page."""
+def test_unknown_path_is_answered_in_json(client: Client, method: str, path: str) -> None:
+    """A program that reads JSON cannot read an HTML page."""
     response = getattr(client, method)(path)
 
     assert response.status_code == 404
@@ -420,7 +422,7 @@ def test_unknown_path_is_said_in_json(client: Client, method: str, path: str) ->
 def test_number_of_queries_does_not_grow_with_the_rows(
     get: Get, pull_request: PullRequest, path: str
 ) -> None:
-    """A page of 200 costs what a page of one costs."""
+    """A page of 200 rows must need as many queries as a page of one."""
     get(path)
     with CaptureQueriesContext(
         connection,
@@ -440,7 +442,7 @@ def test_number_of_queries_does_not_grow_with_the_rows(
 
 
 def test_last_use_is_noted_once_a_minute(get: Get, token: Any) -> None:
-    """It tells which tokens nobody needs any more, and costs no write for each request."""
+    """Operators see which tokens are unused, and most requests write nothing."""
     get(f"{ROOT}/repositories")
     first = ApiToken.objects.get().last_used_at
     get(f"{ROOT}/repositories")
@@ -462,7 +464,7 @@ def hang_database() -> Iterator[None]:
 
 
 def test_database_that_hangs_asks_programs_to_try_again(client: Client, token: Any) -> None:
-    """500 says that we are wrong; a program that gets it does not try again."""
+    """After a 500, a program does not try again."""
     with hang_database():
         answer = client.get(DOORS[0], headers={"Authorization": f"Bearer {token.token}"})
 
@@ -471,7 +473,7 @@ def test_database_that_hangs_asks_programs_to_try_again(client: Client, token: A
 
 
 def test_database_that_hangs_asks_people_to_try_again(client: Client, admin_user: User) -> None:
-    """The same for pages; balancers, too, tell 503 from a fault of ours."""
+    """The pages answer 503 as well, which load balancers tell from an error of ours."""
     client.force_login(admin_user)
     client.raise_request_exception = False
 

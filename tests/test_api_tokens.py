@@ -1,4 +1,4 @@
-"""`manage.py api_tokens`: which tokens there are, and their end."""
+"""`manage.py api_tokens`: lists the tokens and revokes them."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 
 def test_list_names_every_token_and_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who made it three years ago has left."""
+    """The person who created a token three years ago may have left."""
     charts = make(TeamFactory(slug="forge"), "charts")
     other = make(TeamFactory(slug="mobile"), "report")
 
@@ -43,7 +43,7 @@ def test_list_names_every_token_and_shows_none(capsys: pytest.CaptureFixture[str
 def test_revoked_token_opens_nothing_and_the_audit_log_knows(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A second time does nothing."""
+    """Revoking it a second time does nothing."""
     token = make(TeamFactory(slug="forge"), "charts")
 
     first = run(capsys, "--revoke", str(token.pk))
@@ -55,7 +55,7 @@ def test_revoked_token_opens_nothing_and_the_audit_log_knows(
 
 
 def test_unknown_token_is_wrong_usage_and_revokes_nothing() -> None:
-    """The other one may be of another team."""
+    """The operator may have named the token of another team."""
     token = make(TeamFactory(slug="forge"), "charts")
     TeamFactory(slug="mobile")
 

@@ -1,4 +1,4 @@
-"""What `make audit` makes of pip-audit's answers."""
+"""How `make audit` reads pip-audit's answers."""
 
 import runpy
 from typing import Any
@@ -28,8 +28,8 @@ UNKNOWN = {"name": "rq", "skip_reason": "not found"}
         pytest.param([], [], 0, 0, id="no answer at all"),
     ],
 )
-def test_what_was_not_looked_up_is_not_called_well(
+def test_unchecked_package_is_not_called_safe(
     packages: list[dict[str, Any]], found: list[str], checked: int, unchecked: int
 ) -> None:
-    """A silent service would otherwise look like a clean bill of health."""
+    """A service that does not answer would otherwise look like a clean result."""
     assert JUDGE({"dependencies": packages}) == (found, checked, unchecked)

@@ -18,7 +18,7 @@ from rq import Queue
 from metrics_sync import store
 from metrics_sync.exceptions import NameReusedError
 from metrics_sync.github import GraphQL
-from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.backfilling import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.management.commands.backfill import Command
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository

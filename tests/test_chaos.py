@@ -22,7 +22,7 @@ from metrics_sync.models import (
     PullRequest,
     WebhookDelivery,
 )
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,

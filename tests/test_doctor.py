@@ -23,8 +23,9 @@ from metrics_sync.models import (
     PullRequest,
     WebhookDelivery,
 )
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.operate.doctor import CHECKS, Finding, examine
+from metrics_sync.operate.doctor.arriving import judge_hooks
 from metrics_sync.operate.doctor.database import judge_clock
 from metrics_sync.operate.doctor.identities import check_identities
 from metrics_sync.operate.doctor.processes import (
@@ -34,7 +35,6 @@ from metrics_sync.operate.doctor.processes import (
     judge_silent_ends,
     judge_waiting,
 )
-from metrics_sync.operate.doctor.webhooks import judge_hooks
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,

@@ -1,4 +1,4 @@
-"""What each webhook event changes, beside the merge itself."""
+"""What each webhook event changes, apart from the merge itself."""
 
 import json
 from datetime import timedelta
@@ -54,7 +54,7 @@ def add_row(repository: TrackedRepository, recording: Recording = RECORDING) -> 
 def receive(
     event: str, payload: dict[str, Any], repository: TrackedRepository | None = None
 ) -> str:
-    """Record a delivery of the shared endpoint, or of a repository's integration."""
+    """Record a delivery to the shared endpoint, or to a repository's integration."""
     delivery = Delivery(
         guid=str(uuid4()),
         event=event,
@@ -91,10 +91,10 @@ NEWS = [
 
 
 @pytest.mark.parametrize(("event", "payload"), NEWS)
-def test_news_of_a_merged_pull_request_has_it_looked_at_again(
+def test_event_of_a_merged_pull_request_schedules_a_refetch(
     merged: PullRequest, event: str, payload: dict[str, Any]
 ) -> None:
-    """What comes after the merge belongs to it, too."""
+    """Comments and checks after the merge belong to the pull request, too."""
     status = receive(event, payload)
 
     merged.refresh_from_db()
@@ -104,7 +104,7 @@ def test_news_of_a_merged_pull_request_has_it_looked_at_again(
 
 
 @pytest.mark.parametrize(("event", "payload"), NEWS)
-def test_much_news_at_once_makes_one_look(
+def test_many_events_at_once_schedule_one_refetch(
     merged: PullRequest, event: str, payload: dict[str, Any]
 ) -> None:
     """Fifty checks finish within a minute."""
@@ -117,10 +117,10 @@ def test_much_news_at_once_makes_one_look(
 
 
 @pytest.mark.parametrize(("event", "payload"), NEWS)
-def test_news_through_one_teams_integration_is_not_another_teams(
+def test_event_of_one_teams_integration_changes_no_other_team(
     merged: PullRequest, event: str, payload: dict[str, Any]
 ) -> None:
-    """One team's secret writes one team's rows."""
+    """One team's secret writes only that team's rows."""
     other = TrackedRepositoryFactory(full_name=REPOSITORY)
 
     receive(event, payload, other)
@@ -136,7 +136,7 @@ def test_comment_on_an_issue_is_ignored(merged: PullRequest) -> None:
     assert receive("issue_comment", payload) == WebhookDelivery.Status.IGNORED
 
 
-def test_dismissed_review_is_remembered_as_what_it_was(merged: PullRequest) -> None:
+def test_state_before_a_dismissal_is_kept(merged: PullRequest) -> None:
     """GitHub's API forgets it."""
     review = next(item for item in RECORDING.reviews if item["state"] == "CHANGES_REQUESTED")
     receive("pull_request_review", build_pull_request_review_event(RECORDING, review))
@@ -151,10 +151,10 @@ def test_dismissed_review_is_remembered_as_what_it_was(merged: PullRequest) -> N
 
 
 @pytest.mark.parametrize("action", ["renamed", "transferred", "deleted"])
-def test_word_of_a_repositorys_end_or_name_changes_nothing_before_github_is_asked(
+def test_deletion_or_rename_changes_nothing_before_github_confirms_it(
     repository: TrackedRepository, merged: PullRequest, action: str
 ) -> None:
-    """Who has a webhook's secret can sign any id with any name, and deliveries come late."""
+    """A person with a webhook's secret can sign any id and name, and deliveries come late."""
     renamed = {**RECORDING.pull["base"]["repo"], "full_name": "octo-labs/store"}
 
     receive("repository", build_repository_event(action, renamed))
@@ -168,7 +168,7 @@ def test_word_of_a_repositorys_end_or_name_changes_nothing_before_github_is_aske
 def test_rename_to_a_name_that_is_tracked_already_doubles_nothing(
     repository: TrackedRepository, merged: PullRequest
 ) -> None:
-    """Somebody connected the new name before the webhook of the renaming came."""
+    """Somebody connected the new name before the webhook of the rename arrived."""
     new = TrackedRepositoryFactory(
         team=repository.team,
         integration=repository.integration,
@@ -186,8 +186,10 @@ def test_rename_to_a_name_that_is_tracked_already_doubles_nothing(
     assert [row.pk for row in TrackedRepository.objects.active()] == [new.pk]
 
 
-def test_what_is_said_of_a_repository_is_in_the_audit_log(repository: TrackedRepository) -> None:
-    """Something about it may change, and nobody of us did it."""
+def test_reported_changes_of_a_repository_are_in_the_audit_log(
+    repository: TrackedRepository,
+) -> None:
+    """The change may alter who sees what, and no operator made it."""
     receive("repository", build_repository_event("deleted", RECORDING.pull["base"]["repo"]))
 
     entry = AuditEntry.objects.get()

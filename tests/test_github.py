@@ -10,7 +10,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
+import psutil
 import pytest
 from django.conf import settings
 
@@ -32,6 +35,7 @@ from metrics_sync.github import (
     fetch_pull_request,
     fetch_repository,
     fetch_snapshot,
+    keep_connections,
     transport,
 )
 from metrics_sync.github import fetch as fetch_module
@@ -61,6 +65,7 @@ from metrics_sync.snapshot import (
 )
 from metrics_sync.snapshot.items import get_key
 from metrics_sync.snapshot.reading import TIMELINE_EVENTS
+from tests.conftest import wait_until
 from tests.http2 import Front, serve_http2
 
 REPOSITORY = "acme/anvil"
@@ -86,7 +91,7 @@ ALL_VERIFIED = dict.fromkeys(Section, VERIFIED)
 
 Ask = Callable[..., Any]
 Fetch = Callable[..., Snapshot]
-Http2 = Callable[[list[str]], Front]
+Http2 = Callable[..., Front]
 
 
 @pytest.fixture
@@ -96,8 +101,8 @@ def http2(
     """Start TLS with these protocols in front of the sandbox."""
     with ExitStack() as stack:
 
-        def start(protocols: list[str]) -> Front:
-            serving = serve_http2(sandbox.url, folder=tmp_path, protocols=protocols)
+        def start(protocols: list[str], **options: float) -> Front:
+            serving = serve_http2(sandbox.url, folder=tmp_path, protocols=protocols, **options)
             front = stack.enter_context(serving)
             monkeypatch.setenv("SSL_CERT_FILE", str(front.certificate))
             transport._tls_context.cache_clear()
@@ -285,6 +290,63 @@ def test_http2_is_spoken_where_it_is_understood(http2: Http2, fetch: Fetch) -> N
 
     assert read_results(snapshot) == ALL_VERIFIED
     assert (front.versions, len(front.connections)) == ({"2"}, 1)
+
+
+def converse_twice(front: Front, between: Callable[[], None]) -> list[int]:
+    """Hold two conversations in one event loop; return how many requests each needed."""
+
+    async def run() -> list[int]:
+        needed = []
+        async with keep_connections():
+            for is_second in (False, True):
+                if is_second:
+                    await asyncio.to_thread(between)
+                async with GitHub(api_url=front.url, token=DEFAULT_TOKEN) as github:
+                    await github.call(github.api.users.get_authenticated)
+                    needed.append(github.requests_made)
+        return needed
+
+    return asyncio.run(run())
+
+
+def test_conversations_of_one_loop_share_its_connection(http2: Http2) -> None:
+    """Each would begin with two round trips for its handshake."""
+    front = http2(["h2", "http/1.1"])
+
+    needed = converse_twice(front, between=lambda: None)
+
+    assert (needed, len(front.connections)) == ([1, 1], 1)
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+def test_kept_connection_that_github_closed_is_replaced(http2: Http2, protocol: str) -> None:
+    """GitHub may close an idle one at any time."""
+    front = http2([protocol], idle_seconds=0.2)
+    port = urlsplit(front.url).port
+
+    def wait_for_the_end() -> None:
+        wait_until(
+            lambda: any(
+                each.raddr and each.raddr.port == port and each.status == psutil.CONN_CLOSE_WAIT
+                for each in psutil.Process().net_connections()
+            )
+        )
+
+    converse_twice(front, between=wait_for_the_end)
+
+    assert len(front.connections) == 2
+
+
+def test_shared_connections_keep_no_cookie() -> None:
+    """It would tell GitHub, or a server in front of it, who asked before."""
+    client = transport._make_client()
+    answer = httpx2.Response(
+        200, headers={"Set-Cookie": "a=b"}, request=httpx2.Request("GET", "https://api.github.com")
+    )
+
+    client.cookies.extract_cookies(answer)
+
+    assert not client.cookies
 
 
 def test_tls_without_http2_will_do(http2: Http2, fetch: Fetch) -> None:

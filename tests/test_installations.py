@@ -94,7 +94,7 @@ def read_credential() -> IntegrationCredential:
 @pytest.mark.django_db
 @pytest.mark.parametrize("send", [lambda: install("created", ANVIL), lambda: give(ANVIL)])
 def test_installation_that_no_operator_linked_is_ignored_and_says_what_to_do(send: Any) -> None:
-    """Anybody can install a public App; that must not make rows of any team."""
+    """Anybody can install a public App; that must not give any team rows."""
     row = send()
 
     assert row.status == WebhookDelivery.Status.IGNORED
@@ -103,7 +103,7 @@ def test_installation_that_no_operator_linked_is_ignored_and_says_what_to_do(sen
 
 
 def test_repository_that_is_given_later_is_tracked(anvil: TrackedRepository) -> None:
-    """Nobody has to remember to connect it."""
+    """Operators need not connect each new repository by hand."""
     row = give(HAMMER)
 
     assert row.status == WebhookDelivery.Status.PROCESSED
@@ -112,7 +112,7 @@ def test_repository_that_is_given_later_is_tracked(anvil: TrackedRepository) -> 
 
 @pytest.mark.django_db
 def test_team_that_named_one_repository_gets_no_other() -> None:
-    """It was linked to see one, and the others may be secret to it."""
+    """The team was linked to that one only, and must not see the others."""
     link("forge", follows=False)
 
     row = give(HAMMER)
@@ -122,7 +122,7 @@ def test_team_that_named_one_repository_gets_no_other() -> None:
 
 @pytest.mark.django_db
 def test_repository_that_was_named_comes_back_with_the_app() -> None:
-    """Taking the App off and putting it on again must not lose what the team was given."""
+    """Removing the App and installing it again must not lose the team's repository."""
     link("forge", follows=False)
 
     TrackedRepository.objects.update(is_active=False)
@@ -135,10 +135,10 @@ def test_repository_that_was_named_comes_back_with_the_app() -> None:
 @pytest.mark.parametrize(
     "send", [lambda: give(removed=(ANVIL,)), lambda: install("deleted")], ids=["one", "all"]
 )
-def test_word_that_a_repository_is_taken_away_is_a_hint(
+def test_removal_of_a_repository_is_a_hint(
     anvil: TrackedRepository, send: Callable[[], WebhookDelivery]
 ) -> None:
-    """It may be late, or sent again by somebody; GitHub is asked as the App."""
+    """The delivery may be late or repeated, so GitHub is asked as the App."""
     row = send()
 
     anvil.refresh_from_db()
@@ -146,10 +146,10 @@ def test_word_that_a_repository_is_taken_away_is_a_hint(
     assert anvil.doubted_at is not None
 
 
-def test_repository_that_is_given_is_not_believed_before_github_shows_it(
+def test_added_repository_is_untracked_until_github_shows_it(
     anvil: TrackedRepository,
 ) -> None:
-    """The shared webhook would tell the team of it."""
+    """Otherwise the shared webhook would send the team its deliveries."""
     TrackedRepository.objects.update(is_active=False)
 
     give(ANVIL, HAMMER)
@@ -163,10 +163,8 @@ def test_repository_that_is_given_is_not_believed_before_github_shows_it(
 
 
 @pytest.mark.parametrize("is_active", [True, False])
-def test_what_a_team_reads_by_another_way_stays_so(
-    anvil: TrackedRepository, is_active: bool
-) -> None:
-    """A personal token may be there for what the App may not see."""
+def test_repository_of_a_personal_token_stays_so(anvil: TrackedRepository, is_active: bool) -> None:
+    """The team may use a personal token for a repository that the App cannot read."""
     other = TrackedRepositoryFactory(
         team=anvil.team,
         full_name="acme/hammer",
@@ -215,7 +213,7 @@ def test_credential_is_revoked_if_github_itself_refuses_the_installation(
 
 
 def test_resumed_installation_is_used_again(app: SandboxServer, anvil: TrackedRepository) -> None:
-    """One delivery is enough; the hourly try is for those that are lost."""
+    """One delivery is enough; the clock's hourly try is for lost deliveries."""
     anvil.integration.credential.mark_revoked()
 
     install("unsuspend")
@@ -234,7 +232,7 @@ def test_app_that_is_installed_again_goes_on(anvil: TrackedRepository) -> None:
     assert list_tracked() == {("forge", "acme/anvil"), ("forge", "acme/hammer")}
 
 
-def test_news_of_a_former_installation_changes_nothing(anvil: TrackedRepository) -> None:
+def test_event_of_a_former_installation_changes_nothing(anvil: TrackedRepository) -> None:
     """Events arrive late."""
     install("created", ANVIL, installation_id=6)
 
@@ -244,10 +242,10 @@ def test_news_of_a_former_installation_changes_nothing(anvil: TrackedRepository)
 
 
 @pytest.mark.parametrize("event", ["created", "suspend", "deleted"])
-def test_webhook_of_an_integration_tells_nothing_of_installations(
+def test_webhook_of_an_integration_changes_no_installation(
     anvil: TrackedRepository, event: str
 ) -> None:
-    """Its secret is a team's, who could put another organisation's installation in."""
+    """A team knows its secret, and could name another organisation's installation."""
     payload = build_installation_event(event, 6, "acme", repositories=[HAMMER])
 
     row = receive("installation", payload, anvil.integration)
@@ -272,7 +270,7 @@ def test_merge_reaches_every_team_that_tracks_the_repository(
 
 
 def test_changes_are_in_the_audit_log(anvil: TrackedRepository) -> None:
-    """Nobody was there who could be asked."""
+    """No operator made these changes."""
     row = give(HAMMER)
     install("deleted")
 
@@ -285,7 +283,7 @@ def test_changes_are_in_the_audit_log(anvil: TrackedRepository) -> None:
 
 
 def test_name_that_a_delivery_gives_is_a_hint(anvil: TrackedRepository) -> None:
-    """The webhook of the rename may have been lost, and this one may be late."""
+    """The webhook of the rename may be lost, and this delivery may be late."""
     give({**ANVIL, "full_name": "acme/hammock"})
 
     anvil.refresh_from_db()
@@ -293,7 +291,7 @@ def test_name_that_a_delivery_gives_is_a_hint(anvil: TrackedRepository) -> None:
 
 
 def test_repository_of_another_github_with_the_same_id_stays(anvil: TrackedRepository) -> None:
-    """Each GitHub counts for itself."""
+    """Each GitHub server has its own ids."""
     TrackedRepositoryFactory(
         team=anvil.team,
         full_name="inner/tools",
@@ -307,18 +305,18 @@ def test_repository_of_another_github_with_the_same_id_stays(anvil: TrackedRepos
     assert names == {"acme/anvil", "acme/hammer", "inner/tools"}
 
 
-def test_name_that_is_none_is_refused(anvil: TrackedRepository) -> None:
-    """It becomes part of an address."""
+def test_malformed_name_is_refused(anvil: TrackedRepository) -> None:
+    """The name becomes part of an address."""
     with pytest.raises(MalformedDeliveryError):
         give({**HAMMER, "full_name": "acme/../../user"})
 
     assert list_tracked() == {("forge", "acme/anvil")}
 
 
-def test_statements_do_not_grow_with_the_repositories_that_are_given(
+def test_statements_do_not_grow_with_the_added_repositories(
     anvil: TrackedRepository,
 ) -> None:
-    """An organisation installs the App on all of its three hundred, and GitHub waits 10 s."""
+    """An organisation may add three hundred at once, and GitHub waits 10 seconds."""
     items = [RepositoryItem(70_000 + n, f"acme/given-{n}") for n in range(300)]
 
     with CaptureQueriesContext(connection) as queries:
@@ -329,7 +327,7 @@ def test_statements_do_not_grow_with_the_repositories_that_are_given(
     assert len(queries) <= 6
 
 
-def test_repository_that_is_given_twice_is_one(anvil: TrackedRepository) -> None:
+def test_repository_that_is_added_twice_has_one_row(anvil: TrackedRepository) -> None:
     """Names ignore case, and deliveries are repeated."""
     items = [RepositoryItem(71, "acme/Given"), RepositoryItem(71, "acme/given")]
 

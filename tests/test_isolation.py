@@ -1,4 +1,4 @@
-"""Two teams, one repository, and every door through which one could reach the other."""
+"""Two teams, one repository, and every way in which one team could reach the other."""
 
 import json
 
@@ -74,7 +74,7 @@ def post(client: Client, to: TrackedRepository, recording: Recording, *, secret:
 def test_webhook_of_one_team_writes_no_row_of_another(
     client: Client, mine: TrackedRepository, theirs: TrackedRepository, recording: Recording
 ) -> None:
-    """Both track the repository; only one of them was told."""
+    """Both teams track the repository, but only one got the delivery."""
     status = post(client, mine, recording, secret="secret of mine")
 
     assert (status, [row.team for row in PullRequest.objects.all()]) == (202, [mine.team])
@@ -83,7 +83,7 @@ def test_webhook_of_one_team_writes_no_row_of_another(
 def test_secret_of_one_team_opens_no_webhook_of_another(
     client: Client, mine: TrackedRepository, theirs: TrackedRepository, recording: Recording
 ) -> None:
-    """Who may configure one team's webhook could forge another team's merges."""
+    """A person who configures one team's webhook could forge another team's merges."""
     status = post(client, theirs, recording, secret="secret of mine")
 
     assert (status, PullRequest.objects.count()) == (401, 0)
@@ -93,7 +93,7 @@ def test_secret_of_one_team_opens_no_webhook_of_another(
 def test_job_asks_with_its_own_teams_token(
     sandbox: SandboxServer, mine: TrackedRepository, recording: Recording
 ) -> None:
-    """The other token may see more, and its budget is not ours."""
+    """The other team's token may read more, and has its own budget."""
     fetch_pr_complete_data(add_row(mine, recording).pk)
 
     assert {request.token for request in sandbox.requests} == {"ghp_mine"}
@@ -102,7 +102,7 @@ def test_job_asks_with_its_own_teams_token(
 def test_job_writes_only_its_own_teams_rows(
     mine: TrackedRepository, theirs: TrackedRepository, recording: Recording
 ) -> None:
-    """The same pull request is two rows, each with its own lists and people."""
+    """The same pull request has a row in each team, each with its own lists and people."""
     row, other = add_row(mine, recording), add_row(theirs, recording)
 
     fetch_pr_complete_data(row.pk)
@@ -127,7 +127,7 @@ def test_token_of_one_team_is_not_lent_to_a_row_of_another(
 def test_fetch_pr_for_one_team_leaves_the_other_alone(
     mine: TrackedRepository, theirs: TrackedRepository, recording: Recording
 ) -> None:
-    """It refuses to guess, and then writes what it was told to."""
+    """The command refuses to guess the team, and then writes only the named team's rows."""
     with pytest.raises(CommandError, match="--team"):
         call_command("fetch_pr", REPOSITORY, "7")
 
@@ -140,7 +140,7 @@ def test_fetch_pr_for_one_team_leaves_the_other_alone(
 def test_reconcile_of_one_team_leaves_the_other_alone(
     mine: TrackedRepository, theirs: TrackedRepository, recording: Recording
 ) -> None:
-    """An operator of one team spends no budget of another."""
+    """An operator who repairs one team must not spend another team's budget."""
     row, other = add_row(mine, recording), add_row(theirs, recording)
 
     call_command("reconcile", "--team", "mine", "--json")
@@ -154,7 +154,7 @@ def test_reconcile_of_one_team_leaves_the_other_alone(
 def test_shared_webhook_writes_no_row_of_a_team_on_another_github(
     theirs: TrackedRepository, recording: Recording, event: str
 ) -> None:
-    """GitHub Enterprise has other repositories under the same names and ids."""
+    """GitHub Enterprise has other repositories with the same names and ids."""
     repository = recording.pull["base"]["repo"]
     move_to_github(theirs.integration, "https://ghe.acme.example/api/v3")
     TrackedRepository.objects.update(github_repo_id=repository["id"])

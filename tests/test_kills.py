@@ -17,7 +17,7 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import STUCK_AFTER
+from metrics_sync.models.states import STUCK_AFTER
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from tests.conftest import MANAGE, PATIENCE_SECONDS, Workers
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory

@@ -8,7 +8,7 @@ from django.urls import reverse
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.metrics import METRICS_VERSION
 from metrics_sync.models import PullRequest
-from metrics_sync.models.teams import TO_BE_MEASURED
+from metrics_sync.models.team import TO_BE_MEASURED
 from metrics_sync.sandbox import SandboxServer, make_sample
 from tests.factories import PullRequestFactory, UserFactory
 from tests.fetching import fetch_recording

@@ -1,4 +1,4 @@
-"""The formulas, on histories whose numbers were worked out by hand."""
+"""The formulas, checked on histories whose numbers were worked out by hand."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -661,7 +661,7 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def test_one_hundred_reviews_are_one_hundred_rounds_if_each_is_answered() -> None:
-    """Asked at 1, 3, ... 199 and each fixed an hour later."""
+    """Changes were requested in hours 1, 3, ... 199, each answered an hour later."""
     lines = [f"{2 * n + 1} ann asks\n{2 * n + 2} author pushes c{n}" for n in range(100)]
 
     metrics = measure(tell("\n".join(lines)))
@@ -670,8 +670,8 @@ def test_one_hundred_reviews_are_one_hundred_rounds_if_each_is_answered() -> Non
     assert metrics.avg_fix_response_hours == Decimal("1.00")
 
 
-def test_what_was_left_out_is_told_with_its_reason() -> None:
-    """A number that nobody can check is believed by nobody."""
+def test_excluded_items_are_listed_with_their_reason() -> None:
+    """Nobody believes a number that nobody can check."""
     text = """
         0 author pushes a
         0 robot pushes r
@@ -707,8 +707,8 @@ def test_what_was_left_out_is_told_with_its_reason() -> None:
     }
 
 
-def test_runs_that_were_replaced_are_known_where_all_were_asked_for() -> None:
-    """Then a check that began after the merge had not been there before."""
+def test_replaced_runs_are_known_where_all_were_fetched() -> None:
+    """If all runs were fetched, a check that began after the merge did not exist before it."""
     history = replace(tell("0 author pushes a; 11 ci fails 10; 9 ann merges"), has_all_runs=True)
 
     metrics = measure(history)
@@ -729,7 +729,7 @@ def test_runs_that_were_replaced_are_known_where_all_were_asked_for() -> None:
 def test_merge_is_known_by_its_parents(
     parents: list[str] | None, is_merge_by_message: bool, rounds: int
 ) -> None:
-    """Rows of older versions have none; what they rest on is told."""
+    """Rows of older versions have no parents; the provenance says so."""
     history = tell("0 author pushes a; 1 ann asks a; 2 author pushes b; 9 ann merges")
     first, second = history.commits or ()
     second = replace(second, parents=parents, is_merge_by_message=is_merge_by_message)
@@ -748,7 +748,7 @@ def test_merge_is_known_by_its_parents(
     ],
 )
 def test_size_is_in_the_usual_bands(lines: int, band: str) -> None:
-    """A lead compares bands, not lines."""
+    """A team lead compares bands, not lines."""
     metrics = measure(replace(tell("0 author pushes a"), additions=lines, deletions=0))
 
     assert (metrics.changed_lines, metrics.size_band) == (lines, band)
@@ -786,8 +786,8 @@ UNKNOWN_WITHOUT = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN_WITHOUT)
-def test_numbers_of_what_was_not_fetched_are_unknown(name: str) -> None:
-    """A zero would be believed; everything else is still known."""
+def test_metrics_of_missing_sections_are_unknown(name: str) -> None:
+    """People would believe a zero; metrics of the other sections are still known."""
     metrics = measure(replace(WHOLE, **{name: None}))
 
     unknown = {field for field in type(metrics).__slots__ if getattr(metrics, field) in (None, "")}
@@ -795,8 +795,8 @@ def test_numbers_of_what_was_not_fetched_are_unknown(name: str) -> None:
     assert metrics.provenance["missing"] == [name]
 
 
-def test_commit_without_a_date_is_left_out_of_what_dates_tell() -> None:
-    """GitHub knows commits whose date is null."""
+def test_commit_without_a_date_is_left_out_of_durations() -> None:
+    """GitHub has commits whose date is null."""
     history = tell("1 ann asks x; 2 author pushes a; 9 ann merges")
     history = replace(history, commits=[*(history.commits or ()), Commit("b", None, 1)])
 
@@ -807,7 +807,7 @@ def test_commit_without_a_date_is_left_out_of_what_dates_tell() -> None:
 
 
 def test_answer_without_a_date_is_a_round_and_no_wait() -> None:
-    """It stands behind the reviewed commit; when it came nobody knows."""
+    """The commit follows the reviewed one, so it is an answer, but nobody knows when it came."""
     history = tell("0 author pushes a; 1 ann asks a; 9 ann merges")
     history = replace(history, commits=[*(history.commits or ()), Commit("b", None, 1)])
 
@@ -816,8 +816,8 @@ def test_answer_without_a_date_is_a_round_and_no_wait() -> None:
     assert (metrics.review_rounds, metrics.avg_fix_response_hours) == (1, None)
 
 
-def test_unknown_author_is_nobody_in_particular() -> None:
-    """Two deleted accounts are both null and still two people."""
+def test_two_unknown_people_are_not_one() -> None:
+    """Two deleted accounts are both null, and still two people."""
     history = replace(tell("1 ghost asks a; 2 author pushes b; 3 ghost remarks"), author_id=None)
 
     metrics = measure(history)
@@ -827,7 +827,7 @@ def test_unknown_author_is_nobody_in_particular() -> None:
 
 
 def test_hours_have_two_decimals_and_are_never_negative() -> None:
-    """Other programs read the column as it is."""
+    """Other programs read the column without rounding it."""
     assert measure_hours(hour(0), hour(9000.5)) == Decimal("9000.50")
     assert measure_hours(hour(1), hour(0)) == Decimal("0.00")
     assert measure_hours(None, hour(0)) is None
@@ -839,7 +839,7 @@ def test_hours_have_two_decimals_and_are_never_negative() -> None:
 @settings(max_examples=50)
 @given(histories(), st.randoms())
 def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> None:
-    """GitHub's lists are in the order of history, of time, or in none."""
+    """Some of GitHub's lists follow history, some time, and some neither."""
 
     def shuffle(items: Sequence[Any]) -> Sequence[Any]:
         return chance.sample(list(items), len(items))
@@ -852,7 +852,7 @@ def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> No
 @settings(max_examples=50)
 @given(histories(), reviews)
 def test_bots_and_the_authors_own_reviews_change_no_number(history: History, extra: Review) -> None:
-    """They answer every push, and would be the first reviewer everywhere."""
+    """Bots answer every push, and would be the first reviewer of every pull request."""
     history = replace(history, author_id=AUTHOR_ID)
     own = replace(extra, reviewer_id=AUTHOR_ID, has_body=False)
     bot = replace(extra, reviewer_id=99, bot_rule=BotRule.TYPE)
@@ -870,7 +870,7 @@ def _read_numbers(history: History) -> dict[str, Any]:
 @settings(max_examples=50)
 @given(histories())
 def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History) -> None:
-    """A negative duration is a fault of clocks, and a round takes a request."""
+    """Wrong clocks make negative durations, and each round needs a request."""
     metrics = measure(history)
 
     numbers = [
@@ -883,7 +883,7 @@ def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History
 @settings(max_examples=50)
 @given(histories())
 def test_no_duration_exceeds_the_life_of_the_pull_request(history: History) -> None:
-    """Nobody waits 34 h for a pull request that lived for 10."""
+    """Nobody waits 34 hours for a pull request that was open for 10."""
     numbers = _read_numbers(history)
     life = numbers["cycle_time_hours"]
 
@@ -898,7 +898,7 @@ def test_no_duration_exceeds_the_life_of_the_pull_request(history: History) -> N
 @settings(max_examples=50)
 @given(histories(), st.data())
 def test_nothing_after_the_merge_changes_a_number(history: History, data: st.DataObject) -> None:
-    """Who looks at it later, or cleans up, has no part in how it was merged."""
+    """Later comments and commits have no part in how the pull request was merged."""
     merged_at = history.merged_at
     assert merged_at is not None
     later = st.integers(1, 900).map(lambda minutes: merged_at + timedelta(minutes=minutes))

@@ -1,4 +1,4 @@
-"""The state machine of the synchronisation, arrow by arrow, and what else one row knows."""
+"""The state machine of the synchronization, arrow by arrow, and the other rules of one row."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import OUTDATED
 from tests.factories import (
     FetchRunFactory,
@@ -39,7 +39,7 @@ def stopped_clock() -> Iterator[None]:
 
 
 def make_row(**values: Any) -> PullRequest:
-    """Make a merged row in any state, past `save`, which has an opinion about states."""
+    """Make a merged row in any state, past `save`, which makes each merge pending."""
     row = PullRequestFactory(merged=True)
     PullRequest.objects.filter(pk=row.pk).update(**values)
     return PullRequest.objects.get(pk=row.pk)
@@ -90,7 +90,7 @@ ARROWS: dict[str, tuple[Arrow, str, set[SyncStatus]]] = {
 @pytest.mark.parametrize("status", SyncStatus)
 @pytest.mark.parametrize("name", ARROWS)
 def test_arrow_leaves_only_the_states_it_belongs_to(name: str, status: SyncStatus) -> None:
-    """A row that moves where it should not is fetched twice, or never again."""
+    """A row in a wrong state is fetched twice, or never again."""
     arrow, to, allowed = ARROWS[name]
     row = make_row(sync_status=status, sync_job_id="mine", heartbeat_at=NOW)
 
@@ -104,7 +104,7 @@ def test_arrow_leaves_only_the_states_it_belongs_to(name: str, status: SyncStatu
 @pytest.mark.parametrize("status", SyncStatus)
 @pytest.mark.parametrize("name", sorted(ARROWS.keys() - {"claim", "mark_untracked"}))
 def test_job_that_lost_its_row_moves_it_no_more(name: str, status: SyncStatus) -> None:
-    """A worker that was taken for dead may wake up and end its work after the other's."""
+    """A worker that was taken for dead may finish after the worker that took over."""
     arrow, to, _ = ARROWS[name]
     row = make_row(sync_status=status, sync_job_id="somebody else's", heartbeat_at=NOW)
 
@@ -116,8 +116,8 @@ def test_job_that_lost_its_row_moves_it_no_more(name: str, status: SyncStatus) -
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("state", ["open", "closed"])
-def test_merge_that_no_webhook_told_makes_the_row_pending(state: str) -> None:
-    """Deliveries are lost; `reconcile --discover` finds what they told."""
+def test_merge_that_no_webhook_reported_makes_the_row_pending(state: str) -> None:
+    """Deliveries get lost; `reconcile --discover` finds their merges."""
     row = make_row(state=state, sync_status="complete", receipt=RECEIPT, etags={"files": []})
 
     moved = row.mark_merged_late(state="merged", merged_at=NOW)
@@ -130,7 +130,7 @@ def test_merge_that_no_webhook_told_makes_the_row_pending(state: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", SyncStatus)
 def test_of_two_claims_one_wins(status: SyncStatus) -> None:
-    """A signal and two reconciles may hold the same row in hand."""
+    """A signal and two reconciles may claim the same row at once."""
     first = make_row(sync_status=status, sync_job_id="old")
     second = PullRequest.objects.get(pk=first.pk)
 
@@ -151,7 +151,7 @@ def test_claim_of_a_row_that_a_worker_began_meanwhile_loses() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_of_ten_workers_at_once_one_begins() -> None:
-    """Each would spend seven requests on the same pull request."""
+    """Each further worker would spend seven requests on the same pull request."""
     row = make_row(sync_status="queued")
     copies = [PullRequest.objects.get(pk=row.pk) for _ in range(10)]
 
@@ -181,15 +181,15 @@ def test_of_ten_workers_at_once_one_begins() -> None:
     ],
 )
 def test_row_of_a_dead_worker_is_taken_over(values: dict[str, Any], takes_over: bool) -> None:
-    """A machine that is lost says nothing; two minutes of silence say it."""
+    """A lost machine reports nothing, so two minutes without a heartbeat must be enough."""
     row = make_row(sync_status="running", sync_job_id="dead", **values)
 
     assert row.mark_running(job_id="new") is takes_over
 
 
 @pytest.mark.django_db
-def test_beginning_counts_the_attempt_and_forgets_the_last_one() -> None:
-    """The heartbeat of a former run would make a dead one look alive."""
+def test_start_counts_the_attempt_and_clears_the_heartbeat() -> None:
+    """The heartbeat of an earlier run would make a dead run look alive."""
     row = make_row(
         sync_status="failed",
         sync_attempts=2,
@@ -207,8 +207,8 @@ def test_beginning_counts_the_attempt_and_forgets_the_last_one() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("arrow", "attempts"), [("claim", 0), ("mark_running", 1)])
-def test_complete_row_is_looked_at_anew(arrow: str, attempts: int) -> None:
-    """What was proven then need not hold now; the numbers stay until it is known."""
+def test_complete_row_is_fetched_whole_again(arrow: str, attempts: int) -> None:
+    """An old proof may not hold any more; the numbers stay until the fetch ends."""
     row = make_row(sync_status="complete", sync_attempts=5, receipt=RECEIPT)
 
     getattr(row, arrow)(job_id="job")
@@ -220,7 +220,7 @@ def test_complete_row_is_looked_at_anew(arrow: str, attempts: int) -> None:
 
 @pytest.mark.django_db
 def test_released_claim_is_as_if_never_queued() -> None:
-    """Redis was down: reconcile must find the row, and not wait two minutes for it."""
+    """Redis was down: reconcile must find the row without waiting two minutes."""
     row = make_row(sync_status="pending")
     row.claim(job_id="job")
 
@@ -232,8 +232,8 @@ def test_released_claim_is_as_if_never_queued() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("arrow", ["complete", "partial", "failed", "waiting"])
-def test_end_of_a_run_forgets_its_heartbeat_and_keeps_what_it_found(arrow: str) -> None:
-    """The next run would look alive before it gave its first sign."""
+def test_end_of_a_run_clears_the_heartbeat_and_keeps_its_results(arrow: str) -> None:
+    """Otherwise the next run would look alive before its first heartbeat."""
     row = make_row(sync_status="running", sync_job_id="job", heartbeat_at=A_MOMENT_AGO)
 
     options = {"refetch_at": None} if arrow == "complete" else {}
@@ -244,8 +244,8 @@ def test_end_of_a_run_forgets_its_heartbeat_and_keeps_what_it_found(arrow: str) 
 
 
 @pytest.mark.django_db
-def test_complete_forgets_when_to_retry_and_keeps_when_it_was_first_complete() -> None:
-    """How long the data took to be here is measured by the first time."""
+def test_complete_clears_the_retry_and_keeps_the_first_completion() -> None:
+    """The first completion measures how long the data took to arrive."""
     row = make_row(
         sync_status="running", sync_job_id="job", completed_at=LONG_AGO, retry_at=NOW, title="Old"
     )
@@ -258,7 +258,7 @@ def test_complete_forgets_when_to_retry_and_keeps_when_it_was_first_complete() -
 
 @pytest.mark.django_db
 def test_parked_row_says_until_when() -> None:
-    """The team sees why nothing happens."""
+    """The team sees why the row is not fetched."""
     row = make_row(sync_status="queued", sync_job_id="job")
 
     row.mark_parked(job_id="job", until=NOW)
@@ -270,7 +270,7 @@ def test_parked_row_says_until_when() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("fields", [None, ["state"], ["state", "sync_status"]])
 def test_merge_makes_the_row_pending(fields: list[str] | None) -> None:
-    """Whoever saves the merge, and whatever else they save, it is to be fetched."""
+    """A merge must be fetched, whichever code saves it and whichever fields it saves."""
     row = PullRequestFactory(receipt=RECEIPT, sync_status="complete", completed_at=NOW)
     row.state = "merged"
 
@@ -283,7 +283,7 @@ def test_merge_makes_the_row_pending(fields: list[str] | None) -> None:
 
 @pytest.mark.django_db
 def test_new_row_of_a_merge_is_pending() -> None:
-    """The delivery of the merge may be the first that we hear of a pull request."""
+    """The delivery of the merge may be the first about a pull request."""
     row = PullRequestFactory(state="merged")
 
     assert read_status(row) == "pending"
@@ -299,7 +299,7 @@ def test_new_row_of_a_merge_is_pending() -> None:
     ],
 )
 def test_saving_a_merged_row_again_leaves_its_status(load: Callable[[Any], PullRequest]) -> None:
-    """Everything that is complete would be fetched again with every change of a title."""
+    """Otherwise each edit of a title would cause a new fetch."""
     make_row(sync_status="complete", receipt=RECEIPT)
     row = load(PullRequest.objects.all())
     row.title = "Edited"
@@ -312,7 +312,7 @@ def test_saving_a_merged_row_again_leaves_its_status(load: Callable[[Any], PullR
 
 @pytest.mark.django_db
 def test_merge_read_from_the_database_is_not_new() -> None:
-    """An object from before the merge may read its row again and save it."""
+    """An object from before the merge may be refreshed and saved."""
     row = PullRequestFactory()
     PullRequest.objects.update(state="merged", sync_status="complete")
     row.refresh_from_db()
@@ -323,7 +323,7 @@ def test_merge_read_from_the_database_is_not_new() -> None:
 
 
 @pytest.mark.django_db
-def test_second_save_of_the_same_merge_is_none() -> None:
+def test_second_save_of_a_merge_is_not_a_new_merge() -> None:
     """The object that saved the merge may be saved again after a worker took the row."""
     row = PullRequestFactory()
     row.state = "merged"
@@ -352,7 +352,7 @@ def test_second_save_of_the_same_merge_is_none() -> None:
 def test_missing_rows_are_those_that_nobody_has_queued(
     values: dict[str, Any], is_missing: bool
 ) -> None:
-    """Each status has its own way out; a row in two of them is queued twice."""
+    """Each status has its own way out; a row with two reasons would be queued twice."""
     row = make_row(**values)
     TrackedRepositoryFactory(team=row.team, full_name=row.github_repo)
 
@@ -361,7 +361,7 @@ def test_missing_rows_are_those_that_nobody_has_queued(
 
 @pytest.mark.django_db
 def test_untracked_row_is_not_missing_before_its_repository_is_tracked() -> None:
-    """Reconcile would take it up every minute, for nothing."""
+    """Reconcile would try to queue it every minute."""
     make_row(sync_status="untracked")
 
     assert not PullRequest.objects.missing().exists()
@@ -380,7 +380,7 @@ def test_untracked_row_is_not_missing_before_its_repository_is_tracked() -> None
 def test_repositories_match_by_name_whatever_its_case(
     values: dict[str, Any], is_tracked: bool
 ) -> None:
-    """GitHub takes a name in any case, and answers in its own."""
+    """GitHub accepts a name in any case, and answers with its own."""
     row = PullRequestFactory(github_repo="acme/anvil")
     TrackedRepositoryFactory(**{"team": row.team, "full_name": "acme/anvil", **values})
 
@@ -390,7 +390,7 @@ def test_repositories_match_by_name_whatever_its_case(
 
 @pytest.mark.django_db
 def test_repository_of_another_team_does_not_match() -> None:
-    """Its token is not ours."""
+    """Its token belongs to that team."""
     row = PullRequestFactory()
     TrackedRepositoryFactory(full_name=row.github_repo)
 
@@ -428,7 +428,7 @@ def test_only_rows_queued_long_ago_may_be_stuck(values: dict[str, Any], is_stuck
 def test_complete_rows_are_outdated_from_their_time_on(
     values: dict[str, Any], is_outdated: bool
 ) -> None:
-    """Comments come after the merge too."""
+    """People comment after the merge, too."""
     make_row(**values)
 
     assert PullRequest.objects.outdated(NOW).exists() is is_outdated
@@ -436,7 +436,7 @@ def test_complete_rows_are_outdated_from_their_time_on(
 
 @pytest.mark.django_db
 def test_rows_of_a_repository_are_its_own_and_those_of_its_name_without_one() -> None:
-    """A row of another would be overwritten, and one not found written twice."""
+    """Otherwise another repository's row would be overwritten, or a row written twice."""
     mine, other = (TrackedRepositoryFactory(full_name=f"acme/{name}") for name in ("anvil", "saw"))
     own = PullRequestFactory(repository=mine, github_repo="acme/before-its-rename")
     PullRequestFactory(repository=other, github_repo="acme/anvil")
@@ -470,7 +470,7 @@ def test_team_has_a_pull_request_once(name: str) -> None:
 
 @pytest.mark.django_db
 def test_rows_without_a_number_do_not_collide() -> None:
-    """They are from before the column existed, and wait for reconcile to name them."""
+    """Rows from before the column existed wait for reconcile to find their numbers."""
     team = TeamFactory()
 
     rows = PullRequestFactory.create_batch(2, team=team, github_pr_number=None)
@@ -483,7 +483,7 @@ def test_rows_without_a_number_do_not_collide() -> None:
     ["acme", "acme/", "/anvil", "acme/anvil/pulls", "https://github.com/acme/anvil", "a/b\n"],
 )
 def test_repository_must_be_named_with_its_owner(name: str) -> None:
-    """Half a name or a pasted address would match nothing, silently."""
+    """Half a name or a pasted address would match nothing, without any error."""
     repository = TrackedRepository(full_name=name)
 
     with pytest.raises(ValidationError, match="OWNER/NAME"):
@@ -492,7 +492,7 @@ def test_repository_must_be_named_with_its_owner(name: str) -> None:
 
 @pytest.mark.django_db
 def test_first_refusal_of_a_token_is_kept() -> None:
-    """The operator looks for what changed at that time."""
+    """The time tells the operator when something changed."""
     credential = IntegrationCredentialFactory()
     credential.mark_revoked()
 
@@ -504,8 +504,8 @@ def test_first_refusal_of_a_token_is_kept() -> None:
 
 
 @pytest.mark.django_db
-def test_new_token_starts_with_a_clean_sheet() -> None:
-    """What GitHub said of the old one would keep the new one from being used."""
+def test_new_token_clears_what_was_known_of_the_old_one() -> None:
+    """A refusal of the old token would keep the new one from being used."""
     credential = IntegrationCredentialFactory(
         revoked_at=NOW, wait_until=NOW, rate_limit_remaining=0, rate_limit_resets_at=NOW
     )
@@ -520,7 +520,7 @@ def test_new_token_starts_with_a_clean_sheet() -> None:
 
 @pytest.mark.django_db
 def test_integration_has_its_own_address_and_secret() -> None:
-    """A delivery of one team cannot be signed for another."""
+    """A delivery for one team cannot be signed for another."""
     first, second = (
         GitHubIntegrationFactory._meta.model(
             team=credential.team, credential=credential, organization_slug="acme"
@@ -553,7 +553,7 @@ def test_api_root_is_the_integrations_own_or_the_common_one(
 
 @pytest.mark.django_db
 def test_run_that_never_ended_is_closed_by_the_next() -> None:
-    """It would look like one at work for ever; others are none of its business."""
+    """The run would look active for ever; runs of other rows stay."""
     row = PullRequestFactory()
     killed = FetchRunFactory(pull_request=row)
     ended = FetchRunFactory(pull_request=row, status="partial")
@@ -572,7 +572,7 @@ def test_run_that_never_ended_is_closed_by_the_next() -> None:
     ("status", "kept"), [("complete", "complete"), ("pending", "failed"), ("partial", "failed")]
 )
 def test_row_that_github_does_not_list_stays_complete_if_it_was(status: str, kept: str) -> None:
-    """What is held and proven is not lost with the repository."""
+    """Verified data are kept when the repository disappears."""
     row = make_row(sync_status=status)
 
     row.mark_unlisted()

@@ -16,9 +16,9 @@ from metrics_sync.github.queries import (
     count_points,
     estimate_points,
 )
-from metrics_sync.sandbox import graphql
+from metrics_sync.sandbox import graphql_route
 from metrics_sync.sandbox.costs import count_cost
-from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.sandbox.graphql_route import read_schema
 from tests.contract.graphql import (
     PAGES,
     QUERIES,
@@ -30,7 +30,7 @@ from tests.contract.graphql import (
     read_tables,
 )
 
-SANDBOX_SCHEMA = Path(graphql.__file__).with_name("schema.graphql")
+SANDBOX_SCHEMA = Path(graphql_route.__file__).with_name("schema.graphql")
 EACH_QUERY = [pytest.param(query, id=name) for name, query in QUERIES.items()]
 
 

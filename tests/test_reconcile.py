@@ -1,4 +1,4 @@
-"""What reconcile finds, takes and leaves alone."""
+"""What reconcile finds, queues, and leaves alone."""
 
 import json
 from contextlib import nullcontext
@@ -13,17 +13,9 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
-from metrics_sync.heal import reconcile
-from metrics_sync.heal.reconcile import (
-    LARGE,
-    Reason,
-    Report,
-    Scope,
-    choose,
-    find_dropped,
-    requeue_due,
-    requeue_nameless,
-)
+from metrics_sync.heal import requeueing
+from metrics_sync.heal.finding import LARGE, Reason, Scope, find_dropped
+from metrics_sync.heal.requeueing import Report, choose, requeue_due, requeue_nameless
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -84,10 +76,10 @@ def find(**scope: Any) -> list[tuple[PullRequest, str]]:
         ),
     ],
 )
-def test_what_was_let_fall_is_found(
+def test_every_incomplete_row_is_found(
     repository: TrackedRepository, values: dict[str, Any], reason: str
 ) -> None:
-    """No state may be a trap."""
+    """Each state must have a way out."""
     row = add(repository, **values)
 
     assert find() == [(row, reason)]
@@ -107,7 +99,9 @@ def test_what_was_let_fall_is_found(
         pytest.param({"sync_status": "idle", "state": "open"}, id="not merged"),
     ],
 )
-def test_what_is_well_is_left_alone(repository: TrackedRepository, values: dict[str, Any]) -> None:
+def test_rows_in_order_are_left_alone(
+    repository: TrackedRepository, values: dict[str, Any]
+) -> None:
     """Every needless fetch costs nine requests."""
     add(repository, **values)
 
@@ -116,7 +110,7 @@ def test_what_is_well_is_left_alone(repository: TrackedRepository, values: dict[
 
 @pytest.mark.usefixtures("redis")
 def test_queued_row_whose_job_waits_in_redis_is_not_stuck(repository: TrackedRepository) -> None:
-    """Behind a backfill, or parked until a rate limit resets, jobs wait for longer."""
+    """Jobs wait behind a backfill, or until a rate limit resets."""
     row = add(repository)
     enqueue_fetch(row, queue_name=MERGES)
     PullRequest.objects.update(queued_at=timezone.now() - timedelta(minutes=59))
@@ -137,8 +131,8 @@ def test_scope_narrows_the_search(repository: TrackedRepository) -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_clock_leaves_what_failed_a_short_while_ago(repository: TrackedRepository) -> None:
-    """What cannot be mended must not be asked for every minute for ever."""
+def test_clock_leaves_recent_failures(repository: TrackedRepository) -> None:
+    """A row that cannot be repaired must not be fetched every minute for ever."""
     row = add(repository, sync_status="failed", retry_at=timezone.now() + timedelta(minutes=1))
 
     assert find(due_at=timezone.now()) == []
@@ -146,8 +140,8 @@ def test_clock_leaves_what_failed_a_short_while_ago(repository: TrackedRepositor
 
 
 @pytest.mark.usefixtures("redis")
-def test_unfinished_checks_are_found_before_their_next_look(repository: TrackedRepository) -> None:
-    """Who waits for them need not wait for the clock, which leaves them alone."""
+def test_running_checks_are_found_before_their_refetch(repository: TrackedRepository) -> None:
+    """An operator need not wait for the scheduled refetch."""
     row = add(repository, sync_status="complete", refetch_at=timezone.now() + timedelta(hours=1))
     checks = [
         PRCheckRun(team=row.team, pull_request=row, github_check_run_id=number, status=status)
@@ -160,8 +154,8 @@ def test_unfinished_checks_are_found_before_their_next_look(repository: TrackedR
 
 
 @pytest.mark.usefixtures("redis")
-def test_unfinished_checks_of_a_moment_ago_are_left_alone(repository: TrackedRepository) -> None:
-    """Else each reconcile fetches them again, however often it is run."""
+def test_running_checks_of_a_moment_ago_are_left_alone(repository: TrackedRepository) -> None:
+    """Otherwise each reconcile would fetch them again."""
     row = add(repository, sync_status="complete")
     PullRequest.objects.update(fetch_started_at=timezone.now() - timedelta(minutes=1))
     ids = {"team": row.team, "pull_request": row, "github_check_run_id": 1}
@@ -171,10 +165,10 @@ def test_unfinished_checks_of_a_moment_ago_are_left_alone(repository: TrackedRep
 
 
 @pytest.mark.usefixtures("redis")
-def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
+def test_rows_that_cannot_be_fetched_are_counted_and_not_queued(
     repository: TrackedRepository,
 ) -> None:
-    """Revoked credentials are reported, not queued."""
+    """The rows of revoked credentials are reported, not queued."""
     add(repository, sync_status="failed")
     repository.integration.credential.mark_revoked()
     add(TrackedRepositoryFactory(is_active=False), sync_status="failed")
@@ -195,7 +189,7 @@ def test_rows_that_nobody_can_fetch_are_counted_and_not_taken(
 
 
 def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Redis) -> None:
-    """Merges of now must not wait behind repairs of yesterday."""
+    """New merges must not wait behind old repairs."""
     row = add(repository)
 
     result = requeue_due()
@@ -205,8 +199,10 @@ def test_clock_queues_on_the_bulk_queue(repository: TrackedRepository, redis: Re
     assert Queue(BULK, connection=redis).job_ids == [row.sync_job_id]
 
 
-def test_clock_reads_only_what_it_can_take(repository: TrackedRepository, redis: Redis) -> None:
-    """A hundred thousand rows of a dead token were once loaded whole in every round."""
+def test_clock_reads_only_the_rows_that_it_can_queue(
+    repository: TrackedRepository, redis: Redis
+) -> None:
+    """A hundred thousand rows of a dead token were once loaded in every round."""
     refused, paused, untracked = TrackedRepositoryFactory.create_batch(3)
     refused.integration.credential.mark_revoked()
     an_hour = timezone.now() + timedelta(hours=1)
@@ -227,7 +223,7 @@ def test_clock_reads_only_what_it_can_take(repository: TrackedRepository, redis:
 def test_statements_of_a_round_grow_by_one_for_each_row(
     repository: TrackedRepository, redis: Redis
 ) -> None:
-    """Its claim; whether it is tracked, and its token good, is known of all of them at once."""
+    """Each row needs its claim; tracking and tokens are read once for all rows."""
     counts = []
     for number in (1, 11):
         for _ in range(number):
@@ -242,7 +238,7 @@ def test_statements_of_a_round_grow_by_one_for_each_row(
 def test_round_ends_when_the_bulk_queue_is_full_and_the_next_goes_on(
     repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What people ask for, and the clock's own jobs, wait behind no more than that."""
+    """Work that people ask for, and the clock's own jobs, must not wait behind more rows."""
     monkeypatch.setattr(queueing, "WAITING_FOR_EACH_WORKER", 2)
     for status in ("failed", "failed", "partial"):
         add(repository, sync_status=status)
@@ -258,10 +254,10 @@ def test_round_ends_when_the_bulk_queue_is_full_and_the_next_goes_on(
 def test_round_ends_when_its_time_is_over_and_the_next_goes_on(
     repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round that lasts for hours is one that nobody sees the end of."""
+    """Nobody sees the end of a round that takes hours."""
     add(repository, sync_status="failed")
     with monkeypatch.context() as patch:
-        patch.setattr(reconcile, "ROUND_LASTS", timedelta(seconds=-1))
+        patch.setattr(requeueing, "ROUND_LASTS", timedelta(seconds=-1))
         first = requeue_due()["requeued"]
 
     assert (first, requeue_due()["requeued"]) == (0, 1)
@@ -271,9 +267,9 @@ def test_round_ends_when_its_time_is_over_and_the_next_goes_on(
 def test_round_that_lost_its_hold_leaves_the_rest_to_another(
     repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was slow, and another one has begun."""
+    """The round was slow, and another one has begun."""
     add(repository, sync_status="failed")
-    monkeypatch.setattr(reconcile, "hold_round", lambda *_, **__: nullcontext(lambda: False))
+    monkeypatch.setattr(requeueing, "hold_round", lambda *_, **__: nullcontext(lambda: False))
 
     assert requeue_due()["requeued"] == 0
 
@@ -293,8 +289,8 @@ def test_teams_take_turns(
     assert other.sync_status == "queued"
 
 
-def test_two_rounds_are_never_at_it_at_once(repository: TrackedRepository, redis: Redis) -> None:
-    """There may be two clocks."""
+def test_two_rounds_never_run_at_once(repository: TrackedRepository, redis: Redis) -> None:
+    """Two clocks may be running."""
     add(repository, sync_status="failed")
 
     with hold_round("requeue_due", lasts=timedelta(minutes=1)):
@@ -305,14 +301,14 @@ def test_two_rounds_are_never_at_it_at_once(repository: TrackedRepository, redis
 
 @pytest.mark.usefixtures("redis")
 def test_second_reconcile_queues_nothing_twice(repository: TrackedRepository) -> None:
-    """It is safe to run at any time."""
+    """Operators may run reconcile at any time."""
     add(repository)
 
     assert [requeue_due()["requeued"] for _ in range(2)] == [1, 0]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Run the command and read the JSON that it printed, and nothing else, on stdout."""
+    """Run the command, and read the one JSON object that it printed on stdout."""
     call_command("reconcile", *arguments, "--json")
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
     return printed
@@ -336,7 +332,7 @@ def test_dry_run_says_what_it_would_do_and_does_nothing(
 def test_limit_takes_the_newest_merges(
     repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """People look at the newest first."""
+    """People look at the newest merges first."""
     old, new = (add(repository, merged_at=MERGED_AT + timedelta(days=day)) for day in (0, 1))
 
     report = run(capsys, "--limit", "1")
@@ -350,7 +346,7 @@ def test_limit_takes_the_newest_merges(
 def test_inline_fetches_here_and_gives_old_rows_their_number(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows from before numbers were kept cannot be asked for at all."""
+    """Rows from before numbers were stored cannot be fetched without them."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     row = add(repository, github_pr_id=recording.pull["id"], github_pr_number=None)
 
@@ -365,7 +361,7 @@ def test_inline_fetches_here_and_gives_old_rows_their_number(
 def test_errors_of_an_inline_fetch_are_reported_and_exit_1(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scripts look at the exit code."""
+    """Scripts check the exit status."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     add(repository, github_pr_id=recording.pull["id"], github_pr_number=7)
     sandbox.faults.add(Fault(FaultKind.STATUS, path="/reviews", status=502))
@@ -378,7 +374,7 @@ def test_errors_of_an_inline_fetch_are_reported_and_exit_1(
 
 @pytest.mark.usefixtures("redis_down")
 def test_redis_down_is_one_line_and_exit_1(repository: TrackedRepository) -> None:
-    """The way out is in the message."""
+    """The message says what to do."""
     add(repository, sync_status="queued", sync_job_id="its-job")
 
     with pytest.raises(CommandError, match="Redis does not answer"):
@@ -395,7 +391,7 @@ def test_redis_down_is_one_line_and_exit_1(repository: TrackedRepository) -> Non
     ],
 )
 def test_wrong_usage_says_what_is_right(db: None, arguments: list[str], message: str) -> None:
-    """A mistyped option must not repair something else."""
+    """A mistyped option must not repair other rows."""
     with pytest.raises(CommandError, match=message):
         call_command("reconcile", *arguments)
 
@@ -404,7 +400,7 @@ def test_wrong_usage_says_what_is_right(db: None, arguments: list[str], message:
 def test_table_shows_each_reason(
     repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What people read, as against what programs read."""
+    """People read the table, programs the JSON."""
     add(repository, sync_status="failed")
 
     call_command("reconcile", "--dry-run")
@@ -417,7 +413,7 @@ def test_table_shows_each_reason(
 def test_clock_lists_no_repository_on_the_queue_of_merges(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """Finding a number may take hundreds of requests, while a merge waits behind it."""
+    """Finding a number may take hundreds of requests, and merges would wait."""
     row = add(repository, sync_status="pending", github_pr_number=None)
 
     result = requeue_due()
@@ -436,7 +432,7 @@ def test_row_has_one_reason(repository: TrackedRepository) -> None:
 def test_row_that_github_does_not_list_is_looked_for_again_in_a_day(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Each look lists the whole repository, and the clock runs every minute."""
+    """Each search lists the whole repository, and the clock runs every minute."""
     sandbox.world.add(make_recording(REPOSITORY, 7))
     add(repository, sync_status="pending", github_pr_number=None)
 
@@ -450,7 +446,7 @@ def test_row_that_github_does_not_list_is_looked_for_again_in_a_day(
 def test_number_is_found_for_the_row_that_has_the_id(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """Another row may hold the number of a repository that is no more."""
+    """Another row may hold the same number from a deleted repository."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     values = {"github_pr_id": recording.pull["id"], "github_pr_number": None}
     row = add(repository, sync_status="failed", **values)
@@ -467,7 +463,7 @@ def test_number_is_found_for_the_row_that_has_the_id(
 def test_inline_fetch_stops_where_the_reserve_begins(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is complete must not become partial for want of a budget."""
+    """A complete row must not become partial because the budget is short."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=50))
     rows = [add_due(sandbox, repository, number) for number in range(1, 6)]
 
@@ -480,7 +476,7 @@ def test_inline_fetch_stops_where_the_reserve_begins(
 
 
 def add_due(sandbox: SandboxServer, repository: TrackedRepository, number: int) -> PullRequest:
-    """Make a complete row whose next look is due."""
+    """Make a complete row whose refetch is due."""
     recording = sandbox.world.add(make_recording(REPOSITORY, number))
     values = {"github_pr_id": recording.pull["id"], "github_pr_number": number}
     return add(repository, sync_status="complete", refetch_at=timezone.now(), **values)
@@ -490,7 +486,7 @@ def add_due(sandbox: SandboxServer, repository: TrackedRepository, number: int) 
 def test_discovered_merges_are_fetched_at_once_in_bulk(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One query for all of them, in place of a job of nine requests for each."""
+    """One query fetches all of them; single jobs would need nine requests each."""
     for number in range(1, 11):
         sandbox.world.add(make_recording(REPOSITORY, number))
 
@@ -518,7 +514,7 @@ def test_dry_run_says_what_discovery_would_take_of_the_points(
     points: int,
     said: str,
 ) -> None:
-    """They are another budget than the requests, and may be short."""
+    """GraphQL's points are a budget of their own, and may be short."""
     for number in range(1, 31):
         sandbox.world.add(make_recording(REPOSITORY, number))
     arguments = ["--discover", "--since", "2026-01-01", "--dry-run", *limit]
@@ -534,7 +530,7 @@ def test_dry_run_says_what_discovery_would_take_of_the_points(
 def test_people_read_how_many_of_the_discovered_were_fetched(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Queued 0, alone, reads as if nothing had been done."""
+    """“Queued 0” alone would read as if nothing had been done."""
     sandbox.world.add(make_recording(REPOSITORY, 1))
 
     call_command("reconcile", "--discover", "--since", "2026-01-01")
@@ -574,7 +570,7 @@ def test_discovered_merges_are_queued_where_bulk_does_not_work(
 )
 @pytest.mark.django_db
 def test_scan_has_an_index_for_each_reason(redis: Redis, reason: Reason, index: str) -> None:
-    """Every minute a million rows would be read to find none."""
+    """Otherwise the clock would read a million rows each minute to find none."""
     with CaptureQueriesContext(connection) as queries:
         find_dropped(Scope(only=[reason]))
     scan = next(query["sql"] for query in queries if "sync_status" in query["sql"])

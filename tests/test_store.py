@@ -1,4 +1,4 @@
-"""Writing deliveries and fetches: once, whole, in any order, and to the right team."""
+"""Storing deliveries and fetches: once, completely, in any order, and for the right team."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def find(recording: Recording, section: Section) -> list[dict[str, Any]]:
 
 
 def add_events(recording: Recording, count: int) -> Recording:
-    """Replace the timeline by events that are kept."""
+    """Replace the recording's timeline by events that are stored."""
     asked = {"name": "review_requested", "actor": recording.pull["user"], "requested_reviewer": {}}
     recording.timeline = [
         event(REPOSITORY, event_id=2**40 + n, created_at="2026-03-02T09:00:00Z", **asked)
@@ -94,14 +94,14 @@ def record(
 
 
 def make_event(recording: Recording, action: str = "closed", **pull: Any) -> dict[str, Any]:
-    """Make the event of a pull request with some of its values changed."""
+    """Build the recording's event with some values changed."""
     payload = build_pull_request_event(recording, action)
     payload["pull_request"].update(pull)
     return payload
 
 
 def make_snapshot(recording: Recording, **changes: SectionResult) -> Snapshot:
-    """Make what a fetch of the whole recording brings, but for some sections."""
+    """Build the result of fetching the whole recording, without some sections."""
     sections = {
         section: SectionResult(
             items=read_items(section, find(recording, section)),
@@ -148,7 +148,7 @@ def row(repository: TrackedRepository, recording: Recording) -> PullRequest:
 def test_merge_is_written_and_its_delivery_kept(
     repository: TrackedRepository, recording: Recording
 ) -> None:
-    """The payload as it came is what is looked at when a number is in doubt."""
+    """The original payload shows where a doubtful number came from."""
     payload = make_event(recording)
 
     delivery = record(payload)
@@ -161,7 +161,7 @@ def test_merge_is_written_and_its_delivery_kept(
 
 
 def test_same_delivery_twice_is_written_once(row: PullRequest, recording: Recording) -> None:
-    """A redelivery of last week's event must not bring back last week."""
+    """A redelivered event of last week must not undo this week's changes."""
     PullRequest.objects.update(title="Edited since")
 
     record(make_event(recording))
@@ -172,7 +172,7 @@ def test_same_delivery_twice_is_written_once(row: PullRequest, recording: Record
 def test_same_event_in_another_delivery_changes_nothing(
     row: PullRequest, recording: Recording
 ) -> None:
-    """One event is sent to every hook that asked for it."""
+    """GitHub sends one event to every hook that subscribes to it."""
     before = dump()
 
     record(make_event(recording), guid="other")
@@ -183,7 +183,9 @@ def test_same_event_in_another_delivery_changes_nothing(
 def test_each_endpoint_takes_the_same_guid(
     integration: GitHubIntegration, recording: Recording
 ) -> None:
-    """One GUID goes to the shared and to the integration's hook; neither may hide the other."""
+    """The shared hook and the integration's hook get the same GUID, and neither delivery may hide
+    the other.
+    """
     record(make_event(recording))
     record(make_event(recording), integration=integration)
 
@@ -193,7 +195,7 @@ def test_each_endpoint_takes_the_same_guid(
 
 @pytest.mark.usefixtures("repository")
 def test_malformed_payload_leaves_its_reason_and_nothing_else(recording: Recording) -> None:
-    """What GitHub changes without notice is found in the list of deliveries."""
+    """The list of deliveries shows what GitHub changed without notice."""
     payload = make_event(recording, id="not a number")
 
     with pytest.raises(MalformedDeliveryError, match="pull_request"):
@@ -207,7 +209,7 @@ def test_malformed_payload_leaves_its_reason_and_nothing_else(recording: Recordi
 def test_pull_request_of_no_repository_is_malformed(
     integration: GitHubIntegration, recording: Recording
 ) -> None:
-    """Nobody could ever fetch, find or match such a row."""
+    """Such a row could never be fetched, found or matched."""
     payload = make_event(recording)
     del payload["repository"]
 
@@ -218,8 +220,8 @@ def test_pull_request_of_no_repository_is_malformed(
 
 
 @pytest.mark.usefixtures("repository")
-def test_half_readable_payload_writes_no_half(recording: Recording) -> None:
-    """The row would be there and its delivery would say that nothing was written."""
+def test_partly_readable_payload_writes_no_rows(recording: Recording) -> None:
+    """Otherwise a row would exist whose delivery says that nothing was written."""
     payload = build_pull_request_review_event(recording, recording.reviews[0])
     del payload["review"]["id"]
 
@@ -230,8 +232,8 @@ def test_half_readable_payload_writes_no_half(recording: Recording) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_failed_delivery_is_taken_up_again(recording: Recording) -> None:
-    """Asking GitHub to redeliver is the way out, with the same GUID."""
+def test_redelivery_of_a_failed_delivery_is_applied(recording: Recording) -> None:
+    """A redelivery, which has the same GUID, is how operators repair a failed delivery."""
     with pytest.raises(MalformedDeliveryError):
         record(make_event(recording, id=None))
 
@@ -248,10 +250,10 @@ def test_failed_delivery_is_taken_up_again(recording: Recording) -> None:
         pytest.param("pull_request", "acme/other", id="repository that nobody tracks"),
     ],
 )
-def test_what_concerns_nobody_is_ignored(
+def test_events_of_untracked_repositories_are_ignored(
     repository: TrackedRepository, event: str, full_name: str
 ) -> None:
-    """An organisation's hook sends much more than what is tracked."""
+    """An organisation's hook sends events of many repositories that no team tracks."""
     delivery = record(make_event(make_recording(full_name, 7)), event=event)
 
     assert (delivery.status, PullRequest.objects.count()) == ("ignored", 0)
@@ -260,7 +262,7 @@ def test_what_concerns_nobody_is_ignored(
 def test_every_team_that_tracks_the_repository_has_its_own_rows(
     repository: TrackedRepository, recording: Recording
 ) -> None:
-    """What one team deletes or mends must not change the other's numbers."""
+    """A deletion or correction by one team must not change another team's numbers."""
     other = TrackedRepositoryFactory(full_name="ACME/Anvil").team
     TrackedRepositoryFactory(full_name="acme/rocket")
 
@@ -273,7 +275,7 @@ def test_every_team_that_tracks_the_repository_has_its_own_rows(
 def test_endpoint_of_an_integration_writes_to_its_team_only(
     integration: GitHubIntegration, recording: Recording
 ) -> None:
-    """Whoever knows one team's secret must not write into another's rows."""
+    """A person who knows one team's secret must not be able to write another team's rows."""
     TrackedRepositoryFactory(full_name=REPOSITORY)
 
     record(make_event(recording), integration=integration)
@@ -297,10 +299,10 @@ CLOSED = {"state": "closed", "merged_at": None, "closed_at": OLDER}
         pytest.param({"updated_at": NEWER, **CLOSED}, "News", id="newer, closed"),
     ],
 )
-def test_older_news_does_not_overwrite_newer(
+def test_older_event_does_not_overwrite_a_newer_one(
     row: PullRequest, recording: Recording, news: dict[str, Any], title: str
 ) -> None:
-    """Deliveries come late and in any order, and a merge is never taken back."""
+    """Deliveries arrive late and in any order, and GitHub never undoes a merge."""
     PullRequest.objects.update(title="As it was")
 
     record(make_event(recording, "edited", title="News", **news), guid="other")
@@ -311,8 +313,8 @@ def test_older_news_does_not_overwrite_newer(
 
 
 @pytest.mark.usefixtures("repository")
-def test_merge_is_taken_even_from_an_older_delivery(recording: Recording) -> None:
-    """A label set in the second after the merge is newer than the merge."""
+def test_merge_is_stored_even_from_an_older_delivery(recording: Recording) -> None:
+    """A label added in the second after the merge makes a newer event than the merge."""
     record(make_event(recording, "labeled", **{"updated_at": NEWER, **OPEN}))
 
     record(make_event(recording, updated_at=OLDER), guid="other")
@@ -324,7 +326,7 @@ def test_merge_is_taken_even_from_an_older_delivery(recording: Recording) -> Non
 def test_short_pull_request_does_not_erase_the_counters(
     row: PullRequest, recording: Recording
 ) -> None:
-    """The webhooks of reviews come without them; unknown is not zero."""
+    """The webhooks of reviews have no counters; unknown is not zero."""
     payload = build_pull_request_review_event(recording, recording.reviews[0])
 
     record(payload, event="pull_request_review", guid="other")
@@ -340,10 +342,8 @@ def tell_review(recording: Recording, action: str, **values: Any) -> None:
     record(payload, event="pull_request_review", guid=action)
 
 
-def test_dismissed_review_is_remembered_as_what_it_was(
-    row: PullRequest, recording: Recording
-) -> None:
-    """Only its first webhook says so; GitHub forgets it, and a round would be lost."""
+def test_state_before_a_dismissal_is_kept(row: PullRequest, recording: Recording) -> None:
+    """Only the first webhook has that state; without it a review round would be lost."""
     tell_review(recording, "submitted")
     tell_review(recording, "dismissed", state="dismissed")
     recording.reviews[0]["state"] = "DISMISSED"
@@ -357,7 +357,7 @@ def test_dismissed_review_is_remembered_as_what_it_was(
 def test_review_that_was_dismissed_before_we_knew_it_stays_unknown(
     row: PullRequest, recording: Recording
 ) -> None:
-    """A guess would count as a request that nobody made."""
+    """A guess would count as a request for changes that nobody made."""
     recording.reviews[0]["state"] = "DISMISSED"
 
     save(row, make_snapshot(recording))
@@ -367,7 +367,7 @@ def test_review_that_was_dismissed_before_we_knew_it_stays_unknown(
 
 
 def test_late_delivery_does_not_undo_a_dismissal(row: PullRequest, recording: Recording) -> None:
-    """Deliveries overtake each other; what the review was is all that the late one tells."""
+    """The late delivery adds only what the review was before its dismissal."""
     tell_review(recording, "dismissed", state="dismissed")
     tell_review(recording, "submitted")
 
@@ -378,7 +378,7 @@ def test_late_delivery_does_not_undo_a_dismissal(row: PullRequest, recording: Re
 def test_list_from_before_a_dismissal_does_not_undo_it(
     row: PullRequest, recording: Recording
 ) -> None:
-    """GitHub was asked before it, and another replica answers later than it knows."""
+    """The list may have been fetched before the dismissal, or from a replica that lags."""
     tell_review(recording, "dismissed", state="dismissed")
 
     save(row, make_snapshot(recording))
@@ -391,10 +391,10 @@ ETAGS = {name: [["https://api.github.com/page", '"etag"']] for name in ("pull_re
 REVIEWS = {"reviews": {"stated": None, "stored": 0, "result": VERIFIED}}
 
 
-def test_review_that_a_webhook_wrote_has_its_list_asked_for_in_full(
+def test_review_from_a_webhook_makes_the_next_fetch_full(
     row: PullRequest, recording: Recording
 ) -> None:
-    """Else GitHub says that the list is unchanged, and nobody sees that our rows are not."""
+    """Otherwise GitHub calls the list unchanged, and nobody notices that our rows differ."""
     PullRequest.objects.update(etags=ETAGS, receipt=REVIEWS)
 
     tell_review(recording, "submitted")
@@ -414,7 +414,7 @@ def test_review_that_a_webhook_wrote_has_its_list_asked_for_in_full(
 def test_webhook_overwrites_only_what_is_older_than_it(
     row: PullRequest, recording: Recording, values: dict[str, Any], title: str, names: set[str]
 ) -> None:
-    """A second holds several events, and a fetch has seen all of them."""
+    """One second can hold several events, and a fetch includes all of them."""
     PullRequest.objects.update(title="As fetched", etags=ETAGS, receipt=REVIEWS)
 
     record(make_event(recording, "edited", title="News", **values), guid="other")
@@ -426,7 +426,7 @@ def test_webhook_overwrites_only_what_is_older_than_it(
 def test_fetch_from_before_a_webhook_does_not_overwrite_it(
     row: PullRequest, recording: Recording
 ) -> None:
-    """GitHub was asked before the title was edited, and the lists took long to come."""
+    """The title was edited while the lists of the pull request were fetched."""
     snapshot = make_snapshot(recording)
     record(make_event(recording, "edited", title="News", updated_at=NEWER), guid="other")
     row.refresh_from_db()
@@ -439,7 +439,7 @@ def test_fetch_from_before_a_webhook_does_not_overwrite_it(
 def test_fetch_keeps_no_etags_of_a_list_that_it_did_not_ask_for(
     row: PullRequest, recording: Recording
 ) -> None:
-    """A webhook has dropped them while GitHub was asked for other lists."""
+    """A webhook can drop these etags while other lists are fetched."""
     snapshot = make_snapshot(recording)
     sections = {s: result for s, result in snapshot.sections.items() if s != Section.REVIEWS}
 
@@ -451,7 +451,7 @@ def test_fetch_keeps_no_etags_of_a_list_that_it_did_not_ask_for(
 def test_reopened_pull_request_is_not_closed_any_more(
     repository: TrackedRepository, recording: Recording
 ) -> None:
-    """A time that GitHub took back would be shown, and measured by."""
+    """Otherwise pages and metrics would use a time that GitHub has withdrawn."""
     record(make_event(recording, **CLOSED), guid="one")
     closed_at = PullRequest.objects.get().closed_at
 
@@ -462,7 +462,7 @@ def test_reopened_pull_request_is_not_closed_any_more(
 
 
 def test_lists_that_lost_rows_are_fetched_in_full(row: PullRequest, recording: Recording) -> None:
-    """The old receipt would prove them, and GitHub says only that nothing has changed."""
+    """The old receipt would call the list proven, and GitHub would answer that it is unchanged."""
     save(row, make_snapshot(recording))
     row.etags = {**ETAGS, "files": ETAGS["reviews"]}
     row.files.first().delete()
@@ -474,7 +474,7 @@ def test_lists_that_lost_rows_are_fetched_in_full(row: PullRequest, recording: R
 
 
 def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Recording) -> None:
-    """This event also comes with a new review, and with a state that cannot be trusted."""
+    """GitHub sends this event with new reviews, too, and its state cannot be trusted."""
     tell_review(recording, "submitted")
     tell_review(recording, "edited", state="commented")
 
@@ -485,7 +485,7 @@ def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Re
 
 
 def test_fetch_is_saved_whole(row: PullRequest, recording: Recording) -> None:
-    """Every item has its row, with ids that no 32 bits hold."""
+    """Every item gets a row, also items whose ids need more than 32 bits."""
     save(row, make_snapshot(recording))
 
     counts = {section: len(find(recording, section)) for section in Section}
@@ -497,7 +497,7 @@ def test_fetch_is_saved_whole(row: PullRequest, recording: Recording) -> None:
 
 
 def test_fetch_saved_twice_changes_nothing(row: PullRequest, recording: Recording) -> None:
-    """Jobs are run twice whenever a queue or a person is in doubt."""
+    """Queues and people run a job twice when in doubt."""
     save(row, make_snapshot(recording))
     before = dump()
 
@@ -507,7 +507,7 @@ def test_fetch_saved_twice_changes_nothing(row: PullRequest, recording: Recordin
 
 
 @pytest.mark.parametrize("section", Section)
-def test_what_github_no_longer_lists_vanishes(
+def test_rows_that_github_no_longer_lists_are_removed(
     row: PullRequest, recording: Recording, section: Section
 ) -> None:
     """Deleted comments and force-pushed commits would be counted for ever."""
@@ -521,10 +521,10 @@ def test_what_github_no_longer_lists_vanishes(
 
 
 @pytest.mark.parametrize("section", Section)
-def test_what_github_changed_is_overwritten(
+def test_changed_items_are_overwritten(
     row: PullRequest, recording: Recording, section: Section
 ) -> None:
-    """Comments are edited and checks run on; the rows stay the same ones."""
+    """People edit comments and checks go on; the rows keep their keys."""
     save(row, make_snapshot(recording))
     pks = sorted(row["id"] for rows in dump().values() for row in rows)
     item = find(recording, section)[0]
@@ -549,10 +549,10 @@ def test_what_github_changed_is_overwritten(
         pytest.param(SectionResult(items=None, result=VERIFIED), id="unchanged"),
     ],
 )
-def test_section_that_brought_nothing_keeps_its_rows(
+def test_failed_section_keeps_its_rows(
     row: PullRequest, recording: Recording, section: Section, result: SectionResult
 ) -> None:
-    """A bad moment of GitHub must not cost data."""
+    """An outage of GitHub must not delete data."""
     save(row, make_snapshot(recording))
     before = dump()
 
@@ -562,7 +562,7 @@ def test_section_that_brought_nothing_keeps_its_rows(
 
 
 def test_part_of_a_list_that_failed_is_added(row: PullRequest, recording: Recording) -> None:
-    """Partial data is better than none, and never less than before."""
+    """Partial data is better than none, and a failed fetch never removes rows."""
     save(row, make_snapshot(recording))
     whole = make_snapshot(recording).sections[Section.FILES]
     extra = replace(whole.items[0], filename="one more.py")
@@ -576,7 +576,7 @@ def test_part_of_a_list_that_failed_is_added(row: PullRequest, recording: Record
 def test_stacked_pull_requests_each_keep_their_own_rows(
     row: PullRequest, repository: TrackedRepository, recording: Recording
 ) -> None:
-    """They contain each other's commits; what one loses the other still has."""
+    """Both contain the same commits; a commit that one loses stays in the other."""
     other = PullRequestFactory(team=repository.team, github_repo=REPOSITORY)
     store.save_snapshot(other, make_snapshot(recording))
     del recording.commits[0]
@@ -586,10 +586,8 @@ def test_stacked_pull_requests_each_keep_their_own_rows(
     assert (row.commits.count(), other.commits.count()) == (2, 3)
 
 
-def test_pending_review_is_remembered_as_what_it_became(
-    row: PullRequest, recording: Recording
-) -> None:
-    """One's own draft is listed before it is submitted."""
+def test_pending_review_gets_its_submitted_state(row: PullRequest, recording: Recording) -> None:
+    """GitHub lists the token owner's own draft before it is submitted."""
     for state in ("PENDING", "APPROVED"):
         recording.reviews[0]["state"] = state
         save(row, make_snapshot(recording))
@@ -599,7 +597,7 @@ def test_pending_review_is_remembered_as_what_it_became(
 
 
 def test_comments_of_both_kinds_may_have_one_id(row: PullRequest, recording: Recording) -> None:
-    """They are numbered apart from each other."""
+    """GitHub numbers issue comments and review comments separately."""
     recording.review_comments[0]["id"] = recording.issue_comments[0]["id"]
 
     save(row, make_snapshot(recording))
@@ -619,7 +617,9 @@ def test_deleted_accounts_are_nobody(
     login: str,
     commit_login: str,
 ) -> None:
-    """All ghosts in one person would be the busiest reviewer of all; a commit's null is none."""
+    """One row for all deleted accounts would be the busiest reviewer; the null of a commit is no
+    deleted account.
+    """
     for item in (*recording.reviews, *recording.review_comments, *recording.issue_comments):
         item["user"] = user
     for commit in recording.commits:
@@ -636,7 +636,7 @@ def test_deleted_accounts_are_nobody(
 
 
 def test_person_is_one_row_under_the_latest_login(row: PullRequest, recording: Recording) -> None:
-    """Logins change and are given away again; the id stays."""
+    """People change their logins and others take them; the id stays."""
     save(row, make_snapshot(recording))
     count = TeamMember.objects.count()
     for item in (recording.pull, *recording.commits):
@@ -653,7 +653,7 @@ STORED = "ab?c\u2028🚀"
 
 
 def spoil(value: Any) -> Any:
-    """Put the odd characters into every text that people write."""
+    """Put characters that PostgreSQL refuses into every text that people write."""
     written = {"title", "body", "message", "login", "name", "path", "filename", "ref", "slug"}
     if isinstance(value, dict):
         return {key: ODD if key in written and item else spoil(item) for key, item in value.items()}
@@ -662,7 +662,7 @@ def spoil(value: Any) -> Any:
 
 @pytest.mark.usefixtures("repository")
 def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -> None:
-    """One pasted NUL in a comment must not cost the whole pull request."""
+    """One pasted NUL in a comment must not stop the whole pull request from being stored."""
     event = make_event(recording)
     record({**spoil(event), "repository": event["repository"]})
     row = PullRequest.objects.get()
@@ -681,7 +681,7 @@ def test_characters_that_postgresql_refuses_are_left_out(recording: Recording) -
 
 
 def count_queries(row: PullRequest, *, size: int) -> int:
-    """Count what it takes to save a pull request with so many items in each section."""
+    """Count the queries that save a pull request with that many items in each section."""
     names = {NAMES.get(section, section) for section in Section} - {"timeline"}
     recording = make_recording(REPOSITORY, 7, **dict.fromkeys(names, size))
     add_events(recording, size)
@@ -692,7 +692,7 @@ def count_queries(row: PullRequest, *, size: int) -> int:
 
 
 def test_number_of_queries_does_not_grow_with_the_number_of_items(row: PullRequest) -> None:
-    """A pull request with 3,000 files must not take 3,000 round trips."""
+    """A pull request with 3,000 files must not need 3,000 queries."""
     count_queries(row, size=40)  # writes the accounts, which are only read from then on
     large = count_queries(row, size=40)
     count_queries(row, size=2)  # removes what is listed no more
@@ -700,8 +700,10 @@ def test_number_of_queries_does_not_grow_with_the_number_of_items(row: PullReque
     assert count_queries(row, size=2) == large
 
 
-def test_accounts_are_written_only_when_they_are_news() -> None:
-    """A written row is locked until its transaction ends: bots would make workers wait in line."""
+def test_only_new_or_changed_accounts_are_written() -> None:
+    """A written row stays locked until the transaction ends, and workers would wait for each
+    other's bots.
+    """
     team, account = TeamFactory(), Account(1, "mona", is_bot=False)
     save_accounts(team, [account])
 
@@ -717,7 +719,7 @@ def test_accounts_are_written_only_when_they_are_news() -> None:
 
 
 def test_accounts_are_written_in_the_order_of_their_ids() -> None:
-    """Two transactions that write the same people in other orders wait for each other."""
+    """Two transactions that write the same people in different orders deadlock."""
     team = TeamFactory()
 
     save_accounts(team, [Account(github_id, "mona", is_bot=False) for github_id in (5, 3, 4)])
@@ -740,7 +742,7 @@ def team() -> Team:
 
 @pytest.mark.parametrize("state", [None, "open", "closed"])
 def test_missed_merge_becomes_pending(team: Team, recording: Recording, state: str | None) -> None:
-    """Its delivery was lost; reconcile queues what this leaves."""
+    """Its delivery was lost; reconcile queues the pending row."""
     item = read_item(recording)
     if state:
         PullRequestFactory(team=team, github_pr_id=item.github_pr_id, state=state)
@@ -754,7 +756,7 @@ def test_missed_merge_becomes_pending(team: Team, recording: Recording, state: s
 
 
 def test_known_merge_is_not_missed(row: PullRequest, recording: Recording) -> None:
-    """Looking back with an overlap meets the same merges again and again."""
+    """Discovery searches with an overlap, and meets the same merges again."""
     PullRequest.objects.update(sync_status="complete")
     before = dump()
 
@@ -769,7 +771,7 @@ def test_same_merge_in_another_team_is_missed(row: PullRequest, recording: Recor
 
 
 def test_other_spelling_of_a_repository_is_the_same_one(repository: TrackedRepository) -> None:
-    """GitHub's names ignore case, and people change it."""
+    """GitHub's names ignore case, and people change the case."""
     recording = make_recording(REPOSITORY, 7)
     record(make_event(recording, "opened", merged_at=None, state="open"), guid="one")
     payload = make_event(recording)
@@ -781,7 +783,7 @@ def test_other_spelling_of_a_repository_is_the_same_one(repository: TrackedRepos
 
 
 def test_number_given_again_goes_to_the_newer_pull_request(repository: TrackedRepository) -> None:
-    """A repository was deleted and made anew; both have a first pull request."""
+    """The repository was deleted and created again, so two pull requests have the number 1."""
     record(make_event(make_recording(REPOSITORY, 7)), guid="one")
 
     row = record(make_event(make_recording(REPOSITORY, 7), id=2**40), guid="two")
@@ -793,7 +795,7 @@ def test_number_given_again_goes_to_the_newer_pull_request(repository: TrackedRe
 def test_renaming_onto_a_former_repository_frees_its_numbers(
     repository: TrackedRepository,
 ) -> None:
-    """Another repository had the new name before, with numbers of its own."""
+    """Another repository once had the new name, and pull requests with the same numbers."""
     former = PullRequestFactory(team=repository.team, github_repo="acme/hammer", github_pr_number=7)
     row = PullRequestFactory(team=repository.team, github_repo=REPOSITORY, github_pr_number=7)
 
@@ -807,7 +809,7 @@ def test_renaming_onto_a_former_repository_frees_its_numbers(
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite takes values of any length")
 def test_texts_may_be_as_long_as_github_has_them(row: PullRequest, recording: Recording) -> None:
-    """A path may have 4,096 bytes, which no row of an index holds, and names have no limit."""
+    """A path may have 4,096 bytes, too many for an index row, and names have no limit."""
     path = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(60))
     recording.files[0]["filename"] = path
     recording.check_runs[0] |= {"app": {"slug": path}, "conclusion": path, "status": path}
@@ -825,7 +827,7 @@ def test_texts_may_be_as_long_as_github_has_them(row: PullRequest, recording: Re
 def test_value_that_the_database_refuses_costs_its_list_alone(
     row: PullRequest, recording: Recording
 ) -> None:
-    """One file's absurd number once lost reviews, commits and checks with it."""
+    """An impossible number in one file once lost the reviews, commits and checks as well."""
     save(row, make_snapshot(recording))
     before = row.files.count()
     recording.files[0]["additions"] = 2**70
@@ -840,7 +842,7 @@ def test_value_that_the_database_refuses_costs_its_list_alone(
 
 @pytest.mark.usefixtures("repository")
 def test_reason_of_a_delivery_is_fit_for_the_database() -> None:
-    """A NUL in an installation's login was answered 500, for ever."""
+    """A NUL in an installation's login once caused an answer of 500 for every redelivery."""
     account = {"id": 5, "login": ODD}
     payload = {"action": "created", "installation": {"id": 7, "account": account}}
 
@@ -851,7 +853,7 @@ def test_reason_of_a_delivery_is_fit_for_the_database() -> None:
 
 
 def test_file_whose_type_changes_is_kept_twice(row: PullRequest, recording: Recording) -> None:
-    """GitHub lists it as removed and as added, under one name."""
+    """GitHub lists the file twice under one name, as removed and as added."""
     [first, *_] = recording.files
     items = read_items(Section.FILES, [first | {"status": "removed"}])
     items += read_items(Section.FILES, [first | {"status": "added"}])

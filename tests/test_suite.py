@@ -13,7 +13,7 @@ FORGOTTEN = {
 }
 #: What may stay: it is always the same for the same arguments, or ends with its `with` block.
 HARMLESS = {
-    "metrics_sync.admin.fields: _make_time",
+    "metrics_sync.admin.columns: _make_time",
     "metrics_sync.admin.files: send_comparison",
     "metrics_sync.admin.files: send_trend",
     "metrics_sync.fields: _fernet",

@@ -10,8 +10,8 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from metrics_sync.admin.events import Event, list_drafts, list_events
 from metrics_sync.admin.timeline import choose_rows, draw_timeline, find_range
+from metrics_sync.admin.timeline_events import Event, list_drafts, list_events
 from metrics_sync.models import PullRequest
 from tests.factories import (
     MERGED_AT,

@@ -1,4 +1,4 @@
-"""Tokens of a GitHub App's installations: made in time, by one worker, for nobody else."""
+"""Tokens of a GitHub App's installations: renewed in time, by one worker, for one team only."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from metrics_sync.exceptions import (
     UnsafeAddressError,
 )
 from metrics_sync.models import IntegrationCredential, TrackedRepository
-from metrics_sync.models.credentials import RENEWAL_CLAIM
+from metrics_sync.models.credential import RENEWAL_CLAIM
 from metrics_sync.sandbox import Fault, FaultKind, SandboxServer
 from tests.factories import IntegrationCredentialFactory, TrackedRepositoryFactory
 from tests.test_settings import read
@@ -33,7 +33,7 @@ TOKENS = "/app/installations/5/access_tokens"
 
 
 def install(app: SandboxServer, **values: Any) -> IntegrationCredential:
-    """Install the App on acme, and link that to a team."""
+    """Install the App on acme, and link that installation to a team."""
     app.world.add_repository("acme/anvil", private=True)
     installation = app.world.add_installation(5, "acme")
     account_id = installation.account_id
@@ -58,7 +58,7 @@ def find(credential: IntegrationCredential) -> str:
 
 
 def at_once(work: Callable[[], Any]) -> list[Any]:
-    """Do the same in twenty threads that begin together, each with a connection of its own."""
+    """Do the same in twenty threads that begin together, each with its own connection."""
     barrier = Barrier(WORKERS)
 
     def begin(_: int) -> Any:
@@ -84,7 +84,7 @@ def at_once(work: Callable[[], Any]) -> list[Any]:
 def test_twenty_workers_make_one_renewal(
     app: SandboxServer, left: timedelta | None, may_be_old: bool
 ) -> None:
-    """Each hour would otherwise begin with twenty requests, of which nineteen are thrown away."""
+    """Otherwise each hour would begin with nineteen needless requests."""
     expires_at = left and timezone.now() + left
     credential = install(app, access_token="ghs_old", expires_at=expires_at)
     app.faults.add(Fault(FaultKind.SLOW, path=TOKENS, seconds=0.5))
@@ -100,7 +100,7 @@ def test_twenty_workers_make_one_renewal(
 @pytest.mark.long(seconds=5)
 @pytest.mark.django_db(transaction=True)
 def test_twenty_workers_that_are_refused_make_one_renewal(app: SandboxServer) -> None:
-    """GitHub takes a token back before its time when somebody suspends the App for a moment."""
+    """GitHub revokes a token early when somebody suspends the App for a moment."""
     credential = install(app, access_token="ghs_revoked", expires_at=timezone.now() + HOUR)
     repository = TrackedRepositoryFactory(
         full_name="acme/anvil", team=credential.team, integration__credential=credential
@@ -120,7 +120,7 @@ def test_twenty_workers_that_are_refused_make_one_renewal(app: SandboxServer) ->
 def test_token_is_kept_while_it_lasts(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """It is good for an hour, and renewed before the end of it."""
+    """It is valid for an hour, and renewed shortly before the end."""
     first = find(credential)
     second = find(credential)
     IntegrationCredential.objects.update(expires_at=timezone.now() + 4 * MINUTE)
@@ -140,10 +140,8 @@ def test_token_is_encrypted_at_rest(app: SandboxServer, credential: IntegrationC
     assert token not in stored
 
 
-def test_worker_that_died_at_the_renewal_is_not_waited_for_for_ever(
-    app: SandboxServer, credential: IntegrationCredential
-) -> None:
-    """Its claim ends by itself."""
+def test_claim_of_a_dead_worker_ends(app: SandboxServer, credential: IntegrationCredential) -> None:
+    """The claim of the renewal ends by itself."""
     assert credential.claim_renewal()
     IntegrationCredential.objects.update(renewing_until=timezone.now() - MINUTE)
 
@@ -154,7 +152,7 @@ def test_worker_that_died_at_the_renewal_is_not_waited_for_for_ever(
 def test_failed_renewal_leaves_the_next_one_free(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """GitHub's bad minute must not become ours."""
+    """A short outage of GitHub must not stop later renewals."""
     fault = app.faults.add(Fault(FaultKind.STATUS, path=TOKENS, status=502))
     with pytest.raises(RetrySoonError):
         find(credential)
@@ -171,10 +169,10 @@ def test_failed_renewal_leaves_the_next_one_free(
         pytest.param("remove_installation", "404", id="removed"),
     ],
 )
-def test_installation_that_is_no_more_is_said_once(
+def test_deleted_installation_is_reported_once(
     app: SandboxServer, credential: IntegrationCredential, harm: str, message: str
 ) -> None:
-    """The webhook that tells of it may be lost."""
+    """The webhook that reports the deletion may be lost."""
     getattr(app.world, harm)(5)
     with pytest.raises(CredentialRejectedError, match=message):
         find(credential)
@@ -191,7 +189,7 @@ def test_installation_that_is_no_more_is_said_once(
 def test_installation_on_another_account_gives_no_token(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """A forged webhook could put another organisation's installation here."""
+    """A forged webhook could store another organisation's installation."""
     app.world.add_installation(6, "vault")
     IntegrationCredential.objects.update(installation_id=6)
 
@@ -204,7 +202,7 @@ def test_installation_on_another_account_gives_no_token(
 def test_renewal_for_a_former_installation_does_no_harm(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """The App may be installed again while a worker still asks for the old one."""
+    """The App may be installed again while a worker renews the old token."""
     old = IntegrationCredential.objects.get()
     app.world.remove_installation(5)
     app.world.add_installation(6, "acme")
@@ -221,7 +219,7 @@ def test_renewal_for_a_former_installation_does_no_harm(
 def test_nobody_waits_for_others_for_ever(
     app: SandboxServer, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row of workers that fail one after the other would hold up the last for minutes."""
+    """Workers that fail one after the other would delay the last one for minutes."""
     assert credential.claim_renewal()
     monkeypatch.setattr(tokens, "RENEWAL_CLAIM", timedelta(0))
 
@@ -234,7 +232,7 @@ def test_nobody_waits_for_others_for_ever(
 def test_token_of_the_app_goes_to_no_other_github(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """Who may edit an integration's API root could otherwise have the token sent to himself."""
+    """Otherwise a user who edits an API root could have the token sent to another host."""
     with pytest.raises(UnsafeAddressError, match="personal access token"):
         find_token(credential, api_url="https://elsewhere.example/api/v3")
 
@@ -254,7 +252,7 @@ def test_token_of_the_app_goes_to_no_other_github(
 def test_fault_of_the_app_itself_is_no_fault_of_the_installation(
     settings: Settings, credential: IntegrationCredential, changes: dict[str, str], message: str
 ) -> None:
-    """Once the key is right again everything must go on by itself."""
+    """Once the key is corrected, everything must continue by itself."""
     for name, value in changes.items():
         setattr(settings, name, value)
 
@@ -265,8 +263,8 @@ def test_fault_of_the_app_itself_is_no_fault_of_the_installation(
     assert credential.revoked_at is None
 
 
-def test_key_with_written_line_ends_signs_too(app_keys: tuple[str, str]) -> None:
-    """Secret stores like one line better than many."""
+def test_key_with_escaped_line_ends_works(app_keys: tuple[str, str]) -> None:
+    """Many secret stores keep only one line."""
     one_line = app_keys[0].replace("\n", "\\n")
 
     name = "METRICS_SYNC_GITHUB_APP_PRIVATE_KEY"
@@ -274,10 +272,10 @@ def test_key_with_written_line_ends_signs_too(app_keys: tuple[str, str]) -> None
     assert read(name, GITHUB_APP_PRIVATE_KEY=one_line) == {name: app_keys[0]}
 
 
-def test_token_that_no_key_decrypts_is_had_again(
+def test_token_that_no_key_decrypts_is_renewed(
     app: SandboxServer, settings: Settings, credential: IntegrationCredential
 ) -> None:
-    """It is only a copy of what GitHub gives again."""
+    """GitHub issues another one at any time."""
     find(credential)
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
 
@@ -286,7 +284,7 @@ def test_token_that_no_key_decrypts_is_had_again(
 
 
 def test_personal_token_is_returned_as_it_is(app: SandboxServer, db: None) -> None:
-    """It belongs to a person, who renews it."""
+    """A personal token is renewed by its owner."""
     credential = IntegrationCredentialFactory(access_token="ghp_mine")
 
     assert (find(credential), app.requests) == ("ghp_mine", [])
@@ -295,7 +293,7 @@ def test_personal_token_is_returned_as_it_is(app: SandboxServer, db: None) -> No
 def test_token_of_the_app_follows_no_redirect_to_another_host(
     app: SandboxServer, credential: IntegrationCredential
 ) -> None:
-    """What signs as the App opens every installation of it."""
+    """The App's signature opens all of its installations."""
     with SandboxServer() as other:
         for path in ("/app/installations/5$", TOKENS):
             location = f"{other.url}/app/installations/5"
@@ -318,7 +316,7 @@ def test_token_of_the_app_follows_no_redirect_to_another_host(
 def test_failed_early_renewal_leaves_the_old_token_in_use(
     app: SandboxServer, credential: IntegrationCredential, fault: Fault
 ) -> None:
-    """It is good for minutes yet, and a merge must not wait for GitHub's bad one to end."""
+    """The old token is valid for some minutes, and a merge must not wait."""
     old = find(credential)
     IntegrationCredential.objects.update(expires_at=timezone.now() + 4 * MINUTE)
     app.faults.add(fault)
@@ -329,7 +327,7 @@ def test_failed_early_renewal_leaves_the_old_token_in_use(
 def test_worker_that_was_too_slow_frees_no_claim_of_another(
     credential: IntegrationCredential,
 ) -> None:
-    """A third would renew beside the second."""
+    """Otherwise a third worker would renew at the same time as the second."""
     slow, other = IntegrationCredential.objects.get(), IntegrationCredential.objects.get()
     assert slow.claim_renewal()
     IntegrationCredential.objects.update(renewing_until=timezone.now() - MINUTE)

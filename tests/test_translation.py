@@ -21,7 +21,7 @@ from metrics_sync.github.node_ids import unpack_node_id
 from metrics_sync.github.only_in_rest import OF_EVERY_LIST, REASONS, OnlyInRestError
 from metrics_sync.github.queries import build_fetch
 from metrics_sync.github.translation import read_snapshot
-from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.backfilling import Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Recording, SandboxServer, make_sample

@@ -1,4 +1,4 @@
-"""The HTTP edge: every answer it may give, and that a stranger can neither write nor break it."""
+"""The HTTP edge: every answer that it gives, and that strangers can neither write nor break it."""
 
 import json
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def count_rows() -> tuple[int, int]:
 
 @contextmanager
 def break_database(error: Exception) -> Iterator[None]:
-    """Let every statement fail as it does when the database is away."""
+    """Let every statement fail as it does when the database is down."""
 
     def refuse(*args: Any) -> None:
         raise error
@@ -85,7 +85,7 @@ def test_merge_is_accepted_written_and_queued(
     redis: Redis,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    """This is the first second of every fetch."""
+    """Every fetch begins with these steps."""
     with django_capture_on_commit_callbacks(execute=True):
         response = post()
 
@@ -98,7 +98,7 @@ def test_merge_is_accepted_written_and_queued(
 def test_merge_is_accepted_while_redis_is_down(
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    """GitHub never redelivers by itself, so its delivery must not fail for our queue."""
+    """GitHub never redelivers by itself, so a delivery must not fail because of our queue."""
     with django_capture_on_commit_callbacks(execute=True):
         response = post()
 
@@ -115,7 +115,7 @@ def test_duplicate_is_accepted() -> None:
 
 @pytest.mark.parametrize("event", ["star", "check_suite", "an event of next year"])
 def test_event_that_is_not_handled_is_accepted(event: str) -> None:
-    """A hook set to send everything is no mistake."""
+    """A hook may be set to send all events."""
     response = post(HTTP_X_GITHUB_EVENT=event)
 
     assert (response.status_code, response.json()["message"]) == (202, "ignored")
@@ -123,7 +123,7 @@ def test_event_that_is_not_handled_is_accepted(event: str) -> None:
 
 @pytest.mark.parametrize("payload", [{"zen": "Design for failure.", "hook_id": 1}, {}])
 def test_ping_is_answered_and_not_kept(payload: dict[str, Any]) -> None:
-    """It is how an operator sees that address and secret are right."""
+    """The ping shows an operator that address and secret are right."""
     response = post(payload, HTTP_X_GITHUB_EVENT="ping")
 
     assert (response.status_code, count_rows()) == (200, (0, 0))
@@ -131,7 +131,7 @@ def test_ping_is_answered_and_not_kept(payload: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("repository")
 def test_form_is_taken_like_json() -> None:
-    """It is what GitHub preselects for a new webhook."""
+    """GitHub preselects the form content type for a new webhook."""
     body = urlencode({"payload": json.dumps(EVENT)}).encode()
 
     response = post(body=body, content_type="application/x-www-form-urlencoded")
@@ -164,14 +164,14 @@ def test_integration_takes_its_own_secret_only(integration: GitHubIntegration) -
     ],
 )
 def test_wrong_signature_is_refused_and_nothing_written(headers: dict[str, Any]) -> None:
-    """The signature comes first: nothing that a stranger sends is even parsed."""
+    """The signature is checked first, so that a stranger's body is not even parsed."""
     response = post(**headers)
 
     assert (response.status_code, count_rows()) == (401, (0, 0))
 
 
-def test_who_keeps_signing_wrongly_is_told_to_wait() -> None:
-    """Guessing fills logs and takes threads."""
+def test_repeated_wrong_signatures_are_throttled() -> None:
+    """Guessing fills logs and occupies threads."""
     for _ in range(MOST_FAILURES):
         assert post(secret="another").status_code == 401
 
@@ -181,8 +181,8 @@ def test_who_keeps_signing_wrongly_is_told_to_wait() -> None:
     assert count_rows() == (0, 0)
 
 
-def test_right_signature_is_taken_whoever_else_fails() -> None:
-    """All deliveries come from GitHub's few addresses, also those of who wishes us ill."""
+def test_right_signature_is_accepted_whatever_else_fails() -> None:
+    """All deliveries come from GitHub's few addresses, also those of attackers."""
     for _ in range(MOST_FAILURES + 1):
         post(secret="another")
 
@@ -190,7 +190,7 @@ def test_right_signature_is_taken_whoever_else_fails() -> None:
 
 
 def test_body_without_a_signature_is_not_waited_for() -> None:
-    """25 MiB, slowly, from anybody, would hold a thread each."""
+    """Anybody could occupy a thread by sending 25 MiB slowly."""
     answer = post(secret=None, **{"wsgi.input": _NeverRead()})
 
     assert answer.status_code == 401
@@ -202,7 +202,7 @@ class _NeverRead(BytesIO):
 
 
 def test_shared_endpoint_without_a_secret_takes_nothing(settings: Settings) -> None:
-    """An empty secret is one that everybody knows."""
+    """Everybody knows the empty secret."""
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = ""
 
     assert post(secret="").status_code == 401
@@ -210,14 +210,14 @@ def test_shared_endpoint_without_a_secret_takes_nothing(settings: Settings) -> N
 
 @pytest.mark.parametrize("path", [UNKNOWN, f"{SHARED}not-a-uuid/"])
 def test_unknown_integration_is_not_found(path: str) -> None:
-    """The hook of an integration that was deleted says so in GitHub's list."""
+    """GitHub's list then shows that the integration was deleted."""
     assert post(path=path).status_code == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("path", [SHARED, UNKNOWN])
 def test_only_post_is_allowed(method: str, path: str) -> None:
-    """A browser that opens the address learns that there is one."""
+    """A person who opens the address in a browser sees that it exists."""
     response = Client().generic(method, path)
 
     assert (response.status_code, response["Allow"]) == (405, "POST")
@@ -235,7 +235,7 @@ def test_only_post_is_allowed(method: str, path: str) -> None:
     ],
 )
 def test_body_may_be_as_long_as_github_sends(length: int | str, status: int) -> None:
-    """What is longer is refused before it is read into memory."""
+    """A longer body is refused before it is read into memory."""
     response = post(body=b"", secret=None, CONTENT_LENGTH=str(length))
 
     assert response.status_code == status
@@ -247,7 +247,7 @@ class BrokenStream(BytesIO):
 
 
 def test_body_that_breaks_off_is_malformed() -> None:
-    """GitHub gives up after ten seconds, and it is nobody's fault here."""
+    """GitHub gives up after ten seconds; our service has no fault."""
     assert post(**{"wsgi.input": BrokenStream()}).status_code == 400
 
 
@@ -278,10 +278,10 @@ def test_signed_but_unreadable_is_refused_with_a_reason(
 
 @pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
 @pytest.mark.parametrize("own", [False, True], ids=["shared", "integration"])
-def test_database_that_is_down_is_said_and_logged(
+def test_database_that_is_down_answers_503_and_is_logged(
     integration: GitHubIntegration, caplog: pytest.LogCaptureFixture, error: Exception, own: bool
 ) -> None:
-    """503 is a delivery that failed, so that it can be found and sent again."""
+    """With 503 the delivery counts as failed at GitHub, and can be sent again."""
     path = integration.get_webhook_path() if own else SHARED
 
     with break_database(error):
@@ -295,7 +295,7 @@ def test_database_that_is_down_is_said_and_logged(
 def test_lost_key_is_no_wrong_signature(
     integration: GitHubIntegration, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """401 would send the operator to look for the fault at GitHub."""
+    """A 401 would make the operator look for the fault at GitHub."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
 
     response = post(path=integration.get_webhook_path())
@@ -392,10 +392,8 @@ endure = hypothesis_settings(
 @pytest.mark.usefixtures("repository")
 @endure
 @given(event=st.sampled_from(EVENTS), path=st.sampled_from([*list_paths(SAMPLE)]), value=odd_values)
-def test_no_signed_payload_is_answered_with_a_fault_of_ours(
-    event: str, path: tuple[Any, ...], value: Any
-) -> None:
-    """What GitHub sends changes without notice; a 500 says nothing about what is wrong."""
+def test_no_signed_payload_causes_a_500(event: str, path: tuple[Any, ...], value: Any) -> None:
+    """GitHub changes payloads without notice, and a 500 does not say what is wrong."""
     payload = choose(event, spoil(path, value))
 
     response = post(payload, HTTP_X_GITHUB_EVENT=event, HTTP_X_GITHUB_DELIVERY=str(uuid4()))
@@ -406,7 +404,7 @@ def test_no_signed_payload_is_answered_with_a_fault_of_ours(
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("event", EVENTS)
 def test_sample_is_readable_as_every_event(event: str) -> None:
-    """The test above would prove little if what it spoils were spoilt already."""
+    """The test above would prove little with an unreadable sample."""
     response = post(choose(event, SAMPLE), HTTP_X_GITHUB_EVENT=event)
 
     assert response.status_code == (200 if event == "ping" else 202)
@@ -425,7 +423,7 @@ def test_sample_is_readable_as_every_event(event: str) -> None:
     ),
     secret=st.none() | st.just(SECRET),
 )
-def test_no_bytes_and_no_headers_are_answered_with_a_fault_of_ours(
+def test_no_bytes_and_no_headers_cause_a_500(
     body: bytes, names: dict[str, str], secret: str | None
 ) -> None:
     """Scanners post anything to any address."""
@@ -435,8 +433,8 @@ def test_no_bytes_and_no_headers_are_answered_with_a_fault_of_ours(
     assert secret or count_rows() == (0, 0)
 
 
-def test_alive_asks_nobody() -> None:
-    """A process that is restarted because the database is away helps nobody."""
+def test_healthz_checks_nothing_else() -> None:
+    """Restarting a process does not repair a database."""
     with break_database(OperationalError("gone")):
         response = Client().get("/healthz")
 
@@ -445,7 +443,7 @@ def test_alive_asks_nobody() -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_ready_when_database_and_redis_answer() -> None:
-    """The load balancer sends deliveries here only then."""
+    """The load balancer sends deliveries only to a ready process."""
     response = Client().get("/readyz")
 
     assert (response.status_code, response.json()) == (200, {"database": True, "redis": True})
@@ -453,7 +451,7 @@ def test_ready_when_database_and_redis_answer() -> None:
 
 @pytest.mark.usefixtures("redis_down")
 def test_not_ready_without_redis() -> None:
-    """The answer names what is missing."""
+    """The answer names the missing part."""
     response = Client().get("/readyz")
 
     assert (response.status_code, response.json()) == (503, {"database": True, "redis": False})
@@ -462,7 +460,7 @@ def test_not_ready_without_redis() -> None:
 @pytest.mark.usefixtures("redis")
 @pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
 def test_not_ready_without_database(error: Exception) -> None:
-    """A connection that was closed is as far away as one that is refused."""
+    """A closed connection counts like a refused one."""
     with break_database(error):
         response = Client().get("/readyz")
 
@@ -472,7 +470,7 @@ def test_not_ready_without_database(error: Exception) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("queue", [{}, {"URL": "http://127.0.0.1"}], ids=["none", "not Redis"])
 def test_queue_without_an_address_is_not_ready(settings: Settings, queue: dict[str, str]) -> None:
-    """A load balancer takes 500 for a fault that passes."""
+    """A load balancer would take a 500 for a passing fault."""
     settings.RQ_QUEUES = dict.fromkeys(settings.RQ_QUEUES, queue)
 
     response = Client().get("/readyz")
@@ -482,10 +480,10 @@ def test_queue_without_an_address_is_not_ready(settings: Settings, queue: dict[s
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
 def test_pages_are_only_read(path: str) -> None:
-    """Nothing here changes anything."""
+    """These pages change nothing."""
     assert Client().post(path).status_code == 405
 
 
 def test_front_page_leads_to_the_summary() -> None:
-    """The address without a path is what people type."""
+    """People type the address without a path."""
     assert Client().get("/")["Location"] == "/admin/"

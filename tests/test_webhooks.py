@@ -1,4 +1,4 @@
-"""Reading deliveries: GitHub's own examples, and everything that is not one."""
+"""Reading deliveries: GitHub's own examples, and malformed ones."""
 
 import hmac
 import json
@@ -36,7 +36,7 @@ def parse(payload: Any = None, *, body: bytes | None = None, **headers: str) -> 
 
 
 def test_githubs_own_example_is_accepted() -> None:
-    """The documentation gives the one answer that cannot be argued with."""
+    """GitHub's documentation gives a body, a secret and the right signature."""
     verify_signature(BODY, secret=SECRET, signature=SIGNATURE)
 
 
@@ -64,13 +64,13 @@ def test_wrong_signature_is_refused(secret: str, signature: str | None) -> None:
 
 
 def test_changed_body_is_refused() -> None:
-    """A true signature must not carry another message."""
+    """A valid signature must not cover another body."""
     with pytest.raises(InvalidSignatureError):
         verify_signature(BODY + b" ", secret=SECRET, signature=SIGNATURE)
 
 
 def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of a plain comparison tells how many characters were right."""
+    """The duration of a plain comparison reveals how many characters are right."""
     compared = []
     monkeypatch.setattr(hmac, "compare_digest", lambda *pair: compared.append(pair) or True)
 
@@ -84,7 +84,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
     ["application/json", "application/json; charset=utf-8", " Application/JSON ;charset=UTF-8"],
 )
 def test_json_delivery_is_read(content_type: str) -> None:
-    """Proxies rewrite the content type, and its case means nothing."""
+    """Proxies rewrite the content type, whose case has no meaning."""
     delivery = parse(PAYLOAD, content_type=content_type)
 
     assert delivery == Delivery(
@@ -98,7 +98,7 @@ def test_json_delivery_is_read(content_type: str) -> None:
 
 
 def test_form_delivery_is_the_same_as_a_json_delivery() -> None:
-    """`application/x-www-form-urlencoded` is what GitHub preselects for a new webhook."""
+    """GitHub preselects `application/x-www-form-urlencoded` for a new webhook."""
     body = urlencode({"payload": json.dumps(PAYLOAD)}).encode()
 
     form = parse(body=body, content_type="application/x-www-form-urlencoded")
@@ -142,7 +142,7 @@ def test_other_content_type_is_refused_with_what_to_set(content_type: str) -> No
     ],
 )
 def test_malformed_body_is_refused(body: bytes) -> None:
-    """A signature proves who sent it and not that it can be read."""
+    """A signature proves who sent the body, not that it is readable."""
     with pytest.raises(MalformedDeliveryError):
         parse(body=body)
 
@@ -160,7 +160,7 @@ def test_malformed_body_is_refused(body: bytes) -> None:
     ],
 )
 def test_malformed_form_is_refused(body: bytes) -> None:
-    """The content type is not signed: who may comment would choose what a signature is for."""
+    """The content type is not signed, so a commenter could choose what a signature covers."""
     with pytest.raises(MalformedDeliveryError):
         parse(body=body, content_type="application/x-www-form-urlencoded")
 
@@ -168,7 +168,7 @@ def test_malformed_form_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("header", ["X-GitHub-Delivery", "X-GitHub-Event"])
 @pytest.mark.parametrize("value", ["", "a" * 101, "a\x00b", "a\nb"])
 def test_missing_or_odd_header_is_refused(header: str, value: str) -> None:
-    """Without the delivery's name it could not be told from its own repetition."""
+    """Without its GUID, a delivery could not be told from its repetition."""
     with pytest.raises(MalformedDeliveryError):
         parse(PAYLOAD, **{header.replace("-", "_"): value})
 
@@ -181,7 +181,7 @@ json_values = st.recursive(
 
 
 def test_texts_of_a_delivery_can_be_stored_wherever_they_stand() -> None:
-    """A NUL in an installation's login was answered 500, for ever."""
+    """A NUL in an installation's login once caused a 500 for every redelivery."""
     body = b'{"installation": {"account": {"login": "a\\u0000b\\ud800"}}, "list": ["\\u0000"]}'
 
     payload = parse(body=body).payload
@@ -196,7 +196,7 @@ bodies = st.binary() | payloads.map(json.dumps).map(str.encode) | st.text().map(
 @settings(deadline=None)
 @given(bodies, st.sampled_from(["application/json", "application/x-www-form-urlencoded"]))
 def test_every_body_is_a_delivery_or_malformed(body: bytes, content_type: str) -> None:
-    """Anything else would be a 500, and GitHub's log would not say why."""
+    """Otherwise the answer would be a 500, and GitHub's list would not say why."""
     try:
         delivery = parse(body=body, content_type=content_type)
     except MalformedDeliveryError:
@@ -210,7 +210,7 @@ def test_every_body_is_a_delivery_or_malformed(body: bytes, content_type: str) -
 @settings(deadline=None)
 @given(st.binary(), st.text(min_size=1), st.text())
 def test_no_guess_verifies(body: bytes, secret: str, signature: str) -> None:
-    """The signature is the only thing between a stranger and the rows."""
+    """Only the signature keeps a stranger from writing rows."""
     with pytest.raises(InvalidSignatureError):
         verify_signature(body, secret=secret, signature=signature)
 
@@ -242,7 +242,7 @@ SHAPES = {
 def test_body_is_taken_only_for_the_event_that_it_was_written_for(
     claimed: str, written_for: str
 ) -> None:
-    """The event's name is in a header, which is not signed; `deleted` is an action of many."""
+    """The header that names the event is not signed, and many events have the action `deleted`."""
     is_of_app = written_for.startswith("installation")
     own = {} if is_of_app else {"repository": {"id": 1, "full_name": "acme/anvil"}}
     payload = {"action": "deleted", "sender": {}, **own, **SHAPES[written_for]}
@@ -256,14 +256,14 @@ def test_body_is_taken_only_for_the_event_that_it_was_written_for(
 
 
 @pytest.mark.parametrize("name", ["../user", "a b/c", "no-slash", "acme/.."])
-def test_name_that_is_none_is_malformed(name: str) -> None:
-    """It would become part of an address that the team's token is sent to."""
+def test_malformed_name_is_refused(name: str) -> None:
+    """The name becomes part of an address that gets the team's token."""
     with pytest.raises(MalformedDeliveryError, match="OWNER/NAME"):
         parse({**PAYLOAD, "repository": {"id": 1, "full_name": name}})
 
 
 def test_same_payload_has_one_hash_in_either_form() -> None:
-    """A hook's content type can be changed between a delivery and its repetition."""
+    """A hook's content type may be changed before a redelivery."""
     text = json.dumps(PAYLOAD)
     form = urlencode({"payload": text}).encode()
 

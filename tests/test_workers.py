@@ -17,7 +17,7 @@ from rq.exceptions import StopRequested
 from rq.job import Job
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
 from metrics_sync.snapshot import RateLimit
@@ -147,15 +147,16 @@ def test_idle_worker_stops_although_the_exception_was_lost(redis: Redis) -> None
 
 
 @pytest.mark.long(seconds=5)
-def test_job_finds_everything_loaded_and_shares_no_connection(
+def test_jobs_find_everything_loaded_and_share_only_the_connection_to_github(
     sandbox: SandboxServer, workers: Workers, tmp_path: Path
 ) -> None:
     """Each fork would load it again; and a killed one would leave its transaction to the next."""
-    recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     team = TrackedRepositoryFactory(full_name=REPOSITORY, **token).team
-    names = {"github_repo": REPOSITORY, "github_pr_id": recording.pull["id"]}
-    row = PullRequestFactory(merged=True, team=team, github_pr_number=7, **names)
+    for number in (7, 8):
+        recording = sandbox.world.add(make_recording(REPOSITORY, number))
+        ids = {"github_pr_id": recording.pull["id"], "github_pr_number": number}
+        PullRequestFactory(merged=True, team=team, github_repo=REPOSITORY, **ids)
     with serve_http2(sandbox.url, folder=tmp_path) as front:
         workers.environment |= {
             "BENCH_NOTES": str(tmp_path / "notes"),
@@ -166,9 +167,10 @@ def test_job_finds_everything_loaded_and_shares_no_connection(
         command = [*MANAGE, *WORKER, "--burst", "--worker-class", MEASURED]
         subprocess.run(command, env=workers.environment, check=True, timeout=PATIENCE_SECONDS)
 
-    row.refresh_from_db()
-    assert (row.sync_status, front.versions) == ("complete", {"2"})
-    assert read_notes(tmp_path / "notes", "imported") == [[]]
+    statuses = PullRequest.objects.values_list("sync_status", flat=True)
+    assert (list(statuses), front.versions) == (["complete"] * 2, {"2"})
+    assert len(front.connections) == 1
+    assert read_notes(tmp_path / "notes", "imported") == [[], []]
     assert read_notes(tmp_path / "notes", "inherited") == [0]
 
 

@@ -21,10 +21,10 @@ from metrics_sync.exceptions import (
     SecondaryLimitError,
     UnsafeAddressError,
 )
-from metrics_sync.github import Budget, GitHub
+from metrics_sync.github import Budget, GitHub, keep_connections
 from metrics_sync.models import GitHubIntegration, IntegrationCredential, TrackedRepository
 from metrics_sync.models.budgets import PLENTY, Share
-from metrics_sync.models.credentials import validate_api_root
+from metrics_sync.models.credential import validate_api_root
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +145,19 @@ def is_accepted_again(integration: GitHubIntegration) -> bool:
 async def _ask(github: GitHub, question: Callable[[GitHub], Awaitable[Answer]]) -> Answer:
     async with github:
         return await question(github)
+
+
+def keep_connected(function: Callable[[], Answer]) -> Answer:
+    """Run a function in this thread, whose conversations share one event loop and connections.
+
+    Otherwise each has its own, and begins with a handshake.
+    """
+
+    async def run() -> Answer:
+        async with keep_connections():
+            return await sync_to_async(function)()
+
+    return async_to_sync(run)()
 
 
 def run_conversation(

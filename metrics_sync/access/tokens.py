@@ -26,7 +26,7 @@ from metrics_sync.github import (
     sign_app_token,
 )
 from metrics_sync.models import IntegrationCredential
-from metrics_sync.models.credentials import RENEWAL_CLAIM
+from metrics_sync.models.credential import RENEWAL_CLAIM
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import ForeignKey
 from django.http import HttpRequest
 
+from metrics_sync.admin.forms import OneTeamForm
 from metrics_sync.admin.guarding import Guarded
-from metrics_sync.admin.integrations import OneTeamForm
 from metrics_sync.admin.scoping import TeamFilter, TeamScoped
 from metrics_sync.models import Team, WeeklyDigest
 

@@ -8,7 +8,8 @@ from django.http import HttpRequest
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from metrics_sync.admin.definitions import DEFINITIONS
-from metrics_sync.admin.integrations import OneTeamForm, OwnedAdmin
+from metrics_sync.admin.forms import OneTeamForm
+from metrics_sync.admin.owned import OwnedAdmin
 from metrics_sync.models import Team, TeamGoal
 
 

@@ -17,8 +17,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from unfold.admin import ModelAdmin
 
+from metrics_sync.admin.columns import show_times
 from metrics_sync.admin.drill_down import find_way_back, list_chips
-from metrics_sync.admin.fields import show_times
 from metrics_sync.admin.listing import build_table
 from metrics_sync.admin.ordering import OrderedChangeList
 from metrics_sync.exceptions import BadInputError

@@ -9,12 +9,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from metrics_sync.admin.dashboard import build_content, read_current
-from metrics_sync.admin.pull_requests import build_header
+from metrics_sync.admin.header import build_header
 from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection
 from metrics_sync.exceptions import QueueUnavailableError
-from metrics_sync.heal.reconcile import Reason, Report, Scope, choose, find_dropped, requeue
+from metrics_sync.heal.finding import Reason, Scope, find_dropped
+from metrics_sync.heal.requeueing import Report, choose, requeue
 from metrics_sync.models import PullRequest
 
 #: One request must not run for minutes; the button can be pressed again for the rest.

@@ -11,8 +11,8 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from metrics_sync.admin.events import Event, list_drafts, list_events
 from metrics_sync.admin.labels import UNKNOWN, show_on_one_line, show_table
+from metrics_sync.admin.timeline_events import Event, list_drafts, list_events
 from metrics_sync.models import PullRequest
 
 #: Events before the opening or after the end get this share of the first view at most.

@@ -35,7 +35,7 @@ api = NinjaAPI(
     # links into buttons, where no keyboard finds them.
     docs=Swagger(settings={"validatorUrl": None, "deepLinking": False}),
 )
-# A cache in between would also answer clients without a token, or with that of another team.
+# A proxy's cache would also answer clients without a token, or with the token of another team.
 api.add_decorator(never_cache, mode="view")
 api.add_router("/summary", summary_endpoint.router)
 api.add_router("/repositories", repository_endpoints.router)
@@ -67,7 +67,7 @@ def refuse(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(OperationalError)
 @api.exception_handler(InterfaceError)
-def say_later(request: HttpRequest, error: Exception) -> HttpResponse:
+def refuse_for_now(request: HttpRequest, error: Exception) -> HttpResponse:
     """Answer 503, so that the program tries again: the database is down or too slow."""
     logger.error("The API cannot be answered: %s", error)
     return _answer(request, 503, "The database does not answer; try again.")

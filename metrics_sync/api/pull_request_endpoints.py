@@ -13,7 +13,7 @@ from metrics_sync.api.paging import Cursor, Limit, Page, take_page
 from metrics_sync.api.parameters import FullName, Moment, Name, Number, check_names
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.snapshot import Section
 from metrics_sync.store import list_rows
 

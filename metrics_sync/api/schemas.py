@@ -7,7 +7,7 @@ from ninja import Schema
 from pydantic import Field
 
 from metrics_sync import models
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import State, SyncStatus
 from metrics_sync.snapshot import Section
 from metrics_sync.store import count_rows
 
@@ -44,7 +44,7 @@ class PullRequest(Schema):
     base_ref: str
     head_ref: str
     head_sha: str
-    state: models.PullRequest.State
+    state: State
     pr_created_at: datetime | None
     merged_at: datetime | None
     additions: int | None

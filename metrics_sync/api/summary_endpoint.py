@@ -21,7 +21,7 @@ from metrics_sync.dashboard import (
     summarise,
 )
 from metrics_sync.models import IntegrationCredential, Team
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 
 router = Router(tags=["summary"])
 

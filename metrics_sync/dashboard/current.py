@@ -7,7 +7,7 @@ from django.db.models import Count
 
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 
 #: Merged, and waiting for a fetch or being fetched.
 UNDER_WAY = (SyncStatus.PENDING, SyncStatus.QUEUED, SyncStatus.RUNNING)

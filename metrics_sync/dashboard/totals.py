@@ -27,7 +27,7 @@ from metrics_sync.dashboard.measures import (
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.models import TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 
 #: What the service promises, for over 99 % of all merges.
 MINUTE, FIVE_MINUTES = PROMISED = timedelta(minutes=1), timedelta(minutes=5)

@@ -29,5 +29,5 @@ from metrics_sync.github.repository_requests import (
     fetch_repository,
     fetch_repository_by_id,
 )
-from metrics_sync.github.transport import load_http, prepare_api
+from metrics_sync.github.transport import keep_connections, load_http, prepare_api
 from metrics_sync.github.webhook_registration import HookItem, register_hook

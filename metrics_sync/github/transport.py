@@ -1,10 +1,13 @@
-"""The HTTP connections: a pool for each conversation, below one ghapi client for each API root."""
+"""The HTTP connections: a pool for each event loop, below one ghapi client for each API root."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import httpx2
@@ -15,18 +18,23 @@ from metrics_sync.observe import counting
 
 TIMEOUT = httpx2.Timeout(20, connect=5)
 HEADERS = {"User-Agent": "metrics_sync", "X-GitHub-Api-Version": "2022-11-28"}
+#: Seconds for which an idle connection is kept: shorter than servers keep theirs. A request that
+#: finds its connection closed all the same is sent again, over a new one.
+KEPT_SECONDS = 30
 
-
-_current: ContextVar[httpx2.AsyncClient] = ContextVar("_current")
+_current: ContextVar[tuple[httpx2.AsyncClient, httpx2.Auth]] = ContextVar("_current")
+#: The pools of the event loops that outlive their conversations.
+_kept: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
 
 
 class _CurrentPool:
     """Takes the place of ghapi's one HTTP client, and sends each request over the current pool."""
 
     async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        client, auth = _current.get()
         outcome = "no answer"
         try:
-            response = await _current.get().request(method, url, **options)
+            response = await client.request(method, url, auth=auth, **options)
             outcome = str(response.status_code)
             return response
         finally:
@@ -62,14 +70,40 @@ def prepare_api(api_url: str) -> GhApi:
     return api
 
 
+def _make_client() -> httpx2.AsyncClient:
+    """Make a pool of connections, which holds nothing of whoever uses it: no token, no cookie."""
+    return httpx2.AsyncClient(
+        # Over HTTP/2, where the server speaks it, all requests share one connection.
+        http2=True,
+        headers=HEADERS,
+        timeout=TIMEOUT,
+        verify=_tls_context(),
+        limits=httpx2.Limits(keepalive_expiry=KEPT_SECONDS),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
+
+
+@asynccontextmanager
+async def keep_connections() -> AsyncIterator[None]:
+    """Have all conversations in this event loop share their connections while the block runs."""
+    loop = asyncio.get_running_loop()
+    async with _make_client() as client:
+        _kept[loop] = client
+        try:
+            yield
+        finally:
+            del _kept[loop]
+
+
 @asynccontextmanager
 async def open_pool(auth: httpx2.Auth) -> AsyncIterator[None]:
-    """Have ghapi use a pool of connections of its own while the block runs."""
-    # Over HTTP/2, where the server speaks it, all requests share one connection.
-    async with httpx2.AsyncClient(
-        http2=True, headers=HEADERS, auth=auth, timeout=TIMEOUT, verify=_tls_context()
-    ) as client:
-        token = _current.set(client)
+    """Have ghapi send requests as `auth` while the block runs, over the connections of this loop.
+
+    Where none are kept, they are opened for this block alone.
+    """
+    kept = _kept.get(asyncio.get_running_loop())
+    async with nullcontext(kept) if kept else _make_client() as client:
+        token = _current.set((client, auth))
         try:
             yield
         finally:

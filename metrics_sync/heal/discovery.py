@@ -24,7 +24,7 @@ from metrics_sync.github import (
     redeliver_failed,
     redeliver_failed_of_app,
 )
-from metrics_sync.heal.reconcile import Scope, list_repositories
+from metrics_sync.heal.finding import Scope, list_repositories
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.observe import counting

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import FETCHED, REPLICATION_LAG
-from metrics_sync.heal.backfill import Backfill
+from metrics_sync.heal.backfilling import Backfill
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.work.queueing import BULK, enqueue_fetch
 
 logger = logging.getLogger(__name__)

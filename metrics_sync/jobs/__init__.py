@@ -15,7 +15,7 @@ from metrics_sync.access import Access
 from metrics_sync.conf import app_settings
 from metrics_sync.jobs import running
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 
 #: The queues: merges, which workers take first, and everything that can wait.
 MERGES = app_settings.QUEUE

@@ -13,8 +13,8 @@ from rq.job import Job
 from metrics_sync import store
 from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.models import FetchRun, PullRequest
-from metrics_sync.models.pull_request import PENDING_STATUS, RUNNING_CHECK_STATUSES
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.filters import PENDING_STATUS, RUNNING_CHECK_STATUSES
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.models.transitions import Outcome, decide
 from metrics_sync.snapshot import CAPPED, DISAGREEING, Receipt, Section, Snapshot
 from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged

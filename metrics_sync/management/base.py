@@ -22,7 +22,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 
 from metrics_sync.exceptions import AmbiguousTeamError
-from metrics_sync.management.faults import FAULTS, describe_fault
+from metrics_sync.management.describing import FAULTS, describe_fault
 
 #: GitHub's tokens, which an error message must not repeat.
 #: https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github#githubs-token-formats

@@ -30,7 +30,11 @@ Item = TypeVar("Item")
 INTERVAL_SECONDS = 10
 
 #: Loggers that write one line for each row, which is too much for a long command.
-LOGGERS_OF_ROWS = ("metrics_sync.jobs", "metrics_sync.work.queueing", "metrics_sync.heal.reconcile")
+LOGGERS_OF_ROWS = (
+    "metrics_sync.jobs",
+    "metrics_sync.work.queueing",
+    "metrics_sync.heal.requeueing",
+)
 
 
 class Meter:

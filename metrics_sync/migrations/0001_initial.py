@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import metrics_sync.fields
-import metrics_sync.models.integrations
+import metrics_sync.models.integration
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('organization_slug', models.CharField(max_length=255)),
                 ('api_url', models.URLField(blank=True, help_text='Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.')),
-                ('webhook_secret', metrics_sync.fields.EncryptedTextField(default=metrics_sync.models.integrations.make_webhook_secret)),
+                ('webhook_secret', metrics_sync.fields.EncryptedTextField(default=metrics_sync.models.integration.make_webhook_secret)),
                 ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('credential', models.ForeignKey(on_delete=django.db.models.deletion.RESTRICT, related_name='integrations', to='metrics_sync.integrationcredential')),
                 ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='integrations', to='metrics_sync.team')),

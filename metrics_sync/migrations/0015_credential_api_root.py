@@ -1,4 +1,4 @@
-import metrics_sync.models.integrations
+import metrics_sync.models.integration
 from django.db import migrations, models
 from django.utils import timezone
 
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='integrationcredential',
             name='api_url',
-            field=models.URLField(blank=True, db_default='', default='', help_text='The API root that the token is for, and that it is sent to. Fixed once made. Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.', validators=[metrics_sync.models.integrations.validate_api_root]),
+            field=models.URLField(blank=True, db_default='', default='', help_text='The API root that the token is for, and that it is sent to. Fixed once made. Only for GitHub Enterprise: https://HOST/api/v3. Empty: GITHUB_API_URL.', validators=[metrics_sync.models.integration.validate_api_root]),
         ),
         migrations.RunPython(note_api_roots, migrations.RunPython.noop),
         migrations.AddConstraint(

@@ -1,6 +1,6 @@
 """The stored rows, and how one row changes state."""
 
-from metrics_sync.models.api_tokens import ApiToken
+from metrics_sync.models.api_token import ApiToken
 from metrics_sync.models.children import (
     Commit,
     PRCheckRun,
@@ -10,12 +10,12 @@ from metrics_sync.models.children import (
     PRReview,
     PRTimelineEvent,
 )
-from metrics_sync.models.credentials import IntegrationCredential
-from metrics_sync.models.digests import WeeklyDigest
-from metrics_sync.models.goals import TeamGoal
-from metrics_sync.models.integrations import GitHubIntegration
-from metrics_sync.models.notices import Notice
+from metrics_sync.models.credential import IntegrationCredential
+from metrics_sync.models.digest import WeeklyDigest
+from metrics_sync.models.goal import TeamGoal
+from metrics_sync.models.integration import GitHubIntegration
+from metrics_sync.models.notice import Notice
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.records import AuditEntry, FetchRun, WebhookDelivery
-from metrics_sync.models.repositories import TrackedRepository
-from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.models.repository import TrackedRepository
+from metrics_sync.models.team import Team, TeamMember

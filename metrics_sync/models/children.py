@@ -9,8 +9,9 @@ from typing import Any
 
 from django.db import models
 
-from metrics_sync.models.pull_request import PENDING_STATUS, RUNNING_CHECK_STATUSES, PullRequest
-from metrics_sync.models.teams import Team, TeamMember
+from metrics_sync.models.filters import PENDING_STATUS, RUNNING_CHECK_STATUSES
+from metrics_sync.models.pull_request import PullRequest
+from metrics_sync.models.team import Team, TeamMember
 
 
 class PullRequestChild(models.Model):

@@ -5,9 +5,9 @@ from typing import Any, Self
 from django.db import models
 from django.utils import timezone
 
-from metrics_sync.models.integrations import GitHubIntegration
+from metrics_sync.models.integration import GitHubIntegration
 from metrics_sync.models.pull_request import PullRequest
-from metrics_sync.models.teams import Team
+from metrics_sync.models.team import Team
 
 
 class WebhookDelivery(models.Model):

@@ -13,7 +13,7 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.models import FetchRun, PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.snapshot import Receipt, Snapshot, read_text
 
 #: How long the clock waits after the first failure of a row; doubled for each further failure.

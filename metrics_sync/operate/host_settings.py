@@ -157,10 +157,7 @@ def check_sqlite(**options: Any) -> list[CheckMessage]:
     database = settings.DATABASES.get("default", {})
     mode = database.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED"
     is_sqlite = database.get("ENGINE", "").endswith("sqlite3")
-    if not is_sqlite or mode.upper() in {
-        "IMMEDIATE",
-        "EXCLUSIVE",
-    }:
+    if not is_sqlite or mode.upper() in {"IMMEDIATE", "EXCLUSIVE"}:
         return []
     return [
         checks.Warning(

@@ -1,4 +1,4 @@
-"""Moves stored secrets from old keys to the first key of TOKEN_ENCRYPTION_KEYS."""
+"""Encrypts the stored secrets with the first key of TOKEN_ENCRYPTION_KEYS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from django.db.models.functions import Cast
 from metrics_sync.conf import app_settings
 from metrics_sync.fields import EncryptedTextField, get_fernet
 
-#: How many secrets one transaction moves: it holds up nobody, and little is done twice.
+#: Secrets of one transaction: few, so that its locks are short and an interruption costs little.
 BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One encrypted value: where it stands, and whether the first key reads it now."""
+    """The place of one encrypted value, and whether the first key decrypts it now."""
 
     model: str
     field: str
@@ -38,9 +38,8 @@ def count_secrets() -> int:
 def rotate_secrets() -> Iterator[Secret]:
     """Encrypt every secret of the app with the first key, yielding each once that is committed.
 
-    Safe while the service runs, to interrupt at any time, and to run again: each batch is a
-    transaction, what the first key reads already is left, and a secret that is stored meanwhile
-    stays. Needs memory for one batch.
+    Safe while the service runs, to interrupt at any time, and to repeat. Each batch is a
+    transaction. A secret that the first key decrypts, or that is stored meanwhile, stays as it is.
     """
     for model, field in _list_places():
         last = 0

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe.counting import SECONDS, Series
 from metrics_sync.work.counts import read_counts, read_silent_ends
 from metrics_sync.work.inspecting import count_clocks, find_oldest_unscheduled, inspect_queue

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from metrics_sync.conf import app_settings
 from metrics_sync.models import Notice
-from metrics_sync.models.notices import fingerprint
+from metrics_sync.models.notice import fingerprint
 from metrics_sync.operate.doctor import Finding, examine
 
 logger = logging.getLogger(__name__)

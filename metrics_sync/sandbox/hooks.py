@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
-from metrics_sync.sandbox.pages import read_per_page
+from metrics_sync.sandbox.cutting import read_per_page
 from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
 from metrics_sync.sandbox.shapes import Json
 from metrics_sync.sandbox.world import Delivery, Hook

@@ -9,7 +9,7 @@ from typing import Any
 
 from metrics_sync.sandbox import pulls, shapes
 from metrics_sync.sandbox.answers import Listing
-from metrics_sync.sandbox.commits import gather_check_runs, gather_statuses
+from metrics_sync.sandbox.commit_routes import gather_check_runs, gather_statuses
 from metrics_sync.sandbox.routing import Ask
 from metrics_sync.sandbox.shapes import Json
 from metrics_sync.sandbox.world import Recording, Repository, World

@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 # All but `routing` enter their routes into the table by being imported.
-from metrics_sync.sandbox import accounts, commits, graphql, hooks, pulls, routing  # noqa: F401
+from metrics_sync.sandbox import (  # noqa: F401
+    access_routes,
+    commit_routes,
+    graphql_route,
+    hooks,
+    pulls,
+    routing,
+)
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.control import add_control_routes
+from metrics_sync.sandbox.cutting import cut_page, read_number
 from metrics_sync.sandbox.faults import (
     PRIMARY,
     SECONDARY,
@@ -25,7 +33,6 @@ from metrics_sync.sandbox.faults import (
     replace_answer,
 )
 from metrics_sync.sandbox.limits import RateLimits
-from metrics_sync.sandbox.pages import cut_page, read_number
 from metrics_sync.sandbox.routing import Ask
 from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Delivery, Hook, Token, World
@@ -113,7 +120,7 @@ class Service:
         if not value:
             return self.world.anonymous, None
         if value.count(".") == 2 and not value.startswith("ghs_"):
-            return accounts.read_app_token(value, apps=self.world.apps, now=now)
+            return access_routes.read_app_token(value, apps=self.world.apps, now=now)
         token = self.world.tokens.get(value)
         if token is None or (token.expires_at is not None and token.expires_at <= now):
             return Token(value), refuse(401)
@@ -128,7 +135,7 @@ class Service:
         fault = next((item for item in struck if item.kind != FaultKind.SLOW), None)
         if refusal is None:
             points = self._limits.look(ask.token, "graphql")
-            is_graphql = ask.path == graphql.PATH
+            is_graphql = ask.path == graphql_route.PATH
             budget = points if is_graphql else self._limits.look(ask.token)
             ask = replace(ask, budget=budget, points=points)
         given = refusal or self._refuse_too_many(ask)
@@ -144,8 +151,8 @@ class Service:
 
     def _refuse_too_many(self, ask: Ask) -> Document | None:
         if ask.budget is not None and ask.budget.remaining == 0 and ask.path != "/rate_limit":
-            is_graphql = ask.path == graphql.PATH
-            return graphql.refuse_rate_limited() if is_graphql else refuse(403, PRIMARY)
+            is_graphql = ask.path == graphql_route.PATH
+            return graphql_route.refuse_rate_limited() if is_graphql else refuse(403, PRIMARY)
         if self._active[ask.token.value] > self.max_concurrent:
             return refuse(403, SECONDARY, headers={"Retry-After": "60"})
         return None
@@ -208,7 +215,7 @@ class Service:
 async def _read_ask(request: web.Request, *, world: World, token: Token, now: float) -> Ask:
     path = request.path.removesuffix("/") or "/"
     root = f"{request.scheme}://{request.host}"
-    path = graphql.PATH if path == graphql.ENTERPRISE_PATH else path
+    path = graphql_route.PATH if path == graphql_route.ENTERPRISE_PATH else path
     if path.startswith(ENTERPRISE_PREFIX):
         path, root = path.removeprefix(ENTERPRISE_PREFIX), f"{root}{ENTERPRISE_PREFIX}"
     try:

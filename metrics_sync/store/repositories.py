@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from metrics_sync.models import GitHubIntegration, TrackedRepository
-from metrics_sync.models.repositories import REPLICATION_LAG
+from metrics_sync.models.repository import REPLICATION_LAG
 from metrics_sync.snapshot import RepositoryItem
 from metrics_sync.store.announcing import repository_doubted
 from metrics_sync.store.auditing import record_change

@@ -11,7 +11,7 @@ from rq.job import Job
 from rq.utils import as_text
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.work.queues import BULK, MERGES, get_queue, reaching_redis
 
 #: How long a job may wait on the queue of merges; after that the row moves to the bulk queue.

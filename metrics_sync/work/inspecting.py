@@ -9,7 +9,7 @@ from rq.cron import CronScheduler
 from rq.scheduler import RQScheduler
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.work.queues import BULK, MERGES, get_queue, reaching_redis
 
 #: A process that was silent for longer is gone: an idle worker reports every 45 s, the clock

@@ -10,7 +10,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import SyncStatus
+from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe import counting
 from metrics_sync.observe.tracing import get_trace
 from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch, make_job_prefix

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.db import close_old_connections, connections
@@ -14,6 +15,7 @@ from rq.exceptions import AbandonedJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
+from metrics_sync.access import keep_connected
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.github import load_http, prepare_api
@@ -138,15 +140,19 @@ class FetchWorker(Worker):
         self._is_horse = True
         try:
             self._yield_to_other_teams(job)
-            while self.perform_job(job, queue, execution) and not offers.is_worn_out():
-                offer = self._wait_for_offer(offers)
-                if offer is None:
-                    break
-                job, queue, execution = offer
+            keep_connected(partial(self._run_jobs, job, queue, execution, offers))
         except BaseException:
-            logger.exception("The process of the job %s ends", job.id)
+            logger.exception("The process of the jobs of worker %s ends", self.name)
             os._exit(UNRECORDED_ERROR)
         os._exit(os.EX_OK)
+
+    def _run_jobs(self, job: Job, queue: Queue, execution: Any, offers: Offers) -> None:
+        """Run a job, and those that are offered after it."""
+        while self.perform_job(job, queue, execution) and not offers.is_worn_out():
+            offer = self._wait_for_offer(offers)
+            if offer is None:
+                return
+            job, queue, execution = offer
 
     def _wait_for_offer(self, offers: Offers) -> tuple[Job, Queue, Execution] | None:
         """Return the next job of this process; None when the process is to end instead."""

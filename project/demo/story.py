@@ -15,7 +15,7 @@ from rich.table import Table
 from rq import Worker
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
     Fault,

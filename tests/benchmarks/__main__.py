@@ -7,13 +7,10 @@ import platform
 import re
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import django
 import psutil
@@ -26,7 +23,7 @@ from django.db import connection  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from tests.benchmarks.figures import Figure, draw, write_markdown  # noqa: E402
-from tests.benchmarks.stage import Stage, open_stage  # noqa: E402
+from tests.benchmarks.stage import open_stage  # noqa: E402
 
 #: Each is a module beside this one; they run in this order.
 NAMES = (
@@ -40,11 +37,8 @@ NAMES = (
     "endpoint",
     "profile",
     "scan",
-    "dashboard",
     "pages",
 )
-#: What the dashboard over 100,000 pull requests may take.
-PAGE_MS = 500
 DOCUMENT: Path = settings.BASE_DIR / "docs" / "performance.md"
 #: What `--document` writes between.
 MARKS = ("<!-- make bench -->", "<!-- end -->")
@@ -85,9 +79,9 @@ def main() -> None:
     run, started = Run(), time.monotonic()
     with open_stage() as stage:
         run.database = connection.display_name
-        for name in options.names or [name for name in NAMES if _exists(name)]:
+        for name in options.names or NAMES:
             console.print(f"{name} ...")
-            run.figures[name] = _measure(name, stage)
+            run.figures[name] = import_module(f"tests.benchmarks.{name}").measure(stage)
             console.print(draw(name, run.figures[name]))
     run.seconds = round(time.monotonic() - started)
     (settings.VAR_DIR / "bench.json").write_text(run.to_json())
@@ -95,31 +89,6 @@ def main() -> None:
         print(run.to_markdown())  # noqa: T201
     if options.document:
         DOCUMENT.write_text(_replace(DOCUMENT.read_text(), run.to_markdown()))
-
-
-def _measure(name: str, stage: Stage) -> list[Figure]:
-    module = import_module(f"tests.benchmarks.{name}")
-    if name != "dashboard":
-        found: list[Figure] = module.measure(stage)
-        return found
-    if not stage.is_postgresql:
-        return [Figure("dashboard", None, "ms", note="needs PostgreSQL")]
-    return list(_flatten("dashboard", module.measure()))
-
-
-def _flatten(name: str, found: Mapping[str, Any]) -> Iterator[Figure]:
-    """Yield the numbers of nested figures; the name of a duration ends in its unit."""
-    for key, value in found.items():
-        what = f"{name}, {key.removesuffix('_ms').replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            yield from _flatten(what, value)
-        elif isinstance(value, (int, float)):
-            budget = PAGE_MS if key == "page_ms" else None
-            yield Figure(what, value, "ms" if key.endswith("_ms") else "", at_most=budget)
-
-
-def _exists(name: str) -> bool:
-    return find_spec(f"tests.benchmarks.{name}") is not None
 
 
 def _replace(text: str, table: str) -> str:

@@ -3,8 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from metrics_sync.heal.backfill import Backfill
-from metrics_sync.heal.reconcile import REQUESTS_FOR_ONE
+from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE, Backfill
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import TrackedRepository
 from tests.benchmarks.figures import Figure

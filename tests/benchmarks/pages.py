@@ -58,6 +58,7 @@ def _list_pages(large: PullRequest) -> dict[str, str]:
     return {
         FLOOR: reverse("admin:password_change"),
         "dashboard": reverse("admin:index"),
+        "dashboard of a year": f"{reverse('admin:index')}?weeks=52",
         "list": rows,
         "search": f"{rows}?q=invoice",
         "search without a match": f"{rows}?q=zzqqxx",

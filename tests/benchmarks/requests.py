@@ -1,6 +1,6 @@
 """How many requests a pull request costs, and how many of them GitHub counts."""
 
-from metrics_sync.heal.reconcile import REQUESTS_FOR_ONE
+from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE
 from metrics_sync.jobs import fetch_pr_complete_data
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage

@@ -6,7 +6,7 @@ from statistics import median
 from django.db import connection
 from django.utils import timezone
 
-from metrics_sync.heal.reconcile import Reason, Scope, _narrow, _select, find_dropped
+from metrics_sync.heal.finding import Reason, Scope, _select, find_dropped, narrow
 from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.snapshot import Section
 from tests.benchmarks.figures import Figure
@@ -116,8 +116,8 @@ def _count_whole_reads() -> int:
         if isinstance(rows, PullRequestQuerySet):
             plans.append(rows.explain())
     moment = timezone.now()
-    plans += [_narrow(Scope()).silent_since(moment).explain()]
-    plans += [_narrow(Scope()).queued_before(moment).explain()]
+    plans += [narrow(Scope()).silent_since(moment).explain()]
+    plans += [narrow(Scope()).queued_before(moment).explain()]
     return sum(
         plan.count(f"Seq Scan on metrics_sync_{table}")
         for plan in plans

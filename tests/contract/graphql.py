@@ -18,7 +18,7 @@ from metrics_sync.github.queries import (
     build_fetch,
     build_next,
 )
-from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.sandbox.graphql_route import read_schema
 from metrics_sync.snapshot import Section
 
 USED = Path(__file__).with_name("used.graphql")

@@ -19,7 +19,7 @@ from graphql import GraphQLSchema, build_schema
 
 from metrics_sync.ingest.events import HANDLERS
 from metrics_sync.sandbox import SandboxServer
-from metrics_sync.sandbox.graphql import read_schema
+from metrics_sync.sandbox.graphql_route import read_schema
 from tests.contract import graphql
 from tests.contract.asking import ask_everything
 from tests.contract.reducing import (

@@ -12,7 +12,7 @@ from metrics_sync.management.actor import describe_actor
 from metrics_sync.management.base import OperatorCommand, UsageError
 from metrics_sync.management.options import add_team, find_team
 from metrics_sync.models import ApiToken
-from metrics_sync.models.api_tokens import ApiTokenQuerySet
+from metrics_sync.models.api_token import ApiTokenQuerySet
 from metrics_sync.store import record_change
 
 NOTES = """

@@ -10,7 +10,7 @@ from django.utils import timezone
 from rich.console import Console
 
 from metrics_sync.exceptions import MetricsSyncError
-from metrics_sync.heal.backfill import Backfill, Trial
+from metrics_sync.heal.backfilling import Backfill, Trial
 from metrics_sync.management.base import OperatorCommand
 from metrics_sync.management.options import add_repository, add_since, add_team
 from metrics_sync.management.progress import Meter, show_progress

@@ -21,7 +21,7 @@ from metrics_sync.management.actor import describe_actor
 from metrics_sync.management.base import OperatorCommand, UsageError
 from metrics_sync.management.options import add_team, find_team, parse_target
 from metrics_sync.models import Team
-from metrics_sync.models.credentials import validate_api_root
+from metrics_sync.models.credential import validate_api_root
 from metrics_sync.names import HOW_TO_WRITE
 from metrics_sync.operate.connecting import (
     Connection,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from django.db import InterfaceError, OperationalError, connections
 
 from metrics_sync.exceptions import QueueUnavailableError
+from metrics_sync.operate.doctor.arriving import check_deliveries
 from metrics_sync.operate.doctor.configuration import check_settings
 from metrics_sync.operate.doctor.credentials import check_credentials
 from metrics_sync.operate.doctor.database import check_database, check_migrations, check_rows
@@ -19,7 +20,6 @@ from metrics_sync.operate.doctor.processes import (
     check_redis,
     check_work,
 )
-from metrics_sync.operate.doctor.webhooks import check_deliveries
 
 __all__ = ["CHECKS", "Finding", "examine", "is_at_work"]
 

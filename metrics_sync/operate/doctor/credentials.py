@@ -19,9 +19,9 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import RepositoryHealth, TokenHealth, examine_token
 from metrics_sync.models import IntegrationCredential, TrackedRepository
+from metrics_sync.operate.doctor.arriving import has_deliveries, judge_hooks
 from metrics_sync.operate.doctor.database import judge_clock
 from metrics_sync.operate.doctor.findings import Finding
-from metrics_sync.operate.doctor.webhooks import has_deliveries, judge_hooks
 
 #: How many repositories of a token are looked at.
 MOST_REPOSITORIES = 20

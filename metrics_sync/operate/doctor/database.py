@@ -7,7 +7,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from metrics_sync.models import PullRequest
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.operate.doctor.findings import Finding, describe
 
 #: Clocks further apart than this make sense of no time limit: GitHub's and ours are compared.

@@ -15,21 +15,21 @@ from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action
 
+from metrics_sync.admin.child_tables import build_sections
+from metrics_sync.admin.columns import SECONDS, make_column, make_hours
 from metrics_sync.admin.csv_export import stream_csv
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
-from metrics_sync.admin.fields import make_column, make_duration, make_hours, name_fields
+from metrics_sync.admin.fieldsets import FIELDSETS
 from metrics_sync.admin.guarding import Guarded
+from metrics_sync.admin.header import build_header
 from metrics_sync.admin.labels import (
     UNKNOWN,
-    find_time_to_complete,
-    show_duration,
-    show_hours,
     show_label,
     show_on_one_line,
     show_provenance,
     show_receipt,
 )
-from metrics_sync.admin.narrowing import (
+from metrics_sync.admin.list_filters import (
     AuthorFilter,
     BotsFilter,
     KnownFilter,
@@ -41,55 +41,12 @@ from metrics_sync.admin.narrowing import (
 )
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.admin.searching import FIELDS, search_pull_requests
-from metrics_sync.admin.sections import build_sections
 from metrics_sync.admin.timeline import draw_timeline
-from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.dashboard.narrowing import METRIC_NAMES
 from metrics_sync.dashboard.totals import TOOK
 from metrics_sync.exceptions import BadInputError
-from metrics_sync.models import PullRequest, TrackedRepository
-
-
-def find_web_root(api_root: str) -> str:
-    """Return the web address that belongs to an API root.
-
-    https://docs.github.com/en/enterprise-server/rest/quickstart
-    """
-    if api_root.endswith("/api/v3"):
-        return api_root.removesuffix("/api/v3")
-    return api_root.replace("://api.", "://", 1)
-
-
-def find_page_at_github(row: PullRequest) -> str:
-    """Return the address of a pull request's page at GitHub.
-
-    Without a tracked repository it is that of the default GitHub.
-    """
-    repositories = TrackedRepository.objects.matching(row).select_related("integration")
-    repository = repositories.defer("integration__webhook_secret").first()
-    api_root = repository.integration.get_api_root() if repository else app_settings.GITHUB_API_URL
-    return f"{find_web_root(api_root)}/{row.github_repo}/pull/{row.github_pr_number}"
-
-
-def build_header(row: PullRequest) -> dict[str, Any]:
-    """Return the context of the header of a pull request's page."""
-    live_url = reverse("metrics_sync:pull-request-live", args=[row.pk])
-    return {
-        "row": row,
-        "status": show_label(row.sync_status),
-        "page_at_github": find_page_at_github(row),
-        "live_url": f"{live_url}?seen={row.sync_status}" if row.sync_status in UNDER_WAY else "",
-        "figures": {
-            "First review after": show_hours(row.review_wait_hours),
-            "Review rounds": UNKNOWN if row.review_rounds is None else row.review_rounds,
-            "Requested changes answered in": show_hours(row.avg_fix_response_hours),
-            "Cycle time": show_hours(row.cycle_time_hours),
-            "CI at the merge": row.ci_at_merge or UNKNOWN,
-            "Data complete after": show_duration(find_time_to_complete(row)),
-        }.items(),
-    }
-
+from metrics_sync.models import PullRequest
 
 #: What the page of a pull request loads beside the theme's own scripts.
 SCRIPTS = Media(
@@ -103,8 +60,6 @@ SCRIPTS = Media(
 )
 
 
-#: The column of how long after the merge a pull request was complete.
-SECONDS = make_duration("seconds", "complete after", find_time_to_complete, TOOK)
 #: What no line of the list shows.
 LARGE = ("receipt", "provenance", "reviewers")
 
@@ -150,54 +105,9 @@ class PullRequestAdmin(ReadOnly, Guarded):
     change_form_outer_after_template = "metrics_sync/sections.html"
     actions = ["fetch_selected_again"]
     actions_detail = ["fetch_one_again"]
-    fieldsets = [
-        (
-            "Completeness",
-            {
-                "fields": [
-                    name_fields("status", "sync_error"),
-                    "receipt_table",
-                    name_fields("cut_off", "disagreements", "sync_attempts"),
-                    (*name_fields("completed_at"), SECONDS),
-                    name_fields("retry_at", "refetch_at"),
-                ]
-            },
-        ),
-        (
-            "Metrics",
-            {
-                "fields": [
-                    name_fields("review_rounds", "avg_fix_response_hours"),
-                    name_fields("commits_after_first_review", "total_comments"),
-                    name_fields("changes_requested_count", "reviewer_count"),
-                    name_fields("first_approval_hours", "approval_to_merge_hours"),
-                    name_fields("merged_without_review", "merged_without_approval"),
-                    name_fields("merged_by_login", "merged_by_author"),
-                    name_fields("ready_at", "review_wait_hours"),
-                    name_fields("first_response_at", "first_response_hours"),
-                    name_fields("early_feedback_at", "draft_hours"),
-                    name_fields("first_review_at", "review_time_hours"),
-                    name_fields("cycle_time_hours", "metrics_version"),
-                    name_fields("coding_hours", "last_commit_to_merge_hours"),
-                    name_fields("changed_lines", "size_band", "human_comments"),
-                    name_fields("ci_at_merge", "ci_duration_hours"),
-                    "provenance_table",
-                ]
-            },
-        ),
-        (
-            "Change",
-            {
-                "fields": [
-                    name_fields("base_ref", "head_ref"),
-                    name_fields("additions", "deletions", "changed_files"),
-                    name_fields("pr_created_at", "merged_at", "closed_at"),
-                ]
-            },
-        ),
-    ]
+    fieldsets = FIELDSETS
     # Pull requests come from GitHub; nobody edits them here.
-    readonly_fields = flatten_fieldsets(fieldsets)
+    readonly_fields = flatten_fieldsets(FIELDSETS)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

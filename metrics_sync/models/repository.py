@@ -9,8 +9,8 @@ from django.db import models, transaction
 from django.db.models.functions import Now, Upper
 from django.utils import timezone
 
-from metrics_sync.models.integrations import GitHubIntegration
-from metrics_sync.models.teams import Team
+from metrics_sync.models.integration import GitHubIntegration
+from metrics_sync.models.team import Team
 from metrics_sync.names import PATTERN
 
 validate_full_name = RegexValidator(PATTERN, "Write the repository as OWNER/NAME.")

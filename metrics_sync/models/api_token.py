@@ -8,7 +8,7 @@ from typing import Self
 from django.db import models
 from django.utils import timezone
 
-from metrics_sync.models.teams import Team
+from metrics_sync.models.team import Team
 
 #: Every token begins with this, so that people and secret scanners recognize it.
 PREFIX = "msync_"

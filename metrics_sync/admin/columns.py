@@ -1,6 +1,6 @@
 """The fields of a pull request's page, under names that readers know, each in one style."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -10,11 +10,13 @@ from django.db.models import DateTimeField, Model
 
 from metrics_sync.admin.labels import (
     UNKNOWN,
+    find_time_to_complete,
     show_duration,
     show_hours,
     show_on_one_line,
     to_duration,
 )
+from metrics_sync.dashboard.totals import TOOK
 from metrics_sync.models import PullRequest
 
 #: What the page calls the fields whose own names are those of columns.
@@ -87,17 +89,30 @@ def make_hours(name: str, title: str) -> Any:
     return make_duration(name, title, lambda row: to_duration(getattr(row, name)))
 
 
+#: How long after the merge a pull request was complete.
+SECONDS = make_duration("seconds", "complete after", find_time_to_complete, TOOK)
+
+
 @cache
 def _make_time(field: Any) -> Any:
     return make_column(field.name, str(field.verbose_name), show_on_one_line)
 
 
-def show_times(model: type[Model], columns: Iterable[Any]) -> list[Any]:
-    """Give the columns, or fields of a page, that are times the one style that all times have."""
+def show_times(
+    model: type[Model], columns: Iterable[Any], *, edited: Container[str] = ()
+) -> list[Any]:
+    """Give the columns, or fields of a page, that are times the one style that all times have.
+
+    Those that are `edited` stay fields of the form.
+    """
     fields = model._meta.concrete_fields  # noqa: SLF001  (public)
-    times = {field.name: field for field in fields if isinstance(field, DateTimeField)}
+    times = {
+        field.name: field
+        for field in fields
+        if isinstance(field, DateTimeField) and field.name not in edited
+    }
     return [
-        tuple(show_times(model, column))
+        tuple(show_times(model, column, edited=edited))
         if isinstance(column, tuple)
         else _make_time(times[column])
         if column in times

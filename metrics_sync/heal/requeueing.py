@@ -1,16 +1,15 @@
-"""Finds merged pull requests that are not complete, and queues them again."""
+"""Queues pull requests again that are not complete, by the clock and by hand."""
 
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django.db.models import Q, Window
+from django.db.models import Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
@@ -18,29 +17,29 @@ from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.exceptions import MetricsSyncError, QueueUnavailableError
 from metrics_sync.github import fetch_numbers
+from metrics_sync.heal.finding import (
+    LARGE,
+    Finding,
+    Reason,
+    Scope,
+    list_repositories,
+    make_findings,
+    narrow,
+    restrict,
+    select_stuck,
+)
 from metrics_sync.heal.refetching import group_for_bulk, refetch_in_bulk
 from metrics_sync.jobs.running import fetch_now
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import NEWEST_FIRST, PullRequestQuerySet
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
 from metrics_sync.observe import counting
-from metrics_sync.work.abandoned import find_abandoned
 from metrics_sync.work.queueing import BULK, count_free_places, enqueue_fetch, enqueue_together
 from metrics_sync.work.rounds import hold_round, note_round
 
 logger = logging.getLogger(__name__)
 
-#: A fetch younger than this is not repeated for running checks, even if reconcile runs twice.
-CHECKS_PAUSE = timedelta(minutes=5)
-
-#: Requests for a pull request and its eight lists, if each list fits on one page.
-REQUESTS_FOR_ONE = 9
-
-#: Columns that are not needed to queue a row.
-LARGE = ("etags", "provenance", "sync_error", "title")
-#: Rows read at a time, and queued rows whose jobs are looked up in Redis at a time.
+#: Rows read at a time.
 SLICE = 100
-ASKED_AT_ONCE = 10_000
 
 #: The longest round of the clock, and how long a round whose process died blocks the next.
 ROUND_LASTS = timedelta(seconds=45)
@@ -49,44 +48,8 @@ ROUND_HOLD = timedelta(seconds=20)
 MOST_NAMELESS = 2_000
 
 
-class Reason(StrEnum):
-    """Why a pull request is queued again."""
-
-    FAILED = "failed"
-    PARTIAL = "partial"
-    MISSING = "missing"
-    STUCK = "stuck"
-    #: Complete, and due for a refetch: late comments, or a change that a webhook reported.
-    OUTDATED = "outdated"
-    #: Complete, except for checks that were still running.
-    INCOMPLETE_CHECKS = "incomplete-checks"
-
-
 #: The reasons of the clock. Running checks have a scheduled refetch; only people ask for it early.
 DUE = tuple(reason for reason in Reason if reason is not Reason.INCOMPLETE_CHECKS)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which pull requests to consider; an empty field means all."""
-
-    team: str = ""
-    repositories: Collection[str] = ()
-    #: Merges from `since` until before `until`.
-    since: datetime | None = None
-    until: datetime | None = None
-    only: Collection[Reason] = tuple(Reason)
-    #: Excludes rows whose retry is due later, as the clock does.
-    due_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A pull request to queue again, the reason, and the repository through which to fetch it."""
-
-    pull_request: PullRequest
-    reason: Reason
-    repository: TrackedRepository | None
 
 
 @dataclass(slots=True)
@@ -156,8 +119,7 @@ def requeue_nameless() -> dict[str, Any]:
     """Look up missing numbers and queue their rows; the clock runs this every hour."""
     report = Report()
     due = _load_due(_list_due(MOST_NAMELESS, has_number=False))
-    repositories = _map_repositories(list_repositories(Scope()))
-    findings = [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in due]
+    findings = make_findings(due, list_repositories(Scope()))
     for finding in requeue(choose(findings, report), report):
         logger.info("Queued %s again: %s", finding.pull_request, finding.reason)
     return _summarize(report)
@@ -185,7 +147,7 @@ def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
     scope = Scope(due_at=timezone.now())
     found: dict[int, _Due] = {}
     for reason in DUE if limit and ids else ():
-        rows = _narrow(scope).filter(github_pr_number__isnull=not has_number)
+        rows = narrow(scope).filter(github_pr_number__isnull=not has_number)
         rows = rows.tracked(integration__credential__in=ids)
         for due in _list_in_turn(rows, reason, limit):
             found.setdefault(due.pk, due)
@@ -195,12 +157,12 @@ def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
 def _list_in_turn(rows: PullRequestQuerySet, reason: Reason, limit: int) -> Iterator[_Due]:
     if reason is Reason.STUCK:
         turns: Counter[int] = Counter()
-        for row in islice(_select_stuck(rows), limit):
+        for row in islice(select_stuck(rows), limit):
             turns[row.team_id] += 1
             yield _Due(turns[row.team_id], row.pk, row.sync_status, row.sync_job_id, reason)
         return
     turn = Window(RowNumber(), partition_by="team", order_by=NEWEST_FIRST)
-    ordered = _restrict(rows, reason).annotate(turn=turn).order_by("turn", *NEWEST_FIRST)
+    ordered = restrict(rows, reason).annotate(turn=turn).order_by("turn", *NEWEST_FIRST)
     for values in ordered.values_list("turn", "pk", "sync_status", "sync_job_id")[:limit]:
         yield _Due(*values, reason)
 
@@ -212,95 +174,6 @@ def _load_due(due: Collection[_Due]) -> Iterator[tuple[PullRequest, Reason]]:
         row = rows.get(one.pk)
         if row and (row.sync_status, row.sync_job_id) == (one.sync_status, one.sync_job_id):
             yield row, one.reason
-
-
-def find_dropped(scope: Scope) -> list[Finding]:
-    """Find merged pull requests that are not complete and that no worker is fetching.
-
-    Only reads. A queued row whose job is still in Redis is not stuck. The newest merges come
-    first within each reason; a row that has several reasons is listed under the first. Raises
-    QueueUnavailableError if Redis is needed and does not answer.
-    """
-    found: dict[int, tuple[PullRequest, Reason]] = {}
-    for reason in Reason:
-        if reason in scope.only:
-            for row in _select(scope, reason):
-                found.setdefault(row.pk, (row, reason))
-    repositories = _map_repositories(list_repositories(Scope(team=scope.team)))
-    return [Finding(row, reason, repositories.get(_get_key(row))) for row, reason in found.values()]
-
-
-def _map_repositories(
-    repositories: Iterable[TrackedRepository],
-) -> dict[tuple[int, str], TrackedRepository]:
-    return {(row.team_id, row.full_name.lower()): row for row in repositories}
-
-
-def _get_key(row: PullRequest) -> tuple[int, str]:
-    return row.team_id, row.github_repo.lower()
-
-
-def list_repositories(scope: Scope) -> list[TrackedRepository]:
-    """Return the active repositories of a scope, with their credentials but not the tokens.
-
-    Repositories of one credential share one object, so that all of them see its changes.
-    """
-    rows = TrackedRepository.objects.active().with_credentials()
-    if scope.team:
-        rows = rows.filter(team__slug=scope.team)
-    names = {name.lower() for name in scope.repositories}
-    chosen = [row for row in rows if not names or row.full_name.lower() in names]
-    credentials = {row.integration.credential_id: row.integration.credential for row in chosen}
-    for row in chosen:
-        row.integration.credential = credentials[row.integration.credential_id]
-    return chosen
-
-
-def _select(scope: Scope, reason: Reason) -> Iterable[PullRequest]:
-    rows = _narrow(scope)
-    return _select_stuck(rows) if reason is Reason.STUCK else _restrict(rows, reason)
-
-
-def _restrict(rows: PullRequestQuerySet, reason: Reason) -> PullRequestQuerySet:
-    match reason:
-        case Reason.FAILED:
-            return rows.filter(sync_status=SyncStatus.FAILED)
-        case Reason.PARTIAL:
-            return rows.filter(sync_status=SyncStatus.PARTIAL)
-        case Reason.MISSING:
-            return rows.missing()
-        case Reason.OUTDATED:
-            return rows.outdated(timezone.now())
-        case Reason.INCOMPLETE_CHECKS:
-            now = timezone.now()
-            rows = rows.with_running_checks().exclude(refetch_at__lte=now)
-            return rows.exclude(fetch_started_at__gt=now - CHECKS_PAUSE)
-    raise ValueError(reason)
-
-
-def _narrow(scope: Scope) -> PullRequestQuerySet:
-    """Return the merged rows of a scope, newest first."""
-    rows = PullRequest.objects.merged().defer(*LARGE).order_by(*NEWEST_FIRST)
-    if scope.team:
-        rows = rows.filter(team__slug=scope.team)
-    if scope.repositories:
-        rows = rows.in_repositories(scope.repositories)
-    if scope.since:
-        rows = rows.filter(merged_at__gte=scope.since)
-    if scope.until:
-        rows = rows.filter(merged_at__lt=scope.until)
-    if scope.due_at:
-        rows = rows.filter(Q(retry_at=None) | Q(retry_at__lte=scope.due_at))
-    return rows
-
-
-def _select_stuck(rows: PullRequestQuerySet) -> Iterator[PullRequest]:
-    """Yield rows whose job is gone; Redis is asked once for each ASKED_AT_ONCE rows."""
-    queued = rows.queued_before(timezone.now() - STUCK_AFTER)
-    for candidates in (rows.filter(sync_status=SyncStatus.RUNNING), queued):
-        pks = list(candidates.order_by("queued_at", "pk").values_list("pk", flat=True))
-        for start in range(0, len(pks), ASKED_AT_ONCE):
-            yield from find_abandoned(candidates.filter(pk__in=pks[start : start + ASKED_AT_ONCE]))
 
 
 def choose(

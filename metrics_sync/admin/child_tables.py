@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from metrics_sync.admin.children import COLUMNS
+from metrics_sync.admin.child_lists import COLUMNS
 from metrics_sync.admin.labels import show_long, show_table
+from metrics_sync.admin.list_filters import PULL_REQUEST
 from metrics_sync.admin.listing import show_cell
-from metrics_sync.admin.narrowing import PULL_REQUEST
 from metrics_sync.models import PullRequest
 
 #: How many rows the page shows of each list.

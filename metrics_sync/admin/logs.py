@@ -6,11 +6,11 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from metrics_sync.admin.children import errors, status
-from metrics_sync.admin.fields import show_times
+from metrics_sync.admin.child_lists import errors, status
+from metrics_sync.admin.columns import show_times
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_receipt
-from metrics_sync.admin.narrowing import PullRequestFilter
+from metrics_sync.admin.list_filters import PullRequestFilter
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import FetchRun, WebhookDelivery
 

@@ -3,7 +3,7 @@
 from django.core.validators import MinValueValidator
 from django.db import models
 
-from metrics_sync.models.teams import Team
+from metrics_sync.models.team import Team
 
 
 class TeamGoal(models.Model):

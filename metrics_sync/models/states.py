@@ -1,4 +1,4 @@
-"""The states of a pull request's synchronization."""
+"""The states of a pull request, at GitHub and of its synchronization."""
 
 from datetime import timedelta
 
@@ -7,6 +7,15 @@ from django.db import models
 #: A queued row without a job is stuck after this, and so is a running row without a heartbeat; a
 #: fetch writes one every 30 seconds.
 STUCK_AFTER = timedelta(minutes=2)
+
+
+class State(models.TextChoices):
+    #: Not closed; drafts are open too.
+    OPEN = "open"
+    #: Closed without being merged.
+    CLOSED = "closed"
+    #: Merged.
+    MERGED = "merged"
 
 
 class SyncStatus(models.TextChoices):

@@ -8,10 +8,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from metrics_sync.admin.auditing import record_by_hand
+from metrics_sync.admin.audit_log import record_by_hand
 from metrics_sync.admin.guarding import Guarded
-from metrics_sync.admin.integrations import OwnedAdmin
 from metrics_sync.admin.labels import show_label
+from metrics_sync.admin.owned import OwnedAdmin
 from metrics_sync.models import ApiToken
 
 

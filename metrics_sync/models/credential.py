@@ -11,7 +11,7 @@ from django.utils import timezone
 from metrics_sync.api_roots import find_fault
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import UNKNOWN_BUDGET, TokenBudget
-from metrics_sync.models.teams import Team
+from metrics_sync.models.team import Team
 
 #: How long one worker may take to renew the token of an installation before another tries.
 RENEWAL_CLAIM = timedelta(seconds=45)

@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from metrics_sync.conf import app_settings
 from metrics_sync.fields import EncryptedTextField
-from metrics_sync.models.credentials import IntegrationCredential, validate_api_root
-from metrics_sync.models.teams import Team
+from metrics_sync.models.credential import IntegrationCredential, validate_api_root
+from metrics_sync.models.team import Team
 
 
 def make_webhook_secret() -> str:

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from metrics_sync.models.teams import Team
+from metrics_sync.models.team import Team
 
 
 class WeeklyDigestQuerySet(models.QuerySet["WeeklyDigest"]):

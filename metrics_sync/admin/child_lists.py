@@ -6,10 +6,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
-from metrics_sync.admin.fields import show_times
+from metrics_sync.admin.columns import show_times
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import show_label
-from metrics_sync.admin.narrowing import PULL_REQUEST, PullRequestFilter
+from metrics_sync.admin.list_filters import PULL_REQUEST, PullRequestFilter
 from metrics_sync.admin.scoping import ReadOnly, TeamFilter
 from metrics_sync.models import (
     Commit,
@@ -87,6 +87,9 @@ class ChildAdmin(ReadOnly, Guarded):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*show_times(self.model, COLUMNS[self.model]), "pull_request", "team"]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return show_times(self.model, super().get_fields(request, obj))
 
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [*SEARCHED[self.model], "pull_request__github_repo"]

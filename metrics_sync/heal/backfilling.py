@@ -35,7 +35,7 @@ from metrics_sync.github import (
 from metrics_sync.heal.conversation import Conversation
 from metrics_sync.jobs.saving import save_fetched
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.sync_status import STUCK_AFTER, SyncStatus
+from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot
 from metrics_sync.work.queueing import BULK, enqueue_fetch
 
