@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
@@ -22,6 +23,7 @@ from metrics_sync.models import PullRequest, Team, TrackedRepository
 from metrics_sync.sandbox import build_pull_request_event, make_recording
 from metrics_sync.sandbox.shapes import user
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from project.demo.open_pull_requests import list_deliveries
 from tests.factories import (
     PRReviewFactory,
     PullRequestFactory,
@@ -240,6 +242,29 @@ def repository(db: None) -> TrackedRepository:
         full_name=REPOSITORY,
         github_repo_id=make_recording(REPOSITORY, 7).pull["base"]["repo"]["id"],
     )
+
+
+def test_demo_shows_each_turn(repository: TrackedRepository) -> None:
+    """Who tries the service sees what the page is for, with those who are asked."""
+    now = timezone.now()
+    for recording, deliveries in list_deliveries(REPOSITORY, now):
+        for number, (event, payload) in enumerate(deliveries):
+            text, guid = json.dumps(payload), f"{recording.number}-{number}"
+            told = Delivery(guid, event, payload["action"], REPOSITORY, payload, text)
+            assert record_delivery(told, integration=repository.integration).status == "processed"
+
+    turns = read_open(Team.objects.all()).turns
+
+    people = {
+        turn: [[person.login for person in one.wait.people] for one in turns[turn]] for turn in Turn
+    }
+    assert people == {
+        Turn.REVIEW: [["grace", "ada"], ["ada"], []],
+        Turn.MERGE: [["grace"]],
+        Turn.AUTHOR: [["ada"]],
+        Turn.OPEN: [],
+        Turn.DRAFT: [],
+    }
 
 
 def find_one(repository: TrackedRepository) -> Wait:
