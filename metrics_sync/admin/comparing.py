@@ -1,8 +1,7 @@
 """The table that compares teams, repositories, authors or reviewers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.html import format_html
@@ -11,6 +10,7 @@ from django.utils.safestring import SafeString
 from metrics_sync.admin.changes import MORE_MERGES, SHARE_UNREVIEWED, show_change
 from metrics_sync.admin.definitions import DEFINITIONS, show_share
 from metrics_sync.admin.leading import Leads, link
+from metrics_sync.admin.paging import Page, cut_page
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.admin.sorting import (
     ASPECTS,
@@ -62,38 +62,24 @@ class Comparison:
 
     choices: list[tuple[str, str, bool]]
     columns: list[Column]
-    rows: list[list[tuple[str, Any]]]
-    first: int
-    last: int
-    total: int
-    previous: str
-    next: str
+    page: Page
 
 
 def build_comparison(form: SelectionForm, selection: Selection, leads: Leads) -> Comparison:
     """Build the table for what the address says."""
     by, order = find_by(form), find_order(form)
     rows = sort_compared(compare(selection, by), order)
-    pages = max(ceil(len(rows) / ROWS), 1)
-    page = min(form.cleaned_data.get("page") or 1, pages)
-    start = (page - 1) * ROWS
-    shown = rows[start : start + ROWS]
+    page = cut_page(rows, form, ROWS, lambda number: f"?{form.change(page=str(number))}#compare")
     columns = _build_columns(form, by, order)
     titles = [column.title for column in columns]
+    cells = _show_rows(page.rows, by, form, leads)
     return Comparison(
         choices=[
             (f"by {choice}", f"?{form.change(by=choice.value, sort='')}#compare", choice is by)
             for choice in By
         ],
         columns=columns,
-        rows=[
-            list(zip(titles, cells, strict=True)) for cells in _show_rows(shown, by, form, leads)
-        ],
-        first=start + 1,
-        last=start + len(shown),
-        total=len(rows),
-        previous=f"?{form.change(page=str(page - 1))}#compare" if page > 1 else "",
-        next=f"?{form.change(page=str(page + 1))}#compare" if page < pages else "",
+        page=replace(page, rows=[list(zip(titles, one, strict=True)) for one in cells]),
     )
 
 
