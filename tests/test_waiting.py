@@ -1,9 +1,11 @@
 """What open pull requests wait for: whose turn it is, since when, and who sees it."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from html import unescape
 from itertools import permutations
 from typing import Any
 
@@ -265,6 +267,26 @@ def test_demo_shows_each_turn(repository: TrackedRepository) -> None:
         Turn.OPEN: [],
         Turn.DRAFT: [],
     }
+
+
+def test_long_table_comes_in_pages(admin_client: Client, repository: TrackedRepository) -> None:
+    """The longest waits are on the page; a link leads on to the others."""
+    for number in range(27):
+        PullRequestFactory(
+            repository=repository,
+            team=repository.team,
+            pr_created_at=hour(number),
+            title=f"T{number}.",
+        )
+
+    first = admin_client.get(reverse("metrics_sync:waiting")).content.decode()
+    [link] = re.findall(r'<a href="([^"]+)" class="text-link">Next', first)
+    second = admin_client.get(f"{reverse('metrics_sync:waiting')}{unescape(link)}").content.decode()
+
+    assert "1 to 25 of 27" in first
+    assert ("T24." in first, "T25." in first) == (True, False)
+    assert ("T24." in second, "T25." in second, "T26." in second) == (False, True, True)
+    assert "Approved and not merged" not in second
 
 
 def find_one(repository: TrackedRepository) -> Wait:

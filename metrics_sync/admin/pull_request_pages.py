@@ -152,12 +152,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         known = request.GET.get("known")
         if known in METRIC_NAMES:
             return [f"-{known}"]
-        # What is not complete yet takes longest.
-        return (
-            [TOOK.desc(nulls_first=True)]
-            if "took" in request.GET
-            else super().get_ordering(request)
-        )
+        return [TOOK.desc()] if "took" in request.GET else super().get_ordering(request)
 
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
