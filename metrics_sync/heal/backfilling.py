@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -94,7 +94,8 @@ class Backfill:
 
     Safe to repeat, to run twice at once, and to kill at any time: a pull request is stored whole
     or not at all, and one that is complete is not fetched again. `wait` is called with the time
-    until which GitHub must not be asked; without it RateLimitedError is raised.
+    until which GitHub must not be asked; without it RateLimitedError is raised. With `is_bulk`
+    the reserve of REST's requests is left to merges.
     """
 
     def __init__(
@@ -102,13 +103,14 @@ class Backfill:
         repository: TrackedRepository,
         *,
         wait: Callable[[datetime], None] | None = None,
+        is_bulk: bool = True,
     ) -> None:
         self.repository = repository
         self.tally = Tally()
         self.missing: list[Wanted] = []
         #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
-        self._conversation = Conversation(repository, wait=wait)
+        self._conversation = Conversation(repository, wait=wait, is_bulk=is_bulk)
 
     @property
     def points(self) -> Budget:
@@ -278,7 +280,8 @@ class Backfill:
     def _complete(self, rows: Mapping[int, PullRequest], results: Results) -> dict[int, int]:
         """Have REST add the lists that are missing, and return how many requests each number took.
 
-        A list stays missing if REST does not give it, or may not be asked now.
+        A list stays missing if REST does not give it, or may not be asked now; the reason is then
+        the rate limit.
         """
         wanting = {
             number: (snapshot, Receipt.from_json(row.receipt))
@@ -291,6 +294,8 @@ class Backfill:
             return {}
         try:
             completed = self._conversation.access.ask(partial(_fetch_missing, wanting=wanting))
+        except RateLimitedError as error:
+            completed = {n: (_leave(snapshot, error), 0) for n, (snapshot, _) in wanting.items()}
         except GitHubError as error:
             logger.info("REST does not complete pull requests of %s: %s", self.repository, error)
             return {}
@@ -304,7 +309,7 @@ class Backfill:
     ) -> None:
         tally = self.tally
         if not isinstance(result, Snapshot) or not _is_usable(row, result):
-            self._enqueue(row)
+            self._leave_unfetched(row, result)
             return
         if result.moved_to:
             self._follow(result.moved_to)
@@ -313,7 +318,15 @@ class Backfill:
         elif row.sync_status == SyncStatus.COMPLETE:
             tally.fetched += 1
         else:
-            self._enqueue(row)
+            self._leave_incomplete(row)
+
+    def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
+        """Leave a row to REST of which bulk brought nothing, or of something else."""
+        self._enqueue(row)
+
+    def _leave_incomplete(self, row: PullRequest) -> None:
+        """Leave a row to REST that lacks lists."""
+        self._enqueue(row)
 
     def _enqueue(self, row: PullRequest) -> None:
         """Have REST fetch what is missing; with Redis down the row waits for reconcile."""
@@ -343,16 +356,25 @@ async def _fetch_missing(
 ) -> dict[int, tuple[Snapshot, int]]:
     """Fetch what is missing of pull requests, with the number of requests that each took.
 
-    One pull request after the other, so that requests can be counted; a rate limit ends it.
+    One pull request after the other, so that requests can be counted; after a rate limit none is
+    asked for.
     """
-    completed = {}
+    completed, limit = dict[int, tuple[Snapshot, int]](), list[RateLimitedError]()
     for number, (snapshot, receipt) in wanting.items():
+        if limit:
+            completed[number] = _leave(snapshot, limit[0]), 0
+            continue
         before = github.requests_made
         result = await fetch_missing(github, snapshot, receipt=receipt, now=timezone.now())
         completed[number] = result, github.requests_made - before
-        if any(isinstance(error, RateLimitedError) for error in result.errors.values()):
-            break
+        limit += [e for e in result.errors.values() if isinstance(e, RateLimitedError)]
     return completed
+
+
+def _leave(snapshot: Snapshot, error: RateLimitedError) -> Snapshot:
+    """Say of the lists that only REST has that they wait for its rate limit."""
+    missing = {s: replace(snapshot.sections[s], error=error) for s in snapshot.errors}
+    return replace(snapshot, sections={**snapshot.sections, **missing})
 
 
 async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[PullRequestItem]:
@@ -362,7 +384,7 @@ async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[
 
 
 def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
-    """Whether the answer is of that pull request, and no older than what the row holds.
+    """Whether the answer is of that pull request, and no older than what the row has.
 
     GitHub gives numbers again, and a replica may be behind what a webhook has reported. A fetch by
     REST says which it is.
@@ -370,6 +392,7 @@ def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
     found, known_at = snapshot.pull_request, row.pr_updated_at
     came_at = found.pr_updated_at
     is_older = known_at is not None and came_at is not None and came_at < known_at
+    is_older |= row.merged_at is not None and found.merged_at is None
     return found.github_pr_id == row.github_pr_id and not is_older
 
 

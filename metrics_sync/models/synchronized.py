@@ -154,12 +154,23 @@ class Synchronized(models.Model):
             **changes,
         )
 
-    def mark_parked(self, *, job_id: str, until: datetime) -> bool:
-        """Note that the job has not begun and waits for the token's rate limit."""
+    def mark_parked(
+        self, *, job_id: str, until: datetime, reason: str = "GitHub's rate limit"
+    ) -> bool:
+        """Note that the job has not begun and waits, at the latest until that time."""
         return self._move(
             to=SyncStatus.QUEUED,
             rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
-            sync_error=f"waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M:%S} UTC",
+            sync_error=f"waits for {reason} until {until:%Y-%m-%d %H:%M:%S} UTC",
+        )
+
+    def postpone(self, until: datetime, *, reason: str) -> bool:
+        """Note why bulk did not bring the row, and until when it does not try again."""
+        return self._move(
+            to=self.sync_status,
+            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            retry_at=until,
+            sync_error=reason,
         )
 
     def mark_unlisted(self) -> bool:
