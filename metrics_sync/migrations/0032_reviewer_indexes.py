@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0031_search_indexes"),
+        ("metrics_sync", "0034_bulk_pause"),
     ]
 
     operations = [
