@@ -119,7 +119,7 @@ def _show_people(wait: Wait) -> SafeString | str:
     if not wait.people:
         return "nobody"
     named = format_html_join(", ", "{}{}", [_name(person, wait) for person in wait.people])
-    return format_html('<span class="long">{}</span>', named)
+    return format_html('<span class="names">{}</span>', named)
 
 
 def _name(person: Person, wait: Wait) -> tuple[str, SafeString | str]:
