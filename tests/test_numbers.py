@@ -1,4 +1,4 @@
-"""Numbers of the pages against SQL that was written apart, over random pull requests."""
+"""The numbers of the pages, compared with SQL written separately, over random pull requests."""
 
 # ruff: noqa: S608  (all of the SQL is our own)
 
