@@ -6,12 +6,13 @@ from typing import Any
 from rq import cron
 
 from metrics_sync.conf import app_settings
+from metrics_sync.heal.bulk_merges import enqueue_waiting
 from metrics_sync.heal.discovery import discover_lost
 from metrics_sync.heal.releasing import release_refused
 from metrics_sync.heal.remeasuring import remeasure_outdated
 from metrics_sync.heal.requeueing import requeue_due, requeue_nameless
 from metrics_sync.heal.retention import prune
-from metrics_sync.jobs import BULK
+from metrics_sync.jobs import BULK, MERGES
 from metrics_sync.operate.notifying import report_changes
 from metrics_sync.operate.weekly_digest import send_digests
 from metrics_sync.work.verification import verify_due
@@ -21,16 +22,17 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def _every(seconds: int, function: Callable[[], Any]) -> None:
+def _every(seconds: int, function: Callable[[], Any], *, queue: str = BULK) -> None:
     """Run a function when the clock starts, and then at this interval divided by CLOCK_SPEEDUP.
 
-    All functions run on the bulk queue, so that no merge waits for the clock. RQ's own limit of
-    three minutes may be too short for many repositories or old rows.
+    Functions run on the bulk queue, so that no merge waits for the clock, except the one for which
+    merges wait. RQ's own limit of three minutes may be too short for many repositories or old rows.
     """
     interval = max(1, round(seconds / app_settings.CLOCK_SPEEDUP))
-    cron.register(function, BULK, interval=interval, job_timeout=HOUR)
+    cron.register(function, queue, interval=interval, job_timeout=HOUR)
 
 
+_every(10, enqueue_waiting, queue=MERGES)
 _every(MINUTE, requeue_due)
 _every(MINUTE, verify_due)
 _every(5 * MINUTE, remeasure_outdated)

@@ -1,4 +1,4 @@
-"""The admin of this installation: it opens with the dashboard, and accounts have the theme."""
+"""The admin of this installation, which opens with the dashboard; accounts have the theme."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -8,7 +8,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from metrics_sync.admin.guarding import Guarded
 
-# Not named admin/index.html, which the theme, an app before this one, has itself.
+# Not named admin/index.html: Django would find the theme's file of that name first.
 admin.site.index_template = "metrics_sync/dashboard.html"
 admin.site.unregister([User, Group])
 

@@ -1,4 +1,4 @@
-"""What gunicorn serves: the front, and Django behind it."""
+"""The application that gunicorn serves: Django, behind the front."""
 
 from django.conf import settings
 

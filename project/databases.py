@@ -73,8 +73,8 @@ def read_process() -> str:
 def limit_waits(*, connection: BaseDatabaseWrapper, **_signal: Any) -> None:
     """Make a new connection give up by itself when the server does not answer.
 
-    If the network drops all packets, the server's own timeout cannot reach us; and behind a proxy
-    the packets are acknowledged although the server is gone.
+    The server's own timeout cannot reach us when the network drops all packets. Behind a proxy,
+    packets are acknowledged although the server is gone.
     """
     seconds = settings.DATABASE_PATIENCE.answer
     if connection.vendor == "postgresql" and seconds is not None:

@@ -14,7 +14,7 @@ FORMATTERS: dict[str, dict[str, Any]] = {
         "()": "pythonjsonlogger.json.JsonFormatter",
         "format": "{levelname}{name}{message}{process}",
         "style": "{",
-        # In ISO 8601, with the zone.
+        # ISO 8601, with the zone.
         "timestamp": "time",
         "rename_fields": {"levelname": "level", "name": "logger"},
     },
@@ -43,7 +43,7 @@ def logging_config(*, log_format: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {
             "django": {"handlers": [], "level": "INFO"},
-            # gunicorn gives these handlers of their own.
+            # gunicorn gives these loggers handlers of their own.
             "gunicorn.access": {"handlers": [], "level": "INFO", "propagate": True},
             "gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True},
             # httpx2 writes a line for every request; the fetch writes one for every PR.

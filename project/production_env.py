@@ -46,7 +46,7 @@ def write(base_url: str, path: Path) -> None:
 
 
 def main(arguments: list[str]) -> str:
-    """Write the file that the arguments name; return why it was not written, or nothing."""
+    """Write the file that the arguments name; return the error, or None."""
     parser = argparse.ArgumentParser(prog="make production-env", description=__doc__)
     parser.add_argument("base_url", help="the service's own address, e.g. https://sync.example")
     parser.add_argument("file", nargs="?", type=Path, default=Path("production.env"))

@@ -17,7 +17,7 @@ bind = ":".join([os.environ.get("BIND", "127.0.0.1"), os.environ.get("PORT", "80
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 accesslog = "-"
 logconfig_dict = logging_config(log_format=os.environ.get("LOG_FORMAT", "console"))
-# Not used, and it would write a file.
+# Unused here; it would write a file.
 control_socket_disable = True
 
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

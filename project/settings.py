@@ -26,7 +26,7 @@ VAR_DIR = BASE_DIR / "var"
 
 
 class Env(environ.Env):  # type: ignore[misc]  # it carries no types
-    """The environment, whose faults name the variable."""
+    """The environment; errors name the variable that is wrong."""
 
     def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
         try:
@@ -39,7 +39,7 @@ env = Env()
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder that only this user can look into; close our own `var/` if it is open."""
+    """Make a folder that only this user can read; make our own `var/` private if it is not."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder == VAR_DIR and folder.stat().st_uid == os.getuid():
         folder.chmod(0o700)
@@ -80,7 +80,7 @@ def _read_base_url(text: str) -> str:
 
 
 def _read_networks(texts: Iterable[str]) -> list[IPv4Network | IPv6Network]:
-    """Return the addresses and networks that the texts write down."""
+    """Read addresses and networks from their texts."""
     try:
         return [ip_network(text.strip()) for text in texts]
     except ValueError as error:
@@ -135,7 +135,7 @@ WSGI_APPLICATION = "project.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        # Before the theme's, which some of them extend.
+        # Before the theme's templates, which some of ours extend.
         "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
@@ -268,7 +268,7 @@ LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("metrics_sync:home")
 
 # The bearer token of /metrics; without one only superusers can see it.
-# What doctor finds wrong is mailed, or posted to a chat.
+# Problems that doctor finds are mailed, or posted to a chat.
 METRICS_SYNC_BASE_URL = BASE_URL
 METRICS_SYNC_NOTIFY_EMAILS = env.list("NOTIFY_EMAILS", default=[])
 METRICS_SYNC_NOTIFY_WEBHOOK_URL = env.str("NOTIFY_WEBHOOK_URL", default="")
@@ -289,7 +289,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LANGUAGE_CODE = "en"
-# Dates and times look on all pages as they do in our own tables.
+# Dates and times have one style on all pages, that of our own tables.
 FORMAT_MODULE_PATH = "project.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -1,4 +1,4 @@
-"""Sign-in: logs every attempt, and locks out whoever fails too often."""
+"""Sign-in: logs every attempt, and locks out a user who fails too often."""
 
 import ipaddress
 import logging
@@ -40,7 +40,7 @@ def find_client_address(request: HttpRequest) -> str | None:
 
 
 def find_client_network(request: HttpRequest) -> str | None:
-    """Return the address that failures count for: with IPv6 the /64, which one machine may own."""
+    """Return the address under which failures are counted: with IPv6 the /64 of one machine."""
     address = find_client_address(request)
     if address is None or ":" not in address:
         return address
@@ -73,7 +73,7 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]  # the theme has no 
     }
 
     def confirm_login_allowed(self, user: Any) -> None:
-        """Refuse who is not staff. Raises ValidationError."""
+        """Refuse a user who is not staff. Raises ValidationError."""
         if not user.is_staff:
             raise ValidationError(self.error_messages["no_access"], code="no_access")
         super().confirm_login_allowed(user)

@@ -35,10 +35,10 @@ handler403 = "project.faults.show_forbidden"
 handler404 = "project.faults.show_not_found"
 handler500 = "project.faults.show_fault"
 urlpatterns = [
-    # Browsers ask for it where a page names no icon.
+    # Browsers request this file if a page names no icon.
     path("favicon.ico", RedirectView.as_view(url=static("project/icon.svg"))),
     path("", include("metrics_sync.urls")),
-    # The theme's search, which no page of ours offers, fails on pages that are no numbers.
+    # The theme's search, which our pages do not offer, fails if `page` is not a number.
     path("admin/search/", show_not_found, {"exception": Http404()}),
     path("admin/", admin.site.urls),
     path("django-rq/", include(([_for_superusers(page) for page in queue_pages], "django_rq"))),

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from metrics_sync.models import TrackedRepository
+from metrics_sync.models import TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import make_recording
 from tests.benchmarks.figures import Figure, find_percentile, write_markdown
+from tests.benchmarks.load import KINDS
 from tests.benchmarks.stage import REPOSITORY, Stage
 from tests.benchmarks.storing import extend
 from tests.factories import TrackedRepositoryFactory
+from tests.test_deliveries import post
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,18 @@ def test_row_of_a_benchmark_is_one_that_is_fetched() -> None:
     row = stage.add_row(make_recording(REPOSITORY, 1))
 
     assert TrackedRepository.objects.matching(row).get() == repository
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("redis")
+def test_deliveries_of_the_load_are_applied() -> None:
+    """A delivery that is ignored or refused is fast, and measures nothing."""
+    integration = TrackedRepositoryFactory(full_name=REPOSITORY).integration
+    recording = make_recording(REPOSITORY, 1)
+
+    for _, build in KINDS.values():
+        assert post(integration, build(recording, 100_000)) == 202
+
+    statuses = WebhookDelivery.objects.order_by("pk").values_list("status", flat=True)
+    expected = dict.fromkeys(KINDS, "processed") | {"check run": "ignored"}
+    assert dict(zip(KINDS, statuses, strict=True)) == expected

@@ -5,9 +5,10 @@ from pytest_django import Settings
 from redis import Redis
 from rq.cron import CronScheduler
 
-from metrics_sync.work.queueing import BULK
+from metrics_sync.work.queueing import BULK, MERGES
 
 NAMES = [
+    "enqueue_waiting",
     "requeue_due",
     "verify_due",
     "remeasure_outdated",
@@ -23,18 +24,19 @@ NAMES = [
 def load_intervals() -> dict[str, float | None]:
     clock = CronScheduler(Redis.from_url("redis://127.0.0.1:1/0"))
     clock.load_config_from_file("metrics_sync.cron")
-    assert {job.queue_name for job in clock.get_jobs()} == {BULK}
+    of_merges, *others = clock.get_jobs()
+    assert (of_merges.queue_name, {job.queue_name for job in others}) == (MERGES, {BULK})
     return {job.func_name.rpartition(".")[2]: job.interval for job in clock.get_jobs()}
 
 
 @pytest.mark.parametrize(
     ("speedup", "intervals"),
     [
-        pytest.param(1, [60, 60, 300, 600, 3600, 3600, 3600, 3600, 86400], id="as it runs"),
+        pytest.param(1, [10, 60, 60, 300, 600, 3600, 3600, 3600, 3600, 86400], id="as it runs"),
         pytest.param(
-            30, [2, 2, 10, 20, 120, 120, 120, 120, 2880], id="a night in a quarter of an hour"
+            30, [1, 2, 2, 10, 20, 120, 120, 120, 120, 2880], id="a night in a quarter of an hour"
         ),
-        pytest.param(1e9, [1] * 9, id="no loop without a pause"),
+        pytest.param(1e9, [1] * 10, id="no loop without a pause"),
     ],
 )
 def test_every_interval_is_divided(

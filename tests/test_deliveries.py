@@ -62,12 +62,12 @@ COSTS = [
     pytest.param([OPENED], MERGED, 8, id="merged"),
     pytest.param([], MERGED, 10, id="merged, unknown before and by somebody new"),
     pytest.param([MERGED, REVIEW], SECOND_REVIEW, 10, id="review"),
-    pytest.param([MERGED], REVIEW_COMMENT, 6, id="review comment"),
-    pytest.param([MERGED], COMMENT, 6, id="comment"),
-    pytest.param([OPENED], COMMENT, 7, id="comment before the merge"),
-    pytest.param([MERGED], CHECK, 6, id="check run"),
-    pytest.param([MERGED, STATUS], CHECK, 7, id="second check run within a minute"),
-    pytest.param([MERGED], STATUS, 6, id="status"),
+    pytest.param([MERGED], REVIEW_COMMENT, 7, id="review comment"),
+    pytest.param([MERGED], COMMENT, 7, id="comment"),
+    pytest.param([OPENED], COMMENT, 6, id="comment before the merge"),
+    pytest.param([MERGED], CHECK, 7, id="check run"),
+    pytest.param([MERGED, STATUS], CHECK, 6, id="second check run within a minute"),
+    pytest.param([MERGED], STATUS, 7, id="status"),
     pytest.param([], {"action": "created", "starred_at": "now"}, 4, id="not handled"),
 ]
 #: The key by which each body's event is known.

@@ -17,6 +17,7 @@ from metrics_sync.sandbox import (
     FaultKind,
     Recording,
     SandboxServer,
+    Token,
     build_pull_request_event,
     make_recording,
 )
@@ -218,6 +219,25 @@ def test_pull_requests_of_an_app_are_fetched_again_in_bulk(
     paths = [request.path for request in app.requests[before:]]
     assert "/graphql" in paths
     assert f"/repos/{APP_REPOSITORY}/pulls/1" not in paths
+
+
+@pytest.mark.long(seconds=60)
+def test_merges_are_complete_long_before_the_reset_of_a_limit_that_is_too_small(
+    service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
+) -> None:
+    """Requests for eleven of a hundred are there; the others would wait for most of an hour."""
+    sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
+    service.start(*PROCESSES)
+
+    recordings = [merge(sandbox, number) for number in range(1, 101)]
+    for recording in recordings[::10]:
+        recording.files[0] |= {"status": "renamed", "previous_filename": "old.py"}
+    for recording in recordings:
+        tell(service, hook, recording)
+
+    expect_complete(recordings)
+    assert {request.status for request in sandbox.requests} == {200}
+    assert IntegrationCredential.objects.get().rate_limit_resets_at > timezone.now()
 
 
 @pytest.mark.long(seconds=70)

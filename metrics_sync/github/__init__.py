@@ -20,6 +20,7 @@ from metrics_sync.github.fetch import (
     fetch_snapshot,
 )
 from metrics_sync.github.graphql import GraphQL, Lacks
+from metrics_sync.github.only_in_rest import OnlyInRestError
 from metrics_sync.github.permissions import NEEDED, OPTIONAL, list_missing_permissions
 from metrics_sync.github.queries import FETCHED, estimate_points
 from metrics_sync.github.redelivery import redeliver_failed, redeliver_failed_of_app

@@ -1,9 +1,10 @@
 """Fetches merged pull requests in bulk, and queues those that bulk cannot bring."""
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from metrics_sync.github import (
     list_merged,
 )
 from metrics_sync.heal.conversation import Conversation
-from metrics_sync.jobs.saving import save_fetched
+from metrics_sync.jobs.saving_together import Fetched, save_fetched_together
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot
@@ -45,6 +46,11 @@ Results = dict[int, Snapshot | GitHubError]
 
 #: Errors that REST would answer with, too.
 FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimitedError)
+
+#: How many queries are under way while the results of another are stored. GitHub allows 60 s of its
+#: processors a minute for queries; it takes up to ten for one.
+#: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+QUERIES_AHEAD = 2
 
 #: About how many requests REST needs for a whole pull request.
 REQUESTS_FOR_ONE = 9
@@ -94,7 +100,8 @@ class Backfill:
 
     Safe to repeat, to run twice at once, and to kill at any time: a pull request is stored whole
     or not at all, and one that is complete is not fetched again. `wait` is called with the time
-    until which GitHub must not be asked; without it RateLimitedError is raised.
+    until which GitHub must not be asked; without it RateLimitedError is raised. With `is_bulk`
+    the reserve of REST's requests is left to merges.
     """
 
     def __init__(
@@ -102,13 +109,14 @@ class Backfill:
         repository: TrackedRepository,
         *,
         wait: Callable[[datetime], None] | None = None,
+        is_bulk: bool = True,
     ) -> None:
         self.repository = repository
         self.tally = Tally()
         self.missing: list[Wanted] = []
         #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
-        self._conversation = Conversation(repository, wait=wait)
+        self._conversation = Conversation(repository, wait=wait, is_bulk=is_bulk)
 
     @property
     def points(self) -> Budget:
@@ -214,18 +222,19 @@ class Backfill:
     def fetch(self) -> Iterator[int]:
         """Fetch and store what is missing, yielding after each query how many are done with.
 
-        While the results of a query are stored, the next query is under way: both take about as
-        long, as far as processors go, and a single one would be idle for the other's time. Raises
-        GitHubError.
+        While the results of a query are stored, the next ones are under way: GitHub takes seconds
+        for each. Raises GitHubError.
         """
         batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
         questions = list(map(self._build_question, batches))
-        begun = None
-        with ThreadPoolExecutor(1) as pool:
+        begun = deque[Future[Results] | None]()
+        with ThreadPoolExecutor(QUERIES_AHEAD) as pool:
             for n, batch in enumerate(batches):
-                results = self._conversation.finish(begun, questions[n])
-                is_last = batch is batches[-1]
-                begun = None if is_last else self._conversation.begin(pool, questions[n + 1])
+                results = self._conversation.finish(
+                    begun.popleft() if begun else None, questions[n]
+                )
+                for question in questions[n + 1 + len(begun) : n + 1 + QUERIES_AHEAD]:
+                    begun.append(self._conversation.begin(pool, question))
                 self._note_lacks()
                 self._store(batch, results)
                 yield len(batch)
@@ -254,8 +263,15 @@ class Backfill:
             if (row := rows.get(wanted.github_pr_id)) and self._is_free(row)
         }
         requests_made = self._complete(taken, results)
+        fetched = list[Fetched]()
         for number, row in taken.items():
-            self._save_result(row, results[number], requests_made.get(number, 0))
+            result = results[number]
+            if isinstance(result, Snapshot) and _is_usable(row, result):
+                fetched.append(Fetched(row, result, requests_made.get(number, 0)))
+            else:
+                self._leave_unfetched(row, result)
+        if fetched:
+            self._save(fetched)
 
     def _load_rows(self, batch: Sequence[Wanted]) -> dict[int, PullRequest]:
         rows = PullRequest.objects.filter(
@@ -278,7 +294,8 @@ class Backfill:
     def _complete(self, rows: Mapping[int, PullRequest], results: Results) -> dict[int, int]:
         """Have REST add the lists that are missing, and return how many requests each number took.
 
-        A list stays missing if REST does not give it, or may not be asked now.
+        A list stays missing if REST does not give it, or may not be asked now; the reason is then
+        the rate limit.
         """
         wanting = {
             number: (snapshot, Receipt.from_json(row.receipt))
@@ -291,6 +308,8 @@ class Backfill:
             return {}
         try:
             completed = self._conversation.access.ask(partial(_fetch_missing, wanting=wanting))
+        except RateLimitedError as error:
+            completed = {n: (_leave(snapshot, error), 0) for n, (snapshot, _) in wanting.items()}
         except GitHubError as error:
             logger.info("REST does not complete pull requests of %s: %s", self.repository, error)
             return {}
@@ -299,21 +318,24 @@ class Backfill:
             self._conversation.access.note(snapshot.errors.values())
         return {number: requests_made for number, (_, requests_made) in completed.items()}
 
-    def _save_result(
-        self, row: PullRequest, result: Snapshot | GitHubError, requests_made: int
-    ) -> None:
-        tally = self.tally
-        if not isinstance(result, Snapshot) or not _is_usable(row, result):
-            self._enqueue(row)
-            return
-        if result.moved_to:
-            self._follow(result.moved_to)
-        if not save_fetched(row, result, requests_made=requests_made):
-            tally.busy += 1
-        elif row.sync_status == SyncStatus.COMPLETE:
-            tally.fetched += 1
-        else:
-            self._enqueue(row)
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        for name in {one.snapshot.moved_to for one in fetched} - {""}:
+            self._follow(name)
+        for (row, *_), is_saved in zip(fetched, save_fetched_together(fetched), strict=True):
+            if not is_saved:
+                self.tally.busy += 1
+            elif row.sync_status == SyncStatus.COMPLETE:
+                self.tally.fetched += 1
+            else:
+                self._leave_incomplete(row)
+
+    def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
+        """Leave a row to REST of which bulk brought nothing, or of something else."""
+        self._enqueue(row)
+
+    def _leave_incomplete(self, row: PullRequest) -> None:
+        """Leave a row to REST that lacks lists."""
+        self._enqueue(row)
 
     def _enqueue(self, row: PullRequest) -> None:
         """Have REST fetch what is missing; with Redis down the row waits for reconcile."""
@@ -343,16 +365,25 @@ async def _fetch_missing(
 ) -> dict[int, tuple[Snapshot, int]]:
     """Fetch what is missing of pull requests, with the number of requests that each took.
 
-    One pull request after the other, so that requests can be counted; a rate limit ends it.
+    One pull request after the other, so that requests can be counted; after a rate limit none is
+    asked for.
     """
-    completed = {}
+    completed, limit = dict[int, tuple[Snapshot, int]](), list[RateLimitedError]()
     for number, (snapshot, receipt) in wanting.items():
+        if limit:
+            completed[number] = _leave(snapshot, limit[0]), 0
+            continue
         before = github.requests_made
         result = await fetch_missing(github, snapshot, receipt=receipt, now=timezone.now())
         completed[number] = result, github.requests_made - before
-        if any(isinstance(error, RateLimitedError) for error in result.errors.values()):
-            break
+        limit += [e for e in result.errors.values() if isinstance(e, RateLimitedError)]
     return completed
+
+
+def _leave(snapshot: Snapshot, error: RateLimitedError) -> Snapshot:
+    """Say of the lists that only REST has that they wait for its rate limit."""
+    missing = {s: replace(snapshot.sections[s], error=error) for s in snapshot.errors}
+    return replace(snapshot, sections={**snapshot.sections, **missing})
 
 
 async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[PullRequestItem]:
@@ -362,7 +393,7 @@ async def _list_merges(full_name: str, since: datetime, github: GitHub) -> list[
 
 
 def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
-    """Whether the answer is of that pull request, and no older than what the row holds.
+    """Whether the answer is of that pull request, and no older than what the row has.
 
     GitHub gives numbers again, and a replica may be behind what a webhook has reported. A fetch by
     REST says which it is.
@@ -370,6 +401,7 @@ def _is_usable(row: PullRequest, snapshot: Snapshot) -> bool:
     found, known_at = snapshot.pull_request, row.pr_updated_at
     came_at = found.pr_updated_at
     is_older = known_at is not None and came_at is not None and came_at < known_at
+    is_older |= row.merged_at is not None and found.merged_at is None
     return found.github_pr_id == row.github_pr_id and not is_older
 
 

@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
-from django.utils import timezone
-
 from metrics_sync.access import Access
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import (
@@ -28,16 +26,20 @@ class Conversation:
     """Questions about one repository, to GraphQL and to REST, as its credential.
 
     `wait` is called with the time until which GitHub must not be asked; without it
-    RateLimitedError is raised.
+    RateLimitedError is raised. With `is_bulk` REST's reserve is left to merges.
     """
 
     def __init__(
-        self, repository: TrackedRepository, *, wait: Callable[[datetime], None] | None = None
+        self,
+        repository: TrackedRepository,
+        *,
+        wait: Callable[[datetime], None] | None = None,
+        is_bulk: bool = True,
     ) -> None:
         self.points = Budget(reserve=app_settings.RATE_LIMIT_RESERVE)
         self.lacks: Lacks = {}
-        self.access = Access.of(repository, is_bulk=True)
-        self._repository = repository
+        self.access = Access.of(repository, is_bulk=is_bulk)
+        self._repository, self._is_bulk = repository, is_bulk
         self._wait = wait
         #: A refused token of an App is renewed once, until an answer came with the new one.
         self._may_renew = True
@@ -97,9 +99,8 @@ class Conversation:
     def _find_wait(self) -> datetime | None:
         """Return until when GitHub wants nothing asked with this credential, by any process."""
         credential = self._repository.integration.credential
-        credential.refresh_from_db(fields=["revoked_at", "wait_until"])
-        until = credential.wait_until
-        return until if until is not None and until > timezone.now() else None
+        credential.refresh_from_db(fields=["revoked_at", "wait_until", "rate_limit_resets_at"])
+        return credential.find_pause_of_both()
 
     def _prepare(self) -> None:
         """Wait if another process was told to, then find a token that lasts for some minutes."""
@@ -110,7 +111,7 @@ class Conversation:
         self._find_token()
 
     def _find_token(self) -> None:
-        self.access = Access.of(self._repository, is_bulk=True)
+        self.access = Access.of(self._repository, is_bulk=self._is_bulk)
         self.access.check_token()
 
     def _run(self, question: Callable[[GraphQL], Awaitable[Answer]]) -> Answer:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from django.db.models import BigIntegerField, CharField, DateTimeField, QuerySet
+
 from metrics_sync.ingest.installations import save_installation, save_installation_repositories
 from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
-from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.models.prepared import Prepared, PreparedUpdate, Slot
 from metrics_sync.snapshot import read_pull_request, read_review, read_review_event
 from metrics_sync.store import doubt
 from metrics_sync.store.pull_requests import save_pull_request
@@ -28,11 +30,46 @@ def save_event(delivery: Delivery, integration: GitHubIntegration | None) -> boo
     return handler is not None and handler(delivery, integration)
 
 
-def _list_merged(delivery: Delivery, integration: GitHubIntegration | None) -> PullRequestQuerySet:
-    repositories = [target.repository for target in find_targets(delivery, integration)]
-    return PullRequest.objects.merged().filter(
-        repository__in=[row for row in repositories if row is not None]
-    )
+def _list_merged() -> QuerySet[PullRequest]:
+    of_repository = {"repository": Slot("repository_id", BigIntegerField())}
+    return PullRequest.objects.merged().filter(**of_repository).only("state", "refetch_at")
+
+
+_with_number = Prepared(
+    lambda: _list_merged().filter(github_pr_number=Slot("number", BigIntegerField()))
+)
+_with_head = Prepared(lambda: _list_merged().filter(head_sha=Slot("head_sha", CharField())))
+
+
+def _list_changed() -> QuerySet[PullRequest]:
+    row = PullRequest.objects.filter(pk=Slot("pk", BigIntegerField()))
+    return row.not_refetched_by(Slot("soon", DateTimeField()))
+
+
+_save_refetch = PreparedUpdate(_list_changed, refetch_at=Slot("soon", DateTimeField()))
+
+
+def _note_change(
+    delivery: Delivery,
+    integration: GitHubIntegration | None,
+    merged: Prepared[PullRequest],
+    **which: Any,
+) -> bool:
+    """Have the merged pull requests that a delivery is about fetched again in a minute.
+
+    Returns False if there are none. Nearly all such deliveries write nothing here: most come
+    before the merge, and one of a minute speaks for those that follow.
+    """
+    found = [
+        row
+        for target in find_targets(delivery, integration)
+        if target.repository is not None
+        for row in merged.run(repository_id=target.repository.pk, **which)
+    ]
+    for row in found:
+        if row.note_change():
+            _save_refetch.run(pk=row.pk, soon=row.refetch_at)
+    return bool(found)
 
 
 def _save_pull_request(
@@ -58,25 +95,25 @@ def _save_review(delivery: Delivery, integration: GitHubIntegration | None) -> b
 
 def _note_review_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     number = delivery.payload["pull_request"]["number"]
-    return _list_merged(delivery, integration).filter(github_pr_number=number).note_change()
+    return _note_change(delivery, integration, _with_number, number=number)
 
 
 def _note_issue_comment(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a comment in the conversation; an issue that is no pull request has no row."""
     number = delivery.payload["issue"]["number"]
-    return _list_merged(delivery, integration).filter(github_pr_number=number).note_change()
+    return _note_change(delivery, integration, _with_number, number=number)
 
 
 def _note_check_run(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a check run of the head; for forks GitHub does not name the pull request."""
     head_sha = delivery.payload["check_run"]["head_sha"]
-    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_change()
+    return _note_change(delivery, integration, _with_head, head_sha=head_sha)
 
 
 def _note_status(delivery: Delivery, integration: GitHubIntegration | None) -> bool:
     """Note a commit status of the head, which older CI services set."""
     head_sha = delivery.payload["sha"]
-    return _list_merged(delivery, integration).filter(head_sha=head_sha).note_change()
+    return _note_change(delivery, integration, _with_head, head_sha=head_sha)
 
 
 def _doubt_repository(delivery: Delivery, integration: GitHubIntegration | None) -> bool:

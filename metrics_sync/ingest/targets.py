@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
-from django.db.models import Q
+from django.db.models import BigIntegerField, CharField, Q, QuerySet
+from django.db.models.functions import Upper
 
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, Team, TrackedRepository
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.store import doubt
 
 
@@ -14,6 +16,23 @@ class Target(NamedTuple):
 
     team: Team
     repository: TrackedRepository | None
+
+
+def _list_repositories() -> QuerySet[TrackedRepository]:
+    """Keep the repositories of one GitHub server that have an id or a name."""
+    # Another GitHub server has other repositories with the same names and ids.
+    rows = TrackedRepository.objects.filter(integration__api_url=Slot("api_url", CharField()))
+    name = Q(name=Upper(Slot("name", CharField())))
+    rows = rows.alias(name=Upper("full_name")).filter(
+        Q(github_repo_id=Slot("github_repo_id", BigIntegerField())) | name
+    )
+    return rows.select_related("team").order_by()
+
+
+_of_all_teams = Prepared(_list_repositories)
+_of_one_team = Prepared(
+    lambda: _list_repositories().filter(team=Slot("team_id", BigIntegerField()))
+)
 
 
 def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> list[Target]:
@@ -25,15 +44,14 @@ def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> l
     are marked for verification. Raises ValueError if the delivery names no repository.
     """
     github_repo_id, name = delivery.github_repo_id, delivery.github_repo
-    # Another GitHub server has other repositories with the same names and ids.
-    api_url = integration.api_url if integration else ""
-    rows = TrackedRepository.objects.filter(integration__api_url=api_url)
-    rows = rows.filter(Q(github_repo_id=github_repo_id) | Q(full_name__iexact=name))
-    if integration is not None:
-        rows = rows.filter(team=integration.team_id)
+    about = {"github_repo_id": github_repo_id, "name": name}
+    if integration is None:
+        rows = _of_all_teams.run(api_url="", **about)
+    else:
+        rows = _of_one_team.run(api_url=integration.api_url, team_id=integration.team_id, **about)
     targets, is_strangers = dict[int, Target](), False
     # The last row of a team wins: tracked ones, and those with an id, come last.
-    for row in sorted(rows.select_related("team").order_by(), key=_rank):
+    for row in sorted(rows, key=_rank):
         if reason := _find_contradiction(row, github_repo_id, name):
             doubt(row, reason=reason, actor=f"webhook delivery {delivery.guid}")
         if row.github_repo_id not in (None, github_repo_id):

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
+from django.db.models import UUIDField
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
@@ -20,6 +21,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.ingest import record_delivery, throttling, webhooks
 from metrics_sync.models import GitHubIntegration
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.observe import counting
 from metrics_sync.observe.tracing import trace
 
@@ -34,6 +36,10 @@ REFUSALS: dict[type[Exception], int] = {
 }
 #: What somebody meets who does not know the address or the secret.
 GUESSES = {InvalidSignatureError, GitHubIntegration.DoesNotExist}
+
+#: The integration that a webhook's address names. It is read for each delivery, so that a secret
+#: which is replaced is refused at once.
+_integration = Prepared(lambda: GitHubIntegration.objects.filter(uuid=Slot("uuid", UUIDField())))
 
 
 @csrf_exempt
@@ -80,7 +86,7 @@ def _receive(request: HttpRequest, *, uuid: UUID | None) -> HttpResponse:
     integration = None
     try:
         if uuid:
-            integration = GitHubIntegration.objects.get(uuid=uuid)
+            integration = _integration.get(uuid=uuid)
         secret = integration.webhook_secret if integration else app_settings.GITHUB_WEBHOOK_SECRET
         signature = request.headers.get("X-Hub-Signature-256")
         webhooks.check_signature_form(signature)

@@ -2,7 +2,7 @@
 
 import random
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from typing import Any
@@ -14,7 +14,7 @@ from rq.job import Job
 from metrics_sync.access import Access
 from metrics_sync.conf import app_settings
 from metrics_sync.jobs import running
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.states import SyncStatus
 
 #: The queues: merges, which workers take first, and everything that can wait.
@@ -26,6 +26,10 @@ BULK = app_settings.BULK_QUEUE
 #: wait is spread by a twentieth, and by MOST_SPREAD_SECONDS at most.
 LONGEST_PARKED_SECONDS = 3600
 MOST_SPREAD_SECONDS = 120
+
+#: How long a merge waits to be fetched in bulk, while it could have requests of its own. The clock
+#: fetches it within seconds, or says that it cannot; so this is for where no clock runs.
+LONGEST_BULK_WAIT = timedelta(minutes=5)
 
 
 def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
@@ -57,9 +61,13 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
         return running.fetch_now(pull_request, find_access)
     if _is_done(pull_request, job):
         return {"error": f"{pull_request} has been completed since this job was made."}
-    wait_until = repository.integration.credential.find_pause(is_bulk=is_bulk)
-    if wait_until is not None:
+    credential = repository.integration.credential
+    if wait_until := credential.find_pause(is_bulk=is_bulk):
         pull_request.mark_parked(job_id=job.id, until=wait_until)
+        return _park(wait_until)
+    if not is_bulk and (wait_until := _find_bulk_wait(pull_request, credential)):
+        reason = "a query that fetches many merges, as few requests are left,"
+        pull_request.mark_parked(job_id=job.id, until=wait_until, reason=reason)
         return _park(wait_until)
     outcome, result = running.run(pull_request, find_access, job=job)
     if outcome.wait_until:
@@ -79,6 +87,19 @@ def _is_done(pull_request: PullRequest, job: Job) -> bool:
     started_at = pull_request.fetch_started_at
     is_own = pull_request.sync_job_id == job.id
     return is_own or (started_at is not None and started_at > job.created_at)
+
+
+def _find_bulk_wait(
+    pull_request: PullRequest, credential: IntegrationCredential
+) -> datetime | None:
+    """Return until when a merge waits for the clock to fetch it in bulk; None if it need not.
+
+    It need not once that was in vain: it is postponed, or has waited for long.
+    """
+    now = timezone.now()
+    until = (pull_request.queued_at or now) + LONGEST_BULK_WAIT
+    was_in_vain = until <= now or (pull_request.retry_at or now) > now
+    return until if not was_in_vain and PullRequest.objects.prefer_bulk(credential) else None
 
 
 def _park(until: datetime) -> Retry:

@@ -26,6 +26,12 @@ PLENTY = 1000
 #: How long to wait for others to give back what they do not need.
 SET_ASIDE_PAUSE = timedelta(seconds=15)
 
+#: GitHub counts by the hour.
+HOUR = timedelta(hours=1)
+#: The part of an evenly spent limit that must be left for merges to be fetched one by one. The
+#: rest lasts for what GraphQL cannot give of merges that are fetched in bulk.
+LEAST_LEFT = 0.5
+
 
 #: The columns of a token that has just been stored.
 UNKNOWN_BUDGET = {
@@ -34,6 +40,7 @@ UNKNOWN_BUDGET = {
     "rate_limit_resets_at": None,
     "wait_until": None,
     "secondary_limited_at": None,
+    "bulk_wait_until": None,
     "set_aside": 0,
     "set_aside_before": 0,
     "set_aside_period": None,
@@ -80,6 +87,12 @@ class TokenBudget(models.Model):
         default=0, help_text="How many secondary rate limits GitHub has set in a row."
     )
     secondary_limited_at = models.DateTimeField(null=True, blank=True)
+    bulk_wait_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Merges are not fetched through GraphQL before this time: its points are used "
+        "up, or it refused.",
+    )
     token_stored_at = models.DateTimeField(
         null=True, editable=False, help_text="What GitHub stated of an earlier token is ignored."
     )
@@ -119,6 +132,36 @@ class TokenBudget(models.Model):
         """The requests left of this hour; all of them in a new hour; None if no limit is known."""
         is_over = self.rate_limit_resets_at is None or self.rate_limit_resets_at <= timezone.now()
         return self.rate_limit if is_over else self.rate_limit_remaining
+
+    @property
+    def may_fetch_in_bulk(self) -> bool:
+        """Whether GraphQL may be asked for merges now."""
+        waits = (self.find_pause_of_both(), self.bulk_wait_until)
+        return all(until is None or until <= timezone.now() for until in waits)
+
+    def is_short(self, merges_an_hour: float) -> bool:
+        """Whether too few requests are left to fetch each merge by itself until the reset.
+
+        They are if less than half of an evenly spent limit is left, and merges that go on coming
+        need more; and always if too few for one merge are left.
+        """
+        left, resets_at = self.left, self.rate_limit_resets_at
+        if self.rate_limit is None or left is None or resets_at is None:
+            return False
+        if left < self.share_size:
+            return True
+        hours_left = max(resets_at - timezone.now(), timedelta(0)) / HOUR
+        needed = merges_an_hour * hours_left * self.share_size
+        return left < min(self.rate_limit * hours_left * LEAST_LEFT, needed)
+
+    def find_pause_of_both(self) -> datetime | None:
+        """Return until when GitHub wants neither requests nor queries; None for now.
+
+        A used up limit of REST stops requests only.
+        """
+        until = self.wait_until
+        is_pause = until is not None and until > timezone.now()
+        return until if is_pause and until != self.rate_limit_resets_at else None
 
     def count_set_aside(self) -> int:
         """Count the requests that are set aside, by the columns as loaded."""
@@ -225,6 +268,10 @@ class TokenBudget(models.Model):
         latest = Greatest(Coalesce("wait_until", until), models.Value(until))
         self._note_of_token(wait_until=latest, **changes)
         self.wait_until = max(self.wait_until or until, until)
+
+    def note_bulk_pause(self, until: datetime) -> None:
+        """Store that merges are not fetched through GraphQL before `until`; one UPDATE."""
+        self._note_of_token(bulk_wait_until=until)
 
     def _note_of_token(self, **fields: Any) -> None:
         """Write the fields, unless another token has been stored since this object was loaded."""

@@ -14,6 +14,13 @@ from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.team import Team, TeamMember
 
 
+def _once(what: str, *fields: str) -> models.UniqueConstraint:
+    """Let a pull request have one row of these fields, which are GitHub's key of the item."""
+    return models.UniqueConstraint(
+        fields=["pull_request", *fields], name=f"unique_{what}_of_pull_request"
+    )
+
+
 class PullRequestChild(models.Model):
     """The team that owns each row below."""
 
@@ -44,11 +51,7 @@ class Commit(PullRequestChild):
 
     class Meta:
         ordering = ["position", "pk"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "github_sha"], name="unique_commit_of_pull_request"
-            )
-        ]
+        constraints = [_once("commit", "github_sha")]
 
     def __str__(self) -> str:
         return self.github_sha[:10]
@@ -70,11 +73,7 @@ class PRFile(PullRequestChild):
     class Meta:
         ordering = ["filename"]
         verbose_name = "file"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "listing_key"], name="unique_listing_of_pull_request"
-            )
-        ]
+        constraints = [_once("listing", "listing_key")]
 
     def __str__(self) -> str:
         return self.filename
@@ -107,12 +106,7 @@ class PRCheckRun(PullRequestChild):
     class Meta:
         ordering = ["name", "pk"]
         verbose_name = "check run"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "github_check_run_id"],
-                name="unique_check_run_of_pull_request",
-            )
-        ]
+        constraints = [_once("check_run", "github_check_run_id")]
         indexes = [
             models.Index(
                 fields=["pull_request"],
@@ -151,13 +145,8 @@ class PRComment(PullRequestChild):
     class Meta:
         ordering = ["created_at", "pk"]
         verbose_name = "comment"
-        constraints = [
-            models.UniqueConstraint(
-                # Issue comments and review comments are numbered apart from each other.
-                fields=["pull_request", "comment_type", "github_comment_id"],
-                name="unique_comment_of_pull_request",
-            )
-        ]
+        # Issue comments and review comments are numbered apart from each other.
+        constraints = [_once("comment", "comment_type", "github_comment_id")]
 
     def __str__(self) -> str:
         return f"{self.author_login or 'somebody'}: {self.body[:60]}"
@@ -183,11 +172,7 @@ class PRReview(PullRequestChild):
     class Meta:
         ordering = ["submitted_at", "pk"]
         verbose_name = "review"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "github_review_id"], name="unique_review_of_pull_request"
-            )
-        ]
+        constraints = [_once("review", "github_review_id")]
 
     def __str__(self) -> str:
         return f"{self.reviewer_login or 'somebody'}: {self.state}"
@@ -216,12 +201,7 @@ class PRTimelineEvent(PullRequestChild):
     class Meta:
         ordering = ["created_at", "pk"]
         verbose_name = "timeline event"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "github_event_id"],
-                name="unique_timeline_event_of_pull_request",
-            )
-        ]
+        constraints = [_once("timeline_event", "github_event_id")]
 
     def __str__(self) -> str:
         return self.event
@@ -243,12 +223,7 @@ class PRCommitStatus(PullRequestChild):
         ordering = ["context", "pk"]
         verbose_name = "commit status"
         verbose_name_plural = "commit statuses"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["pull_request", "github_status_id"],
-                name="unique_commit_status_of_pull_request",
-            )
-        ]
+        constraints = [_once("commit_status", "github_status_id")]
         indexes = [
             models.Index(
                 fields=["pull_request"],

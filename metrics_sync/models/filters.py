@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
+from metrics_sync.models.budgets import HOUR
+from metrics_sync.models.credential import IntegrationCredential
 from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import State, SyncStatus
 
@@ -21,6 +25,9 @@ PENDING_STATUS = "pending"
 
 #: After a change to a merged pull request, further changes are awaited this long before a refetch.
 CHANGE_PAUSE = timedelta(minutes=1)
+
+#: The merges of so long tell how many are to come.
+RATE_PERIOD = timedelta(minutes=5)
 
 #: A row with more failures in succession than an outage of most of a day causes has a fault of its
 #: own: that GitHub answers for other rows does not release it.
@@ -75,8 +82,11 @@ class PullRequestFilters(models.QuerySet[Row]):
         Changes that come together, as checks and reviews do, cause one refetch.
         """
         soon = timezone.now() + CHANGE_PAUSE
-        waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
-        return bool(self.filter(waiting).update(refetch_at=soon)) or self.exists()
+        return bool(self.not_refetched_by(soon).update(refetch_at=soon)) or self.exists()
+
+    def not_refetched_by(self, moment: datetime | Combinable) -> Self:
+        """Keep rows whose next refetch is after `moment`, or that have none."""
+        return self.filter(models.Q(refetch_at=None) | models.Q(refetch_at__gt=moment))
 
     def release_passing(self, answered: models.Model) -> int:
         """Let the clock retry at once the rows that failed because GitHub did not answer.
@@ -124,6 +134,27 @@ class PullRequestFilters(models.QuerySet[Row]):
         pending = models.Q(sync_status=SyncStatus.PENDING, merged_at__lt=moment)
         queued = models.Q(sync_status=SyncStatus.QUEUED, queued_at__lt=moment)
         return self.filter(pending | queued)
+
+    def prefer_bulk(self, credential: IntegrationCredential) -> bool:
+        """Whether a credential's merges are to be fetched through GraphQL now.
+
+        They are while its requests would not last until the reset, by the merges of the last
+        minutes, and its points may be used.
+        """
+        # Most credentials have plenty, whatever comes.
+        if not (credential.may_fetch_in_bulk and credential.is_short(inf)):
+            return False
+        since = timezone.now() - RATE_PERIOD
+        recent = self.merged().tracked(integration__credential=credential)
+        count = recent.filter(merged_at__gte=since).count()
+        return credential.is_short(count * (HOUR / RATE_PERIOD))
+
+    def waiting_of(self, credential: IntegrationCredential, moment: datetime) -> Self:
+        """Keep merges that wait for a credential, except those postponed beyond the moment."""
+        due = models.Q(retry_at=None) | models.Q(retry_at__lte=moment)
+        rows = self.merged().tracked(integration__credential=credential)
+        waiting = (SyncStatus.PENDING, SyncStatus.QUEUED)
+        return rows.filter(due, sync_status__in=waiting, github_pr_number__isnull=False)
 
     def queued_before(self, moment: datetime) -> Self:
         return self.filter(sync_status=SyncStatus.QUEUED).filter(

@@ -1,5 +1,6 @@
 """The state machine of a pull request's synchronization: its columns, and each arrow a method."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -154,12 +155,55 @@ class Synchronized(models.Model):
             **changes,
         )
 
-    def mark_parked(self, *, job_id: str, until: datetime) -> bool:
-        """Note that the job has not begun and waits for the token's rate limit."""
+    @classmethod
+    def begin_together(cls, rows: Iterable[Self], *, job_id: str) -> list[Self]:
+        """Begin the run of `job_id` for rows that are still as these objects have them.
+
+        Returns them as stored, locked until the transaction ends, in the order of their keys.
+        Complete rows are left out. One UPDATE.
+        """
+        known = {row.pk: (row.sync_status, row.sync_job_id) for row in rows}
+        stored = cls._default_manager.filter(pk__in=known).exclude(sync_status=SyncStatus.COMPLETE)
+        stored = stored.select_related("team", "author").order_by("pk")
+        begun = [
+            row
+            for row in stored.select_for_update(of=("self",), no_key=True)
+            if (row.sync_status, row.sync_job_id) == known[row.pk]
+        ]
+        now = timezone.now()
+        changes: dict[str, Any] = {
+            "sync_status": SyncStatus.RUNNING,
+            "sync_job_id": job_id,
+            "queued_at": now,
+            "fetch_started_at": now,
+            "heartbeat_at": None,
+        }
+        attempts = models.F("sync_attempts") + 1
+        matching = cls._default_manager.filter(pk__in=[row.pk for row in begun])
+        matching.update(sync_attempts=attempts, **changes)
+        for row in begun:
+            for name, value in changes.items():
+                setattr(row, name, value)
+            row.sync_attempts += 1
+        return begun
+
+    def mark_parked(
+        self, *, job_id: str, until: datetime, reason: str = "GitHub's rate limit"
+    ) -> bool:
+        """Note that the job has not begun and waits, at the latest until that time."""
         return self._move(
             to=SyncStatus.QUEUED,
             rows=models.Q(sync_job_id=job_id) & ~models.Q(sync_status=SyncStatus.RUNNING),
-            sync_error=f"waits for GitHub's rate limit until {until:%Y-%m-%d %H:%M:%S} UTC",
+            sync_error=f"waits for {reason} until {until:%Y-%m-%d %H:%M:%S} UTC",
+        )
+
+    def postpone(self, until: datetime, *, reason: str) -> bool:
+        """Note why bulk did not bring the row, and until when it does not try again."""
+        return self._move(
+            to=self.sync_status,
+            rows=models.Q(sync_status=self.sync_status, sync_job_id=self.sync_job_id),
+            retry_at=until,
+            sync_error=reason,
         )
 
     def mark_unlisted(self) -> bool:

@@ -23,13 +23,7 @@ from metrics_sync.snapshot.reading import (
     read_review,
 )
 from metrics_sync.snapshot.reading_pull_requests import read_pull_request, read_repository
-from metrics_sync.snapshot.receipt import (
-    CAPS,
-    Known,
-    Receipt,
-    SectionReceipt,
-    verify,
-)
+from metrics_sync.snapshot.receipt import Known, Receipt
 from metrics_sync.snapshot.requests import (
     ASKED,
     DISMISSED_REVIEW,
@@ -57,3 +51,4 @@ from metrics_sync.snapshot.results import (
     Validators,
 )
 from metrics_sync.snapshot.values import BOT_ADDRESS, UNREADABLE, clean_json, read_text, read_time
+from metrics_sync.snapshot.verifying import CAPS, SectionReceipt, verify

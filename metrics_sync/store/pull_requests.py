@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 
-from django.db.models import Q
+from django.db.models import BigIntegerField, CharField, Q, QuerySet
+from django.db.models.functions import Upper
 
 from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.names import RepositoryName
 from metrics_sync.snapshot import (
     ITSELF,
@@ -69,6 +71,22 @@ def save_pull_request(
     return row
 
 
+def _list_claimants(mine: Q) -> QuerySet[PullRequest]:
+    """Lock a team's rows with an id, of a name or `mine`, and those of the name with a number."""
+    named = Q(name=Upper(Slot("name", CharField())))
+    same_id = Q(named | mine, github_pr_id=Slot("github_pr_id", BigIntegerField()))
+    same_number = Q(named, github_pr_number=Slot("number", BigIntegerField()))
+    rows = PullRequest.objects.filter(team=Slot("team_id", BigIntegerField()))
+    rows = rows.alias(name=Upper("github_repo")).filter(same_id | same_number)
+    return rows.select_for_update(of=("self",), no_key=True).select_related("author").order_by("pk")
+
+
+_claimants = Prepared(lambda: _list_claimants(Q()))
+_claimants_in_repository = Prepared(
+    lambda: _list_claimants(Q(repository=Slot("repository_id", BigIntegerField())))
+)
+
+
 def _list_people(item: PullRequestItem | None, review: ReviewItem | None) -> list[Account | None]:
     """Return the accounts of a delivery, for one call to write.
 
@@ -103,14 +121,18 @@ def _lock_rows(
 
     The locks last until the transaction ends.
     """
-    rows = PullRequest.objects.filter(team=team)
-    named = Q(github_repo__iexact=item.github_repo)
-    mine = named | Q(repository=repository) if repository else named
-    same_id = rows.filter(mine, github_pr_id=item.github_pr_id)
-    same_number = rows.filter(named, github_pr_number=item.github_pr_number)
-    found = (same_id | same_number).select_for_update(of=("self",), no_key=True)
+    which = {
+        "team_id": team.pk,
+        "name": item.github_repo,
+        "github_pr_id": item.github_pr_id,
+        "number": item.github_pr_number,
+    }
+    if repository is None:
+        found = _claimants.run(**which)
+    else:
+        found = _claimants_in_repository.run(repository_id=repository.pk, **which)
     known, others = None, list[PullRequest]()
-    for row in found.select_related("author").order_by("pk"):
+    for row in found:
         if row.github_pr_id != item.github_pr_id:
             others.append(row)
         elif known is None or row.repository_id == getattr(repository, "pk", None):

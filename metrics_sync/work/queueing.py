@@ -4,11 +4,12 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from uuid import uuid4
 
 from rq import Queue, Retry, Worker
+from rq.job import Job
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
@@ -22,6 +23,7 @@ __all__ = [
     "MERGES",
     "bring_forward",
     "count_free_places",
+    "drop_scheduled",
     "enqueue_fetch",
     "enqueue_together",
     "enqueue_verification",
@@ -158,6 +160,21 @@ def count_free_places() -> int:
 
 def _count_free_places(queue: Queue) -> int:
     return max(0, WAITING_FOR_EACH_WORKER * max(1, Worker.count(queue=queue)) - queue.count)
+
+
+def drop_scheduled(job_ids: Collection[str]) -> None:
+    """Delete those of these jobs that wait for a moment: their rows are done.
+
+    A job that is left, as Redis does not answer, finds its row done and ends.
+    """
+    try:
+        with reaching_redis():
+            for queue in map(get_queue, (MERGES, BULK)):
+                for job_id in job_ids:
+                    if queue.connection.zrem(queue.scheduled_job_registry.key, job_id):
+                        queue.connection.delete(Job.key_for(job_id))
+    except QueueUnavailableError as error:
+        logger.warning("Jobs of rows that are done were not deleted: %s", error)
 
 
 def bring_forward(job_ids: Iterable[str]) -> int:

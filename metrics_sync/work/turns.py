@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from rq.utils import as_text
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
@@ -56,6 +58,19 @@ def enqueue_waiting_merges(team_id: int) -> None:
         waiting = PullRequest.objects.merged().filter(sync_status=SyncStatus.PENDING)
         if row := waiting.filter(pk=int(pk)).first():
             enqueue_fetch(row, queue_name=MERGES)
+
+
+def enqueue_for_team(team_id: int, function: Callable[..., Any], *args: Any) -> bool:
+    """Queue a job that fetches many merges of a team; False while the team has its share of jobs.
+
+    Raises QueueUnavailableError.
+    """
+    if not _count_places(team_id).free:
+        return False
+    job_id = f"{make_job_prefix(team_id)}{uuid4()}"
+    with reaching_redis():
+        get_queue(MERGES).enqueue(function, *args, job_id=job_id)
+    return True
 
 
 def has_waiting_merges(team_id: int) -> bool:

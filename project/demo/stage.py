@@ -26,7 +26,7 @@ from metrics_sync.sandbox.broker import open_broker
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 USERNAME = "demo"
-#: About what the real GitHub takes for an answer.
+#: About as long as the real GitHub takes to answer.
 LATENCY_MS = 80
 PATIENCE_SECONDS = 120
 

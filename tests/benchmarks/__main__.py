@@ -34,6 +34,7 @@ NAMES = (
     "storing",
     "throughput",
     "backfill",
+    "purses",
     "endpoint",
     "profile",
     "scan",

@@ -4,16 +4,80 @@ import asyncio
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import aiohttp
 
-from metrics_sync.sandbox import build_pull_request_event, make_recording, sign
-from metrics_sync.sandbox.webhooks import make_guid
+from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording, sign
+from metrics_sync.sandbox.webhooks import (
+    build_check_run_event,
+    build_pull_request_review_event,
+    make_guid,
+)
 
 REPOSITORY = "bench/load"
 #: As GitHub opens them; a request beyond these waits, and its time runs on.
 CONNECTIONS = 50
+
+#: What differs in a pull request before its merge.
+OPEN = {"state": "open", "merged": False, "merged_at": None, "closed_at": None}
+
+
+def build_opened(recording: Recording, number: int) -> dict[str, Any]:
+    event = build_pull_request_event(recording, "opened")
+    event["pull_request"] |= OPEN | {"updated_at": "2020-01-01T00:00:00Z"}
+    return _renumber(event, number)
+
+
+def build_push(recording: Recording, number: int) -> dict[str, Any]:
+    event = build_pull_request_event(recording, "synchronize")
+    event["pull_request"] |= OPEN | {"updated_at": "2020-01-02T00:00:00Z"}
+    return _renumber(event, number)
+
+
+def build_check_run(recording: Recording, number: int) -> dict[str, Any]:
+    event = build_check_run_event(recording, {**recording.check_runs[0], "id": number})
+    event["check_run"]["head_sha"] = f"{number:040x}"
+    return event
+
+
+def build_later_check_run(recording: Recording, number: int) -> dict[str, Any]:
+    event = build_check_run(recording, number)
+    event["check_run"]["name"] = "a later one"
+    return event
+
+
+def build_review(recording: Recording, number: int) -> dict[str, Any]:
+    review = {**recording.reviews[0], "id": 9_000_000_000 + number}
+    event = build_pull_request_review_event(recording, review)
+    event["pull_request"] |= {name: value for name, value in OPEN.items() if name != "merged"}
+    return _renumber(event, number)
+
+
+def build_merge(recording: Recording, number: int) -> dict[str, Any]:
+    return _renumber(build_pull_request_event(recording, "closed"), number)
+
+
+def _renumber(event: dict[str, Any], number: int) -> dict[str, Any]:
+    """Make the event one of another pull request, with a number, an id and a head of its own."""
+    pull = event["pull_request"]
+    if "number" in event:
+        event["number"] = number
+    pull |= {"number": number, "id": 7_000_000_000 + number}
+    pull["head"]["sha"] = f"{number:040x}"
+    return event
+
+
+#: Each kind's event, and what builds its payload for a pull request with a number.
+KINDS: Mapping[str, tuple[str, Callable[[Recording, int], dict[str, Any]]]] = {
+    "opened": ("pull_request", build_opened),
+    "push": ("pull_request", build_push),
+    "check run": ("check_run", build_check_run),
+    "review": ("pull_request_review", build_review),
+    "merge": ("pull_request", build_merge),
+    "check run after the merge": ("check_run", build_later_check_run),
+}
 
 
 async def send(options: Namespace) -> list[float]:
@@ -31,7 +95,7 @@ async def send(options: Namespace) -> list[float]:
             due = start + number / options.rate
             await asyncio.sleep(due - loop.time())
             method, url = ("POST", options.post) if options.post else ("GET", options.get)
-            headers = _make_headers(body, options.secret) if body else {}
+            headers = _make_headers(body, options) if body else {}
             async with session.request(method, url, data=body, headers=headers) as answer:
                 await answer.read()
                 answer.raise_for_status()
@@ -41,28 +105,28 @@ async def send(options: Namespace) -> list[float]:
 
 
 def _make_bodies(options: Namespace) -> Iterator[bytes]:
-    """Yield merges of as many pull requests, which differ in number and id."""
-    event = build_pull_request_event(make_recording(REPOSITORY, 1), "closed")
+    """Yield one delivery each of as many pull requests."""
+    recording = make_recording(REPOSITORY, 1)
+    _, build = KINDS[options.kind]
     for number in range(options.first, options.first + options.amount):
-        event["number"] = event["pull_request"]["number"] = number
-        event["pull_request"]["id"] = 7_000_000_000 + number
-        yield json.dumps(event, separators=(",", ":")).encode()
+        yield json.dumps(build(recording, number), separators=(",", ":")).encode()
 
 
-def _make_headers(body: bytes, secret: str) -> dict[str, str]:
+def _make_headers(body: bytes, options: Namespace) -> dict[str, str]:
     return {
         "Content-Type": "application/json",
         "X-GitHub-Delivery": make_guid(),
-        "X-GitHub-Event": "pull_request",
-        "X-Hub-Signature-256": sign(body, secret),
+        "X-GitHub-Event": KINDS[options.kind][0],
+        "X-Hub-Signature-256": sign(body, options.secret),
     }
 
 
 def _parse_options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.benchmarks.load", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--post", metavar="URL", help="send merges")
+    where.add_argument("--post", metavar="URL", help="send deliveries")
     where.add_argument("--get", metavar="URL")
+    parser.add_argument("--kind", choices=KINDS, default="merge")
     parser.add_argument("--secret", default="")
     parser.add_argument("--first", type=int, default=1, help="number of the first pull request")
     parser.add_argument("amount", type=int)

@@ -146,13 +146,14 @@ class Stage:
             )
 
     @contextmanager
-    def run_web(self) -> Iterator[tuple[str, psutil.Popen]]:
+    def run_web(self, **environment: str) -> Iterator[tuple[str, psutil.Popen]]:
         """Run gunicorn as the Procfile does and yield its address and its process."""
         port = find_port()
         url = f"http://127.0.0.1:{port}"
         config = ("--config", "python:project.serving")
         command = (sys.executable, "-m", "gunicorn", "project.asgi", *config)
-        with self.run(*command, PORT=str(port), BIND="127.0.0.1") as process:
+        environment |= {"PORT": str(port), "BIND": "127.0.0.1"}
+        with self.run(*command, **environment) as process:
             wait_for(lambda: answers(f"{url}/readyz"), "gunicorn to answer")
             yield url, process
 

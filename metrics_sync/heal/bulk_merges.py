@@ -1,0 +1,155 @@
+"""Fetches merges in bulk that would wait for requests: points of GraphQL are counted apart."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.utils import timezone
+
+from metrics_sync.exceptions import (
+    CredentialRejectedError,
+    GitHubError,
+    MetricsSyncError,
+    RateLimitedError,
+    RetrySoonError,
+)
+from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
+from metrics_sync.heal.backfilling import Backfill, Results, Wanted
+from metrics_sync.jobs.saving_together import Fetched
+from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.pull_request import NEWEST_FIRST
+from metrics_sync.snapshot import Snapshot
+from metrics_sync.work.queueing import bring_forward, drop_scheduled
+from metrics_sync.work.rounds import hold_round
+from metrics_sync.work.turns import enqueue_for_team
+
+logger = logging.getLogger(__name__)
+
+#: The merges of one job; the clock queues the next job for those that are left.
+MOST_AT_ONCE = 20 * FETCHED
+#: How long a job whose process died keeps others from its credential.
+HOLD = timedelta(seconds=45)
+
+#: The columns that are needed to ask for a row, and to postpone it.
+NEEDED = ("github_pr_id", "github_pr_number", "repository", "sync_status", "sync_job_id")
+#: What a row says that was asked for in vain, before the reason.
+WAITS = "waits for GitHub's rate limit, as it was not fetched in bulk"
+
+#: How long GraphQL is left alone that does not know our queries, or refuses them.
+REFUSED_PAUSE = timedelta(minutes=10)
+#: How long a merge is left alone that GraphQL did not give whole.
+FAULT_PAUSE = timedelta(minutes=1)
+
+
+def enqueue_waiting() -> dict[str, Any]:
+    """Queue a job for each credential that is short of requests; the clock's work.
+
+    Each credential's merges are fetched with this credential only. A team that has its share of
+    jobs on the queue of merges gets this one in a later round. Safe to repeat: of two jobs of one
+    credential the second ends at once. Raises QueueUnavailableError.
+    """
+    now, queued = timezone.now(), 0
+    rows = IntegrationCredential.objects.filter(revoked_at=None, rate_limit_resets_at__gt=now)
+    for credential in rows.defer("access_token"):
+        if _has_waiting(credential) and PullRequest.objects.prefer_bulk(credential):
+            queued += enqueue_for_team(credential.team_id, fetch_waiting, credential.pk)
+    return {"queued": queued}
+
+
+def _has_waiting(credential: IntegrationCredential) -> bool:
+    return PullRequest.objects.waiting_of(credential, timezone.now()).exists()
+
+
+def fetch_waiting(credential_id: int) -> dict[str, Any]:
+    """Fetch merges that wait for the requests of a credential, 25 with each query; an RQ job.
+
+    No row is claimed before its data are here, so a killed job leaves every row to the job that it
+    waits for. That job ends at once if the row is complete by then. A repository that GraphQL
+    refuses is left to REST, and the whole credential if nothing else was fetched. Raises
+    QueueUnavailableError.
+    """
+    credential = IntegrationCredential.objects.defer("access_token").get(pk=credential_id)
+    fetched, errors, until = 0, list[str](), timezone.now() + REFUSED_PAUSE
+    with hold_round(f"fetch_waiting:{credential_id}", lasts=HOLD) as go_on:
+        if go_on is None:
+            return {"fetched": 0, "errors": ["another job fetches them"]}
+        for repository_id, rows in _group_waiting(credential).items():
+            repository = TrackedRepository.objects.with_credentials().get(pk=repository_id)
+            try:
+                fetched += _fetch_of_repository(repository, rows, go_on)
+            except MetricsSyncError as error:
+                logger.warning("Merges of %s are not fetched in bulk: %s", repository, error)
+                errors.append(f"{repository}: {error}")
+                until = getattr(error, "until", until)
+                for row in rows:
+                    row.postpone(until, reason=f"{WAITS}: {error}")
+                bring_forward(row.sync_job_id for row in rows)
+                if isinstance(error, CredentialRejectedError | RateLimitedError):
+                    break
+    if errors and not fetched:
+        credential.note_bulk_pause(until)
+    return {"fetched": fetched, "errors": errors}
+
+
+def _group_waiting(credential: IntegrationCredential) -> dict[int, list[PullRequest]]:
+    """Choose waiting merges, the newest first, and group them by repository."""
+    of_repository = defaultdict[int, list[PullRequest]](list)
+    if PullRequest.objects.prefer_bulk(credential):
+        rows = PullRequest.objects.waiting_of(credential, timezone.now()).order_by(*NEWEST_FIRST)
+        for row in rows.only(*NEEDED)[:MOST_AT_ONCE]:
+            if row.repository_id is not None:
+                of_repository[row.repository_id].append(row)
+    return of_repository
+
+
+def _fetch_of_repository(
+    repository: TrackedRepository, rows: list[PullRequest], go_on: Callable[[], bool]
+) -> int:
+    waiting = WaitingMerges(repository)
+    waiting.take(rows)
+    for _ in waiting.fetch():
+        drop_scheduled(waiting.replaced_jobs)
+        bring_forward(waiting.unserved_jobs)
+        waiting.replaced_jobs, waiting.unserved_jobs = [], []
+        if not go_on():
+            break
+    return waiting.tally.fetched
+
+
+class WaitingMerges(Backfill):
+    """A backfill of merges that wait: what bulk does not bring goes on waiting as it did.
+
+    Lists that only REST has may use the requests that are reserved for merges.
+    """
+
+    def __init__(self, repository: TrackedRepository) -> None:
+        super().__init__(repository, is_bulk=False)
+        #: The jobs of rows that are stored, and those of rows that were not brought.
+        self.replaced_jobs, self.unserved_jobs = list[str](), list[str]()
+
+    def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
+        numbers = [wanted.number for wanted in batch]
+        return partial(fetch_snapshots, full_name=self.repository.full_name, numbers=numbers)
+
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        before = [(one.row, one.row.sync_job_id) for one in fetched]
+        super()._save(fetched)
+        self.replaced_jobs += [job_id for row, job_id in before if row.sync_job_id != job_id]
+
+    def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
+        """Let the row's job use requests, if any are left; bulk tries again in a minute, or after
+        the reset if only REST can bring the row.
+        """
+        credential, until = self.repository.integration.credential, timezone.now() + FAULT_PAUSE
+        is_final = not isinstance(result, Snapshot | RetrySoonError)
+        if is_final or isinstance(result, OnlyInRestError):
+            until = max(until, credential.rate_limit_resets_at or until)
+        reason = result if isinstance(result, GitHubError) else "GitHub's answer is not of it"
+        if row.postpone(until, reason=f"{WAITS}: {reason}"):
+            self.unserved_jobs.append(row.sync_job_id)
+
+    def _leave_incomplete(self, row: PullRequest) -> None:
+        """Leave the row to the clock, which queues it when its requests are there."""

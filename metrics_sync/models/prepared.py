@@ -1,0 +1,115 @@
+"""Queries whose SQL Django writes once, for what every delivery asks of the database.
+
+Django takes several times as long to put a query together as to run it and to make its rows.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from django.db import connection, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.query import get_related_populators
+from django.db.models.sql import UpdateQuery
+from django.db.models.sql.compiler import SQLCompiler
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+class Slot(models.Expression):
+    """A place in a prepared query for a value that each run gives; it cannot be None."""
+
+    def __init__(self, name: str, output_field: "models.Field[Any, Any]") -> None:
+        super().__init__(output_field=output_field)
+        self.name = name
+
+    def as_sql(  # type: ignore[override]  # the stubs know only texts and numbers
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, list["Slot"]]:
+        """Stand for itself among the parameters, until `fill` replaces it."""
+        return "%s", [self]
+
+    def fill(self, values: Mapping[str, Any]) -> Any:
+        """Return the value of this run as the database takes it."""
+        return self.output_field.get_db_prep_value(values[self.name], connection)
+
+
+class Prepared(Generic[Row]):
+    """A query of rows of one model, with slots for the values that differ between its runs.
+
+    `build` makes the queryset. It is called once in each thread, because a compiler belongs to a
+    connection and a connection to a thread. `prefetch_related` does not work, and Django checks
+    only at the first run that `select_for_update` is inside a transaction.
+    """
+
+    def __init__(self, build: Callable[[], models.QuerySet[Row]]) -> None:
+        self._build, self._kept = build, threading.local()
+
+    def run(self, **values: Any) -> list[Row]:
+        """Return the rows for these values of the slots, with one statement."""
+        if not hasattr(self._kept, "compiled"):
+            self._kept.compiled = _Compiled(self._build())
+        compiled: _Compiled[Row] = self._kept.compiled
+        return list(compiled.run(values))
+
+    def get(self, **values: Any) -> Row:
+        """Return the only row. Raises the model's DoesNotExist if there is none."""
+        rows = self.run(**values)
+        if not rows:
+            model = self._kept.compiled.model
+            raise model.DoesNotExist(f"{model.__name__} matching query does not exist.")
+        return rows[0]
+
+
+class _Compiled(Generic[Row]):
+    """The SQL of a query, and how its rows become objects: as `ModelIterable` makes them."""
+
+    def __init__(self, rows: models.QuerySet[Row]) -> None:
+        self.compiler = rows.query.get_compiler(using=rows.db)
+        self.sql, self.parameters = self.compiler.as_sql()
+        select, klass_info = self.compiler.select, self.compiler.klass_info
+        positions = klass_info["select_fields"]
+        self.model, self.alias = klass_info["model"], rows.db
+        self.own = slice(positions[0], positions[-1] + 1)
+        self.names = [select[position][0].target.attname for position in positions]
+        self.annotations = self.compiler.annotation_col_map
+        self.populators = get_related_populators(klass_info, select, rows.db)  # type: ignore[call-arg]
+        self.converters = self.compiler.get_converters([column[0] for column in select])
+
+    def run(self, values: Mapping[str, Any]) -> Iterator[Row]:
+        with self.compiler.connection.cursor() as cursor:
+            cursor.execute(self.sql, _fill(self.parameters, values))
+            found = cursor.fetchall()
+        for row in self.compiler.apply_converters(found, self.converters):
+            instance = self.model.from_db(self.alias, self.names, row[self.own])
+            for populator in self.populators:
+                populator.populate(row, instance)
+            for name, position in self.annotations.items():
+                setattr(instance, name, row[position])
+            yield instance
+
+
+class PreparedUpdate(Generic[Row]):
+    """An `UPDATE` of the rows of a query, put together once in each thread.
+
+    `build` makes the queryset; `changes` are its new values by column. Both may have slots.
+    """
+
+    def __init__(self, build: Callable[[], models.QuerySet[Row]], **changes: Any) -> None:
+        self._build, self._changes, self._kept = build, changes, threading.local()
+
+    def run(self, **values: Any) -> int:
+        """Write the changes with these values of the slots; return the number of rows."""
+        if not hasattr(self._kept, "compiled"):
+            rows = self._build()
+            query: Any = rows.query.chain(UpdateQuery)
+            query.add_update_values(self._changes)
+            self._kept.compiled = query.get_compiler(using=rows.db).as_sql()
+        sql, parameters = self._kept.compiled
+        with connection.cursor() as cursor:
+            cursor.execute(sql, _fill(parameters, values))
+            return int(cursor.rowcount)
+
+
+def _fill(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
+    return [value.fill(values) if isinstance(value, Slot) else value for value in parameters]

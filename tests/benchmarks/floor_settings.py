@@ -1,0 +1,5 @@
+"""The project's settings, with the addresses of `floor.py`."""
+
+from project.settings import *  # noqa: F403  (settings are names)
+
+ROOT_URLCONF = "tests.benchmarks.floor"

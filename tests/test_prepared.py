@@ -1,0 +1,106 @@
+"""Queries whose SQL is written once."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import CharField, DateTimeField, F, QuerySet, UUIDField, Value
+from django.db.models.functions import Upper
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models.prepared import Prepared, PreparedUpdate, Slot
+from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def list_named() -> QuerySet[TrackedRepository]:
+    rows = TrackedRepository.objects.alias(name=Upper("full_name"))
+    return rows.filter(name=Upper(Slot("name", CharField())))
+
+
+def test_each_run_has_its_own_values() -> None:
+    """Values that stayed from the run before would answer for another team."""
+    named = Prepared(list_named)
+    first, second = (TrackedRepositoryFactory(full_name=name) for name in ("a/b", "c/d"))
+
+    assert [named.run(name=name) for name in ("A/B", "c/D", "e/f")] == [[first], [second], []]
+
+
+def test_rows_are_those_that_django_makes() -> None:
+    """Ids, times, JSON and secrets come from the database in other forms."""
+    repository = TrackedRepositoryFactory(full_name="a/b")
+    PullRequestFactory(merged=True, team=repository.team, github_repo="a/b", truncated=["files"])
+    rows = PullRequest.objects.select_related("team", "repository__integration", "author")
+    rows = rows.annotate(next=F("github_pr_number") + Value(1))
+    uuid, at = Slot("uuid", UUIDField()), Slot("at", DateTimeField())
+    prepared = Prepared(lambda: rows.filter(repository__integration__uuid=uuid, merged_at__lte=at))
+
+    [row] = prepared.run(uuid=repository.integration.uuid, at=timezone.now())
+
+    with CaptureQueriesContext(connection) as queries:
+        found = read(row)
+    assert (found, len(queries)) == (read(rows.get()), 0)
+
+
+def read(row: PullRequest) -> list[dict[str, Any]]:
+    assert row.repository is not None
+    parts = (row, row.team, row.repository, row.repository.integration)
+    kept = [{k: v for k, v in vars(part).items() if k != "_state"} for part in parts]
+    return [*kept, {"author": row.author}]
+
+
+def test_merge_of_a_prepared_row_is_known() -> None:
+    """A row that did not know what it was read as would be queued again by each delivery."""
+    PullRequestFactory(merged=True)
+
+    [row] = Prepared(PullRequest.objects.all).run()
+
+    assert not row.is_new_merge(None)
+
+
+def test_query_is_put_together_once() -> None:
+    """This is what it is for."""
+    built = list[int]()
+
+    def build() -> QuerySet[TrackedRepository]:
+        built.append(1)
+        return list_named()
+
+    named = Prepared(build)
+    for name in ("a/b", "c/d"):
+        with CaptureQueriesContext(connection) as queries:
+            named.run(name=name)
+        assert len(queries) == 1
+
+    assert len(built) == 1
+
+
+def test_update_writes_the_rows_and_values_of_its_run() -> None:
+    """Values that stayed from the run before would move another team's pull request."""
+    at = Slot("at", DateTimeField())
+    wanted = TrackedRepository.objects.filter(full_name=Slot("name", CharField()))
+    update = PreparedUpdate(lambda: wanted, discovered_until=at)
+    for name in ("a/b", "c/d"):
+        TrackedRepositoryFactory(full_name=name)
+    now = timezone.now()
+    later = now + timedelta(hours=1)
+
+    counts = [update.run(name=n, at=t) for n, t in (("a/b", now), ("c/d", later), ("e/f", now))]
+
+    assert counts == [1, 1, 0]
+    rows = TrackedRepository.objects.values_list("full_name", "discovered_until")
+    assert dict(rows) == {"a/b": now, "c/d": later}
+
+
+def test_missing_row_is_said_as_django_says_it() -> None:
+    """The endpoint answers 404 with these words."""
+    with pytest.raises(TrackedRepository.DoesNotExist) as prepared:
+        Prepared(list_named).get(name="a/b")
+    with pytest.raises(TrackedRepository.DoesNotExist) as usual:
+        TrackedRepository.objects.get(full_name="a/b")
+
+    assert str(prepared.value) == str(usual.value)
