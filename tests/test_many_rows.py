@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from metrics_sync.models import Team
 from tests.browser import PHONE
 
 pytestmark = [pytest.mark.long(seconds=6), pytest.mark.django_db]
@@ -61,22 +62,51 @@ def test_row_of_the_comparison_leads_to_its_pull_requests_and_back(
     expect(page.get_by_label("Period")).to_have_value("4")
 
 
-def test_search_finds_a_number(page: Page) -> None:
-    """One has the number of what one looks for, and seldom its title."""
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("#4321", r"#4321$"),
+        ("FARM-7777-", r"^farm/service-\d\d#\d+$"),
+        ("https://github.com/farm/service-01/pull/12", r"^farm/service-01#12$"),
+    ],
+)
+def test_search_finds_number_branch_and_address(page: Page, words: str, found: str) -> None:
+    """One has the number or the address of what one looks for, and seldom its title."""
     page.goto(LIST)
     page.locator("html:not([x-cloak])").wait_for(state="attached")
     page.keyboard.press("/")
     expect(page.locator("#searchbar")).to_be_focused()
 
     with page.expect_navigation():
-        page.keyboard.type("#4321")
+        page.keyboard.type(words)
         page.keyboard.press("Enter")
 
-    links = page.locator("#result_list tbody th a").all_inner_texts()
-    numbers = [text.split("\n")[0].partition("#")[2] for text in links]
-    assert numbers
-    assert set(numbers) == {"4321"}
-    assert count_listed(page) == len(numbers)
+    names = [
+        text.split("\n")[0] for text in page.locator("#result_list tbody th a").all_inner_texts()
+    ]
+    assert names
+    assert [name for name in names if not re.search(found, name)] == []
+    assert count_listed(page) == len(names)
+
+
+def test_chips_take_filters_away_one_by_one(page: Page) -> None:
+    """Each filter in force has a name, and a key that ends it."""
+    page.goto(f"{LIST}?state__exact=merged&team__id__exact={find_team('farm-1')}&author=ada-1")
+    counts, chips = [count_listed(page)], [read_chips(page)]
+
+    while chips[-1]:
+        follow(page, page.get_by_label("Filters in force").locator(".chip").last)
+        counts.append(count_listed(page))
+        chips.append(read_chips(page))
+
+    assert chips[0] == ["team: Team 1", "state: Merged", "author: ada-1"]
+    assert [len(names) for names in chips] == [3, 2, 1, 0]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 50_000
+
+
+def find_team(slug: str) -> int:
+    return int(Team.objects.get(slug=slug).pk)
 
 
 def test_filters_open_and_close_by_keyboard(phone: Page) -> None:

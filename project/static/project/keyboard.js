@@ -25,9 +25,11 @@ window.addEventListener("load", () => {
   controls.forEach(makeButton);
 });
 
+// Alpine shows them a moment after the click.
 function focusFilters() {
   const all = document.querySelectorAll(`#changelist-filter :is(${FOCUSABLE})`);
-  [...all].find((one) => one.tabIndex >= 0 && one.checkVisibility())?.focus();
+  const first = [...all].find((one) => one.tabIndex >= 0 && one.checkVisibility());
+  first ? first.focus() : requestAnimationFrame(focusFilters);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -40,7 +42,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   event.target.click();
   if (event.target.matches(FILTERS)) {
-    // The filters stand behind the list, and are shown with the next frame.
-    requestAnimationFrame(() => requestAnimationFrame(focusFilters));
+    // They stand behind the list, which the keyboard would have to cross.
+    focusFilters();
   }
 });
