@@ -232,12 +232,12 @@ def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
 
 def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -> None:
     """How long ago, and the exact time in the reader's zone, come from this element."""
-    row: TrackedRepository = TrackedRepositoryFactory(connected_at=NOW)
+    row: TrackedRepository = TrackedRepositoryFactory()
     url = reverse("admin:metrics_sync_trackedrepository_change", args=[row.pk])
 
     page = find(admin_client, url).content.decode()
 
-    assert f'<time datetime="{NOW.isoformat(timespec="seconds")}"' in page
+    assert f'<time datetime="{row.connected_at.isoformat(timespec="seconds")}"' in page
 
 
 def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -> None:
