@@ -43,8 +43,7 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants the token to wait, the job returns an RQ Retry for that moment, which uses up none of its
     retries and holds no worker.
     """
-    rows = PullRequest.objects.select_related("team", "repository")
-    pull_request = rows.filter(pk=pr_id).first()
+    pull_request = PullRequest.objects.filter(pk=pr_id).order_by("pk").first()
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     # A secret that cannot be decrypted is met later, where it is recorded on the row.
@@ -52,6 +51,8 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
+    # Neither needs to be read again.
+    pull_request.team, pull_request.repository = repository.team, repository
     job = get_current_job()
     # A merge that is tried again on the bulk queue is still a merge.
     is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")

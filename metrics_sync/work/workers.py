@@ -14,6 +14,7 @@ from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
+from rq.worker import base
 
 from metrics_sync.access import keep_connected
 from metrics_sync.conf import app_settings
@@ -24,6 +25,7 @@ from metrics_sync.observe.tracing import trace
 from metrics_sync.work.counts import note_silent_end, save_counts
 from metrics_sync.work.horses import Horse, Offers
 from metrics_sync.work.queueing import BULK, MERGES, find_team_of_job
+from metrics_sync.work.scheduling import WorkerScheduler
 from metrics_sync.work.turns import enqueue_waiting_merges, has_waiting_merges
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ BURST_NICENESS = 5
 
 #: How RQ ends the process of a job whose error it could not record.
 UNRECORDED_ERROR = 1
+
+# RQ has no setting for it.
+base.RQScheduler = WorkerScheduler  # type: ignore[misc]
 
 
 class FetchWorker(Worker):
@@ -72,6 +77,8 @@ class FetchWorker(Worker):
             prepare_api(api_url)
         # Forks must not share a connection: one that is killed would leave its transaction open.
         connections.close_all()
+        # Nor hold that of a worker that is killed: Redis would go on to hand it jobs.
+        os.register_at_fork(after_in_child=self.connection.connection_pool.disconnect)
         # Garbage collection in a fork would otherwise touch, and so copy, everything loaded here.
         gc.collect()
         gc.freeze()
