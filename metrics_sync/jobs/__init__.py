@@ -7,6 +7,7 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+from django.db.models import BigIntegerField
 from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -15,6 +16,7 @@ from metrics_sync.access import Access
 from metrics_sync.conf import app_settings
 from metrics_sync.jobs import running
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.states import SyncStatus
 
 #: The queues: merges, which workers take first, and everything that can wait.
@@ -30,6 +32,15 @@ MOST_SPREAD_SECONDS = 120
 #: How long a merge waits to be fetched in bulk, while it could have requests of its own.
 LONGEST_BULK_WAIT = timedelta(minutes=1)
 
+_pull_request = Prepared(lambda: PullRequest.objects.filter(pk=Slot("pk", BigIntegerField())))
+_repository = Prepared(
+    lambda: (
+        TrackedRepository.objects.active()
+        .filter(pull_requests=Slot("pull_request_id", BigIntegerField()))
+        .with_credentials()
+    )
+)
+
 
 def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     """Fetch all of a pull request, store it, and measure it; this is the job on the queues.
@@ -43,11 +54,11 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants the token to wait, the job returns an RQ Retry for that moment, which uses up none of its
     retries and holds no worker.
     """
-    pull_request = PullRequest.objects.filter(pk=pr_id).order_by("pk").first()
+    pull_request = next(iter(_pull_request.run(pk=pr_id)), None)
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     # A secret that cannot be decrypted is met later, where it is recorded on the row.
-    repository = TrackedRepository.objects.matching(pull_request).with_credentials().first()
+    repository = next(iter(_repository.run(pull_request_id=pr_id)), None)
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import BigIntegerField, BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Left
 
 from metrics_sync.metrics import (
@@ -18,7 +18,17 @@ from metrics_sync.metrics import (
     measure,
 )
 from metrics_sync.metrics.history import BotRule
-from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
+from metrics_sync.models import Commit as CommitRow
+from metrics_sync.models import (
+    PRCheckRun,
+    PRComment,
+    PRReview,
+    PRTimelineEvent,
+    PullRequest,
+    Team,
+    TeamMember,
+)
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.snapshot import ALL_RUNS, Receipt, Section
 
 COMPLETED = "completed"
@@ -27,6 +37,28 @@ HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
 #: How the messages begin that git and GitHub write for merges.
 #: https://git-scm.com/docs/git-fmt-merge-msg
 MERGES = ("Merge branch ", "Merge remote-tracking branch ", "Merge pull request #", "Merge tag ")
+
+_OF_ROW: dict[str, Any] = {"pull_request": Slot("pull_request_id", BigIntegerField())}
+_commits = Prepared(
+    lambda: (
+        CommitRow.objects.filter(**_OF_ROW)
+        .select_related("author")
+        .defer("message")
+        .annotate(subject=Left("message", 30))
+    )
+)
+_reviews = Prepared(
+    lambda: (
+        PRReview.objects.filter(**_OF_ROW)
+        .select_related("reviewer")
+        .defer("body")
+        .annotate(has_body=HAS_BODY)
+    )
+)
+_comments = Prepared(
+    lambda: PRComment.objects.filter(**_OF_ROW).select_related("author").defer("body")
+)
+_check_runs = Prepared(lambda: PRCheckRun.objects.filter(**_OF_ROW))
 
 
 def measure_rows(row: PullRequest) -> dict[str, Any]:
@@ -91,7 +123,7 @@ def _find_rule_of_login(login: str, bots: Iterable[str]) -> BotRule | None:
 
 def _read_commits(row: PullRequest, bots: frozenset[str]) -> Sequence[Commit]:
     """Return the commits; a bot may have no account, and a login from its name."""
-    rows = row.commits.select_related("author").defer("message")
+    rows: list[Any] = _commits.run(pull_request_id=row.pk)
     return [
         Commit(
             sha=commit.github_sha,
@@ -103,7 +135,7 @@ def _read_commits(row: PullRequest, bots: frozenset[str]) -> Sequence[Commit]:
             bot_rule=find_bot_rule(commit.author, bots)
             or _find_rule_of_login(commit.author_login, bots),
         )
-        for commit in rows.annotate(subject=Left("message", 30))
+        for commit in rows
     ]
 
 
@@ -115,7 +147,7 @@ def _read_reviews(
         for event in sorted(events, key=lambda event: event.created_at)
         if event.dismissed_review_id is not None
     }
-    rows = row.reviews.select_related("reviewer").defer("body")
+    rows: list[Any] = _reviews.run(pull_request_id=row.pk)
     return [
         Review(
             submitted_at=review.submitted_at,
@@ -128,7 +160,7 @@ def _read_reviews(
             login=review.reviewer_login,
             has_body=review.has_body,
         )
-        for review in rows.annotate(has_body=HAS_BODY)
+        for review in rows
     ]
 
 
@@ -139,7 +171,7 @@ def _read_comments(row: PullRequest, bots: frozenset[str]) -> Sequence[Comment]:
             author_id=comment.author.github_id if comment.author else None,
             bot_rule=find_bot_rule(comment.author, bots),
         )
-        for comment in row.comments.select_related("author").defer("body")
+        for comment in _comments.run(pull_request_id=row.pk)
     ]
 
 
@@ -162,7 +194,7 @@ def _read_checks(row: PullRequest) -> Sequence[Check]:
                 app=run.app_slug,
                 github_id=run.github_check_run_id,
             )
-            for run in row.check_runs.all()
+            for run in _check_runs.run(pull_request_id=row.pk)
         ),
         *(
             Check(
