@@ -77,12 +77,21 @@ class FetchWorker(Worker):
             prepare_api(api_url)
         # Forks must not share a connection: one that is killed would leave its transaction open.
         connections.close_all()
-        # Nor hold that of a worker that is killed: Redis would go on to hand it jobs.
-        os.register_at_fork(after_in_child=self.connection.connection_pool.disconnect)
+        os.register_at_fork(after_in_child=self._let_go_of_redis)
         # Garbage collection in a fork would otherwise touch, and so copy, everything loaded here.
         gc.collect()
         gc.freeze()
         return super().work(*args, **options)
+
+    def _let_go_of_redis(self) -> None:
+        """Close the worker's idle connections, in a process that it has just forked.
+
+        As long as somebody holds the one of a killed worker open, Redis hands it jobs. To drop them
+        is not enough: what was frozen in `work` is never collected.
+        """
+        pool: Any = self.connection.connection_pool
+        for idle in pool._available_connections:  # noqa: SLF001  (its methods drop them only)
+            idle.disconnect()
 
     def _shutdown(self) -> None:
         """Remember that the worker was told to stop, because RQ's exception may be lost.
