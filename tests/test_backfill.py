@@ -522,7 +522,7 @@ def test_what_has_come_is_stored_before_a_wait(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
     """If the command was killed during the wait, the data would have to be fetched again."""
-    fill(sandbox, *range(1, 52))
+    fill(sandbox, *range(1, 77))
     stored = []
 
     def wait(until: datetime) -> None:
@@ -536,8 +536,8 @@ def test_what_has_come_is_stored_before_a_wait(
     until = timezone.now() + timedelta(minutes=58)
     IntegrationCredential.objects.update(wait_until=until)
 
-    assert list(steps) == [25, 1]
-    assert stored == [50]
+    assert list(steps) == [25, 25, 1]
+    assert stored == [75]
 
 
 def test_refused_token_is_noted_and_ends_the_command(

@@ -120,10 +120,12 @@ def test_jobs_that_waited_are_gone(
     [row] = merge(sandbox, repository, 1)
     queue_and_park(redis, [row])
     row.refresh_from_db()
+    scheduled = Queue(MERGES, connection=redis).scheduled_job_registry
+    before = scheduled.get_job_ids()
 
     fetch(repository)
 
-    assert Queue(BULK, connection=redis).scheduled_job_registry.get_job_ids() == []
+    assert (before, scheduled.get_job_ids()) == ([row.sync_job_id], [])
     assert not Job.exists(row.sync_job_id, connection=redis)
 
 
@@ -178,12 +180,35 @@ def test_merge_that_waited_in_vain_uses_requests_of_its_own(
     let_merge(repository, 24)
     [row] = merge(sandbox, repository, 1)
     enqueue_fetch(row, queue_name=MERGES)
-    PullRequest.objects.update(queued_at=timezone.now() - timedelta(minutes=1))
+    PullRequest.objects.update(queued_at=timezone.now() - timedelta(minutes=5))
 
     work(redis, MERGES)
 
     row.refresh_from_db()
     assert (row.sync_status, list_queries(sandbox)) == ("complete", [])
+
+
+def test_merge_that_no_query_brought_uses_requests_that_are_left(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """They are kept for what bulk cannot bring."""
+    leave(2000, until=timezone.now() + timedelta(minutes=59))
+    let_merge(repository, 24)
+    [row] = merge(sandbox, repository, 1)
+    queue_and_park(redis, [row])
+    sandbox.faults.add(Fault(FaultKind.STATUS, path="/graphql", status=502))
+
+    fetch(repository)
+    queue = Queue(MERGES, connection=redis)
+    due = queue.scheduled_job_registry.get_jobs_to_schedule()
+    row.refresh_from_db()
+
+    assert due == [row.sync_job_id]
+    assert row.sync_error.startswith("waits for GitHub's rate limit, as it was not fetched in bulk")
+    queue.enqueue_job(Job.fetch(row.sync_job_id, connection=redis))
+    work(redis, MERGES)
+    row.refresh_from_db()
+    assert row.sync_status == "complete"
 
 
 def test_list_that_only_rest_has_waits_with_its_reason(

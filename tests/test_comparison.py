@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
+from zlib import crc32
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -18,7 +19,7 @@ from django.utils import timezone
 
 from metrics_sync.admin.sorting import list_orders, sort_compared
 from metrics_sync.dashboard import By, Compared, Numbers, Selection, Spread, compare
-from metrics_sync.models import PullRequest, Team, TeamGoal
+from metrics_sync.models import PullRequest, Team, TeamGoal, TeamMember
 from tests.factories import (
     PRReviewFactory,
     PullRequestFactory,
@@ -59,11 +60,22 @@ def add_merge(team: Team, repository: str, *, by: str = "mona", **values: Any) -
     logins = values.pop("reviewers", [])
     values = {"merged_at": NOW, "merged_without_review": not logins, **values}
     row = PullRequestFactory(merged=True, team=team, github_repo=repository, author_login=by)
-    values["reviewers"] = [{"login": login, "hours": None} for login in logins]
     PullRequest.objects.filter(pk=row.pk).update(**values)
     for login in logins * 2:
-        PRReviewFactory(pull_request=row, reviewer_login=login)
+        add_review(row, login)
     return row
+
+
+def add_review(row: PullRequest, login: str) -> None:
+    who, _ = TeamMember.objects.get_or_create(
+        team=row.team, github_id=find_id(login), defaults={"login": login}
+    )
+    PRReviewFactory(pull_request=row, reviewer=who, submitted_at=NOW - 52 * WEEK)
+
+
+def find_id(login: str) -> int:
+    """Return the same id for a login in each team, as one account has."""
+    return crc32(login.encode())
 
 
 @pytest.fixture
@@ -75,7 +87,7 @@ def merges(mine: Team, theirs: Team) -> None:
     add_merge(mine, "acme/anvil", by="robot", is_by_bot=True, cycle_time_hours=1)
     add_merge(mine, "acme/anvil", cycle_time_hours=2, merged_at=NOW - 12 * WEEK, **reviewed)
     # A bot reviewed as well, which does not count.
-    PRReviewFactory(pull_request=add_merge(mine, "acme/tongs", by="mona"), reviewer_login="lint")
+    add_review(add_merge(mine, "acme/tongs", by="mona"), "lint[bot]")
     add_merge(theirs, "acme/vault", by="mallory", reviewers=["ann", "eve"], review_wait_hours=9)
 
 
@@ -90,7 +102,7 @@ def read(by: By, **values: Any) -> dict[str, Compared]:
         (By.TEAM, {"mine": 3, "theirs": 1}),
         (By.REPOSITORY, {"ACME/ANVIL": 2, "ACME/TONGS": 1, "ACME/VAULT": 1}),
         (By.AUTHOR, {"mona": 2, "hubot": 1, "mallory": 1}),
-        (By.REVIEWER, {"ann": 2, "bob": 1, "eve": 1}),
+        (By.REVIEWER, {str(find_id("ann")): 2, str(find_id("bob")): 1, str(find_id("eve")): 1}),
     ],
 )
 @pytest.mark.usefixtures("merges")

@@ -34,8 +34,8 @@ def look(repository: TrackedRepository, *, dry_run: bool = False) -> tuple[int, 
     return found, error
 
 
-def test_merge_that_no_webhook_told_becomes_pending(repository: TrackedRepository) -> None:
-    """A lost delivery is not told by anybody else."""
+def test_merge_that_no_webhook_reported_becomes_pending(repository: TrackedRepository) -> None:
+    """Nothing else reports the merge of a lost delivery."""
     assert look(repository) == (1, "")
 
     row = PullRequest.objects.get()
@@ -45,7 +45,7 @@ def test_merge_that_no_webhook_told_becomes_pending(repository: TrackedRepositor
 def test_row_that_is_open_here_and_merged_there_becomes_pending(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """The opening was told and the merge was lost."""
+    """The webhook of the opening arrived, and that of the merge was lost."""
     pull = sandbox.world.recording(REPOSITORY, 7).pull
     PullRequestFactory(team=repository.team, github_repo=REPOSITORY, github_pr_id=pull["id"])
 
@@ -63,7 +63,7 @@ def test_row_that_is_open_here_and_merged_there_becomes_pending(
 def test_first_search_after_connect_counts_no_lost_merge(
     repository: TrackedRepository, bookmark: datetime | None, source: str
 ) -> None:
-    """The alert of lost deliveries would fire for every new repository."""
+    """The alert for lost deliveries would fire for every new repository."""
     repository.discovered_until = bookmark
     counting.take()
 
@@ -72,15 +72,15 @@ def test_first_search_after_connect_counts_no_lost_merge(
     assert counting.take()["merges", (("source", source),)] == 1
 
 
-def test_second_look_finds_nothing_new(repository: TrackedRepository) -> None:
-    """It runs again and again."""
+def test_second_search_finds_nothing_new(repository: TrackedRepository) -> None:
+    """The clock searches again and again."""
     assert [look(repository)[0] for _ in range(2)] == [1, 0]
 
 
-def test_row_that_changed_at_github_is_looked_at_again(
+def test_row_that_changed_at_github_is_fetched_again(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """After a restore nobody tells again of the comments that came since the backup."""
+    """After a restore, no webhook reports the comments since the backup again."""
     look(repository)
     look(repository)
     assert PullRequest.objects.get().refetch_at is None
@@ -122,17 +122,17 @@ def test_merges_of_a_renamed_repository_are_found_once(
 
 
 def test_dry_run_counts_and_writes_nothing(repository: TrackedRepository) -> None:
-    """Looking must not change what is looked at."""
+    """An operator only wants to know how many merges are missing."""
     assert look(repository, dry_run=True) == (1, "")
 
     repository.refresh_from_db()
     assert (PullRequest.objects.count(), repository.discovered_until) == (0, None)
 
 
-def test_bookmark_moves_only_when_the_look_reached_its_end(
+def test_bookmark_moves_only_after_a_whole_search(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A look that broke off must be made again from the same place."""
+    """A search that broke off must begin at the same place again."""
     fault = sandbox.faults.add(Fault(FaultKind.STATUS, path="/pulls$", status=502))
     _, error = look(repository)
     repository.refresh_from_db()
@@ -146,10 +146,10 @@ def test_bookmark_moves_only_when_the_look_reached_its_end(
     assert repository.discovered_until is not None
 
 
-def test_later_looks_begin_an_hour_before_the_last_one(
+def test_later_searches_overlap_by_an_hour(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Changes that GitHub's list showed late are found by the overlap."""
+    """GitHub's list may show a change late."""
     merged_at = timezone.now() - timedelta(minutes=70)
     with sandbox.world.editing(REPOSITORY, 7) as recording:
         recording.pull["updated_at"] = f"{merged_at:%Y-%m-%dT%H:%M:%SZ}"
@@ -162,8 +162,8 @@ def test_later_looks_begin_an_hour_before_the_last_one(
 
 
 @pytest.mark.usefixtures("redis")
-def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
-    """Nobody has to think of asking."""
+def test_clock_searches_every_repository(repository: TrackedRepository) -> None:
+    """No operator has to remember it."""
     PullRequest.objects.all().delete()
     TrackedRepositoryFactory(full_name="acme/gone")
     TrackedRepository.objects.update(discovered_until=LONG_AGO)
@@ -178,7 +178,7 @@ def test_clock_looks_at_every_repository(repository: TrackedRepository) -> None:
 def test_jobs_of_the_clock_that_piled_up_search_once(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """With no worker for three days 72 of them wait, and each would list every repository."""
+    """After three days without a worker 72 jobs wait, and each would list every repository."""
     for _ in range(3):
         discover_lost()
     at_once = len(sandbox.requests)
@@ -197,7 +197,7 @@ def hook(sandbox: SandboxServer, repository: TrackedRepository) -> Hook:
 
 
 def send(sandbox: SandboxServer, hook: Hook, *guids: str, hours_ago: int = 1) -> None:
-    """Let deliveries fail at our webhook, where nobody listens."""
+    """Let deliveries fail at our webhook's address, where no server listens."""
     delivered_at = timezone.now() - timedelta(hours=hours_ago)
     for guid in guids:
         send_event(
@@ -254,7 +254,7 @@ def test_webhooks_of_others_are_left_alone(
 def test_renamed_repository_is_an_error_and_not_a_success(
     sandbox: SandboxServer, repository: TrackedRepository, hook: Hook
 ) -> None:
-    """GitHub answers the request to send again with a redirect, which must not count as taken."""
+    """GitHub answers the request with a redirect, which does not redeliver anything."""
     send(sandbox, hook, "one")
     sandbox.world.rename_repository(REPOSITORY, "acme/hammer")
 
@@ -266,7 +266,7 @@ def test_renamed_repository_is_an_error_and_not_a_success(
 def test_token_that_may_not_read_webhooks_is_no_error(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """Least privilege is a good reason; the merges are discovered all the same."""
+    """The operator may have left the permission out on purpose; discovery finds the merges."""
     sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/hooks"))
 
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
@@ -276,7 +276,7 @@ def test_token_that_may_not_read_webhooks_is_no_error(
 def test_round_of_the_clock_ends_and_the_next_goes_on(
     sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RQ ends the job after an hour; the last of a thousand repositories would never be asked."""
+    """RQ ends the job after an hour, and the last of a thousand repositories needs its turn."""
     sandbox.world.add(make_recording("acme/hammer", 1))
     TrackedRepositoryFactory(
         full_name="acme/hammer", team=repository.team, integration=repository.integration
@@ -295,7 +295,7 @@ def test_round_of_the_clock_ends_and_the_next_goes_on(
 def test_refused_token_is_an_error_once(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """One token of five hundred repositories is one thing to mend."""
+    """One token of five hundred repositories is one problem."""
     sandbox.world.add(make_recording("acme/hammer", 1))
     TrackedRepositoryFactory(
         full_name="acme/hammer", team=repository.team, integration=repository.integration
@@ -312,7 +312,7 @@ def test_refused_token_is_an_error_once(
 def test_merge_of_a_repository_made_anew_takes_the_number(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """The older row of that number would keep the new merge out for ever."""
+    """The older row of that number would keep out the new merge for ever."""
     look(repository)
     older = PullRequest.objects.get()
     with sandbox.world.editing(REPOSITORY, 7) as recording:
@@ -353,7 +353,7 @@ def test_staging_copy_is_asked_for_nothing(
 def test_shared_endpoint_takes_nothing_of_another_github(
     sandbox: SandboxServer, settings: Settings, repository: TrackedRepository
 ) -> None:
-    """What comes there would be ignored, each hour again."""
+    """Such deliveries would be ignored, and asked for again each hour."""
     settings.DEBUG = True
     move_to_github(repository.integration, f"{sandbox.url}/api/v3")
     shared = sandbox.world.add_hook(
@@ -385,7 +385,7 @@ def test_enterprise_servers_keep_deliveries_longer(
 def test_discovery_leaves_the_reserve(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A look for lost merges must not cost the next merge its requests."""
+    """A search for lost merges must not use up the next merge's requests."""
     credential = repository.integration.credential
     credential.note_rate_limit(RateLimit(5000, 1005, timezone.now() + timedelta(hours=1)))
 
@@ -394,10 +394,10 @@ def test_discovery_leaves_the_reserve(
     assert ("reserve" in error, sandbox.requests) == (True, [])
 
 
-def test_refused_token_recovers_nothing_and_is_said_elsewhere(
+def test_refused_token_recovers_nothing_and_is_reported_once(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """One dead token is one line, not one for each repository and way to ask."""
+    """One refused token is one line, not one line for each repository."""
     sandbox.world.revoke_token(DEFAULT_TOKEN)
 
     assert [(count, error) for _, count, error in recover([repository])] == [(0, "")]
@@ -406,7 +406,7 @@ def test_refused_token_recovers_nothing_and_is_said_elsewhere(
 def test_failed_deliveries_of_the_app_are_sent_again_once(
     app: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """It has one webhook for all of its repositories."""
+    """The App has one webhook for all of its repositories."""
     credential = repository.integration.credential
     credential.link_installation(5, account_id=app.world.add_installation(5, "acme").account_id)
     other = TrackedRepositoryFactory(

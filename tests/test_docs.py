@@ -1,4 +1,4 @@
-"""What the pages in docs/ say, and what the code does."""
+"""The pages in docs/ agree with the code."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def read_block(language: str) -> str:
 
 
 def test_worked_example_gives_its_numbers() -> None:
-    """Who doubts a number starts with this page."""
+    """A reader who doubts a number starts with this page."""
     metrics = measure(tell(read_block("history")))
 
     expected = json.loads(read_block("json"))
@@ -46,7 +46,7 @@ def test_worked_example_gives_its_numbers() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    """A number without a definition is an opinion."""
+    """Nobody can use a number without its definition."""
     documented = set(re.findall(r"^\| `(\w+)` \|", METRICS, re.MULTILINE))
 
     assert documented == set(Metrics.__slots__) - {"provenance"}
@@ -57,7 +57,7 @@ def test_every_metric_is_explained() -> None:
 @pytest.mark.django_db
 @time_machine.travel("2026-03-03T09:00:00Z", tick=False)
 def test_calls_of_the_api_are_answered_as_shown(client: Client, command: str, answer: str) -> None:
-    """The first thing that anybody does with an API is to paste an example."""
+    """New users of an API begin by pasting an example."""
     merged_at = timezone.now() - timedelta(hours=1)
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     TrackedRepository.objects.update(connected_at=merged_at)
@@ -83,7 +83,7 @@ def test_calls_of_the_api_are_answered_as_shown(client: Client, command: str, an
 
 
 def test_every_address_of_the_api_is_in_its_page(client: Client) -> None:
-    """What is not written down is found by nobody."""
+    """Users find only what is documented."""
     paths = client.get("/api/v1/openapi.json").json()["paths"]
     one = "/api/v1/pull-requests/{owner}/{name}/{number}"
     lists = {path.removeprefix(f"{one}/") for path in paths if path.startswith(f"{one}/")}
@@ -96,7 +96,7 @@ def test_every_address_of_the_api_is_in_its_page(client: Client) -> None:
 
 
 def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
-    """Operators plan with it."""
+    """Operators plan with this number."""
     page = (ROOT / "docs" / "backfill.md").read_text()
 
     nested = (Section.COMMITS, Section.REVIEW_COMMENTS, Section.CHECK_RUNS)
@@ -111,14 +111,14 @@ def test_cost_of_a_backfill_is_the_one_of_its_queries() -> None:
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Whoever follows one is looking for help."""
+    """A reader who follows a link looks for help."""
     targets = re.findall(r"\]\(([^):#]+)(?:#[\w-]+)?\)", page.read_text())
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_every_permission_that_is_asked_for_is_explained() -> None:
-    """Who grants one wants to know what for."""
+    """An operator who grants a permission wants to know its purpose."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .* \| (.*) \|$", PERMISSIONS, re.MULTILINE)
 
     levels = {name: (level, "refuses" in without) for name, level, without in rows}
@@ -128,15 +128,15 @@ def test_every_permission_that_is_asked_for_is_explained() -> None:
 
 
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"`([a-z_.]+:[\w.]+)`", ASSUMPTIONS))))
-def test_place_that_stands_on_an_assumption_is_there(place: str) -> None:
-    """Who finds that GitHub does otherwise has to know what to mend."""
+def test_code_that_an_assumption_names_exists(place: str) -> None:
+    """If GitHub behaves otherwise, the table says which code to change."""
     module, _, name = place.partition(":")
 
     assert attrgetter(name)(import_module(f"metrics_sync.{module}"))
 
 
-def test_every_assumption_says_what_stands_on_it() -> None:
-    """One that nothing stands on is a remark."""
+def test_every_assumption_names_code() -> None:
+    """An assumption without code that relies on it is only a remark."""
     rows = re.findall(r"^\|(.+)\|(.+)\|(.+)\|(.+)\|$", ASSUMPTIONS, re.MULTILINE)
     unfounded = [row for row in rows if not re.search(r"`[a-z_.]+:[\w.]+`", row[3])]
 

@@ -1,4 +1,4 @@
-"""What `manage.py doctor` says of a healthy installation, and of broken ones."""
+"""What `manage.py doctor` reports about a healthy installation and about broken ones."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def processes(workers: Workers) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True)
 def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
-    """A doctor who always finds something is not asked again."""
+    """Operators do not read a report that always finds something."""
     diagnosis = doctor.look()
 
     assert diagnosis.wrong == {}
@@ -130,7 +130,7 @@ def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_redis_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
-    """What else is broken is wanted in the same minute."""
+    """The operator wants to know all other problems at once."""
     doctor.environment["REDIS_URL"] = "redis://127.0.0.1:1/0"
 
     diagnosis = doctor.look()
@@ -143,7 +143,7 @@ def test_redis_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_database_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
-    """The doctor is asked when the web server answers 503."""
+    """Operators run doctor when the web server answers 503."""
     doctor.environment["DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/nothing"
 
     diagnosis = doctor.look()
@@ -156,7 +156,7 @@ def test_database_that_is_down_does_not_hide_the_rest(doctor: Doctor) -> None:
 @pytest.mark.long(seconds=4)
 @pytest.mark.django_db(transaction=True)
 def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
-    """Without them everything looks well, and nothing moves."""
+    """Without workers and clock nothing is fetched, and no page shows an error."""
     wrong = doctor.look().wrong
 
     assert wrong["workers on pr-data: 0"] == "Start `worker` of the Procfile."
@@ -169,7 +169,7 @@ def test_processes_that_do_not_run_are_named(doctor: Doctor) -> None:
 def test_token_that_github_refuses_is_named(
     doctor: Doctor, integration: GitHubIntegration, sandbox: SandboxServer
 ) -> None:
-    """Tokens expire on a date that nobody has in the calendar."""
+    """Nobody remembers the date on which a token expires."""
     sandbox.world.revoke_token(DEFAULT_TOKEN)
 
     wrong = doctor.look().wrong
@@ -181,7 +181,7 @@ def test_token_that_github_refuses_is_named(
 
 @pytest.mark.django_db(transaction=True)
 def test_secret_of_another_key_is_named(doctor: Doctor) -> None:
-    """It happens to who restores a backup without the keys."""
+    """This happens when a backup is restored without its keys."""
     key = "TOKEN_ENCRYPTION_KEYS"
     doctor.environment[key] = "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="
 
@@ -193,7 +193,7 @@ def test_secret_of_another_key_is_named(doctor: Doctor) -> None:
 @pytest.mark.long(seconds=6)
 @pytest.mark.django_db(transaction=True)
 def test_migrations_that_were_not_run_are_named(doctor: Doctor) -> None:
-    """Between the new code and the old tables every fetch fails."""
+    """With new code and old tables every fetch fails."""
     call_command("migrate", "metrics_sync", "0001", verbosity=0)
     try:
         wrong = doctor.look().wrong
@@ -205,7 +205,7 @@ def test_migrations_that_were_not_run_are_named(doctor: Doctor) -> None:
 
 
 def examine_here() -> dict[str, str]:
-    """Return what is wrong, with what to do."""
+    """Return the problems, each with its advice."""
     return {finding.text: finding.advice for finding in examine() if not finding.is_ok}
 
 
@@ -213,7 +213,7 @@ def examine_here() -> dict[str, str]:
 def test_missing_permission_is_named(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """What is missing can be granted, and nobody sees that it is."""
+    """The operator can grant the permission, and nothing else shows that it is missing."""
     fault = Fault(FaultKind.PERMISSION, path="/check-runs", permissions="checks=read")
     sandbox.faults.add(fault)
 
@@ -226,7 +226,7 @@ def test_missing_permission_is_named(
 def test_check_runs_that_no_fine_grained_token_reads_are_no_fault_of_the_operator(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """GitHub offers no such permission, so that to ask for it would be asked for ever."""
+    """GitHub offers no such permission, so doctor would ask for it for ever."""
     sandbox.world.add_token(Token("github_pat_mine"))
     integration.credential.store_token("github_pat_mine")
     sandbox.faults.add(Fault(FaultKind.PERMISSION, path="/check-runs", permissions="checks=read"))
@@ -241,7 +241,7 @@ def test_check_runs_that_no_fine_grained_token_reads_are_no_fault_of_the_operato
 def test_repository_that_the_token_cannot_see_is_named(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """A fine-grained token covers the repositories that somebody ticked."""
+    """A fine-grained token covers only the selected repositories."""
     sandbox.world.add_repository("acme/hammer", private=True)
     TrackedRepositoryFactory(
         full_name="acme/hammer", integration=integration, team=integration.team
@@ -259,7 +259,7 @@ def test_repository_that_the_token_cannot_see_is_named(
 def test_token_with_too_much_power_is_named(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """Reading needs no right to delete."""
+    """Reading needs no permission to delete."""
     sandbox.world.add_token(Token("ghp_admin", scopes="read:org, repo, delete_repo"))
     integration.credential.store_token("ghp_admin")
 
@@ -268,10 +268,10 @@ def test_token_with_too_much_power_is_named(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_token_that_has_deliveries_sent_again_has_not_too_much(
+def test_permission_to_redeliver_is_not_too_much(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """It is what our own page on permissions advises."""
+    """Our own page on permissions advises it."""
     sandbox.world.add_token(Token("ghp_hooks", scopes="public_repo, admin:repo_hook"))
     integration.credential.store_token("ghp_hooks")
 
@@ -282,7 +282,7 @@ def test_token_that_has_deliveries_sent_again_has_not_too_much(
 def test_shared_webhook_is_a_webhook(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """Some installations have one for all teams."""
+    """Some installations have one webhook for all teams."""
     sandbox.world.hooks.clear()
     WebhookDelivery.objects.all().delete()
     url = "https://sync.example/webhooks/github/"
@@ -310,7 +310,7 @@ def test_shared_webhook_is_a_webhook(
 def test_advice_fits_the_app(
     integration: GitHubIntegration, redis: Redis, changes: dict[str, Any], advice: str
 ) -> None:
-    """A new token would be of no use."""
+    """A new token would not help a GitHub App."""
     IntegrationCredential.objects.update(**changes)
 
     assert any(said.startswith(advice) for said in examine_here().values())
@@ -320,7 +320,7 @@ def test_advice_fits_the_app(
 def test_address_that_no_token_is_sent_to_is_named(
     integration: GitHubIntegration, redis: Redis
 ) -> None:
-    """Whether this machine reaches it does not matter."""
+    """It does not matter whether this machine reaches the address."""
     move_to_github(integration, "https://127.0.0.1/api/v3")
 
     assert any(said.startswith("`connect` again, with") for said in examine_here().values())
@@ -330,7 +330,7 @@ def test_address_that_no_token_is_sent_to_is_named(
 def test_server_without_rate_limits_is_well(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """An Enterprise server may have none, and answers 404 to who asks."""
+    """An Enterprise Server may have no rate limits, and answers 404."""
     sandbox.world.add_token(Token("unlimited", limit_per_window=None))
     integration.credential.store_token("unlimited")
 
@@ -347,7 +347,7 @@ def test_github_that_is_silent_is_given_up(
     sandbox: SandboxServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who waits for the doctor has a reason to hurry."""
+    """An operator who runs doctor is in a hurry."""
     monkeypatch.setattr("metrics_sync.github.examine.PATIENCE_SECONDS", 0.5)
     sandbox.faults.add(Fault(FaultKind.SLOW, path="/hooks", seconds=5))
 
@@ -355,10 +355,10 @@ def test_github_that_is_silent_is_given_up(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_budget_that_is_used_up_is_no_reason_to_ask(
+def test_nothing_is_asked_without_a_budget(
     integration: GitHubIntegration, redis: Redis, sandbox: SandboxServer
 ) -> None:
-    """Asking on gets a token banned."""
+    """GitHub bans tokens that go on sending requests."""
     until = timezone.now() + timedelta(hours=1)
     integration.credential.note_pause(until=until, is_secondary=False)
 
@@ -385,7 +385,7 @@ def test_rows_and_deliveries_that_went_wrong_are_counted(
 
 @pytest.mark.django_db(transaction=True)
 def test_rows_that_wait_for_hours_are_named(integration: GitHubIntegration, redis: Redis) -> None:
-    """Each of them is a merge that nobody counts."""
+    """Each of them is a merge whose data are missing."""
     now = timezone.now()
     pending, queued = (
         PullRequest.objects.filter(pk=row.pk)
@@ -402,8 +402,8 @@ def test_rows_that_wait_for_hours_are_named(integration: GitHubIntegration, redi
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_failed_rows_are_a_reason_to_look(redis: Redis) -> None:
-    """A few are GitHub's bad day; many are a token without a permission."""
+def test_many_failed_rows_are_reported(redis: Redis) -> None:
+    """A few failures are an outage; many mean a token without a permission."""
     PullRequestFactory.create_batch(50, merged=True)
     PullRequest.objects.update(sync_status=SyncStatus.PARTIAL)
     assert not any("failed or partial" in text for text in examine_here())
@@ -416,7 +416,7 @@ def test_many_failed_rows_are_a_reason_to_look(redis: Redis) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
-    """`check` only warns of it, and nobody reads what the start of a process prints."""
+    """`check` only warns, and nobody reads what a process prints at its start."""
     settings.SILENCED_SYSTEM_CHECKS = []
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
 
@@ -425,7 +425,7 @@ def test_weak_setting_is_reported(settings: Settings, redis: Redis) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> None:
-    """Somebody has looked at it already, and has a reason."""
+    """The operator has seen the warning and has a reason."""
     settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = "short"
     settings.SILENCED_SYSTEM_CHECKS = ["metrics_sync.W003"]
 
@@ -434,14 +434,14 @@ def test_silenced_warning_is_not_reported(settings: Settings, redis: Redis) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_wrong_setting_is_reported(settings: Settings, redis: Redis) -> None:
-    """Who runs the doctor has not run `check`."""
+    """Operators who run doctor may not have run `check`."""
     settings.METRICS_SYNC_GITHUB_API_URL = "api.github.com"
 
     assert any(text.startswith("GITHUB_API_URL is 'api.github.com'") for text in examine_here())
 
 
 def test_fault_of_a_check_is_a_finding_too() -> None:
-    """A doctor who falls ill himself must say so, and let the others speak."""
+    """A check that fails must be reported, and must not stop the others."""
 
     def fail() -> list[Finding]:
         raise ValueError("unexpected\nand more")
@@ -452,7 +452,7 @@ def test_fault_of_a_check_is_a_finding_too() -> None:
 
 
 def test_check_that_hangs_is_given_up() -> None:
-    """A database that accepts connections and says nothing must not stop the doctor."""
+    """A database that accepts connections and never answers must not stop doctor."""
     never = threading.Event()
 
     def hang() -> list[Finding]:
@@ -491,7 +491,7 @@ call_command("doctor", "--json")
 
 
 def test_command_ends_although_a_check_hangs(tmp_path: Path) -> None:
-    """Python waits at its end for the threads of pools, such as those that look up names."""
+    """At exit Python waits for the threads of pools, such as those that resolve names."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "project.settings", **WELL}
 
     program = tmp_path / "hang.py"
@@ -505,7 +505,7 @@ def test_command_ends_although_a_check_hangs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "is_ok"), [(0, True), (-30, True), (31, False), (-31, False)])
 def test_clock_may_be_half_a_minute_off(*, seconds: int, is_ok: bool) -> None:
-    """Both ways: a clock ahead waits too long, one behind asks too early."""
+    """A clock that is ahead waits too long, and one that is behind asks too early."""
     moment = MERGED_AT + timedelta(seconds=seconds)
 
     assert judge_clock("GitHub", moment, now=MERGED_AT).is_ok is is_ok
@@ -520,7 +520,7 @@ def test_clock_may_be_half_a_minute_off(*, seconds: int, is_ok: bool) -> None:
     ],
 )
 def test_rounds_of_the_clock_come_to_their_end(minutes: int | None, is_ok: bool) -> None:
-    """The clock ran, and what it queued ended before it began."""
+    """Once the clock ran, and the jobs that it queued ended before they began."""
     ended_at = None if minutes is None else MERGED_AT - timedelta(minutes=minutes)
     last = ended_at and Round(ended_at, {"requeued": 7})
 
@@ -531,8 +531,8 @@ def test_rounds_of_the_clock_come_to_their_end(minutes: int | None, is_ok: bool)
 
 
 @pytest.mark.parametrize(("count", "is_ok"), [(0, True), (2, True), (50, False)])
-def test_jobs_that_end_silently_are_told_with_the_last_reason(count: int, is_ok: bool) -> None:
-    """The reason was in no log, and nobody knew that there was one."""
+def test_jobs_that_end_silently_are_reported_with_the_reason(count: int, is_ok: bool) -> None:
+    """The reason was in no log."""
     ends = (
         SilentEnds(count, "TypeError: trace()", MERGED_AT - timedelta(minutes=4)) if count else None
     )
@@ -544,8 +544,8 @@ def test_jobs_that_end_silently_are_told_with_the_last_reason(count: int, is_ok:
 
 
 @pytest.mark.parametrize(("minutes", "is_ok"), [(None, True), (9, True), (11, False)])
-def test_row_that_waits_for_no_time_is_told(minutes: int | None, is_ok: bool) -> None:
-    """Its job is nowhere, or no worker takes it."""
+def test_row_that_waits_without_a_set_time_is_reported(minutes: int | None, is_ok: bool) -> None:
+    """Its job is missing, or no worker takes it."""
     oldest = None if minutes is None else MERGED_AT - timedelta(minutes=minutes)
 
     assert judge_waiting(oldest, now=MERGED_AT).is_ok is is_ok
@@ -560,7 +560,7 @@ def test_row_that_waits_for_no_time_is_told(minutes: int | None, is_ok: bool) ->
     ],
 )
 def test_only_merges_may_not_wait(*, minutes: int, most: timedelta | None, is_ok: bool) -> None:
-    """A backfill is long, and that is fine."""
+    """A backfill may take long."""
     oldest_at: datetime = MERGED_AT - timedelta(minutes=minutes)
     state = QueueState("q", 3, oldest_at, workers=1, has_scheduler=True)
 
@@ -612,7 +612,7 @@ def make_hook(**options: Any) -> HookItem:
 def test_webhook_is_judged_by_what_github_has(
     hooks: list[HookItem] | None, settings: Settings, *, has_deliveries: bool, text: str
 ) -> None:
-    """A wrong webhook loses every merge until the next hour."""
+    """With a wrong webhook, every merge is late by up to an hour."""
     settings.METRICS_SYNC_BASE_URL = "https://sync.example"
 
     findings = judge_hooks(REPOSITORY, hooks, has_deliveries=has_deliveries)
@@ -645,7 +645,7 @@ def test_text_of_a_finding_is_shown_as_it_is(
 
 @pytest.mark.django_db
 def test_repository_that_is_doubted_for_long_is_named() -> None:
-    """Nothing about it changes before GitHub has answered, so somebody has to see why not."""
+    """It stays as it is until GitHub answers, so an operator must see the reason."""
     since = timezone.now() - timedelta(hours=2)
     TrackedRepositoryFactory(full_name="acme/anvil", doubted_at=since)
     TrackedRepositoryFactory(full_name="acme/hammer", doubted_at=timezone.now())
@@ -660,7 +660,7 @@ def test_repository_that_is_doubted_for_long_is_named() -> None:
     [pytest.param(10, True, id="as many as may be"), pytest.param(11, False, id="one more")],
 )
 def test_workers_together_ask_no_more_at_once_than_github_takes(workers: int, is_ok: bool) -> None:
-    """GitHub counts what is under way for a user or an installation, whatever process asks."""
+    """GitHub counts the concurrent requests of a user or an installation over all processes."""
     finding = judge_concurrency(workers)
 
     assert finding.is_ok == is_ok

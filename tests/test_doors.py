@@ -1,4 +1,4 @@
-"""Every address of the admin, opened by somebody of another team, or with hostile input."""
+"""Every address of the admin, opened by a user of another team, or with hostile input."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ PARAMETERS = [
 
 
 def walk(patterns: Any, *, within: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Yield the name of every address, and what has to be filled in."""
+    """Yield the name of every address, and its parameters."""
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
             namespace = f"{within}{pattern.namespace}:" if pattern.namespace else within
@@ -58,7 +58,7 @@ ADDRESSES = [
 
 
 def list_addresses(rows: dict[type[Model], Any]) -> list[tuple[str, str]]:
-    """Return each name with the address that leads to one of the rows."""
+    """Return each name with an address that leads to one of the rows."""
     return [(name, fill(name, wanted, rows)) for name, wanted in ADDRESSES]
 
 
@@ -87,7 +87,7 @@ def foreign_rows(db: None) -> dict[type[Model], Any]:
 
 @pytest.fixture
 def mighty(client: Client, rows: dict[type[Model], Any]) -> User:
-    """Somebody of one team with every permission there is on what teams have, signed in."""
+    """A signed-in user of one team with every permission on the rows of teams."""
     user = factories.UserFactory()
     rows[Team].members.add(user)
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="metrics_sync"))
@@ -100,7 +100,7 @@ def dump(rows: dict[type[Model], Any]) -> list[dict[str, Any]]:
 
 
 def test_walk_comes_to_every_page() -> None:
-    """A walk that misses a door proves nothing."""
+    """A walk that misses a page proves nothing about it."""
     names = {name for name, _ in ADDRESSES}
     pages = ("changelist", "add", "change", "delete", "history")
 
@@ -117,7 +117,7 @@ def test_walk_comes_to_every_page() -> None:
 def test_no_address_shows_or_changes_what_another_team_has(
     client: Client, redis: Redis, mighty: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
-    """Every permission is one on the rows of one's own teams."""
+    """A permission covers only the rows of the user's own teams."""
     before = dump(foreign_rows)
     keys = [row.pk for row in foreign_rows.values()]
     actions = ["delete_selected", "revoke", "fetch_selected_again"]
@@ -141,7 +141,7 @@ def test_no_address_shows_or_changes_what_another_team_has(
 def test_choices_tell_nothing_of_another_team(
     client: Client, mighty: User, foreign_rows: dict[type[Model], Any]
 ) -> None:
-    """They answer letter by letter to whoever guesses."""
+    """A user who guesses letter by letter could read names."""
     told = []
     for model in OURS:
         for field in (*model._meta.fields, *model._meta.many_to_many):
@@ -154,10 +154,10 @@ def test_choices_tell_nothing_of_another_team(
 
 
 @pytest.mark.long(seconds=3)
-def test_no_input_is_a_fault_of_ours(
+def test_no_input_causes_a_500(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:
-    """An error report for everybody who plays with addresses hides those that matter."""
+    """Error reports about edited addresses would hide the important ones."""
     admin_client.raise_request_exception = False
     query = "&".join(f"{parameter}=%00" for parameter in PARAMETERS)
     form = dict.fromkeys(PARAMETERS, "\0")
@@ -175,7 +175,7 @@ def test_no_input_is_a_fault_of_ours(
 def test_text_of_others_is_text_on_every_page(
     admin_client: Client, redis: Redis, rows: dict[type[Model], Any]
 ) -> None:
-    """Whoever may open a pull request writes its title, its files, its branches, its comments."""
+    """Everybody who may open a pull request chooses its title, files, branches and comments."""
     for model in OURS:
         fields = [field for field in model._meta.concrete_fields if is_free_text(field)]
         texts = {field.name: SCRIPT[: field.max_length] for field in fields}

@@ -1,4 +1,4 @@
-"""The few names that all of GitHub's addresses have in the metrics."""
+"""The few names that the metrics use for GitHub's addresses."""
 
 import pytest
 
@@ -20,6 +20,6 @@ from metrics_sync.github.endpoints import name_endpoint
         ("/somewhere/else", "other"),
     ],
 )
-def test_name_says_what_was_asked_and_not_of_whom(path: str, name: str) -> None:
-    """A series for each repository would be without end, and would tell who works on what."""
+def test_name_has_the_endpoint_without_the_repository(path: str, name: str) -> None:
+    """A series for each repository would grow without end, and reveal who works on what."""
     assert name_endpoint(f"https://api.example{path}") == name

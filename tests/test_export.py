@@ -32,7 +32,7 @@ def export(
 
 @pytest.mark.django_db
 def test_record_says_what_is_known_and_how(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unknown is null, and each number brings its provenance."""
+    """Unknown is null, and each record has its provenance."""
     known = {"provenance": {"missing": ["events"]}, "disagreeing": ["reviews"]}
     row = add(review_rounds=2, avg_fix_response_hours="1.25", **known)
 
@@ -69,7 +69,7 @@ def test_csv_has_the_same_columns(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )  # fmt: skip
 def test_title_is_no_formula(capsys: pytest.CaptureFixture[str], title: str) -> None:
-    """Anybody can open a pull request, and a lead opens the spreadsheet."""
+    """Anybody can open a pull request, and a team lead opens the spreadsheet."""
     add(title=title)
 
     [record] = export(capsys, form="csv")
@@ -80,7 +80,7 @@ def test_title_is_no_formula(capsys: pytest.CaptureFixture[str], title: str) -> 
 @pytest.mark.django_db
 @pytest.mark.parametrize("title", ["Make it heavier", "a = b", "", " ", "²", "\u20131"])
 def test_other_titles_stay_as_they_are(capsys: pytest.CaptureFixture[str], title: str) -> None:
-    """A quote before every title would be in everybody's way."""
+    """A quote before every title would disturb readers."""
     add(title=title)
 
     [record] = export(capsys, form="csv")
@@ -103,7 +103,7 @@ def test_scope_narrows_the_export(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.django_db
 def test_oldest_merge_comes_first_in_a_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    """There is no query and no memory for each record; one more counts what is left out."""
+    """The stream needs one query and constant memory; a second query counts the rest."""
     for day in (3, 1, 2):
         add(merged_at=f"2026-03-0{day}T00:00:00Z")
 
@@ -118,7 +118,7 @@ def test_oldest_merge_comes_first_in_a_stream(capsys: pytest.CaptureFixture[str]
 def test_pull_requests_by_bots_are_left_out_and_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They merge by themselves in minutes, and would be half of many a spreadsheet."""
+    """Bots merge within minutes, and would be half of many spreadsheets."""
     add(is_by_bot=True, title="Bump")
     add(title="Think")
 

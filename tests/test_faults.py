@@ -1,4 +1,4 @@
-"""The pages that stand in place of one that cannot be shown: each says what to do next."""
+"""The error pages: each says what to do next."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,7 +9,7 @@ from tests.factories import UserFactory
 
 
 def test_address_of_nothing_leads_on(client: Client, db: None) -> None:
-    """A mistyped address ended at two words without a link."""
+    """A mistyped address once showed two words without a link."""
     answer = client.get("/nothing/here/")
 
     assert answer.status_code == 404
@@ -18,7 +18,7 @@ def test_address_of_nothing_leads_on(client: Client, db: None) -> None:
 
 
 def test_page_that_an_account_may_not_see_says_who_can_help(client: Client, db: None) -> None:
-    """The queues are for superusers; others came to an empty page."""
+    """Users who are not superusers once got an empty page for the queues."""
     client.force_login(UserFactory())
 
     answer = client.get("/django-rq/")
@@ -28,7 +28,7 @@ def test_page_that_an_account_may_not_see_says_who_can_help(client: Client, db: 
 
 
 def test_fault_is_shown_without_the_database(rf: RequestFactory) -> None:
-    """The database may be what failed."""
+    """The database may have failed."""
     try:
         int("secret")
     except ValueError:
@@ -49,7 +49,7 @@ def test_fault_is_shown_without_the_database(rf: RequestFactory) -> None:
 def test_sign_in_says_what_is_wrong(
     client: Client, db: None, is_staff: bool, password: str, text: str
 ) -> None:
-    """Who is no staff was asked for the password of a staff account, again and again."""
+    """A user without access was once asked for the password again and again."""
     User.objects.create_user("mona", password="right", is_staff=is_staff)
 
     answer = client.post("/admin/login/", {"username": "mona", "password": password})

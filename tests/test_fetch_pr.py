@@ -32,7 +32,7 @@ def fetch(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 def test_untracked_repository_is_fetched_for_the_team_local(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It works before anything is set up."""
+    """The command works before anything is set up."""
     printed = fetch(capsys)
 
     assert (printed["team"], printed["sync_status"], printed["requests_made"]) == (
@@ -47,7 +47,7 @@ def test_untracked_repository_is_fetched_for_the_team_local(
 def test_tracked_repository_is_asked_with_its_own_token(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token of the environment is somebody else's."""
+    """The token in the environment belongs to somebody else."""
     monkeypatch.setenv("GITHUB_TOKEN", "ghp_of_somebody_else")
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     repository = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
@@ -58,8 +58,8 @@ def test_tracked_repository_is_asked_with_its_own_token(
     assert {request.token for request in sandbox.requests} == {DEFAULT_TOKEN}
 
 
-def test_repository_of_two_teams_wants_to_know_which(capsys: pytest.CaptureFixture[str]) -> None:
-    """It must not guess whose rows to write."""
+def test_repository_of_two_teams_needs_a_team(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command must not guess whose rows to write."""
     TrackedRepositoryFactory(full_name=REPOSITORY)
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     mine = TrackedRepositoryFactory(full_name=REPOSITORY, **token)
@@ -75,7 +75,7 @@ def test_repository_of_two_teams_wants_to_know_which(capsys: pytest.CaptureFixtu
 def test_second_fetch_is_answered_in_full(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who asks by hand doubts what is here: “nothing has changed” is no answer to that."""
+    """An operator who runs the command doubts the stored data."""
     fetch(capsys)
     asked_before = len(sandbox.requests)
 
@@ -86,7 +86,7 @@ def test_second_fetch_is_answered_in_full(
 
 
 def test_table_shows_receipt_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
-    """What people read, as against what programs read."""
+    """People read the table, programs the JSON."""
     call_command("fetch_pr", REPOSITORY, "7")
 
     printed = capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_table_shows_receipt_and_metrics(capsys: pytest.CaptureFixture[str]) -> 
 def test_partial_fetch_prints_what_came_and_exits_1(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scripts look at the exit code, people at what is missing."""
+    """Scripts check the exit status, people read what is missing."""
     sandbox.faults.add(Fault(FaultKind.STATUS, path="/files", status=500))
 
     with pytest.raises(CommandError, match="is partial, not complete"):
@@ -110,7 +110,7 @@ def test_partial_fetch_prints_what_came_and_exits_1(
 
 @pytest.mark.parametrize("number", ["0", "-7"])
 def test_impossible_number_is_wrong_usage(number: str) -> None:
-    """GitHub is not even asked."""
+    """No request is sent."""
     with pytest.raises(CommandError) as raised:
         call_command("fetch_pr", REPOSITORY, "--", number)
 
@@ -139,7 +139,7 @@ def test_impossible_number_is_wrong_usage(number: str) -> None:
 def test_the_three_likeliest_mistakes_are_one_clear_line(
     environment: dict[str, str], arguments: list[str], changes: dict[str, str], message: str
 ) -> None:
-    """A traceback tells an operator nothing."""
+    """A traceback does not help an operator."""
     # With DEBUG nothing is said of SQLite and the like.
     environment |= {"GITHUB_TOKEN": DEFAULT_TOKEN, "DEBUG": "1", **changes}
 
@@ -151,7 +151,7 @@ def test_the_three_likeliest_mistakes_are_one_clear_line(
 
 
 def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
-    """Killed in the middle, it would be found by nobody if it looked open."""
+    """After a kill, reconcile would not find a row that looks open."""
     team, access = find_access(read_address(REPOSITORY))
 
     row, requests = get_pull_request(team, access, REPOSITORY.upper(), 7)
@@ -161,7 +161,7 @@ def test_row_is_known_as_merged_before_its_lists_are_fetched() -> None:
 
 
 def test_row_known_only_by_its_id_gets_its_number(sandbox: SandboxServer) -> None:
-    """Rows from before there were numbers must not come twice."""
+    """Rows from before numbers were stored must not be doubled."""
     team, access = find_access(read_address(REPOSITORY))
     recording = sandbox.world.recording(REPOSITORY, 7)
     old = PullRequestFactory(
@@ -174,7 +174,7 @@ def test_row_known_only_by_its_id_gets_its_number(sandbox: SandboxServer) -> Non
 
 
 def test_repository_that_took_the_name_is_refused(sandbox: SandboxServer) -> None:
-    """The team's row must not hold a stranger's pull request."""
+    """The team's row must not hold a pull request of another repository."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     repository = TrackedRepositoryFactory(full_name=REPOSITORY, github_repo_id=99, **token)
 

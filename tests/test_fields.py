@@ -1,4 +1,4 @@
-"""Secrets at rest: what the database holds, which keys read it, and what a lost key looks like."""
+"""Secrets at rest: what the database holds, which keys decrypt it, and the error of a lost key."""
 
 import pytest
 from cryptography.fernet import Fernet
@@ -32,7 +32,7 @@ def read_raw(credential: IntegrationCredential) -> str:
 
 
 def test_database_never_sees_the_secret(credential: IntegrationCredential) -> None:
-    """Backups and replicas go where the keys do not."""
+    """Backups and replicas must be useless without the keys."""
     assert "ghp" not in read_raw(credential)
 
     credential.refresh_from_db()
@@ -40,7 +40,7 @@ def test_database_never_sees_the_secret(credential: IntegrationCredential) -> No
 
 
 def test_update_encrypts_too(credential: IntegrationCredential) -> None:
-    """An UPDATE past the model's `save` would otherwise leave a token in the open."""
+    """An UPDATE past the model's `save` would otherwise store the plain token."""
     IntegrationCredential.objects.update(access_token="ghp_updated")
 
     credential.refresh_from_db()
@@ -48,8 +48,8 @@ def test_update_encrypts_too(credential: IntegrationCredential) -> None:
     assert "ghp" not in read_raw(credential)
 
 
-def test_no_secret_is_stored_as_no_secret(credential: IntegrationCredential) -> None:
-    """`exclude(access_token="")` is how those that have one are found."""
+def test_empty_secret_is_stored_empty(credential: IntegrationCredential) -> None:
+    """`exclude(access_token="")` finds the rows that have a secret."""
     credential.store_token("")
 
     assert read_raw(credential) == ""
@@ -58,7 +58,7 @@ def test_no_secret_is_stored_as_no_secret(credential: IntegrationCredential) -> 
 
 
 def test_same_secret_is_encrypted_differently_each_time(credential: IntegrationCredential) -> None:
-    """Equal ciphertexts would say which teams share a token."""
+    """Equal ciphertexts would reveal which teams share a token."""
     before = read_raw(credential)
     credential.save()
 
@@ -66,7 +66,7 @@ def test_same_secret_is_encrypted_differently_each_time(credential: IntegrationC
 
 
 def test_older_key_still_decrypts(settings: Settings, credential: IntegrationCredential) -> None:
-    """A new key is put in front while the secrets still wait for the rotation."""
+    """A new key comes first while the secrets wait for the rotation."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
 
     credential.refresh_from_db()
@@ -74,7 +74,7 @@ def test_older_key_still_decrypts(settings: Settings, credential: IntegrationCre
 
 
 def test_first_key_encrypts(settings: Settings, credential: IntegrationCredential) -> None:
-    """Otherwise the old key could never be thrown away."""
+    """Otherwise the old key could never be removed."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     credential.save()
 
@@ -86,7 +86,7 @@ def test_first_key_encrypts(settings: Settings, credential: IntegrationCredentia
 def test_lost_key_is_an_error_that_names_the_field(
     settings: Settings, credential: IntegrationCredential
 ) -> None:
-    """Handing out the ciphertext would look like a token that GitHub refuses."""
+    """The ciphertext would look like a token that GitHub refuses."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW]
 
     with pytest.raises(DecryptionError, match=r"IntegrationCredential\.access_token") as caught:
@@ -95,7 +95,7 @@ def test_lost_key_is_an_error_that_names_the_field(
 
 
 @pytest.mark.parametrize("stored", ["ghp_in_the_open", "é", "x" * 500, "gAAAAA=="])
-def test_what_was_never_encrypted_is_an_error(stored: str) -> None:
+def test_plain_text_in_the_database_is_an_error(stored: str) -> None:
     """A token typed into the database by hand must not be used by accident."""
     with pytest.raises(DecryptionError):
         FIELD.from_db_value(stored, None, None)
@@ -110,7 +110,7 @@ def test_what_was_never_encrypted_is_an_error(stored: str) -> None:
         pytest.param([f"{OLD[:-2]}é="], id="not ASCII"),
     ],
 )
-def test_key_that_is_none_says_how_to_make_one(settings: Settings, keys: list[str]) -> None:
+def test_malformed_key_says_how_to_make_one(settings: Settings, keys: list[str]) -> None:
     """The operator reads this message on the first start."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = keys
 
@@ -121,7 +121,7 @@ def test_key_that_is_none_says_how_to_make_one(settings: Settings, keys: list[st
 @hypothesis_settings(deadline=None)
 @given(st.text())
 def test_every_text_is_read_as_it_was_written(text: str) -> None:
-    """Webhook secrets are chosen by people, who use all of Unicode."""
+    """People choose webhook secrets with all of Unicode."""
     stored = FIELD.get_prep_value(text)
 
     assert FIELD.from_db_value(stored, None, None) == text

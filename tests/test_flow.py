@@ -40,7 +40,7 @@ def integration(transactional_db: None) -> GitHubIntegration:
 def tell(
     live_server: LiveServer, integration: GitHubIntegration, recording: Recording, **options: Any
 ) -> DeliveryAnswer:
-    """Post the merge as GitHub does."""
+    """Post the webhook of the merge as GitHub does."""
     return deliver(
         live_server.url + integration.get_webhook_path(),
         event="pull_request",
@@ -104,7 +104,7 @@ def test_merge_becomes_complete_with_every_row(
     sizes: dict[str, int],
     truncated: list[str],
 ) -> None:
-    """This is what the service is for."""
+    """This is the purpose of the service."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7, **sizes))
 
     answer = tell(live_server, integration, recording)
@@ -121,7 +121,7 @@ def test_merge_becomes_complete_with_every_row(
 def test_one_delivery_twenty_times_at_once_makes_one_pull_request_and_one_job(
     live_server: LiveServer, integration: GitHubIntegration, redis: Redis
 ) -> None:
-    """GitHub and its operators redeliver, and load balancers repeat."""
+    """GitHub and operators redeliver, and load balancers repeat requests."""
     recording = make_recording(REPOSITORY, 7)
 
     with ThreadPoolExecutor(20) as pool:
@@ -143,7 +143,7 @@ def test_merge_while_redis_is_down_is_completed_by_reconcile(
     workers: Workers,
     settings: Settings,
 ) -> None:
-    """The webhook answers GitHub all the same, and nothing is lost."""
+    """The webhook still answers GitHub with 202, and the merge is not lost."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     with ValkeyServer(save="", appendonly="no") as server:
         port, url = server.port, f"{server.connection_url}/0"
@@ -167,7 +167,7 @@ def test_worker_killed_in_the_middle_loses_and_doubles_nothing(
     integration: GitHubIntegration,
     workers: Workers,
 ) -> None:
-    """Machines are lost and processes run out of memory while they write."""
+    """Machines crash and processes run out of memory while they write."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     sandbox.faults.add(Fault(FaultKind.SLOW, path="/files", seconds=60, times=1))
     workers.start()
@@ -195,7 +195,7 @@ def test_merge_does_not_wait_behind_bulk_work(
     workers: Workers,
     redis: Redis,
 ) -> None:
-    """A backfill holds every worker that takes it, each for minutes."""
+    """A backfill occupies each worker of its queue for minutes."""
     bulk = make_recording(REPOSITORY, 1)
     row = PullRequestFactory(
         merged=True,
@@ -247,7 +247,7 @@ def test_row_left_behind_in_any_status_becomes_complete(
     workers: Workers,
     left_behind: dict[str, Any],
 ) -> None:
-    """No state is a trap: a process can be killed in each of them."""
+    """A process can be killed in each status, and each must have a way out."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     row = PullRequestFactory(
         team=integration.team,

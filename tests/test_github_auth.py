@@ -1,4 +1,4 @@
-"""One conversation whose token is refused in the middle."""
+"""A conversation whose token is refused in the middle."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,12 +14,12 @@ QUESTIONS = 7
 
 @pytest.fixture
 def renewals() -> list[str]:
-    """What the new tokens are, newest last."""
+    """The new tokens that the conversation gets, newest last."""
     return []
 
 
 async def ask(url: str, renew: Callable[[], object]) -> list[int]:
-    """Ask seven things at once, and then one more, with a token that nobody issued."""
+    """Send seven requests at once, and then one more, with a token that nobody issued."""
     async with GitHub(api_url=url, token="ghs_revoked", renew=renew) as github:
         question = github.api.repos.get
         pages = await asyncio.gather(
@@ -32,7 +32,7 @@ async def ask(url: str, renew: Callable[[], object]) -> list[int]:
 def test_requests_that_are_refused_together_make_one_renewal(
     sandbox: SandboxServer, renewals: list[str]
 ) -> None:
-    """A fetch asks for seven things at once; none of them may be lost to an expired token."""
+    """A fetch sends seven requests at once, and must lose none of them to an expired token."""
     repository = sandbox.world.add_repository("acme/anvil", private=True)
 
     async def renew() -> str:
@@ -45,7 +45,7 @@ def test_requests_that_are_refused_together_make_one_renewal(
 
 
 def test_second_refusal_is_believed(sandbox: SandboxServer, renewals: list[str]) -> None:
-    """Asking for one new token after the other would never end."""
+    """Otherwise the renewals would never end."""
 
     async def renew() -> str:
         renewals.append(f"ghs_{len(renewals)}")
@@ -58,7 +58,7 @@ def test_second_refusal_is_believed(sandbox: SandboxServer, renewals: list[str])
 
 
 def test_renewal_that_fails_says_why(sandbox: SandboxServer) -> None:
-    """A bad minute of GitHub must not look like a token that was taken away."""
+    """A short outage of GitHub must not look like a revoked token."""
 
     async def renew() -> str:
         raise RetrySoonError("GitHub answered 502")
@@ -96,7 +96,7 @@ def list_paths(sandbox: SandboxServer) -> list[str]:
 
 
 def test_good_token_that_is_refused_once_is_asked_with_again(acme: SandboxServer) -> None:
-    """GitHub does so now and then, and all merges of the team waited for an operator."""
+    """GitHub does so sometimes, and once all merges of the team waited for an operator."""
     refuse(acme, times=1)
 
     github = asyncio.run(converse(acme.url))
@@ -106,7 +106,7 @@ def test_good_token_that_is_refused_once_is_asked_with_again(acme: SandboxServer
 
 
 def test_budget_beside_a_refusal_is_not_that_of_the_token(acme: SandboxServer) -> None:
-    """A limit of 60 would have kept all bulk work of a token waiting for an hour."""
+    """The limit of 60 in such an answer would stop all bulk work for an hour."""
     refuse(acme, times=1)
 
     github = asyncio.run(converse(acme.url))
@@ -116,7 +116,7 @@ def test_budget_beside_a_refusal_is_not_that_of_the_token(acme: SandboxServer) -
 
 
 def test_requests_that_are_refused_together_ask_once_more_together(acme: SandboxServer) -> None:
-    """Several refused tokens in a short time make GitHub refuse the good ones, too."""
+    """After several refusals in a short time GitHub also refuses good tokens."""
     refuse(acme, times=QUESTIONS)
 
     asyncio.run(converse(acme.url, times=QUESTIONS))
@@ -125,7 +125,7 @@ def test_requests_that_are_refused_together_ask_once_more_together(acme: Sandbox
 
 
 def test_careful_conversation_confirms_without_a_free_slot(acme: SandboxServer) -> None:
-    """Both slots are held by the requests that wait for the answer."""
+    """The requests that wait for the answer occupy both slots."""
     refuse(acme, times=QUESTIONS)
 
     async def ask_carefully() -> None:
@@ -139,8 +139,8 @@ def test_careful_conversation_confirms_without_a_free_slot(acme: SandboxServer) 
     assert list_paths(acme).count("/rate_limit") == 1
 
 
-def test_one_thing_that_stays_refused_is_no_refusal_of_the_token(acme: SandboxServer) -> None:
-    """Everything else of the team is read with it."""
+def test_one_refused_endpoint_is_no_refusal_of_the_token(acme: SandboxServer) -> None:
+    """The token still reads everything else of the team."""
     refuse(acme)
 
     with pytest.raises(RetrySoonError, match="accepts it elsewhere"):
@@ -148,7 +148,7 @@ def test_one_thing_that_stays_refused_is_no_refusal_of_the_token(acme: SandboxSe
 
 
 def test_refusal_that_cannot_be_confirmed_is_not_believed(acme: SandboxServer) -> None:
-    """Whatever ails GitHub then, it says nothing of the token."""
+    """The error of the confirmation says nothing about the token."""
     refuse(acme)
     acme.faults.add(Fault(FaultKind.STATUS, path="^/rate_limit", status=502))
 

@@ -1,4 +1,4 @@
-"""What to do about an answer that is not the one asked for, header by header."""
+"""How each of GitHub's error answers is translated, header by header."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ LEFT = {**USED_UP, "x-ratelimit-remaining": "4000"}
 
 
 def answer(status: int, message: Any = "", **headers: str) -> httpx2.Response:
-    """Make an answer of GitHub; headers are named like `retry_after`."""
+    """Build an answer of GitHub; headers are named like `retry_after`."""
     named = {name.replace("_", "-"): value.encode("latin-1") for name, value in headers.items()}
     return httpx2.Response(status, json={"message": message}, headers=named)
 
@@ -64,7 +64,7 @@ def answer(status: int, message: Any = "", **headers: str) -> httpx2.Response:
     ],
 )
 def test_status_says_what_to_do(status: int, kind: type[GitHubError]) -> None:
-    """Retrying what fails for good costs requests; giving up what passes costs data."""
+    """Retrying a lasting error costs requests; giving up after a passing one costs data."""
     error = read_refusal(answer(status, "Nope"), now=NOW)
 
     assert type(error) is kind
@@ -74,7 +74,7 @@ def test_status_says_what_to_do(status: int, kind: type[GitHubError]) -> None:
 @pytest.mark.parametrize("status", [403, 429])
 @pytest.mark.parametrize("message", ["API rate limit exceeded", ""])
 def test_used_up_budget_says_until_when(status: int, message: str) -> None:
-    """Asking again too early gets a token banned, too late delays every merge."""
+    """A request that is too early gets a token banned, and one too late delays every merge."""
     error = read_refusal(answer(status, message, **USED_UP), now=NOW)
 
     assert type(error) is RateLimitedError
@@ -149,10 +149,10 @@ def test_used_up_budget_says_until_when(status: int, message: str) -> None:
         ),
     ],
 )
-def test_asking_too_much_at_once_says_until_when(
+def test_secondary_limit_says_until_when(
     status: int, message: str, headers: dict[str, str], until: datetime
 ) -> None:
-    """This limit does not end with the hour, and asks for fewer requests at once."""
+    """This limit does not end with the hour, and requires less concurrency."""
     error = read_refusal(answer(status, message, **headers), now=NOW)
 
     assert type(error) is SecondaryLimitError
@@ -160,7 +160,7 @@ def test_asking_too_much_at_once_says_until_when(
 
 
 def test_limit_is_known_by_the_page_that_explains_it() -> None:
-    """GitHub words its messages anew from time to time."""
+    """GitHub changes the words of its messages."""
     page = (
         "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api#secondary-rate-limits"
     )
@@ -210,7 +210,7 @@ SIGN_ON = "https://github.com/orgs/rate-limit-abuse/sso?authorization_request=AZ
 def test_refused_access_is_no_limit_whatever_words_it_holds(
     message: str, headers: dict[str, str], said: str
 ) -> None:
-    """A limit is waited for again and again, and nobody learns what to allow at GitHub."""
+    """Otherwise the fetch would wait for ever, and nobody would learn what to grant."""
     error = read_refusal(answer(403, message, **headers), now=NOW)
 
     assert type(error) is PermissionMissingError
@@ -219,7 +219,7 @@ def test_refused_access_is_no_limit_whatever_words_it_holds(
 
 
 def test_reset_in_the_past_means_a_while() -> None:
-    """Our clock is ahead of GitHub's, and asking on and on gets a token banned."""
+    """Our clock is ahead of GitHub's, and repeated requests get a token banned."""
     error = read_refusal(answer(403, **USED_UP), now=RESET + MINUTE)
 
     assert isinstance(error, RateLimitedError)
@@ -228,7 +228,7 @@ def test_reset_in_the_past_means_a_while() -> None:
 
 @pytest.mark.parametrize("headers", [{}, LEFT], ids=["no budget stated", "budget left"])
 def test_missing_permission_is_named(headers: dict[str, str]) -> None:
-    """The operator must read which box to tick at GitHub."""
+    """The operator must read which permission to grant."""
     error = read_refusal(
         answer(
             403,
@@ -261,7 +261,7 @@ def test_answer_without_a_message_is_called_by_its_name(body: bytes) -> None:
 
 
 def test_message_is_what_the_row_can_hold() -> None:
-    """PostgreSQL refuses a NUL, and the row would never learn why its fetch failed."""
+    """PostgreSQL refuses a NUL, and the row would not show why its fetch failed."""
     response = httpx2.Response(502, content=b'{"message": "a\\u0000b\\ud800"}')
 
     error = read_refusal(response, now=NOW)
@@ -296,8 +296,8 @@ def refuse(response: httpx2.Response) -> httpx2.HTTPStatusError:
         pytest.param(refuse(answer(502, "Server Error")), "GitHub answered 502", id="refused"),
     ],
 )
-def test_passing_faults_are_to_be_tried_again(raised: Exception | None, said: str) -> None:
-    """The reason stands on the row; it must tell a dead line from a broken proxy."""
+def test_passing_faults_may_be_retried(raised: Exception | None, said: str) -> None:
+    """The reason on the row must tell a broken connection from a broken proxy."""
     error = read_error(raised, now=NOW)
 
     assert type(error) is RetrySoonError
@@ -305,7 +305,7 @@ def test_passing_faults_are_to_be_tried_again(raised: Exception | None, said: st
 
 
 def test_refusal_is_read_from_its_answer_and_quotes_no_token() -> None:
-    """The text is kept on the row and shown to the whole team."""
+    """The row keeps the text, and the whole team can read it."""
     error = read_error(refuse(answer(401, "Bad credentials")), now=NOW)
 
     assert type(error) is CredentialRejectedError
@@ -313,7 +313,7 @@ def test_refusal_is_read_from_its_answer_and_quotes_no_token() -> None:
 
 
 def test_budget_is_read_from_the_headers() -> None:
-    """Bulk work stops while little is left."""
+    """Bulk work stops when few requests are left."""
     assert read_rate_limit(answer(200, **LEFT), now=NOW) == RateLimit(
         limit=5000, remaining=4000, resets_at=RESET
     )
@@ -331,7 +331,7 @@ def test_budget_is_read_from_the_headers() -> None:
     ],
 )
 def test_budget_that_cannot_be_read_is_unknown(name: str, value: str) -> None:
-    """Unknown is not zero: a zero would stop all work of that token."""
+    """Unknown is not zero: a zero would stop all work with that token."""
     assert read_rate_limit(answer(200, **{**LEFT, name: value}), now=NOW) is None
 
 
@@ -344,7 +344,7 @@ def test_budget_that_cannot_be_read_is_unknown(name: str, value: str) -> None:
     ],
 )
 def test_budget_is_what_the_columns_hold(limit: str, remaining: str, read: tuple[int, int]) -> None:
-    """The database refused the row, and with it the fetch whose answers had all come."""
+    """The database once refused the number, and the whole fetch was lost."""
     headers = {**LEFT, "x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining}
 
     stated = read_rate_limit(answer(200, **headers), now=NOW)
@@ -377,7 +377,7 @@ number_values = st.integers(-(10**20), 10**20).map(str)
 def test_every_refusal_is_an_error_with_a_way_out(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    """Whatever a proxy makes of the headers, a worker must not die of them."""
+    """A proxy may change headers in any way, and the worker must not crash."""
     response = httpx2.Response(status, content=body, headers=headers)
 
     error = read_refusal(response, now=NOW)

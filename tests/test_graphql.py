@@ -1,4 +1,4 @@
-"""What GraphQL answers, and what its points allow."""
+"""GraphQL's answers, and what a token's points allow."""
 
 import asyncio
 import re
@@ -67,7 +67,7 @@ def test_enterprise_server_has_it_beside_its_api(acme: SandboxServer) -> None:
 def test_token_of_the_environment_is_never_used(
     acme: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is some other team's."""
+    """It may belong to another team."""
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
 
     with pytest.raises(CredentialRejectedError):
@@ -160,7 +160,7 @@ def test_repository_that_is_not_there_is_gone(acme: SandboxServer) -> None:
 def test_refusal_says_what_can_be_done(
     body: dict[str, Any], kind: type[GitHubError], until: datetime | None
 ) -> None:
-    """All of them come with the status 200."""
+    """All refusals have the status 200."""
     error = read_refusal(body, RateLimit(5000, 0, RESET), now=NOW)
 
     assert type(error) is kind
@@ -177,8 +177,8 @@ def test_points_that_were_back_already_are_waited_for_a_while() -> None:
     assert error.until == NOW + timedelta(minutes=1)
 
 
-def test_pause_that_github_names_is_heeded(acme: SandboxServer) -> None:
-    """Whoever asks again too soon is made to wait longer."""
+def test_pause_that_github_names_is_obeyed(acme: SandboxServer) -> None:
+    """GitHub lengthens the pause of a client that asks too soon."""
     body = {"errors": [{"message": "You have exceeded a secondary rate limit."}]}
     headers = {"Retry-After": "300"}
     acme.faults.add(Fault(FaultKind.WRONG_TYPE, path="/graphql", body=body, headers=headers))

@@ -1,4 +1,4 @@
-"""What an address of the admin may ask for, and what happens to one that asks for more."""
+"""Which filters an address of the admin may name, and what other addresses show."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def list_of(model: type[Model]) -> str:
 def test_address_reads_no_field_letter_by_letter(
     admin_client: Client, rows: dict[type[Model], Any], model: type[Model], lookup: str
 ) -> None:
-    """A list that gets shorter or stays says what a field begins with, though it is never shown."""
+    """A list that gets shorter reveals how a hidden field begins."""
     pages = [
         admin_client.get(f"{list_of(model)}?{lookup}={value}", follow=True)
         for value in ("gAAAA", "zzzz", "")
@@ -70,7 +70,7 @@ def test_address_reads_no_field_letter_by_letter(
 def test_address_that_cannot_be_followed_shows_nothing_and_says_why(
     admin_client: Client, rows: dict[type[Model], Any], query: str
 ) -> None:
-    """All rows would be taken for the answer to what the sender of the address asked."""
+    """The reader would take all rows for the filtered ones."""
     page = admin_client.get(f"{list_of(PullRequest)}?{query}")
 
     assert page.status_code == 200
@@ -81,7 +81,7 @@ def test_address_that_cannot_be_followed_shows_nothing_and_says_why(
 def test_address_names_the_filter_that_does_not_exist(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """Who sees the name can correct it."""
+    """The reader can then correct the name."""
     page = admin_client.get(f"{list_of(PullRequest)}?state__exact=open&colour=red")
 
     assert "This list has no filter “colour”." in page.content.decode()
@@ -91,7 +91,7 @@ def test_address_names_the_filter_that_does_not_exist(
 def test_selection_that_is_no_row_does_nothing(
     admin_client: Client, rows: dict[type[Model], Any], key: str
 ) -> None:
-    """Nor does it take the good ones of the same form with it."""
+    """The valid rows of the same form are left alone, too."""
     keys = [rows[PullRequest].pk, key]
     data = {"action": "delete_selected", "_selected_action": keys, "post": "yes"}
 
@@ -105,14 +105,14 @@ def test_selection_that_is_no_row_does_nothing(
 def test_choices_are_searched_with_anything(
     admin_client: Client, admin_user: User, term: str
 ) -> None:
-    """They are asked for with each letter that is typed or pasted."""
+    """The page searches with each letter that a user types or pastes."""
     query = f"app_label=metrics_sync&model_name=team&field_name=members&term={term}"
 
     assert admin_client.get(f"{reverse('admin:autocomplete')}?{query}").status_code == 200
 
 
 def test_address_fills_in_no_form(admin_client: Client, rows: dict[type[Model], Any]) -> None:
-    """A link from somebody else would write the form, and the user only presses the button."""
+    """A link in a mail could fill in the form, and the user would only press the button."""
     url = reverse("admin:metrics_sync_integrationcredential_add")
 
     page = admin_client.get(f"{url}?api_url=https://ghe.evil.example&team=abc").content.decode()
@@ -121,7 +121,7 @@ def test_address_fills_in_no_form(admin_client: Client, rows: dict[type[Model], 
 
 
 def test_every_admin_of_ours_is_guarded() -> None:
-    """The next one that somebody adds, too."""
+    """This includes admins that are added later."""
     open_ones = [
         model._meta.label
         for model, one in admin.site._registry.items()
@@ -145,7 +145,7 @@ def list_choices(changelist: Any) -> Iterator[str]:
 def test_every_choice_of_every_filter_opens(
     admin_client: Client, rows: dict[type[Model], Any]
 ) -> None:
-    """A filter of another kind, which somebody adds, must not break its list."""
+    """A new kind of filter must not break its list."""
     failed, texts = [], set()
     admin_client.raise_request_exception = False
     for model in admin.site._registry:

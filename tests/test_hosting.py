@@ -1,4 +1,4 @@
-"""The app in somebody else's Django project: what it needs there, and a merge from end to end."""
+"""The app in another Django project: what it needs there, and a merge from end to end."""
 
 import json
 import re
@@ -45,14 +45,14 @@ def host(tmp_path: Path, sandbox: SandboxServer, broker_url: str, redis: Redis) 
 
 
 def test_project_as_documented_is_in_order(host: Host) -> None:
-    """Who follows the page must not meet a warning, nor a migration that is wanted."""
+    """A reader of the page must meet neither a warning nor a missing migration."""
     host.run("python manage.py check --fail-level WARNING")
     host.run("python manage.py makemigrations --check --dry-run")
 
 
 @pytest.mark.long(seconds=10)
 def test_merge_reaches_the_receivers_of_the_project(host: Host, sandbox: SandboxServer) -> None:
-    """Signed webhook, other queues, real processes: the whole way in a project not our own."""
+    """This shows the whole way in another project: signed webhook, other queues, real processes."""
     recording = sandbox.world.add(make_recording(REPOSITORY, 7))
     host.run("python manage.py migrate")
     host.serve()
@@ -148,7 +148,7 @@ def call(project: Host) -> dict[str, int]:
 
 @pytest.mark.long(seconds=8)
 def test_project_without_extras_has_all_but_pages_and_api(bare: Host) -> None:
-    """Who wants neither need not install them; `check` says why the pages are missing."""
+    """A project may need neither; `check` says why the pages are missing."""
     bare.append("host/settings.py", WITHOUT_EXTRAS + FEWEST)
 
     checked = bare.try_to("python manage.py check")
@@ -210,7 +210,7 @@ print(client.get("/admin/metrics_sync/team/add/").status_code)
 
 @pytest.mark.long(seconds=8)
 def test_pages_do_not_need_an_admin_of_users(host: Host) -> None:
-    """Else Django would refuse to start, since members of a team could not be searched for."""
+    """Otherwise Django would refuse to start, because members could not be searched for."""
     host.append("surveys/models.py", OWN_USER)
     host.append("host/settings.py", 'AUTH_USER_MODEL = "surveys.User"')
     host.run("python manage.py makemigrations surveys")
@@ -220,7 +220,7 @@ def test_pages_do_not_need_an_admin_of_users(host: Host) -> None:
 
 
 def test_check_names_all_that_is_missing_at_once(bare: Host) -> None:
-    """To mend one thing, start again and be told the next takes all day."""
+    """Correcting one setting at a time and starting again takes all day."""
     bare.append("host/settings.py", WITHOUT_EXTRAS + 'INSTALLED_APPS += ["metrics_sync"]')
 
     done = bare.try_to("python manage.py check")
@@ -231,7 +231,7 @@ def test_check_names_all_that_is_missing_at_once(bare: Host) -> None:
 
 @pytest.mark.long(seconds=8)
 def test_command_of_the_project_is_not_hidden(bare: Host) -> None:
-    """To add our app must not change what `manage.py export` of another app does."""
+    """Adding our app must not change the `manage.py export` of another app."""
     theirs = "from django.core.management import BaseCommand\n\n\n"
     theirs += "class Command(BaseCommand):\n    def handle(self, **options): print('theirs')\n"
     bare.append("tools/management/commands/export.py", theirs)
@@ -254,7 +254,7 @@ def test_command_of_the_project_is_not_hidden(bare: Host) -> None:
     ],
 )
 def test_check_says_what_the_project_lacks(host: Host, change: str, found: str) -> None:
-    """Else a page, a webhook or a worker would say it, later and less clearly."""
+    """Otherwise a page, a webhook or a worker would fail later and less clearly."""
     host.append("host/settings.py", change)
 
     done = host.try_to("python manage.py check")
@@ -286,7 +286,7 @@ def list_ids() -> list[str]:
 def test_setting_that_does_harm_is_found(
     settings: Settings, name: str, value: Any, found: str
 ) -> None:
-    """A project has reasons of its own for its settings, and cannot know ours."""
+    """The project's authors cannot know what our app needs."""
     setattr(settings, name, value)
 
     assert list_ids() == [f"metrics_sync.{found}"]
@@ -305,14 +305,14 @@ def test_setting_that_does_harm_is_found(
     ],
 )
 def test_setting_that_does_no_harm_is_left_alone(settings: Settings, name: str, value: Any) -> None:
-    """Findings that are always there are not read."""
+    """Nobody reads findings that are always there."""
     setattr(settings, name, value)
 
     assert list_ids() == []
 
 
 def test_settings_that_the_project_does_not_name_have_defaults(settings: Settings) -> None:
-    """And those that it names are its own."""
+    """The settings that it names keep their values."""
     del settings.METRICS_SYNC_RATE_LIMIT_RESERVE
     settings.METRICS_SYNC_RETENTION_DAYS = 7
 
@@ -321,7 +321,7 @@ def test_settings_that_the_project_does_not_name_have_defaults(settings: Setting
 
 @pytest.mark.parametrize("name", OLD_NAMES)
 def test_setting_without_the_prefix_is_found(settings: Settings, name: str) -> None:
-    """A project that named its settings so would fall back to the defaults without a word."""
+    """The app would silently use the default instead."""
     delattr(settings, f"METRICS_SYNC_{name}")
     setattr(settings, name, "of an older release")
 
@@ -331,21 +331,21 @@ def test_setting_without_the_prefix_is_found(settings: Settings, name: str) -> N
 
 
 def test_setting_of_another_app_may_have_an_old_name(settings: Settings) -> None:
-    """Other apps speak to GitHub, too."""
+    """Other apps have settings for GitHub, too."""
     settings.GITHUB_APP_ID = "29310"
 
     assert check_old_names() == []
 
 
 def test_every_setting_is_in_the_page() -> None:
-    """Nobody can name a setting that they do not know of."""
+    """Nobody can set what is not documented."""
     documented = set(re.findall(r"^\| `METRICS_SYNC_([A-Z_]+)` \|", PAGE, re.MULTILINE))
 
     assert documented == {name for name in vars(AppSettings) if name.isupper()}
 
 
 def test_settings_may_be_written_as_people_do(settings: Settings) -> None:
-    """A slash too many would make the App's own GitHub another one, and an id is a number."""
+    """One slash too many would look like another GitHub, and an id may be a number."""
     settings.METRICS_SYNC_GITHUB_API_URL = "https://ghe.acme.com/api/v3/"
     settings.METRICS_SYNC_GITHUB_APP_ID = 29310
 

@@ -1,4 +1,4 @@
-"""Processes that are killed, each in another status, and what becomes of their row."""
+"""Processes that are killed, each in another status, and what happens to their rows."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def kill_in(status: str, line: str, row: PullRequest, environment: dict[str, str
 
 
 def let_time_pass() -> None:
-    """Let two minutes be over since the last sign of life."""
+    """Let two minutes pass since the last heartbeat."""
     moment = timezone.now() - STUCK_AFTER - timedelta(seconds=1)
     PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
 
@@ -125,7 +125,7 @@ def test_row_of_a_process_that_was_killed_becomes_complete(
     line: str,
     prepare: Callable[[PullRequest], None] | None,
 ) -> None:
-    """Whatever a process was about to do next, nobody does it for it."""
+    """No other process takes the next step of a killed one by itself."""
     if prepare:
         prepare(row)
 
@@ -145,7 +145,7 @@ def test_row_of_a_process_that_was_killed_becomes_complete(
 def test_row_of_a_process_that_was_killed_over_a_fault_becomes_complete(
     row: PullRequest, sandbox: SandboxServer, workers: Workers, status: str, path: str
 ) -> None:
-    """It dies before it has told RQ to try again."""
+    """It is killed before it has told RQ to retry."""
     fault = sandbox.faults.add(Fault(FaultKind.STATUS, path=path, status=502))
     merge(row)
 
@@ -162,7 +162,7 @@ def test_row_of_a_process_that_was_killed_over_a_fault_becomes_complete(
 def test_row_of_a_process_that_was_killed_untracked_becomes_complete(
     row: PullRequest, repository: TrackedRepository, workers: Workers
 ) -> None:
-    """The repository is connected after its merges were told."""
+    """The repository is connected after the webhooks of its merges."""
     repository.deactivate()
     merge(row)
 
@@ -179,7 +179,7 @@ def test_row_of_a_process_that_was_killed_untracked_becomes_complete(
 def test_merge_whose_process_was_killed_before_it_was_written_becomes_complete(
     row: PullRequest, workers: Workers
 ) -> None:
-    """The row stays idle, GitHub saw no answer, and nobody tells of the merge again."""
+    """The row stays idle, GitHub got no answer, and no webhook reports the merge again."""
     in_transaction = "from django.db import transaction\nwith transaction.atomic():\n    " + MERGE
 
     kill_in("pending", in_transaction, row, workers.environment)
@@ -195,7 +195,7 @@ def test_merge_whose_process_was_killed_before_it_was_written_becomes_complete(
 def test_five_reconciles_during_a_storm_of_merges_queue_each_once(
     repository: TrackedRepository, workers: Workers, redis: Redis
 ) -> None:
-    """Two operators and the clock do it at the same time."""
+    """Two operators and the clock may reconcile at the same time."""
     rows = [
         PullRequestFactory(team=repository.team, github_repo=REPOSITORY, merged=True)
         for _ in range(60)

@@ -1,4 +1,4 @@
-"""What open pages ask for, and the button that reconciles: only of one's own teams."""
+"""The updates of open pages, and the button that reconciles: only for the user's own teams."""
 
 import re
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ CHANGES = {
 def test_dashboard_is_sent_when_something_changed(
     member: Client, repository: TrackedRepository, clock: time_machine.Traveller, change: str
 ) -> None:
-    """What did not change stays as it is; figures, charts and alerts are part of what does."""
+    """An unchanged page is not sent; figures, charts and alerts count as changes."""
     make_merge(repository)
     url = find_live_url(member.get(reverse("admin:index")).content.decode())
     before = member.get(url)
@@ -96,7 +96,7 @@ def test_dashboard_is_sent_when_something_changed(
 def test_dashboard_is_sent_again_in_the_next_minute(
     member: Client, repository: TrackedRepository, clock: time_machine.Traveller
 ) -> None:
-    """A merge that is not complete misses the promise by time alone."""
+    """The share within five minutes changes with time alone."""
     TrackedRepository.objects.update(connected_at=None)
     make_merge(repository, "queued")
     page = member.get(reverse("admin:index")).content.decode()
@@ -109,7 +109,7 @@ def test_dashboard_is_sent_again_in_the_next_minute(
 
 
 def test_update_is_of_the_selection(member: Client, repository: TrackedRepository) -> None:
-    """A page that was narrowed down stays so."""
+    """The filters of the page stay in force."""
     make_merge(repository)
     page = member.get(reverse("admin:index"), {"repository": "acme/anvil", "weeks": 4})
 
@@ -120,7 +120,7 @@ def test_update_is_of_the_selection(member: Client, repository: TrackedRepositor
 
 
 def test_update_is_of_own_teams(member: Client, foreign_repository: TrackedRepository) -> None:
-    """A page that is open must not tell more than one that is opened."""
+    """An update must not show more than the page itself."""
     make_merge(foreign_repository)
 
     for query in ("", f"?team={foreign_repository.team.slug}", "?repository=acme/vault"):
@@ -133,7 +133,7 @@ def test_update_is_of_own_teams(member: Client, foreign_repository: TrackedRepos
 def test_pull_request_is_shown_while_it_is_under_way(
     member: Client, repository: TrackedRepository
 ) -> None:
-    """The state that was seen is not sent again; the end brings the whole page."""
+    """An unchanged status is not sent again; at the end the whole page is loaded."""
     row = make_merge(repository, "queued")
     url = reverse("metrics_sync:pull-request-live", args=[row.pk])
 
@@ -146,7 +146,7 @@ def test_pull_request_is_shown_while_it_is_under_way(
 def test_pull_request_of_another_team_is_not_found(
     member: Client, foreign_repository: TrackedRepository
 ) -> None:
-    """A number guessed in an address shows nothing."""
+    """A guessed key in an address shows nothing."""
     row = make_merge(foreign_repository, "queued")
 
     response = member.get(reverse("metrics_sync:pull-request-live", args=[row.pk]))
@@ -158,10 +158,10 @@ def test_pull_request_of_another_team_is_not_found(
 @pytest.mark.parametrize(
     ("name", "args"), [("dashboard-live", []), ("pull-request-live", [1])], ids=["news", "row"]
 )
-def test_page_of_whom_was_signed_out_is_reloaded(
+def test_page_of_a_signed_out_user_is_reloaded(
     client: Client, db: None, name: str, args: list[int], is_signed_in: bool
 ) -> None:
-    """A login form in the middle of a page that still shows everything would be neither."""
+    """A login form inside the old page would leave its data visible."""
     if is_signed_in:
         client.force_login(UserFactory(is_staff=False))
 
@@ -183,7 +183,7 @@ def reconcile(client: Client, **query: Any) -> list[str]:
 def test_reconcile_queues_what_failed_or_is_partial(
     member: Client, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """One click; it goes where bulk goes and must not delay the next merge."""
+    """The jobs go to the bulk queue and do not delay the next merge."""
     for status in ("failed", "partial", "complete", "running"):
         make_merge(repository, status)
 
@@ -199,7 +199,7 @@ def test_reconcile_takes_the_selection_of_own_teams_only(
     foreign_repository: TrackedRepository,
     redis: Redis,
 ) -> None:
-    """What is queued is what the page showed."""
+    """The button queues only the rows that the page showed."""
     same = {"team": repository.team, "integration": repository.integration}
     other = TrackedRepositoryFactory(full_name="acme/tongs", **same)
     mine, old = make_merge(repository), make_merge(repository)
@@ -215,7 +215,7 @@ def test_reconcile_takes_the_selection_of_own_teams_only(
 def test_reconcile_ends_with_the_days_that_were_chosen(
     member: Client, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """The button names a number; what was merged later is none of it."""
+    """The button shows a number, which does not include later merges."""
     make_merge(repository)
     old = make_merge(repository)
     day = timezone.now() - timedelta(weeks=5)
@@ -232,7 +232,7 @@ def test_reconcile_reaches_every_own_team_and_no_other(
     foreign_repository: TrackedRepository,
     redis: Redis,
 ) -> None:
-    """Also when an address names the team of somebody else."""
+    """An address may name another team."""
     make_merge(repository)
     theirs = make_merge(foreign_repository)
 
@@ -247,7 +247,7 @@ def test_reconcile_reaches_every_own_team_and_no_other(
 def test_reconcile_says_what_it_leaves_alone(
     member: Client, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """A button that does nothing is pressed again."""
+    """Users press a button again that seems to do nothing."""
     make_merge(repository)
     repository.integration.credential.mark_revoked()
 
@@ -257,7 +257,7 @@ def test_reconcile_says_what_it_leaves_alone(
 def test_reconcile_says_that_redis_is_down(
     member: Client, repository: TrackedRepository, redis_down: None
 ) -> None:
-    """Nothing is lost, and the user knows it."""
+    """Nothing is lost, and the user is told so."""
     make_merge(repository)
 
     said = reconcile(member)
@@ -270,7 +270,7 @@ def test_reconcile_says_that_redis_is_down(
 def test_reconcile_is_for_staff_who_press_the_button(
     client: Client, repository: TrackedRepository, redis: Redis, method: str
 ) -> None:
-    """A link in somebody's mail must not be enough."""
+    """A link in a mail must not be enough."""
     make_merge(repository)
     if method == "get":
         client.force_login(UserFactory())
@@ -282,10 +282,10 @@ def test_reconcile_is_for_staff_who_press_the_button(
     assert Team.objects.exists()
 
 
-def test_list_asks_again_for_rows_that_are_under_way(
+def test_list_polls_rows_that_are_being_fetched(
     member: Client, repository: TrackedRepository
 ) -> None:
-    """And for nothing once all have arrived."""
+    """It polls nothing once all rows are complete."""
     row = make_merge(repository, "running")
     done = make_merge(repository, "complete")
     url = reverse("admin:metrics_sync_pullrequest_changelist")
@@ -302,7 +302,7 @@ def test_list_asks_again_for_rows_that_are_under_way(
 def test_reconcile_lists_no_repository_while_somebody_waits(
     member: Client, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """The numbers of a large repository take minutes to find."""
+    """Finding the numbers of a large repository takes minutes."""
     row = make_merge(repository)
     PullRequest.objects.update(github_pr_number=None)
 

@@ -1,4 +1,4 @@
-"""One secret that no key decrypts, and everything that must go on beside it."""
+"""A secret that no key decrypts stops only its own rows."""
 
 import json
 from typing import Any
@@ -76,7 +76,7 @@ def work(redis: Redis, *names: str) -> list[Any]:
 
 
 def test_worker_says_so_on_the_row_and_goes_on(redis: Redis, rows: list[PullRequest]) -> None:
-    """No retry can help, and nothing is logged that reads like a crash."""
+    """A retry cannot help, and the log must not look like a crash."""
     for row in rows:
         enqueue_fetch(row, queue_name=MERGES)
 
@@ -89,7 +89,7 @@ def test_worker_says_so_on_the_row_and_goes_on(redis: Redis, rows: list[PullRequ
 
 
 def test_clock_queues_the_others(redis: Redis, rows: list[PullRequest]) -> None:
-    """It runs every minute, and nobody watches it."""
+    """The clock runs every minute, and nobody watches it."""
     report = requeue_due()
     work(redis, BULK)
 
@@ -101,7 +101,7 @@ def test_clock_queues_the_others(redis: Redis, rows: list[PullRequest]) -> None:
 def test_reconcile_names_it_and_fetches_the_others(
     rows: list[PullRequest], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The operator is told which one, and what to do."""
+    """The operator reads which secret it is, and what to do."""
     PullRequest.objects.update(github_pr_number=None)
 
     with pytest.raises(SystemExit):
@@ -117,7 +117,7 @@ def test_reconcile_names_it_and_fetches_the_others(
 def test_discovery_finds_the_merges_of_the_others(
     sandbox: SandboxServer, repositories: list[TrackedRepository]
 ) -> None:
-    """It is the last net under lost webhooks."""
+    """Discovery is the last way to find lost webhooks."""
     for name in NAMES:
         recording = make_recording(name, 8)
         recording.pull["updated_at"] = recording.pull["merged_at"] = "2099-01-01T00:00:00Z"
@@ -133,7 +133,7 @@ def test_discovery_finds_the_merges_of_the_others(
 def test_only_its_own_webhook_answers_503(
     client: Client, settings: Settings, repositories: list[TrackedRepository]
 ) -> None:
-    """GitHub shows it as failed there, so that it can be sent again."""
+    """GitHub shows the delivery as failed, so that it can be redelivered."""
     body = json.dumps(build_pull_request_event(make_recording(NAMES[1], 7), "closed")).encode()
     uuids = GitHubIntegration.objects.order_by("pk").values_list("uuid", flat=True)
 

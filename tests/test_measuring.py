@@ -1,4 +1,4 @@
-"""Measuring stored rows again, after formulas or a team's bots have changed."""
+"""Measuring stored rows again after the formulas or a team's bots have changed."""
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -27,7 +27,7 @@ def row(sandbox: SandboxServer, db: None) -> PullRequest:
 def test_recomputed_numbers_are_those_of_the_fetch(
     sandbox: SandboxServer, row: PullRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They come from the same rows by the same formulas, and cost no request."""
+    """The same formulas read the same rows, without any request."""
     before, asked = PullRequest.objects.values().get(), len(sandbox.requests)
     PullRequest.objects.update(review_rounds=99, ready_at=None, provenance={})
 
@@ -39,7 +39,7 @@ def test_recomputed_numbers_are_those_of_the_fetch(
 
 
 def test_bots_that_a_team_names_are_left_out(row: PullRequest) -> None:
-    """GitHub calls many a service account a user."""
+    """For GitHub, many service accounts are users."""
     row.team.bot_logins = "\n".join(row.reviews.values_list("reviewer_login", flat=True))
     row.team.save()
 
@@ -51,8 +51,8 @@ def test_bots_that_a_team_names_are_left_out(row: PullRequest) -> None:
     assert row.provenance["excluded"]["bot_reviews"] == {"team": others}
 
 
-def test_row_that_waits_for_another_look_keeps_its_numbers(row: PullRequest) -> None:
-    """What was known a minute ago is known, while it is asked for again."""
+def test_row_that_waits_for_a_refetch_keeps_its_numbers(row: PullRequest) -> None:
+    """The stored data are still valid while they are fetched again."""
     row.claim(job_id="look")
 
     call_command("recompute_metrics")
@@ -62,7 +62,7 @@ def test_row_that_waits_for_another_look_keeps_its_numbers(row: PullRequest) -> 
 
 
 def test_clock_measures_only_what_older_formulas_measured(row: PullRequest) -> None:
-    """After an upgrade nobody has to think of it."""
+    """After an upgrade no operator has to remember it."""
     current = remeasure_outdated()
     PullRequest.objects.update(metrics_version=METRICS_VERSION - 1, review_rounds=99)
 
@@ -74,7 +74,7 @@ def test_clock_measures_only_what_older_formulas_measured(row: PullRequest) -> N
 
 
 def test_pull_request_that_was_never_fetched_is_not_measured(db: None) -> None:
-    """Nothing is known of it, and nothing must look as if it were."""
+    """Its metrics are unknown, and must not look known."""
     row = PullRequestFactory(merged=True)
 
     call_command("recompute_metrics")
@@ -90,7 +90,7 @@ def test_unknown_team_is_wrong_usage(db: None) -> None:
 
 
 def test_dismissed_request_is_recovered_from_the_timeline(sandbox: SandboxServer, db: None) -> None:
-    """No webhook told us; GitHub's list of reviews says no more than "dismissed"."""
+    """No webhook reported it, and GitHub's list of reviews says only “dismissed”."""
     row = fetch(sandbox, "a dismissed request for changes")
 
     states = dict(row.reviews.values_list("state", "submitted_state"))
@@ -100,7 +100,7 @@ def test_dismissed_request_is_recovered_from_the_timeline(sandbox: SandboxServer
 
 
 def test_draft_and_legacy_statuses_are_measured(sandbox: SandboxServer, db: None) -> None:
-    """Time spent as a draft is not time spent waiting, and CI may know no check runs."""
+    """Time as a draft is not time spent waiting, and some CI has no check runs."""
     row = fetch(sandbox, "a draft that became ready, with legacy statuses")
 
     assert row.ready_at is not None
@@ -113,14 +113,14 @@ def test_draft_and_legacy_statuses_are_measured(sandbox: SandboxServer, db: None
 
 
 def test_bots_are_written_as_people_write_them(row: PullRequest) -> None:
-    """A list that is read as one long login leaves out nobody."""
+    """Read as one long login, the list would match nobody."""
     row.team.bot_logins = "Mona,@Hubot  @renovate\n, ,octo-ci"
 
     assert row.team.list_bots() == {"mona", "hubot", "renovate", "octo-ci"}
 
 
 def test_other_bots_have_the_clock_measure_the_team_again(row: PullRequest) -> None:
-    """Nobody has to think of a command, and no other team's rows are touched."""
+    """No operator has to run a command, and other teams' rows stay."""
     other = PullRequestFactory(merged=True, metrics_version=METRICS_VERSION)
     reviewers = set(row.reviews.values_list("reviewer_login", flat=True))
     row.team.bot_logins = ", ".join(f"@{login}" for login in sorted(reviewers))
@@ -137,7 +137,7 @@ def test_other_bots_have_the_clock_measure_the_team_again(row: PullRequest) -> N
 
 
 def test_same_bots_in_other_words_measure_nothing_again(row: PullRequest) -> None:
-    """Saving a team for another reason is no work for the clock."""
+    """Saving a team for another reason must cause no work."""
     row.team.bot_logins = "hubot, mona"
     row.team.save()
     remeasure_outdated()
@@ -149,8 +149,8 @@ def test_same_bots_in_other_words_measure_nothing_again(row: PullRequest) -> Non
     assert row.metrics_version == METRICS_VERSION
 
 
-def test_bots_that_nobody_is_are_named(row: PullRequest) -> None:
-    """A mistyped login leaves out nobody, and nothing else would tell."""
+def test_unknown_bots_are_named(row: PullRequest) -> None:
+    """A mistyped login matches nobody, and nothing else would show it."""
     known = row.reviews.first().reviewer_login
     row.team.bot_logins = f"{known.upper()} hubbot"
 
@@ -158,7 +158,7 @@ def test_bots_that_nobody_is_are_named(row: PullRequest) -> None:
 
 
 def test_pull_request_by_a_bot_is_known_for_one(row: PullRequest) -> None:
-    """The dashboard leaves it out, by the team's word too."""
+    """The dashboard leaves it out, also if only the team calls the author a bot."""
     before = row.is_by_bot
     row.team.bot_logins = row.author_login
     row.team.save()
@@ -169,8 +169,8 @@ def test_pull_request_by_a_bot_is_known_for_one(row: PullRequest) -> None:
     assert (before, row.is_by_bot) == (False, True)
 
 
-def test_saving_bots_names_those_that_nobody_is(row: PullRequest, client: Client) -> None:
-    """Who mistypes a login hears of it where it was typed."""
+def test_saving_unknown_bots_names_them(row: PullRequest, client: Client) -> None:
+    """A user who mistypes a login sees it on the same page."""
     client.force_login(UserFactory(is_superuser=True))
     url = reverse("admin:metrics_sync_team_change", args=[row.team.pk])
     values = {"name": row.team.name, "slug": row.team.slug, "members": []}

@@ -1,5 +1,6 @@
 """Queries whose SQL is written once."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.prepared import Prepared, Slot
+from metrics_sync.models.prepared import Prepared, PreparedUpdate, Slot
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +77,23 @@ def test_query_is_put_together_once() -> None:
         assert len(queries) == 1
 
     assert len(built) == 1
+
+
+def test_update_writes_the_rows_and_values_of_its_run() -> None:
+    """Values that stayed from the run before would move another team's pull request."""
+    at = Slot("at", DateTimeField())
+    wanted = TrackedRepository.objects.filter(full_name=Slot("name", CharField()))
+    update = PreparedUpdate(lambda: wanted, discovered_until=at)
+    for name in ("a/b", "c/d"):
+        TrackedRepositoryFactory(full_name=name)
+    now = timezone.now()
+    later = now + timedelta(hours=1)
+
+    counts = [update.run(name=n, at=t) for n, t in (("a/b", now), ("c/d", later), ("e/f", now))]
+
+    assert counts == [1, 1, 0]
+    rows = TrackedRepository.objects.values_list("full_name", "discovered_until")
+    assert dict(rows) == {"a/b": now, "c/d": later}
 
 
 def test_missing_row_is_said_as_django_says_it() -> None:

@@ -1,4 +1,4 @@
-"""The formulas against a second reading of the page that defines them."""
+"""The formulas, compared with a second implementation of the page that defines them."""
 
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,7 @@ PHASES = [Phase.explicit, Phase.generate, Phase.shrink]
 
 
 def compare(history: History) -> dict[str, tuple[Any, Any]]:
-    """Return the numbers of which the two disagree: the formulas' and the reading's."""
+    """Return the numbers on which the formulas and the second reading disagree."""
     metrics, read = measure(history), read_metrics(history)
     found = {name: (getattr(metrics, name), value) for name, value in read.items()}
     return {name: pair for name, pair in found.items() if not _agree(*pair)}
@@ -37,5 +37,5 @@ def test_page_reads_as_the_formulas_say(history: History) -> None:
 @settings(max_examples=5000, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_page_reads_as_the_formulas_say_of_many_histories(history: History) -> None:
-    """Rules that meet rarely are where readings differ."""
+    """Two readings differ where rules rarely meet."""
     assert compare(history) == {}

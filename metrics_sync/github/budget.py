@@ -1,6 +1,9 @@
 """Counts what a token may still spend of GitHub's hourly rate limit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Lock
 
 from metrics_sync.exceptions import BudgetSpentError
 from metrics_sync.snapshot import RateLimit, limit_reserve
@@ -25,6 +28,8 @@ class Budget:
         self.wait_until: datetime | None = None
         self._reserve = reserve
         self._in_flight = 0
+        #: A backfill has conversations in several threads.
+        self._lock = Lock()
 
     def count_left(self) -> int | None:
         """Return how much may be spent now: all of it in a new hour; None if no limit is known."""
@@ -43,23 +48,46 @@ class Budget:
         if self.rate_limit is not None and left is not None and left < cost:
             raise BudgetSpentError.of(self.rate_limit.resets_at, is_reserve_left=self._reserve > 0)
 
+    @contextmanager
+    def hold(self, cost: int) -> Iterator[None]:
+        """Hold back what a query costs at most, for as long as it has no answer.
+
+        The query's request counts for one of it. Raises BudgetSpentError.
+        """
+        with self._lock:
+            self.check(cost)
+            self._in_flight += cost - 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= cost - 1
+
     async def begin_request(self) -> None:
         """Count a request that is about to be sent; GitHub bans tokens that go on past the limit.
 
         Raises BudgetSpentError.
         """
-        self.check()
-        self._in_flight += 1
+        with self._lock:
+            self.check()
+            self._in_flight += 1
 
     def end_request(self) -> None:
         """Note that a request was answered, or failed."""
-        self._in_flight -= 1
+        with self._lock:
+            self._in_flight -= 1
+
+    def add_used(self, points: int) -> None:
+        """Count the points that an answer states."""
+        with self._lock:
+            self.used += points
 
     def note(self, stated: RateLimit | None) -> None:
         """Keep what an answer states; of one hour the lowest, as answers overtake each other."""
-        known = self.rate_limit
         if stated is None:
             return
-        if known is not None and known.resets_at == stated.resets_at:
-            stated = min(stated, known, key=lambda one: one.remaining)
-        self.rate_limit = stated
+        with self._lock:
+            known = self.rate_limit
+            if known is not None and known.resets_at == stated.resets_at:
+                stated = min(stated, known, key=lambda one: one.remaining)
+            self.rate_limit = stated

@@ -89,20 +89,20 @@ class GraphQL:
         `cost` is how many points it takes at most. Raises GitHubError; for an answer that is not
         of GitHub's shape RetrySoonError.
         """
-        self.points.check(cost)
-        try:
-            return await self._ask(query, variables)
-        except RateLimitedError as error:
-            self.points.wait_until = error.until
-            raise
-        except UNREADABLE as error:
-            raise RetrySoonError(f"GraphQL: not an answer of GitHub's ({error!r})") from error
+        with self.points.hold(cost):
+            try:
+                return await self._ask(query, variables)
+            except RateLimitedError as error:
+                self.points.wait_until = error.until
+                raise
+            except UNREADABLE as error:
+                raise RetrySoonError(f"GraphQL: not an answer of GitHub's ({error!r})") from error
 
     async def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         page = await self._github.call(self._post, query=query, variables=variables)
         stated, body = self.points.rate_limit, page.body
         data = body.get("data") or {}
-        self.points.used += int((data.get("rateLimit") or {}).get("cost", 0))
+        self.points.add_used(int((data.get("rateLimit") or {}).get("cost", 0)))
         if repository := data.get("repository"):
             mark_refused(repository, body.get("errors") or ())
             return dict(repository)

@@ -1,8 +1,9 @@
 """Fetches merged pull requests in bulk, and queues those that bulk cannot bring."""
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -33,7 +34,7 @@ from metrics_sync.github import (
     list_merged,
 )
 from metrics_sync.heal.conversation import Conversation
-from metrics_sync.jobs.saving import save_fetched
+from metrics_sync.jobs.saving_together import Fetched, save_fetched_together
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import PullRequestItem, Receipt, Snapshot
@@ -45,6 +46,11 @@ Results = dict[int, Snapshot | GitHubError]
 
 #: Errors that REST would answer with, too.
 FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimitedError)
+
+#: How many queries are under way while the results of another are stored. GitHub allows 60 s of its
+#: processors a minute for queries; it takes up to ten for one.
+#: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+QUERIES_AHEAD = 2
 
 #: About how many requests REST needs for a whole pull request.
 REQUESTS_FOR_ONE = 9
@@ -216,18 +222,19 @@ class Backfill:
     def fetch(self) -> Iterator[int]:
         """Fetch and store what is missing, yielding after each query how many are done with.
 
-        While the results of a query are stored, the next query is under way: both take about as
-        long, as far as processors go, and a single one would be idle for the other's time. Raises
-        GitHubError.
+        While the results of a query are stored, the next ones are under way: GitHub takes seconds
+        for each. Raises GitHubError.
         """
         batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
         questions = list(map(self._build_question, batches))
-        begun = None
-        with ThreadPoolExecutor(1) as pool:
+        begun = deque[Future[Results] | None]()
+        with ThreadPoolExecutor(QUERIES_AHEAD) as pool:
             for n, batch in enumerate(batches):
-                results = self._conversation.finish(begun, questions[n])
-                is_last = batch is batches[-1]
-                begun = None if is_last else self._conversation.begin(pool, questions[n + 1])
+                results = self._conversation.finish(
+                    begun.popleft() if begun else None, questions[n]
+                )
+                for question in questions[n + 1 + len(begun) : n + 1 + QUERIES_AHEAD]:
+                    begun.append(self._conversation.begin(pool, question))
                 self._note_lacks()
                 self._store(batch, results)
                 yield len(batch)
@@ -256,8 +263,15 @@ class Backfill:
             if (row := rows.get(wanted.github_pr_id)) and self._is_free(row)
         }
         requests_made = self._complete(taken, results)
+        fetched = list[Fetched]()
         for number, row in taken.items():
-            self._save_result(row, results[number], requests_made.get(number, 0))
+            result = results[number]
+            if isinstance(result, Snapshot) and _is_usable(row, result):
+                fetched.append(Fetched(row, result, requests_made.get(number, 0)))
+            else:
+                self._leave_unfetched(row, result)
+        if fetched:
+            self._save(fetched)
 
     def _load_rows(self, batch: Sequence[Wanted]) -> dict[int, PullRequest]:
         rows = PullRequest.objects.filter(
@@ -304,21 +318,16 @@ class Backfill:
             self._conversation.access.note(snapshot.errors.values())
         return {number: requests_made for number, (_, requests_made) in completed.items()}
 
-    def _save_result(
-        self, row: PullRequest, result: Snapshot | GitHubError, requests_made: int
-    ) -> None:
-        tally = self.tally
-        if not isinstance(result, Snapshot) or not _is_usable(row, result):
-            self._leave_unfetched(row, result)
-            return
-        if result.moved_to:
-            self._follow(result.moved_to)
-        if not save_fetched(row, result, requests_made=requests_made):
-            tally.busy += 1
-        elif row.sync_status == SyncStatus.COMPLETE:
-            tally.fetched += 1
-        else:
-            self._leave_incomplete(row)
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        for name in {one.snapshot.moved_to for one in fetched} - {""}:
+            self._follow(name)
+        for (row, *_), is_saved in zip(fetched, save_fetched_together(fetched), strict=True):
+            if not is_saved:
+                self.tally.busy += 1
+            elif row.sync_status == SyncStatus.COMPLETE:
+                self.tally.fetched += 1
+            else:
+                self._leave_incomplete(row)
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
         """Leave a row to REST of which bulk brought nothing, or of something else."""

@@ -18,10 +18,11 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
 from metrics_sync.heal.backfilling import Backfill, Results, Wanted
+from metrics_sync.jobs.saving_together import Fetched
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.pull_request import NEWEST_FIRST
 from metrics_sync.snapshot import Snapshot
-from metrics_sync.work.queueing import drop_scheduled
+from metrics_sync.work.queueing import bring_forward, drop_scheduled
 from metrics_sync.work.rounds import hold_round
 from metrics_sync.work.turns import enqueue_for_team
 
@@ -85,6 +86,7 @@ def fetch_waiting(credential_id: int) -> dict[str, Any]:
                 until = getattr(error, "until", until)
                 for row in rows:
                     row.postpone(until, reason=f"{WAITS}: {error}")
+                bring_forward(row.sync_job_id for row in rows)
                 if isinstance(error, CredentialRejectedError | RateLimitedError):
                     break
     if errors and not fetched:
@@ -109,7 +111,9 @@ def _fetch_of_repository(
     waiting = WaitingMerges(repository)
     waiting.take(rows)
     for _ in waiting.fetch():
-        drop_scheduled(waiting.take_replaced_jobs())
+        drop_scheduled(waiting.replaced_jobs)
+        bring_forward(waiting.unserved_jobs)
+        waiting.replaced_jobs, waiting.unserved_jobs = [], []
         if not go_on():
             break
     return waiting.tally.fetched
@@ -123,31 +127,29 @@ class WaitingMerges(Backfill):
 
     def __init__(self, repository: TrackedRepository) -> None:
         super().__init__(repository, is_bulk=False)
-        self._replaced_jobs = list[str]()
-
-    def take_replaced_jobs(self) -> list[str]:
-        """Return, once, the jobs that the stored rows waited for."""
-        jobs, self._replaced_jobs = self._replaced_jobs, []
-        return jobs
+        #: The jobs of rows that are stored, and those of rows that were not brought.
+        self.replaced_jobs, self.unserved_jobs = list[str](), list[str]()
 
     def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
         numbers = [wanted.number for wanted in batch]
         return partial(fetch_snapshots, full_name=self.repository.full_name, numbers=numbers)
 
-    def _save_result(self, row: PullRequest, result: Any, requests_made: int) -> None:
-        job_id = row.sync_job_id
-        super()._save_result(row, result, requests_made)
-        if row.sync_job_id != job_id:
-            self._replaced_jobs.append(job_id)
+    def _save(self, fetched: Sequence[Fetched]) -> None:
+        before = [(one.row, one.row.sync_job_id) for one in fetched]
+        super()._save(fetched)
+        self.replaced_jobs += [job_id for row, job_id in before if row.sync_job_id != job_id]
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
-        """Try the row again in a minute, or leave it to REST if only that can bring it."""
+        """Let the row's job use requests, if any are left; bulk tries again in a minute, or after
+        the reset if only REST can bring the row.
+        """
         credential, until = self.repository.integration.credential, timezone.now() + FAULT_PAUSE
         is_final = not isinstance(result, Snapshot | RetrySoonError)
         if is_final or isinstance(result, OnlyInRestError):
             until = max(until, credential.rate_limit_resets_at or until)
         reason = result if isinstance(result, GitHubError) else "GitHub's answer is not of it"
-        row.postpone(until, reason=f"{WAITS}: {reason}")
+        if row.postpone(until, reason=f"{WAITS}: {reason}"):
+            self.unserved_jobs.append(row.sync_job_id)
 
     def _leave_incomplete(self, row: PullRequest) -> None:
         """Leave the row to the clock, which queues it when its requests are there."""

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from django.db.models import BigIntegerField, CharField, QuerySet
+from django.db.models import BigIntegerField, CharField, DateTimeField, QuerySet
 
 from metrics_sync.ingest.installations import save_installation, save_installation_repositories
 from metrics_sync.ingest.targets import find_targets
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest
-from metrics_sync.models.prepared import Prepared, Slot
+from metrics_sync.models.prepared import Prepared, PreparedUpdate, Slot
 from metrics_sync.snapshot import read_pull_request, read_review, read_review_event
 from metrics_sync.store import doubt
 from metrics_sync.store.pull_requests import save_pull_request
@@ -41,6 +41,14 @@ _with_number = Prepared(
 _with_head = Prepared(lambda: _list_merged().filter(head_sha=Slot("head_sha", CharField())))
 
 
+def _list_changed() -> QuerySet[PullRequest]:
+    row = PullRequest.objects.filter(pk=Slot("pk", BigIntegerField()))
+    return row.not_refetched_by(Slot("soon", DateTimeField()))
+
+
+_save_refetch = PreparedUpdate(_list_changed, refetch_at=Slot("soon", DateTimeField()))
+
+
 def _note_change(
     delivery: Delivery,
     integration: GitHubIntegration | None,
@@ -58,8 +66,10 @@ def _note_change(
         if target.repository is not None
         for row in merged.run(repository_id=target.repository.pk, **which)
     ]
-    due = [row.pk for row in found if row.note_change()]
-    return PullRequest.objects.filter(pk__in=due).note_change() if due else bool(found)
+    for row in found:
+        if row.note_change():
+            _save_refetch.run(pk=row.pk, soon=row.refetch_at)
+    return bool(found)
 
 
 def _save_pull_request(

@@ -29,8 +29,9 @@ BULK = app_settings.BULK_QUEUE
 LONGEST_PARKED_SECONDS = 3600
 MOST_SPREAD_SECONDS = 120
 
-#: How long a merge waits to be fetched in bulk, while it could have requests of its own.
-LONGEST_BULK_WAIT = timedelta(minutes=1)
+#: How long a merge waits to be fetched in bulk, while it could have requests of its own. The clock
+#: fetches it within seconds, or says that it cannot; so this is for where no clock runs.
+LONGEST_BULK_WAIT = timedelta(minutes=5)
 
 _pull_request = Prepared(lambda: PullRequest.objects.filter(pk=Slot("pk", BigIntegerField())))
 _repository = Prepared(
@@ -105,12 +106,12 @@ def _find_bulk_wait(
 ) -> datetime | None:
     """Return until when a merge waits for the clock to fetch it in bulk; None if it need not.
 
-    It has requests of its own once it has waited in vain, as where no clock runs.
+    It need not once that was in vain: it is postponed, or has waited for long.
     """
-    until = (pull_request.queued_at or timezone.now()) + LONGEST_BULK_WAIT
-    if until <= timezone.now() or not PullRequest.objects.prefer_bulk(credential):
-        return None
-    return until
+    now = timezone.now()
+    until = (pull_request.queued_at or now) + LONGEST_BULK_WAIT
+    was_in_vain = until <= now or (pull_request.retry_at or now) > now
+    return until if not was_in_vain and PullRequest.objects.prefer_bulk(credential) else None
 
 
 def _park(until: datetime) -> Retry:

@@ -1,6 +1,7 @@
 """Saves the outcome of a fetch: rows, receipt, metrics and the row's next state, all or nothing."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -50,9 +51,7 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
     that cannot be written is recorded on the row as an error. `requests_made` counts REST's. A list
     that failed keeps what an earlier fetch has proven of it.
     """
-    snapshot = Receipt.from_json(pull_request.receipt).keep_proven(snapshot)
-    errors = {section.value: error for section, error in snapshot.errors.items()}
-    outcome = Outcome(snapshot, errors, requests_made)
+    outcome = build_outcome(pull_request, snapshot, requests_made)
     try:
         saved = store.run_transaction(partial(_begin_and_write, pull_request, outcome))
     except Exception as error:
@@ -62,6 +61,13 @@ def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made
     if saved is not None:
         pull_request.copy_from(saved)
     return saved is not None
+
+
+def build_outcome(row: PullRequest, snapshot: Snapshot, requests_made: int) -> Outcome:
+    """Return the outcome of a fetch in bulk; a list that failed keeps what the row has proven."""
+    snapshot = Receipt.from_json(row.receipt).keep_proven(snapshot)
+    errors = {section.value: error for section, error in snapshot.errors.items()}
+    return Outcome(snapshot, errors, requests_made)
 
 
 def _begin_and_write(pull_request: PullRequest, outcome: Outcome) -> PullRequest | None:
@@ -91,12 +97,60 @@ def _write(
             errors=lost.describe(),
             requests_made=outcome.requests_made,
         )
+        fetch_run.save()
         return None
     was_merged = row.state == PullRequest.State.MERGED
-    was_complete = row.completed_at is not None
     changes = dict[str, Any]()
     if outcome.snapshot is not None:
-        changes, outcome = _write_snapshot(row, outcome, outcome.snapshot)
+        names, snapshot = store.save_snapshot(row, outcome.snapshot)
+        stored = store.count_rows(row)
+        changes, outcome = prove(row, replace(outcome, snapshot=snapshot), names, stored=stored)
+        changes |= store.measure_rows(row)
+    conclude(row, fetch_run, outcome, changes, was_merged=was_merged, job=job)
+    fetch_run.save()
+    return row
+
+
+def prove(
+    row: PullRequest, outcome: Outcome, names: Iterable[str], *, stored: Mapping[Section, int]
+) -> tuple[dict[str, Any], Outcome]:
+    """Set the row's receipt, unsaved, after its lists were written.
+
+    `names` are the row's fields that were set meanwhile, and `stored` counts its rows. Returns the
+    row's new values, without metrics, and the outcome as it was written.
+    """
+    snapshot, earlier = outcome.snapshot, Receipt.from_json(row.receipt)
+    if snapshot is None:
+        return {}, outcome
+    receipt = earlier.merge(snapshot.sections, stored=stored)
+    row.receipt = receipt.to_json()
+    changes = {
+        **{name: getattr(row, name) for name in names},
+        "receipt": row.receipt,
+        "truncated": receipt.list_with(CAPPED),
+        "disagreeing": receipt.list_with(DISAGREEING),
+    }
+    refused = {section.value: error for section, error in snapshot.errors.items()}
+    written = replace(
+        outcome,
+        errors={**outcome.errors, **refused},
+        made_progress=len(receipt.proven) > len(earlier.proven),
+        has_running_checks=_has_running_checks(row, snapshot),
+    )
+    return changes, written
+
+
+def conclude(
+    row: PullRequest,
+    fetch_run: FetchRun,
+    outcome: Outcome,
+    changes: Mapping[str, Any],
+    *,
+    was_merged: bool,
+    job: Job | None,
+) -> None:
+    """Move a row on, with its new values, by one UPDATE; the record of the run stays unsaved."""
+    was_complete = row.completed_at is not None
     retries_left = None if job is None else job.retries_left or 0
     transition = decide(row, outcome, retries_left=retries_left, now=timezone.now())
     fetch_run.finish(
@@ -105,37 +159,10 @@ def _write(
         errors=outcome.describe(),
         requests_made=outcome.requests_made,
     )
-    changes |= transition.changes
+    changes = {**changes, **transition.changes}
     ARROWS[transition.to](row, job_id=fetch_run.job_id, **changes)
     _announce_progress(row, transition.result, was_merged=was_merged, was_complete=was_complete)
     logger.info("Fetched %s: %s, %s requests", row, transition.result, fetch_run.requests_made)
-    return row
-
-
-def _write_snapshot(
-    row: PullRequest, outcome: Outcome, snapshot: Snapshot
-) -> tuple[dict[str, Any], Outcome]:
-    """Write the lists; returns the row's new values, and the outcome as it was written."""
-    names, snapshot = store.save_snapshot(row, snapshot)
-    earlier = Receipt.from_json(row.receipt)
-    receipt = earlier.merge(snapshot.sections, stored=store.count_rows(row))
-    row.receipt = receipt.to_json()
-    changes = {
-        **{name: getattr(row, name) for name in names},
-        "receipt": row.receipt,
-        "truncated": receipt.list_with(CAPPED),
-        "disagreeing": receipt.list_with(DISAGREEING),
-        **store.measure_rows(row),
-    }
-    refused = {section.value: error for section, error in snapshot.errors.items()}
-    written = replace(
-        outcome,
-        snapshot=snapshot,
-        errors={**outcome.errors, **refused},
-        made_progress=len(receipt.proven) > len(earlier.proven),
-        has_running_checks=_has_running_checks(row, snapshot),
-    )
-    return changes, written
 
 
 def _announce_progress(

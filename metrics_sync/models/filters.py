@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from metrics_sync.models.budgets import HOUR
@@ -81,8 +82,11 @@ class PullRequestFilters(models.QuerySet[Row]):
         Changes that come together, as checks and reviews do, cause one refetch.
         """
         soon = timezone.now() + CHANGE_PAUSE
-        waiting = models.Q(refetch_at=None) | models.Q(refetch_at__gt=soon)
-        return bool(self.filter(waiting).update(refetch_at=soon)) or self.exists()
+        return bool(self.not_refetched_by(soon).update(refetch_at=soon)) or self.exists()
+
+    def not_refetched_by(self, moment: datetime | Combinable) -> Self:
+        """Keep rows whose next refetch is after `moment`, or that have none."""
+        return self.filter(models.Q(refetch_at=None) | models.Q(refetch_at__gt=moment))
 
     def release_passing(self, answered: models.Model) -> int:
         """Let the clock retry at once the rows that failed because GitHub did not answer.

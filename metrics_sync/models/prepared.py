@@ -4,12 +4,13 @@ Django takes several times as long to put a query together as to run it and to m
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from django.db import connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import get_related_populators
+from django.db.models.sql import UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler
 
 Row = TypeVar("Row", bound=models.Model)
@@ -76,11 +77,8 @@ class _Compiled(Generic[Row]):
         self.converters = self.compiler.get_converters([column[0] for column in select])
 
     def run(self, values: Mapping[str, Any]) -> Iterator[Row]:
-        parameters = [
-            value.fill(values) if isinstance(value, Slot) else value for value in self.parameters
-        ]
         with self.compiler.connection.cursor() as cursor:
-            cursor.execute(self.sql, parameters)
+            cursor.execute(self.sql, _fill(self.parameters, values))
             found = cursor.fetchall()
         for row in self.compiler.apply_converters(found, self.converters):
             instance = self.model.from_db(self.alias, self.names, row[self.own])
@@ -89,3 +87,29 @@ class _Compiled(Generic[Row]):
             for name, position in self.annotations.items():
                 setattr(instance, name, row[position])
             yield instance
+
+
+class PreparedUpdate(Generic[Row]):
+    """An `UPDATE` of the rows of a query, put together once in each thread.
+
+    `build` makes the queryset; `changes` are its new values by column. Both may have slots.
+    """
+
+    def __init__(self, build: Callable[[], models.QuerySet[Row]], **changes: Any) -> None:
+        self._build, self._changes, self._kept = build, changes, threading.local()
+
+    def run(self, **values: Any) -> int:
+        """Write the changes with these values of the slots; return the number of rows."""
+        if not hasattr(self._kept, "compiled"):
+            rows = self._build()
+            query: Any = rows.query.chain(UpdateQuery)
+            query.add_update_values(self._changes)
+            self._kept.compiled = query.get_compiler(using=rows.db).as_sql()
+        sql, parameters = self._kept.compiled
+        with connection.cursor() as cursor:
+            cursor.execute(sql, _fill(parameters, values))
+            return int(cursor.rowcount)
+
+
+def _fill(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
+    return [value.fill(values) if isinstance(value, Slot) else value for value in parameters]

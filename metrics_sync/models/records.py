@@ -1,5 +1,6 @@
 """Records of webhook deliveries, fetches and changes of access."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from django.db import models
@@ -110,21 +111,25 @@ class FetchRun(models.Model):
     @classmethod
     def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
         """Begin the record of an attempt; close an earlier one that was killed, as failed."""
-        killed = cls.objects.filter(pull_request=pull_request, status=cls.Status.RUNNING)
+        cls.close_killed([pull_request])
+        return cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
+
+    @classmethod
+    def close_killed(cls, pull_requests: Iterable[PullRequest]) -> None:
+        """Close the records of attempts that were killed, as failed; one UPDATE."""
+        killed = cls.objects.filter(pull_request__in=pull_requests, status=cls.Status.RUNNING)
         killed.update(
             status=cls.Status.FAILED,
             finished_at=timezone.now(),
             errors=["fetch: the process ended without a word"],
         )
-        return cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
 
     def finish(
         self, *, status: Status, receipt: dict[str, Any], errors: list[str], requests_made: int
     ) -> None:
-        """End the record; one UPDATE."""
+        """End the record, which stays unsaved."""
         self.status, self.finished_at = status, timezone.now()
         self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
-        self.save()
 
 
 class AuditEntry(models.Model):

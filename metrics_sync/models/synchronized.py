@@ -1,5 +1,6 @@
 """The state machine of a pull request's synchronization: its columns, and each arrow a method."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Self
@@ -155,6 +156,38 @@ class Synchronized(models.Model):
             heartbeat_at=None,
             **changes,
         )
+
+    @classmethod
+    def begin_together(cls, rows: Iterable[Self], *, job_id: str) -> list[Self]:
+        """Begin the run of `job_id` for rows that are still as these objects have them.
+
+        Returns them as stored, locked until the transaction ends, in the order of their keys.
+        Complete rows are left out. One UPDATE.
+        """
+        known = {row.pk: (row.sync_status, row.sync_job_id) for row in rows}
+        stored = cls._default_manager.filter(pk__in=known).exclude(sync_status=SyncStatus.COMPLETE)
+        stored = stored.select_related("team", "author").order_by("pk")
+        begun = [
+            row
+            for row in stored.select_for_update(of=("self",), no_key=True)
+            if (row.sync_status, row.sync_job_id) == known[row.pk]
+        ]
+        now = timezone.now()
+        changes: dict[str, Any] = {
+            "sync_status": SyncStatus.RUNNING,
+            "sync_job_id": job_id,
+            "queued_at": now,
+            "fetch_started_at": now,
+            "heartbeat_at": None,
+        }
+        attempts = models.F("sync_attempts") + 1
+        matching = cls._default_manager.filter(pk__in=[row.pk for row in begun])
+        matching.update(sync_attempts=attempts, **changes)
+        for row in begun:
+            for name, value in changes.items():
+                setattr(row, name, value)
+            row.sync_attempts += 1
+        return begun
 
     def mark_parked(
         self, *, job_id: str, until: datetime, reason: str = "GitHub's rate limit"

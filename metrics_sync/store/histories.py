@@ -1,10 +1,11 @@
 """Reads the stored rows of a pull request as the history that its metrics are measured by."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.db.models import BigIntegerField, BooleanField, ExpressionWrapper, Q
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Left
 
 from metrics_sync.metrics import (
@@ -18,18 +19,9 @@ from metrics_sync.metrics import (
     measure,
 )
 from metrics_sync.metrics.history import BotRule
-from metrics_sync.models import Commit as CommitRow
-from metrics_sync.models import (
-    PRCheckRun,
-    PRComment,
-    PRReview,
-    PRTimelineEvent,
-    PullRequest,
-    Team,
-    TeamMember,
-)
-from metrics_sync.models.prepared import Prepared, Slot
-from metrics_sync.snapshot import ALL_RUNS, Receipt, Section
+from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
+from metrics_sync.snapshot import ALL_RUNS, SUPPLEMENTARY, Receipt, Section
+from metrics_sync.store.lists import MODELS
 
 COMPLETED = "completed"
 HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
@@ -38,55 +30,68 @@ HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
 #: https://git-scm.com/docs/git-fmt-merge-msg
 MERGES = ("Merge branch ", "Merge remote-tracking branch ", "Merge pull request #", "Merge tag ")
 
-_OF_ROW: dict[str, Any] = {"pull_request": Slot("pull_request_id", BigIntegerField())}
-_commits = Prepared(
-    lambda: (
-        CommitRow.objects.filter(**_OF_ROW)
-        .select_related("author")
-        .defer("message")
-        .annotate(subject=Left("message", 30))
-    )
-)
-_reviews = Prepared(
-    lambda: (
-        PRReview.objects.filter(**_OF_ROW)
-        .select_related("reviewer")
-        .defer("body")
-        .annotate(has_body=HAS_BODY)
-    )
-)
-_comments = Prepared(
-    lambda: PRComment.objects.filter(**_OF_ROW).select_related("author").defer("body")
-)
-_check_runs = Prepared(lambda: PRCheckRun.objects.filter(**_OF_ROW))
-
 
 def measure_rows(row: PullRequest) -> dict[str, Any]:
     """Measure the stored rows; returns the values of the model's fields, unsaved.
 
     Only reads, and only the database. Lists that were not fetched whole are left out as unknown.
     """
-    return {
-        **asdict(measure(read_history(row))),
-        "is_by_bot": is_bot(row.author, row.team),
-        "metrics_version": METRICS_VERSION,
-    }
+    return measure_together([row])[0]
 
 
-def read_history(row: PullRequest) -> History:
+def measure_together(rows: Sequence[PullRequest]) -> list[dict[str, Any]]:
+    """Measure the stored rows of several pull requests, with as many queries as for one."""
+    return [
+        {
+            **asdict(measure(history)),
+            "is_by_bot": is_bot(row.author, row.team),
+            "metrics_version": METRICS_VERSION,
+        }
+        for row, history in zip(rows, read_histories(rows), strict=True)
+    ]
+
+
+def read_histories(rows: Sequence[PullRequest]) -> list[History]:
+    lists = {section: _load_list(section, rows) for section in COLUMNS_NEEDED}
+    return [
+        _read_history(row, {section: loaded[row.pk] for section, loaded in lists.items()})
+        for row in rows
+    ]
+
+
+def _load_list(section: Section, rows: Iterable[PullRequest]) -> dict[int, list[Any]]:
+    """Read one list of those pull requests of which it is known, and stored."""
+    found = defaultdict[int, list[Any]](list)
+    wanted = [row for row in rows if _is_needed(row, section)]
+    if wanted:
+        items = MODELS[section].objects.filter(pull_request__in=wanted)
+        for item in COLUMNS_NEEDED[section](items):
+            found[item.pull_request_id].append(item)
+    return found
+
+
+def _is_needed(row: PullRequest, section: Section) -> bool:
+    """Whether a list is known whole, and has rows if only a fetch writes them."""
+    entry = Receipt.from_json(row.receipt).sections.get(section)
+    return bool(entry and entry.is_whole and (entry.stored or section not in SUPPLEMENTARY))
+
+
+def _read_history(row: PullRequest, lists: Mapping[Section, list[Any]]) -> History:
     receipt = Receipt.from_json(row.receipt)
     known, checks = receipt.whole, receipt.sections.get(Section.CHECK_RUNS)
-    bots, timeline = row.team.list_bots(), _read_timeline(row)
+    bots, timeline = row.team.list_bots(), lists[Section.TIMELINE]
     events = [Event(event.event, event.created_at, event.subject_login) for event in timeline]
     return History(
         created_at=row.pr_created_at,
         merged_at=row.merged_at,
         author_id=row.author.github_id if row.author else None,
-        commits=_read_commits(row, bots) if Section.COMMITS in known else None,
-        reviews=_read_reviews(row, timeline, bots) if Section.REVIEWS in known else None,
-        comments=_read_comments(row, bots) if known >= COMMENTS else None,
+        commits=_read_commits(lists[Section.COMMITS], bots) if Section.COMMITS in known else None,
+        reviews=_read_reviews(lists[Section.REVIEWS], timeline, bots)
+        if Section.REVIEWS in known
+        else None,
+        comments=_read_comments(lists[Section.ISSUE_COMMENTS], bots) if known >= COMMENTS else None,
         events=events if Section.TIMELINE in known else None,
-        checks=_read_checks(row) if known >= CHECKS else None,
+        checks=_read_checks(lists) if known >= CHECKS else None,
         merged_by_id=row.merged_by_github_id,
         additions=row.additions,
         deletions=row.deletions,
@@ -96,6 +101,20 @@ def read_history(row: PullRequest) -> History:
 
 COMMENTS = {Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS}
 CHECKS = {Section.CHECK_RUNS, Section.COMMIT_STATUSES}
+
+#: What is read of each list, which leaves out long texts. One table has both kinds of comments.
+COLUMNS_NEEDED: dict[Section, Callable[[QuerySet[Any]], Iterable[Any]]] = {
+    Section.COMMITS: lambda rows: (
+        rows.select_related("author").defer("message").annotate(subject=Left("message", 30))
+    ),
+    Section.REVIEWS: lambda rows: (
+        rows.select_related("reviewer").defer("body").annotate(has_body=HAS_BODY)
+    ),
+    Section.ISSUE_COMMENTS: lambda rows: rows.select_related("author").defer("body"),
+    Section.TIMELINE: lambda rows: rows,
+    Section.CHECK_RUNS: lambda rows: rows,
+    Section.COMMIT_STATUSES: lambda rows: rows,
+}
 
 
 def is_bot(person: TeamMember | None, team: Team) -> bool:
@@ -121,9 +140,8 @@ def _find_rule_of_login(login: str, bots: Iterable[str]) -> BotRule | None:
     return BotRule.SUFFIX if login.endswith("[bot]") else None
 
 
-def _read_commits(row: PullRequest, bots: frozenset[str]) -> Sequence[Commit]:
+def _read_commits(commits: Iterable[Any], bots: frozenset[str]) -> Sequence[Commit]:
     """Return the commits; a bot may have no account, and a login from its name."""
-    rows: list[Any] = _commits.run(pull_request_id=row.pk)
     return [
         Commit(
             sha=commit.github_sha,
@@ -135,19 +153,18 @@ def _read_commits(row: PullRequest, bots: frozenset[str]) -> Sequence[Commit]:
             bot_rule=find_bot_rule(commit.author, bots)
             or _find_rule_of_login(commit.author_login, bots),
         )
-        for commit in rows
+        for commit in commits
     ]
 
 
 def _read_reviews(
-    row: PullRequest, events: Iterable[PRTimelineEvent], bots: frozenset[str]
+    reviews: Iterable[Any], events: Iterable[PRTimelineEvent], bots: frozenset[str]
 ) -> Sequence[Review]:
     dismissed_at = {
         event.dismissed_review_id: event.created_at
         for event in sorted(events, key=lambda event: event.created_at)
         if event.dismissed_review_id is not None
     }
-    rows: list[Any] = _reviews.run(pull_request_id=row.pk)
     return [
         Review(
             submitted_at=review.submitted_at,
@@ -160,30 +177,23 @@ def _read_reviews(
             login=review.reviewer_login,
             has_body=review.has_body,
         )
-        for review in rows
+        for review in reviews
     ]
 
 
-def _read_comments(row: PullRequest, bots: frozenset[str]) -> Sequence[Comment]:
+def _read_comments(comments: Iterable[Any], bots: frozenset[str]) -> Sequence[Comment]:
     return [
         Comment(
             created_at=comment.created_at,
             author_id=comment.author.github_id if comment.author else None,
             bot_rule=find_bot_rule(comment.author, bots),
         )
-        for comment in _comments.run(pull_request_id=row.pk)
+        for comment in comments
     ]
 
 
-def _read_timeline(row: PullRequest) -> Sequence[PRTimelineEvent]:
-    return list(row.timeline_events.all()) if _has_rows(row, Section.TIMELINE) else []
-
-
-def _read_checks(row: PullRequest) -> Sequence[Check]:
+def _read_checks(lists: Mapping[Section, Iterable[Any]]) -> Sequence[Check]:
     """Return check runs and legacy statuses alike; a status has no start."""
-    statuses: Iterable[Any] = ()
-    if _has_rows(row, Section.COMMIT_STATUSES):
-        statuses = row.commit_statuses.all()
     return [
         *(
             Check(
@@ -194,7 +204,7 @@ def _read_checks(row: PullRequest) -> Sequence[Check]:
                 app=run.app_slug,
                 github_id=run.github_check_run_id,
             )
-            for run in _check_runs.run(pull_request_id=row.pk)
+            for run in lists[Section.CHECK_RUNS]
         ),
         *(
             Check(
@@ -204,12 +214,6 @@ def _read_checks(row: PullRequest) -> Sequence[Check]:
                 github_id=status.github_status_id,
                 is_status=True,
             )
-            for status in statuses
+            for status in lists[Section.COMMIT_STATUSES]
         ),
     ]
-
-
-def _has_rows(row: PullRequest, section: Section) -> bool:
-    """Whether the last fetch left rows of a section that only a fetch writes."""
-    entry = Receipt.from_json(row.receipt).sections.get(section)
-    return bool(entry and entry.is_whole and entry.stored)

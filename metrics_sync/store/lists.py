@@ -1,9 +1,10 @@
 """Writes the lists of a pull request as rows: each list whole, matched by GitHub's ids."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import OuterRef, QuerySet, Subquery, Value
@@ -45,23 +46,34 @@ COLUMNS = {section: names[0] for section, names in KEYS.items()} | {Section.FILE
 DISMISSED = "dismissed"
 
 
+class FoundList(NamedTuple):
+    """The items of one list of a pull request, which may be only some of them."""
+
+    row: PullRequest
+    items: tuple[Item, ...]
+    is_whole: bool = True
+
+
 def save_list(
-    row: PullRequest,
-    section: Section,
-    result: SectionResult,
-    accounts: Mapping[int, TeamMember],
+    section: Section, found: Sequence[FoundList], accounts: Mapping[int, TeamMember]
 ) -> None:
-    """Write one list; a list that failed adds and updates rows, and removes none."""
-    if result.items is None:
-        return
-    is_whole = result.error is None
+    """Write one list of some pull requests of a team, with as many queries as for one.
+
+    A list that is not whole adds and updates rows, and removes none.
+    """
     if section is Section.REVIEWS:
-        save_reviews(row, result.items, accounts, is_whole=is_whole)
+        _save_reviews(found, accounts)
         return
-    # Without a receipt no fetch has written rows.
-    if is_whole and section in row.receipt:
-        _delete_unlisted(row, section, result.items)
-    _save_section(row, section, _list_values(section, result.items, accounts))
+    for row, items, is_whole in found:
+        # Without a receipt no fetch has written rows.
+        if is_whole and section in row.receipt:
+            _delete_unlisted(row, section, items)
+    values = [
+        {"pull_request": row, **value}
+        for row, items, _ in found
+        for value in _list_values(section, items, accounts)
+    ]
+    _save_section(section, values)
 
 
 def list_people(result: SectionResult) -> Iterable[Account | None]:
@@ -97,14 +109,14 @@ def _list_values(
     ]
 
 
-def _save_section(row: PullRequest, section: Section, values: list[dict[str, Any]]) -> None:
+def _save_section(section: Section, values: list[dict[str, Any]]) -> None:
     if not values:
         return
-    model, unique = MODELS[section], [COLUMNS[section], *KINDS.get(section, {})]
+    model, unique = MODELS[section], ["pull_request", COLUMNS[section], *KINDS.get(section, {})]
     model.objects.bulk_create(
-        [model(team=row.team, pull_request=row, **value) for value in values],
+        [model(team_id=value["pull_request"].team_id, **value) for value in values],
         update_conflicts=True,
-        unique_fields=["pull_request", *unique],
+        unique_fields=unique,
         update_fields=[name for name in values[0] if name not in unique],
     )
 
@@ -122,12 +134,34 @@ def save_reviews(
     gets another state: GitHub cannot undo a dismissal, so a list or a delivery that says otherwise
     is older.
     """
-    columns = ("github_review_id", "state", "submitted_state")
-    stored = {review_id: states for review_id, *states in row.reviews.values_list(*columns)}
-    values = _list_values(Section.REVIEWS, items, accounts)
-    if is_whole and stored.keys() - {value["github_review_id"] for value in values}:
-        _delete_unlisted(row, Section.REVIEWS, items)
-    for value in values:
+    _save_reviews([FoundList(row, items, is_whole)], accounts)
+
+
+def _save_reviews(found: Sequence[FoundList], accounts: Mapping[int, TeamMember]) -> None:
+    stored = _load_review_states(row for row, _, _ in found)
+    values = list[dict[str, Any]]()
+    for row, items, is_whole in found:
+        reviews = _list_values(Section.REVIEWS, items, accounts)
+        if is_whole and stored[row.pk].keys() - {value["github_review_id"] for value in reviews}:
+            _delete_unlisted(row, Section.REVIEWS, items)
+        _keep_states(reviews, stored[row.pk])
+        values += [{"pull_request": row, **value} for value in reviews]
+    _save_section(Section.REVIEWS, values)
+
+
+def _load_review_states(rows: Iterable[PullRequest]) -> dict[int, dict[int, Sequence[str]]]:
+    """Return the state of each stored review, and that it was submitted with."""
+    stored = defaultdict[int, dict[int, Sequence[str]]](dict)
+    columns = ("pull_request", "github_review_id", "state", "submitted_state")
+    for pk, review_id, *states in PRReview.objects.filter(pull_request__in=rows).values_list(
+        *columns
+    ):
+        stored[pk][review_id] = states
+    return stored
+
+
+def _keep_states(reviews: Iterable[dict[str, Any]], stored: Mapping[int, Sequence[str]]) -> None:
+    for value in reviews:
         state, submitted = stored.get(value["github_review_id"], ("", ""))
         if value["state"] == DISMISSED:
             value["submitted_state"] = submitted
@@ -135,7 +169,6 @@ def save_reviews(
             value |= {"state": DISMISSED, "submitted_state": submitted or value["state"]}
         else:
             value["submitted_state"] = value["state"]
-    _save_section(row, Section.REVIEWS, values)
 
 
 def _to_column(value: Any, accounts: Mapping[int, TeamMember]) -> Any:
@@ -167,24 +200,31 @@ def list_rows(row: PullRequest, section: Section) -> QuerySet[Any]:
 
 def count_rows(row: PullRequest) -> dict[Section, int]:
     """Count the rows of every section, in one query."""
-    sql, parameters = _build_count()
+    return count_rows_of([row])[row.pk]
+
+
+def count_rows_of(rows: Sequence[PullRequest]) -> dict[int, dict[Section, int]]:
+    """Count the rows of every section of stored pull requests, by their keys, in one query."""
+    sql, parameters = _build_count(len(rows))
     with connection.cursor() as cursor:
-        cursor.execute(sql, [row.pk if value is None else value for value in parameters])
-        return dict(zip(MODELS, cursor.fetchone(), strict=True))
+        cursor.execute(sql, [*parameters, *(row.pk for row in rows)])
+        return {pk: dict(zip(MODELS, counts, strict=True)) for pk, *counts in cursor.fetchall()}
 
 
 @cache
-def _build_count() -> tuple[str, list[str | None]]:
-    """Write the query once; None stands where the pull request's key goes.
+def _build_count(length: int) -> tuple[str, list[str]]:
+    """Write the query for so many pull requests once; returns its first parameters, too.
 
     Having Django put eight subqueries together took longer than all other work on a row.
     """
-    counts, parameters = [], list[str | None]()
+    counts, parameters = [], list[str]()
+    whole = connection.ops.quote_name(PullRequest._meta.db_table)  # noqa: SLF001  (public)
     for section, model in MODELS.items():
         kind = KINDS.get(section, {})
-        conditions = " AND ".join(f"{name} = %s" for name in ("pull_request_id", *kind))
+        conditions = " AND ".join([f"pull_request_id = {whole}.id", *(f"{k} = %s" for k in kind)])
         table = connection.ops.quote_name(model._meta.db_table)  # noqa: SLF001  (public)
         # The names of our own tables and columns.
         counts.append(f"(SELECT COUNT(*) FROM {table} WHERE {conditions})")  # noqa: S608  # nosec B608
-        parameters += [None, *kind.values()]
-    return f"SELECT {', '.join(counts)}", parameters
+        parameters += kind.values()
+    keys = ", ".join(["%s"] * length)
+    return f"SELECT id, {', '.join(counts)} FROM {whole} WHERE id IN ({keys})", parameters  # noqa: S608  # nosec B608

@@ -1,0 +1,69 @@
+"""Saves what was fetched of several pull requests in one transaction."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+from uuid import uuid4
+
+from metrics_sync import store
+from metrics_sync.jobs.saving import build_outcome, conclude, prove, save_fetched
+from metrics_sync.models import FetchRun, PullRequest
+from metrics_sync.models.transitions import Outcome
+from metrics_sync.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class Fetched(NamedTuple):
+    """A snapshot that was fetched in bulk for a row, and how many requests of REST it took."""
+
+    row: PullRequest
+    snapshot: Snapshot
+    requests_made: int = 0
+
+
+def save_fetched_together(fetched: Sequence[Fetched]) -> list[bool]:
+    """Store snapshots of one team, each as `save_fetched` does; tells which of them it stored.
+
+    One transaction, with about as many queries as one pull request takes alone. If it fails, each
+    is stored by itself: the fault of one keeps no other from being stored.
+    """
+    outcomes = {one.row.pk: build_outcome(*one) for one in fetched}
+    rows = [one.row for one in fetched]
+    try:
+        saved = store.run_transaction(partial(_begin_and_write, rows, outcomes))
+    except Exception as error:
+        # What is wrong with one of them is met, and recorded, again.
+        logger.warning("%s pull requests are stored one by one (%r)", len(rows), error)
+        return [save_fetched(row, snapshot, requests_made=n) for row, snapshot, n in fetched]
+    for row in rows:
+        if row.pk in saved:
+            row.copy_from(saved[row.pk])
+    return [row.pk in saved for row in rows]
+
+
+def _begin_and_write(
+    rows: Iterable[PullRequest], outcomes: Mapping[int, Outcome]
+) -> dict[int, PullRequest]:
+    """Write the outcomes of those rows that no job has taken meanwhile; returns these."""
+    job_id = str(uuid4())
+    begun = PullRequest.begin_together(rows, job_id=job_id)
+    if not begun:
+        return {}
+    FetchRun.close_killed(begun)
+    were_merged = [row.state == PullRequest.State.MERGED for row in begun]
+    snapshots = [snapshot for row in begun if (snapshot := outcomes[row.pk].snapshot)]
+    names = store.save_snapshots(list(zip(begun, snapshots, strict=True)))
+    stored = store.count_rows_of(begun)
+    proven = [
+        prove(row, outcomes[row.pk], set_names, stored=stored[row.pk])
+        for row, set_names in zip(begun, names, strict=True)
+    ]
+    runs = [FetchRun(team=row.team, pull_request=row, job_id=job_id) for row in begun]
+    for row, run, (changes, outcome), metrics, was_merged in zip(
+        begun, runs, proven, store.measure_together(begun), were_merged, strict=True
+    ):
+        conclude(row, run, outcome, changes | metrics, was_merged=was_merged, job=None)
+    FetchRun.objects.bulk_create(runs)
+    return {row.pk: row for row in begun}
