@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, Self
 
 from django.db import models
@@ -10,7 +9,6 @@ from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from metrics_sync.models.filters import is_silent_since
-from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
 from metrics_sync.snapshot import Receipt
@@ -234,18 +232,12 @@ class Synchronized(models.Model):
 
         None when another job has taken the row over.
         """
-        return next(iter(self._prepare_lock().run(pk=self.pk, job_id=job_id)), None)
-
-    @classmethod
-    @cache
-    def _prepare_lock(cls) -> Prepared[Self]:
-        mine = {"pk": Slot("pk", models.BigIntegerField()), "sync_status": SyncStatus.RUNNING}
-        return Prepared(
-            lambda: (
-                cls._default_manager.filter(**mine, sync_job_id=Slot("job_id", models.CharField()))
-                .select_related("team", "author")
-                .select_for_update(of=("self",), no_key=True)
-            )
+        rows = self._find_row().filter(sync_status=SyncStatus.RUNNING, sync_job_id=job_id)
+        return (
+            rows.select_related("team", "author")
+            .select_for_update(of=("self",), no_key=True)
+            .order_by("pk")
+            .first()
         )
 
     def note_heartbeat(self, *, job_id: str) -> None:
