@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 
 from metrics_sync.metrics import History, measure
 from tests.random_histories import histories
@@ -26,15 +26,15 @@ def _agree(ours: Any, read: Any) -> bool:
     return bool(ours == read)
 
 
-@settings(max_examples=100, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(phases=PHASES)
 @given(histories())
 def test_page_reads_as_the_formulas_say(history: History) -> None:
     """A page that leaves a choice is no definition."""
     assert compare(history) == {}
 
 
-@pytest.mark.long(seconds=150)
-@settings(max_examples=5000, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long(seconds=60)
+@settings(max_examples=2000, phases=PHASES)
 @given(histories())
 def test_page_reads_as_the_formulas_say_of_many_histories(history: History) -> None:
     """Two readings differ where rules rarely meet."""

@@ -55,10 +55,12 @@ class CredentialAdmin(OwnedAdmin):
     formfield_overrides = {URLField: {"assume_scheme": "https"}}
     list_display = ["__str__", "team", "kind", "state", "budget", "wait_until", "expires_at"]
     # An installation is linked by `manage.py connect --app` only: its id opens what it may read.
-    readonly_fields = ["kind", "installation_id", "state", "budget", "revoked_at", "wait_until"]
+    readonly_fields = [
+        "kind", "installation_id", "state", "budget", "revoked_at", "wait_until", "bulk_wait_until",
+    ]  # fmt: skip
     fields = [
         "team", "api_url", "kind", "secret", "installation_id", "expires_at",
-        ("state", "revoked_at"), ("budget", "wait_until"),
+        ("state", "revoked_at"), ("budget", "wait_until", "bulk_wait_until"),
     ]  # fmt: skip
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
