@@ -48,7 +48,7 @@ BURST_NICENESS = 5
 UNRECORDED_ERROR = 1
 
 # RQ has no setting for it.
-base.RQScheduler = WorkerScheduler  # type: ignore[misc]
+base.RQScheduler = WorkerScheduler  # type: ignore[attr-defined]
 
 
 class FetchWorker(Worker):
