@@ -11,7 +11,8 @@ FORGOTTEN = {
     "metrics_sync.observe.counting: _counts",
     "metrics_sync.work.counts: _wait_until",
 }
-#: What may stay: it is always the same for the same arguments, or ends with its `with` block or event loop.
+#: What may stay: it is always the same for the same arguments, or ends with its `with` block or
+#: event loop.
 HARMLESS = {
     "metrics_sync.admin.columns: _make_time",
     "metrics_sync.admin.files: send_comparison",
@@ -29,6 +30,8 @@ HARMLESS = {
     "metrics_sync.ingest.targets: _of_all_teams",
     "metrics_sync.ingest.targets: _of_one_team",
     "metrics_sync.ingest.views: _integration",
+    "metrics_sync.jobs: _pull_request",
+    "metrics_sync.jobs: _repository",
     "metrics_sync.observe.counting: _lock",
     "metrics_sync.observe.tracing: _ids",
     "metrics_sync.store.lists: _build_count",
