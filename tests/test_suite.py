@@ -11,8 +11,7 @@ FORGOTTEN = {
     "metrics_sync.observe.counting: _counts",
     "metrics_sync.work.counts: _wait_until",
 }
-#: What may stay: it is always the same for the same arguments, or ends with its `with` block or
-#: event loop.
+#: What may stay: it is the same for the same arguments, or ends with its block or event loop.
 HARMLESS = {
     "metrics_sync.admin.columns: _make_time",
     "metrics_sync.admin.files: send_comparison",
