@@ -44,16 +44,18 @@ def open_farm(rows: int, *, detailed: int, keep: bool) -> Iterator[str]:
     creation = connection.creation
     name = str(creation.get_test_db_clone_settings("farm")["NAME"])
     creation.clone_test_db("farm", verbosity=0, autoclobber=True, keepdb=keep)
-    with use_database(name):
-        if not PullRequest.objects.exists():
-            fill(rows, detailed=detailed)
-    yield name
-    # Threads of a server that was stopped may not have closed theirs yet.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-        )
-    creation.destroy_test_db(suffix="farm", verbosity=0, keepdb=keep)
+    try:
+        with use_database(name):
+            if not PullRequest.objects.exists():
+                fill(rows, detailed=detailed)
+        yield name
+    finally:
+        # Threads of a server that was stopped may not have closed theirs yet.
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        creation.destroy_test_db(suffix="farm", verbosity=0, keepdb=keep)
 
 
 @contextmanager
@@ -62,9 +64,11 @@ def use_database(name: str) -> Iterator[None]:
     before = connection.settings_dict["NAME"]
     connection.close()
     connection.settings_dict["NAME"] = name
-    yield
-    connection.close()
-    connection.settings_dict["NAME"] = before
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = before
 
 
 def fill(rows: int, *, detailed: int | None = None) -> PullRequest:
@@ -100,7 +104,10 @@ def fill(rows: int, *, detailed: int | None = None) -> PullRequest:
 
 @contextmanager
 def _without_indexes(cursor: Any) -> Iterator[None]:
-    """Take away the indexes of pull requests for the block: to build them whole is cheaper."""
+    """Take away the indexes of pull requests for the block: to build them whole is cheaper.
+
+    Where the block fails, the end of its transaction brings them back.
+    """
     cursor.execute(
         """SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
         WHERE indrelid = %s::regclass AND NOT EXISTS (
