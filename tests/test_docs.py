@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import time_machine
 from django.conf import settings
+from django.templatetags.static import static
 from django.test import Client
 from django.utils import timezone
 
@@ -142,3 +143,13 @@ def test_every_assumption_names_code() -> None:
 
     assert len(rows) > 40
     assert {row[0].strip(" -") for row in unfounded} == {"assumption", ""}
+
+
+def test_other_projects_load_the_scripts_of_our_pages() -> None:
+    """A page that lacks one still looks right, and nobody misses the keyboard but who needs it."""
+    page = (ROOT / "docs" / "reusable.md").read_text()
+    own = {path(None) for path in (*settings.UNFOLD["STYLES"], *settings.UNFOLD["SCRIPTS"])}
+
+    assert {static(name) for name in re.findall(r'static\("(.+?)"\)', page)} == {
+        path for path in own if path.startswith(static("metrics_sync/"))
+    }
