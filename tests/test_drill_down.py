@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from metrics_sync.admin.drill_down import link_to_list
-from metrics_sync.dashboard import Selection, summarise
+from metrics_sync.dashboard import By, Selection, compare, summarise
 from metrics_sync.dashboard.measures import METRICS
 from metrics_sync.dashboard.totals import FIVE_MINUTES, MINUTE
 from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
@@ -173,13 +173,14 @@ def test_list_of_a_week_ends_with_it(admin_client: Client) -> None:
     ]
 
 
+def add_reviewed(team: Team, **more: Any) -> PullRequest:
+    return PullRequestFactory(merged=True, team=team, merged_without_review=False, **more)
+
+
 def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
     """One's own, one by a bot, and one that came later, as `reviewers` of docs/metrics.md says."""
     hubot: TeamMember = TeamMemberFactory(login="hubot")
-    asked, late, own = (
-        PullRequestFactory(merged=True, team=hubot.team, author=author)
-        for author in (None, None, hubot)
-    )
+    asked, late, own = (add_reviewed(hubot.team, author=author) for author in (None, None, hubot))
     for row in (asked, late, own):
         submitted_at = row.merged_at + timedelta(hours=1 if row is late else -1)
         PRReviewFactory(pull_request=row, reviewer=hubot, submitted_at=submitted_at)
@@ -192,7 +193,7 @@ def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
 def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
     """The id decides; the chip has the name of today."""
     hubot: TeamMember = TeamMemberFactory(login="hubot")
-    row: PullRequest = PullRequestFactory(merged=True, team=hubot.team)
+    row = add_reviewed(hubot.team)
     PRReviewFactory(
         pull_request=row, reviewer=hubot, reviewer_login="oldbot", submitted_at=row.merged_at
     )
@@ -201,6 +202,34 @@ def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
 
     assert list(page.context["cl"].result_list) == [row]
     assert "reviewed by: hubot" in [chip.text for chip in page.context["chips"]]
+
+
+@pytest.mark.parametrize("key", ["11", "hubot", "HuBot"])
+def test_reviewer_is_found_by_id_or_login(admin_client: Client, key: str) -> None:
+    """Addresses from before the ids, which somebody has kept, still lead to the same list."""
+    hubot: TeamMember = TeamMemberFactory(login="hubot", github_id=11)
+    row = add_reviewed(hubot.team)
+    PRReviewFactory(pull_request=row, reviewer=hubot, submitted_at=row.merged_at)
+
+    page = find(admin_client, link_to_list(reviewer=key))
+
+    assert list(page.context["cl"].result_list) == [row]
+
+
+def test_list_of_a_reviewer_has_the_rows_of_the_comparison(admin_client: Client) -> None:
+    """An account may be a bot to one team and a person to another; unproven lists count nowhere."""
+    kept, team_of_bot = TeamFactory(), TeamFactory(bot_logins="hubot")
+    rows = [add_reviewed(team, merged_at=NOW) for team in (kept, team_of_bot, kept)]
+    PullRequest.objects.filter(pk=rows[2].pk).update(merged_without_review=None)
+    for row in rows:
+        who, _ = TeamMember.objects.get_or_create(team=row.team, github_id=11, login="hubot")
+        PRReviewFactory(pull_request=row, reviewer=who, submitted_at=row.merged_at)
+
+    page = find(admin_client, link_to_list(reviewer="11"))
+    [compared] = compare(Selection(Team.objects.all(), timezone.now()), By.REVIEWER)
+
+    assert list(page.context["cl"].result_list) == rows[:1]
+    assert (compared.key, compared.now.merged) == ("11", 1)
 
 
 def test_late_merges_come_longest_first(admin_client: Client) -> None:

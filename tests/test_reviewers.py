@@ -45,9 +45,8 @@ def ann(team: Team) -> TeamMember:
 
 
 def add_merge(team: Team, **more: Any) -> PullRequest:
-    return PullRequestFactory(
-        **{"team": team, "merged": True, "merged_at": hour(50), "ready_at": hour(0), **more}
-    )
+    values = {"merged_at": hour(50), "ready_at": hour(0), "merged_without_review": False, **more}
+    return PullRequestFactory(team=team, merged=True, **values)
 
 
 def review(row: PullRequest, who: TeamMember, at: float, **more: Any) -> None:
@@ -104,11 +103,12 @@ def test_answer_takes_the_time_from_the_request(
 
 
 def test_reviews_that_do_not_count_are_not_counted(team: Team, ann: TeamMember) -> None:
-    """Those of the author, of bots, of another period, and after the merge."""
+    """Those of the author, of bots, of another period, after the merge, or of unproven lists."""
     bot = TeamMemberFactory(team=team, github_id=12, login="check[bot]")
     review(add_merge(team, author=ann), ann, 1)
     review(add_merge(team), bot, 1)
     review(add_merge(team), ann, 51)
+    review(add_merge(team, merged_without_review=None), ann, 1)
     review(add_merge(team, is_by_bot=True), ann, 1)
     review(add_merge(team, merged_at=NOW - timedelta(days=400)), ann, -9999)
     review(PullRequestFactory(team=team), ann, 1)
@@ -266,3 +266,14 @@ def test_pages_load_no_account_as_an_object(
 
     assert ">ann</" in page
     assert loaded == []
+
+
+def test_another_choice_begins_with_the_first_page(client: Client, team: Team) -> None:
+    """From the third page of all teams, the choice of one showed its last."""
+    sign_in(client, team)
+
+    for page in (reverse("metrics_sync:reviewers"), reverse("admin:index")):
+        shown = client.get(page, {"page": 3}).content.decode()
+        form = shown[shown.index('class="selection"') :].split("</form>")[0]
+        assert 'name="sort"' in form
+        assert 'name="page"' not in form
