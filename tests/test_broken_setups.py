@@ -23,7 +23,7 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.sandbox.webhooks import send_event
+from metrics_sync.sandbox.posting import send_event
 from tests.conftest import MANAGE, PATIENCE_SECONDS, wait_until
 from tests.factories import GitHubIntegrationFactory, TrackedRepositoryFactory
 from tests.mailbox import open_mailbox

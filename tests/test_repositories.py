@@ -18,7 +18,7 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.sandbox import build_pull_request_event, make_recording
-from metrics_sync.sandbox.webhooks import build_issue_comment_event, build_repository_event
+from metrics_sync.sandbox.payloads import build_issue_comment_event, build_repository_event
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 MINE, THEIRS = "acme/anvil", "vault/secret"

@@ -23,8 +23,8 @@ from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.metrics import OpenPullRequest, Person, Review, Turn, Wait, find_wait
 from metrics_sync.models import PullRequest, Team, TrackedRepository
 from metrics_sync.sandbox import build_pull_request_event, make_recording
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.sandbox.shapes import user
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from project.demo.open_pull_requests import list_deliveries
 from tests.factories import (
     PRReviewFactory,

@@ -57,6 +57,7 @@ def link_to_list(
     if unknown := narrowing.keys() - _NARROWING:
         raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
     chosen = {
+        STATE: "merged",
         TEAM: team.pk if team else "",
         "repository": repository,
         FROM: merged_from.isoformat() if merged_from else "",
@@ -65,7 +66,6 @@ def link_to_list(
         **{_PARAMETERS.get(name, name): value for name, value in narrowing.items()},
         BACK: back,
     }
-    chosen = {STATE: "merged", **chosen}
     query = {name: value for name, value in chosen.items() if value not in {"", None}}
     return f"{reverse('admin:metrics_sync_pullrequest_changelist')}?{urlencode(query)}"
 

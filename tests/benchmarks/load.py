@@ -10,11 +10,8 @@ from typing import Any
 import aiohttp
 
 from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording, sign
-from metrics_sync.sandbox.webhooks import (
-    build_check_run_event,
-    build_pull_request_review_event,
-    make_guid,
-)
+from metrics_sync.sandbox.payloads import build_check_run_event, build_pull_request_review_event
+from metrics_sync.sandbox.posting import make_guid
 
 REPOSITORY = "bench/load"
 #: As GitHub opens them; a request beyond these waits, and its time runs on.
