@@ -1,4 +1,4 @@
-"""Which reviews count for those who made them: by the merge, and not by the author."""
+"""Selects the reviews that count for their reviewers: before the merge, not by the author."""
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
@@ -19,7 +19,7 @@ def select_counted(selection: Selection) -> QuerySet[PRReview]:
 
 
 def list_bots(selection: Selection) -> list[int]:
-    """Return the keys of the accounts of the selected teams whose reviews are those of bots."""
+    """Return the primary keys of the selected teams' accounts that are bots."""
     named = {team.pk: team.list_bots() for team in selection.teams}
     members = TeamMember.objects.filter(team__in=selection.teams)
     return [
@@ -30,6 +30,6 @@ def list_bots(selection: Selection) -> list[int]:
 
 
 def is_reviewed_by(github_id: int) -> Exists:
-    """Return the condition for merges with a counted review by an account, by GitHub's id."""
+    """Return the condition that a merge has a counted review by the account with this GitHub id."""
     reviews = PRReview.objects.filter(COUNTED, pull_request=OuterRef("pk"))
     return Exists(reviews.filter(reviewer__github_id=github_id))

@@ -1,4 +1,4 @@
-"""Fetches merges in bulk that would wait for requests: points of GraphQL are counted apart."""
+"""Fetches in bulk the merges that wait for requests: GraphQL's points are a separate budget."""
 
 import logging
 from collections import defaultdict
@@ -30,25 +30,25 @@ logger = logging.getLogger(__name__)
 
 #: The merges of one job; the clock queues the next job for those that are left.
 MOST_AT_ONCE = 20 * FETCHED
-#: How long a job whose process died keeps others from its credential.
+#: How long a job whose process died keeps other jobs from its credential.
 HOLD = timedelta(seconds=45)
 
-#: The columns that are needed to ask for a row, and to postpone it.
+#: The columns that are needed to fetch a row and to postpone it.
 NEEDED = ("github_pr_id", "github_pr_number", "repository", "sync_status", "sync_job_id")
-#: What a row says that was asked for in vain, before the reason.
+#: How the `sync_error` begins of a row that a query did not bring; the reason follows.
 WAITS = "waits for GitHub's rate limit, as it was not fetched in bulk"
 
-#: How long GraphQL is left alone that does not know our queries, or refuses them.
+#: How long a credential sends no queries after GraphQL refused them, or did not know a field.
 REFUSED_PAUSE = timedelta(minutes=10)
-#: How long a merge is left alone that GraphQL did not give whole.
+#: How long a merge is not asked for again after GraphQL gave an incomplete answer.
 FAULT_PAUSE = timedelta(minutes=1)
 
 
 def enqueue_waiting() -> dict[str, Any]:
-    """Queue a job for each credential that is short of requests; the clock's work.
+    """Queue a job for each credential that is short of requests; the clock calls it.
 
-    Each credential's merges are fetched with this credential only. A team that has its share of
-    jobs on the queue of merges gets this one in a later round. Safe to repeat: of two jobs of one
+    Each credential fetches its own merges only. If a team has its share of jobs on the queue of
+    merges, its job is queued in a later round. Safe to repeat: of two jobs of one
     credential the second ends at once. Raises QueueUnavailableError.
     """
     now, queued = timezone.now(), 0
@@ -66,10 +66,10 @@ def _has_waiting(credential: IntegrationCredential) -> bool:
 def fetch_waiting(credential_id: int) -> dict[str, Any]:
     """Fetch merges that wait for the requests of a credential, 25 with each query; an RQ job.
 
-    No row is claimed before its data are here, so a killed job leaves every row to the job that it
-    waits for. That job ends at once if the row is complete by then. A repository that GraphQL
-    refuses is left to REST, and the whole credential if nothing else was fetched. Raises
-    QueueUnavailableError.
+    No row is claimed before its data have arrived, so if this job is killed, each row still has
+    its own job. That one ends at once if the row is complete by then. If GraphQL refuses a
+    repository, REST fetches its rows; if nothing was fetched, the credential's queries pause.
+    Raises QueueUnavailableError.
     """
     credential = IntegrationCredential.objects.defer("access_token").get(pk=credential_id)
     fetched, errors, until = 0, list[str](), timezone.now() + REFUSED_PAUSE
@@ -120,14 +120,14 @@ def _fetch_of_repository(
 
 
 class WaitingMerges(Backfill):
-    """A backfill of merges that wait: what bulk does not bring goes on waiting as it did.
+    """A backfill of waiting merges: a row that bulk does not bring goes on waiting for its own job.
 
     Lists that only REST has may use the requests that are reserved for merges.
     """
 
     def __init__(self, repository: TrackedRepository) -> None:
         super().__init__(repository, is_bulk=False)
-        #: The jobs of rows that are stored, and those of rows that were not brought.
+        #: The ids of the jobs of stored rows, and of rows that bulk did not bring.
         self.replaced_jobs, self.unserved_jobs = list[str](), list[str]()
 
     def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
@@ -140,8 +140,9 @@ class WaitingMerges(Backfill):
         self.replaced_jobs += [job_id for row, job_id in before if row.sync_job_id != job_id]
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
-        """Let the row's job use requests, if any are left; bulk tries again in a minute, or after
-        the reset if only REST can bring the row.
+        """Let the row's own job use requests, if any are left.
+
+        Bulk tries again in a minute, or after the reset if only REST can bring the row.
         """
         credential, until = self.repository.integration.credential, timezone.now() + FAULT_PAUSE
         is_final = not isinstance(result, Snapshot | RetrySoonError)
@@ -152,4 +153,4 @@ class WaitingMerges(Backfill):
             self.unserved_jobs.append(row.sync_job_id)
 
     def _leave_incomplete(self, row: PullRequest) -> None:
-        """Leave the row to the clock, which queues it when its requests are there."""
+        """Leave the row to the clock, which queues it when there are requests for it."""

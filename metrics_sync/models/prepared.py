@@ -1,6 +1,6 @@
-"""Queries whose SQL Django writes once, for what every delivery asks of the database.
+"""Queries whose SQL Django builds only once; for the queries of every delivery.
 
-Django takes several times as long to put a query together as to run it and to make its rows.
+Building a query takes Django several times as long as running it and making its rows.
 """
 
 import threading
@@ -17,20 +17,20 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class Slot(models.Expression):
-    """A place in a prepared query for a value that each run gives; it cannot be None."""
+    """A place in a prepared query for a value that is given with each run; it cannot be None."""
 
     def __init__(self, name: str, output_field: "models.Field[Any, Any]") -> None:
         super().__init__(output_field=output_field)
         self.name = name
 
-    def as_sql(  # type: ignore[override]  # the stubs know only texts and numbers
+    def as_sql(  # type: ignore[override]  # the stubs allow only strings and numbers
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> tuple[str, list["Slot"]]:
-        """Stand for itself among the parameters, until `fill` replaces it."""
+        """Put the slot itself among the parameters, where `fill` replaces it."""
         return "%s", [self]
 
     def fill(self, values: Mapping[str, Any]) -> Any:
-        """Return the value of this run as the database takes it."""
+        """Return this run's value in the form that the database takes."""
         return self.output_field.get_db_prep_value(values[self.name], connection)
 
 
@@ -62,7 +62,7 @@ class Prepared(Generic[Row]):
 
 
 class _Compiled(Generic[Row]):
-    """The SQL of a query, and how its rows become objects: as `ModelIterable` makes them."""
+    """The SQL of a query; makes objects of its rows as Django's `ModelIterable` does."""
 
     def __init__(self, rows: models.QuerySet[Row]) -> None:
         self.compiler = rows.query.get_compiler(using=rows.db)
@@ -90,7 +90,7 @@ class _Compiled(Generic[Row]):
 
 
 class PreparedUpdate(Generic[Row]):
-    """An `UPDATE` of the rows of a query, put together once in each thread.
+    """An `UPDATE` of the rows of a query, built once in each thread.
 
     `build` makes the queryset; `changes` are its new values by column. Both may have slots.
     """
