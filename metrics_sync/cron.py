@@ -8,9 +8,9 @@ from rq import cron
 from metrics_sync.conf import app_settings
 from metrics_sync.heal.bulk_merges import enqueue_waiting
 from metrics_sync.heal.discovery import discover_lost
+from metrics_sync.heal.reconcile import requeue_due, requeue_nameless
 from metrics_sync.heal.releasing import release_refused
 from metrics_sync.heal.remeasuring import remeasure_outdated
-from metrics_sync.heal.requeueing import requeue_due, requeue_nameless
 from metrics_sync.heal.retention import prune
 from metrics_sync.jobs import BULK, MERGES
 from metrics_sync.operate.notifying import report_changes

@@ -49,7 +49,7 @@ CORE = {
     "heal/backfilling": "backfill",
     "heal/discovery": "discovery",
     "heal/finding": "reconcile",
-    "heal/requeueing": "reconcile",
+    "heal/reconcile": "reconcile",
     "heal/releasing": "releasing",
     "ingest/deliveries": "store views",
     "ingest/events": "events",

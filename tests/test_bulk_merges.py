@@ -10,7 +10,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 
 from metrics_sync.heal.bulk_merges import enqueue_waiting, fetch_waiting
-from metrics_sync.heal.requeueing import requeue_due
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer
