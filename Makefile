@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
-# Each process has a database, a Redis and a pretend GitHub of its own; a Redis server has 15.
+# Two processes for each core (tests/conftest.py). Each has a database, a Redis and a pretend GitHub
+# of its own; a Redis server has 15.
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
 # Without bytecode each of the many processes that tests start would compile all of ours again.
@@ -38,10 +39,10 @@ production-env: $(VENV)/.production  ## write production.env with fresh secrets 
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
 	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots
 
-test: $(REQUIREMENTS)  ## run the tests but the long ones: five minutes (ARGS=... goes to pytest)
+test: $(REQUIREMENTS)  ## run the tests but the long ones: three minutes (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
 
-test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: half an hour
+test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: twenty minutes
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 mutate: $(REQUIREMENTS)  ## break 60 lines of the core, and see that a test fails for each

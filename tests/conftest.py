@@ -35,11 +35,20 @@ SERVICES = {"db", "transactional_db", "live_server", "broker_url"}
 
 _sandbox_port = 0
 
-# Processors are shared: how long a thing takes says nothing of it.
+# Processors are shared: how long a thing takes says nothing of it. Each run draws other examples.
 hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "patient",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes share a core: while one waits, the other works."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -47,6 +47,7 @@ CORE = {
     "github/translation": "translation",
     "github/witnesses": "witnesses github",
     "heal/backfilling": "backfill",
+    "heal/bulk_merges": "bulk_merges",
     "heal/discovery": "discovery",
     "heal/finding": "reconcile",
     "heal/reconcile": "reconcile",
@@ -57,6 +58,7 @@ CORE = {
     "ingest/throttling": "throttling views",
     "ingest/webhooks": "webhooks views",
     "jobs": "jobs announcing",
+    "jobs/saving_together": "saving_together jobs",
     "metrics/": "metrics measuring",
     "metrics/waiting": "waiting reviewers",
     "models/budgets": "access models",
@@ -253,7 +255,7 @@ def run_pytest(folder: Path, files: list[str], notes: Path) -> None:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
         sys.path[:] = [str(folder), *(each for each in sys.path if each not in {"", str(ROOT)})]
-        options = ["-p", "no:randomly", "-p", "no:cacheprovider", "--no-migrations"]
+        options = ["-p", "no:randomly", "-p", "no:cacheprovider"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what was loaded above
         os._exit(pytest.main(["-qx", *options, *files], plugins=[Notes(notes)]))
 

@@ -21,6 +21,9 @@ if "sqlite3" in DATABASES["default"]["ENGINE"]:  # noqa: F405
     _path = str(Path(tempfile.gettempdir()) / _name)
     # Each process makes the tables from the models: by the migrations it takes 20 times as long.
     DATABASES["default"]["TEST"] = {"NAME": _path, "MIGRATE": False}  # noqa: F405
+else:
+    # What a test has committed need not outlive the loss of power.
+    DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"  # noqa: F405
 
 # Jobs of a test that has no Redis of its own must not reach anybody else's.
 RQ_QUEUES = {

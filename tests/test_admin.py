@@ -623,8 +623,7 @@ def test_queries_of_a_list_do_not_grow_with_its_rows(
         connection,
     ) as few:
         read(admin_client, url_of(model, "changelist"))
-    for number in range(3):
-        make_rows(f"more-{number}")
+    make_rows("more")
 
     with CaptureQueriesContext(connection) as many:
         read(admin_client, url_of(model, "changelist"))

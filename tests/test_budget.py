@@ -1,4 +1,4 @@
-"""What a conversation may still spend, by what GitHub stated in it."""
+"""How much a conversation may still spend, by what GitHub stated in it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def test_reserve_is_left_for_merges(limit: int, remaining: int, left: int) -> No
     ("reserve", "reason"), [(1000, "only the reserve for merges"), (0, "the rate limit is used up")]
 )
 def test_more_than_is_left_is_not_spent(reserve: int, reason: str) -> None:
-    """GitHub would refuse it, and who goes on asking is banned."""
+    """GitHub would refuse the request, and bans clients that go on."""
     budget = make(5000, 8 + reserve, reserve=reserve)
 
     budget.check(8)
@@ -47,7 +47,7 @@ def test_more_than_is_left_is_not_spent(reserve: int, reason: str) -> None:
 
 
 def test_requests_without_an_answer_count_as_spent() -> None:
-    """What GitHub stated last does not include them."""
+    """GitHub's last statement does not include them."""
     budget = make(5000, 2)
 
     async def take_three() -> None:
@@ -61,7 +61,7 @@ def test_requests_without_an_answer_count_as_spent() -> None:
 
 
 def test_least_that_is_stated_of_an_hour_counts() -> None:
-    """Answers overtake each other."""
+    """Answers arrive in any order."""
     budget = make(5000, 40)
     resets_at = budget.rate_limit.resets_at if budget.rate_limit else None
     assert resets_at is not None
@@ -73,14 +73,14 @@ def test_least_that_is_stated_of_an_hour_counts() -> None:
 
 
 def test_hour_that_has_ended_says_nothing() -> None:
-    """Else nobody would ever ask again."""
+    """Otherwise no request would ever be sent again."""
     budget = make(5000, 0, reserve=1000, ends_in=timedelta(seconds=-1))
 
     budget.check(9)
 
 
 def test_nothing_is_asked_while_github_wants_us_to_wait() -> None:
-    """The next query may be on its way already when the last one is refused."""
+    """The next query may be under way when the last one is refused."""
     budget = Budget()
     budget.wait_until = datetime.now(UTC) + timedelta(minutes=1)
 
@@ -89,7 +89,7 @@ def test_nothing_is_asked_while_github_wants_us_to_wait() -> None:
 
 
 def test_nothing_is_held_back_without_limits() -> None:
-    """An Enterprise server whose limits are switched off states none."""
+    """An Enterprise Server without rate limits states none."""
     budget = Budget(reserve=1000)
     budget.note(None)
 

@@ -1,4 +1,4 @@
-"""What every start, and `manage.py check`, says before a wrong setting hurts."""
+"""What every start, and `manage.py check`, reports about wrong settings."""
 
 import os
 import re
@@ -21,7 +21,7 @@ STRONG = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
 def production(
     settings: Settings, app_keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
-    """Settings with which nothing is wrong."""
+    """Settings without a fault."""
     use_engine(monkeypatch, settings, "postgresql")
     settings.SECRET_KEY = settings.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = STRONG
     settings.ALLOWED_HOSTS = ["sync.example"]
@@ -43,7 +43,7 @@ def list_ids() -> list[str]:
 
 @pytest.mark.usefixtures("production")
 def test_good_settings_are_in_order() -> None:
-    """Findings that are always there are not read."""
+    """Nobody reads findings that are always there."""
     assert list_ids() == []
 
 
@@ -56,7 +56,7 @@ def test_good_settings_are_in_order() -> None:
     ],
 )
 def test_key_that_is_none_is_found(production: Settings, keys: list[str]) -> None:
-    """The first secret would otherwise be refused in the middle of `connect`."""
+    """Otherwise `connect` would fail when it encrypts the first secret."""
     production.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = keys
 
     assert list_ids() == ["metrics_sync.E001"]
@@ -64,7 +64,7 @@ def test_key_that_is_none_is_found(production: Settings, keys: list[str]) -> Non
 
 @pytest.mark.parametrize("url", ["", "api.github.com", "ghe.acme.com/api/v3", "ftp://acme.com"])
 def test_api_address_without_a_scheme_is_found(production: Settings, url: str) -> None:
-    """Every fetch would fail, with a reason that nobody understands."""
+    """Every fetch would fail with an unclear reason."""
     production.METRICS_SYNC_GITHUB_API_URL = url
 
     assert list_ids() == ["metrics_sync.E002"]
@@ -82,7 +82,7 @@ def test_api_address_without_a_scheme_is_found(production: Settings, url: str) -
 def test_address_to_which_a_token_goes_in_the_open_is_found(
     production: Settings, url: str, is_debug: bool, found: list[str]
 ) -> None:
-    """The sandbox of a development machine is one, and nothing else should be."""
+    """Only the sandbox of a development machine may use plain HTTP."""
     production.METRICS_SYNC_GITHUB_API_URL, production.DEBUG = url, is_debug
     production.ALLOWED_HOSTS = ["localhost"]
 
@@ -118,7 +118,7 @@ def test_address_to_which_a_token_goes_in_the_open_is_found(
 def test_weak_or_missing_setting_is_found(
     production: Settings, changes: dict[str, Any], found: str
 ) -> None:
-    """Each of these goes unnoticed until somebody uses it."""
+    """Nobody notices these faults before they do harm."""
     for name, value in changes.items():
         setattr(production, name, value)
 
@@ -126,7 +126,7 @@ def test_weak_or_missing_setting_is_found(
 
 
 def test_app_may_be_left_out(production: Settings) -> None:
-    """Personal tokens do without."""
+    """Personal tokens do not need an App."""
     production.METRICS_SYNC_GITHUB_APP_ID = production.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = ""
     production.METRICS_SYNC_GITHUB_WEBHOOK_SECRET = ""
 
@@ -134,7 +134,7 @@ def test_app_may_be_left_out(production: Settings) -> None:
 
 
 def test_sqlite_is_for_one_machine(production: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of another machine would work on a database of their own."""
+    """Workers on another machine would use a database of their own."""
     use_engine(monkeypatch, production, "sqlite3")
     options = {"transaction_mode": "IMMEDIATE"}
     monkeypatch.setitem(production.DATABASES["default"], "OPTIONS", options)
@@ -143,14 +143,14 @@ def test_sqlite_is_for_one_machine(production: Settings, monkeypatch: pytest.Mon
 
 
 def check_deploy(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run what `release` of a careful deployment runs, with nothing else configured."""
+    """Run what `release` runs in a careful deployment, with nothing else configured."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     command = ["check", "--deploy", "--fail-level", "WARNING"]
     return run_manage(*command, environment={**kept, **environment}, timeout=PATIENCE_SECONDS)
 
 
 def test_good_production_environment_is_clean(app_keys: tuple[str, str]) -> None:
-    """What the README asks for is all that is needed."""
+    """The settings that the README requires must be enough."""
     result = check_deploy(
         SECRET_KEY=STRONG,
         TOKEN_ENCRYPTION_KEYS=KEY,
@@ -168,7 +168,7 @@ def test_good_production_environment_is_clean(app_keys: tuple[str, str]) -> None
 
 
 def test_every_fault_of_an_environment_is_named() -> None:
-    """Mending one, starting again and finding the next takes all day."""
+    """Correcting one fault at a time and starting again takes all day."""
     result = check_deploy(
         SECRET_KEY="short",
         TOKEN_ENCRYPTION_KEYS="no key",

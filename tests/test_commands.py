@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses, faults in one line, nothing of a secret, and `--help`."""
+"""The rules of all commands: exit statuses, one-line errors, no secrets, and `--help`."""
 
 import json
 import os
@@ -25,13 +25,13 @@ NAMES = [one.name for one in iter_modules(commands.__path__) if one.name != "met
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with nothing set but what is given."""
+    """Run a command with only the given environment."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return run_manage(*arguments, environment={**kept, **environment}, timeout=PATIENCE_SECONDS)
 
 
 def test_help_needs_no_settings() -> None:
-    """Whoever has just cloned it looks there first, and wants to see no warning."""
+    """A new user reads `--help` first, and wants no warning."""
     done = subprocess.run(
         [*MANAGE, "connect", "--help"],
         env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "default"},
@@ -78,7 +78,7 @@ def test_fault_is_one_line_and_an_object(
 
 
 def test_django_s_own_commands_say_it_in_one_line(tmp_path: Path) -> None:
-    """`migrate` is the first thing that meets a wrong DATABASE_URL."""
+    """`migrate` is the first command that meets a wrong DATABASE_URL."""
     done = run("migrate", **NEEDED, DATABASE_URL="postgres://127.0.0.1:1/x")
 
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_django_s_own_commands_say_it_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_json_and_no_abbreviations(name: str) -> None:
-    """Whoever knows one of them knows them all."""
+    """A user who knows one command knows the options of all."""
     command = load_command_class("metrics_sync", name)
 
     parser = command.create_parser("manage.py", name)
@@ -123,7 +123,7 @@ def test_closed_pipe_is_one_line(environment: dict[str, str]) -> None:
 
 @pytest.mark.django_db
 def test_interrupted_command_sums_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """After an hour one wants to know what was done."""
+    """After an hour the operator wants to know what was done."""
     for row in PullRequestFactory.create_batch(3, merged=True):
         type(row).objects.filter(pk=row.pk).update(metrics_version=1)
     updates = 0
@@ -164,7 +164,7 @@ def test_secret_on_the_command_line_is_refused_and_not_repeated(arguments: list[
 def test_terminal_is_asked_for_the_token_and_shows_none(
     sandbox: SandboxServer, environment: dict[str, str], option: list[str]
 ) -> None:
-    """It stays out of the shell's history and off the screen."""
+    """The token must not be in the shell's history or on the screen."""
     sandbox.world.add_repository("acme/anvil")
     terminal, end = pty.openpty()
     command = [*MANAGE, "connect", "acme/anvil", "--team", "platform", *option]

@@ -1,4 +1,4 @@
-"""`manage.py connect`: from a token to a webhook's address and secret."""
+"""`manage.py connect`: from a token to the address and secret of a webhook."""
 
 import io
 import json
@@ -51,7 +51,7 @@ def connect(
 def test_everything_that_a_webhook_needs_is_made_and_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One command, and the operator can go to GitHub's settings."""
+    """After one command the operator can go to GitHub's settings."""
     printed = connect(capsys, monkeypatch, "--base-url", "https://sync.example/")
 
     integration = GitHubIntegration.objects.get()
@@ -67,7 +67,7 @@ def test_everything_that_a_webhook_needs_is_made_and_printed(
 def test_token_and_secret_are_encrypted_at_rest(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dump of the database must open nothing."""
+    """A dump of the database must not reveal them."""
     printed = connect(capsys, monkeypatch)
 
     with connection.cursor() as cursor:
@@ -85,7 +85,7 @@ def test_running_it_again_stores_the_new_token_and_keeps_the_webhook(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tokens expire; GitHub's settings must not have to change with them."""
+    """Tokens expire, and GitHub's settings must not have to change."""
     first = connect(capsys, monkeypatch)
     IntegrationCredential.objects.get().mark_revoked()
     sandbox.world.add_token(Token("ghp_new"))
@@ -104,7 +104,7 @@ def test_new_token_releases_what_waits_for_the_limit_of_the_old_one(
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: Any,
 ) -> None:
-    """Whoever stores it wants the merges now, and not at the end of the old one's hour."""
+    """The merges must not wait for the end of the old token's hour."""
     connect(capsys, monkeypatch)
     PullRequestFactory(team=Team.objects.get(), github_repo=REPOSITORY, state="merged")
     PullRequest.objects.update(sync_status="queued", sync_job_id="job")
@@ -175,7 +175,7 @@ def test_wrong_usage_says_what_is_right_and_exits_2(
     options: dict[str, str],
     message: str,
 ) -> None:
-    """GitHub is not even asked."""
+    """No request is sent."""
     with pytest.raises(CommandError, match=message) as raised:
         connect(capsys, monkeypatch, **options)
 
@@ -194,14 +194,14 @@ def test_wrong_usage_says_what_is_right_and_exits_2(
 def test_repository_may_be_pasted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pasted: str
 ) -> None:
-    """What people have at hand is the address of a page."""
+    """People copy the address of a page."""
     assert connect(capsys, monkeypatch, repository=pasted)["repository"] == REPOSITORY
 
 
 def test_address_at_another_github_is_refused(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token would be sent to a GitHub that is not meant."""
+    """The token would be sent to the wrong GitHub."""
     with pytest.raises(CommandError, match=r"--api-url https://ghe\.acme\.com/api/v3") as raised:
         connect(
             capsys,
@@ -217,7 +217,7 @@ def test_address_at_another_github_is_refused(
 def test_team_ignores_case_and_a_new_one_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second team by a typing error would have no members."""
+    """A team made by a typing error would have no members."""
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
 
     call_command("connect", REPOSITORY, "--team", "Platform")
@@ -233,7 +233,7 @@ def test_team_ignores_case_and_a_new_one_is_named(
 def test_address_of_the_service_needs_a_scheme_and_should_be_reachable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GitHub would send the deliveries nowhere."""
+    """GitHub could not deliver."""
     with pytest.raises(CommandError, match="with its scheme"):
         connect(capsys, monkeypatch, "--base-url", "sync.example")
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
@@ -246,7 +246,7 @@ def test_address_of_the_service_needs_a_scheme_and_should_be_reachable(
 def test_printed_address_follows_from_the_settings(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has set it once, in this project or in another, need not write it each time."""
+    """The operator should set the address only once."""
     settings.METRICS_SYNC_BASE_URL = "https://sync.example/"
 
     printed = connect(capsys, monkeypatch)
@@ -257,7 +257,7 @@ def test_printed_address_follows_from_the_settings(
 def test_token_of_the_environment_is_taken_without_the_option(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Secret stores hand tokens over like this."""
+    """Secret stores pass tokens in the environment."""
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
 
     call_command("connect", REPOSITORY, "--team", "platform")
@@ -268,7 +268,7 @@ def test_token_of_the_environment_is_taken_without_the_option(
 def test_token_that_cannot_read_the_owners_other_repositories_is_refused(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They share it, and would fail from the next merge on."""
+    """These repositories share the token, and their next fetch would fail."""
     connect(capsys, monkeypatch)
     sandbox.world.add_token(Token("ghp_narrow", repositories=frozenset({"acme/hammer"})))
 
@@ -282,7 +282,7 @@ def test_token_that_cannot_read_the_owners_other_repositories_is_refused(
 def test_repository_that_was_renamed_stays_one(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who missed the webhook of the rename connects it by its new name."""
+    """The webhook of the rename may be lost, and the operator uses the new name."""
     connect(capsys, monkeypatch)
     sandbox.world.rename_repository(REPOSITORY, "acme/hammock")
 
@@ -294,7 +294,7 @@ def test_repository_that_was_renamed_stays_one(
 def test_repository_that_was_made_anew_is_another_one(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pull requests of the deleted one stay its own; GitHub is asked what became of it."""
+    """The deleted repository keeps its pull requests; GitHub is asked what became of it."""
     connect(capsys, monkeypatch)
     first = TrackedRepository.objects.get()
     row = PullRequestFactory(team=first.team, github_repo=REPOSITORY)
@@ -313,7 +313,7 @@ def test_repository_that_was_made_anew_is_another_one(
 def test_repository_that_is_connected_is_one_that_github_has_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shared webhook tells the team of it from now on."""
+    """From now on the shared webhook serves the team."""
     connect(capsys, monkeypatch)
 
     row = TrackedRepository.objects.get()
@@ -324,7 +324,7 @@ def test_repository_that_is_connected_is_one_that_github_has_shown(
 def test_token_that_may_not_read_what_is_needed_is_refused_by_name(
     sandbox: SandboxServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first merge would show it otherwise, when nobody looks."""
+    """Otherwise the first merge would fail, when nobody looks."""
     sandbox.faults.add(Fault(FaultKind.PERMISSION, path=r"/pulls$"))
 
     with pytest.raises(CommandError, match="may not read pull_requests"):
@@ -357,7 +357,7 @@ def test_token_without_what_is_optional_is_told_what_follows(
     path: str,
     told: str,
 ) -> None:
-    """Nobody has to give away the source code to have metrics."""
+    """Metrics must not require access to the source code."""
     sandbox.faults.add(Fault(FaultKind.PERMISSION, path=path))
     monkeypatch.setenv("GITHUB_TOKEN", DEFAULT_TOKEN)
 
@@ -383,7 +383,7 @@ def test_token_is_sent_to_no_unsafe_address(
     url: str,
     message: str,
 ) -> None:
-    """It would be somebody else's afterwards."""
+    """Whoever runs that address could use the token."""
     with pytest.raises(CommandError, match=message) as raised:
         connect(capsys, monkeypatch, "--api-url", url)
 

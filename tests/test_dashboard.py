@@ -563,7 +563,7 @@ def test_pull_requests_by_bots_are_left_out_unless_asked_for(team: Team) -> None
 
     people, everybody = read_summary(), read_summary(with_bots=True)
 
-    assert (people.totals.bots_left_out, everybody.totals.bots_left_out) == (3, 0)
+    assert (people.bots_left_out, everybody.bots_left_out) == (3, 0)
     assert (people.totals.share_without_review, everybody.totals.share_without_review) == (0, 0.75)
     assert people.totals.metrics["cycle_time_hours"].median == 10
     assert everybody.totals.metrics["cycle_time_hours"].median == 1

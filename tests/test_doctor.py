@@ -114,6 +114,7 @@ def processes(workers: Workers) -> Iterator[None]:
         clock.wait(PATIENCE_SECONDS)
 
 
+@pytest.mark.long(seconds=5)
 @pytest.mark.django_db(transaction=True)
 def test_healthy_installation_is_well(doctor: Doctor, processes: None) -> None:
     """Operators do not read a report that always finds something."""

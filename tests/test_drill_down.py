@@ -22,11 +22,13 @@ from hypothesis.extra.django import TestCase
 from metrics_sync.admin.drill_down import link_to_list
 from metrics_sync.dashboard import Selection, summarise
 from metrics_sync.dashboard.measures import METRICS
-from metrics_sync.models import PullRequest, Team
+from metrics_sync.dashboard.totals import FIVE_MINUTES, MINUTE
+from metrics_sync.models import PullRequest, Team, TeamMember
 from tests.factories import (
     PRReviewFactory,
     PullRequestFactory,
     TeamFactory,
+    TeamMemberFactory,
     TrackedRepositoryFactory,
     UserFactory,
 )
@@ -124,6 +126,11 @@ class TestMeaning(TestCase):
                 link_to_list(**common, took=place): number
                 for place, number in enumerate([*totals.classes, totals.not_complete])
             },
+            link_to_list(**common, took="within-60"): sum(totals.classes[:3]),
+            link_to_list(**common, took="within-300"): sum(totals.classes[:4]),
+            link_to_list(**common, took="late-60"): totals.late[MINUTE],
+            link_to_list(**common, took="late-300"): totals.late[FIVE_MINUTES],
+            link_to_list(**common, took="known"): totals.time_to_complete.count,
             **{
                 link_to_list(**of_reviews, known=name): len(
                     [
@@ -168,13 +175,48 @@ def test_list_of_a_week_ends_with_it(admin_client: Client) -> None:
 
 def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
     """One's own, one by a bot, and one that came later, as `reviewers` of docs/metrics.md says."""
-    asked = PullRequestFactory(merged=True, reviewers=[{"login": "mona"}, {"login": "hubot"}])
-    own = PullRequestFactory(merged=True, author_login="hubot", reviewers=[{"login": "hubot2"}])
-    PRReviewFactory(pull_request=own, reviewer_login="hubot")
+    hubot: TeamMember = TeamMemberFactory(login="hubot")
+    asked, late, own = (
+        PullRequestFactory(merged=True, team=hubot.team, author=author)
+        for author in (None, None, hubot)
+    )
+    for row in (asked, late, own):
+        submitted_at = row.merged_at + timedelta(hours=1 if row is late else -1)
+        PRReviewFactory(pull_request=row, reviewer=hubot, submitted_at=submitted_at)
 
-    page = find(admin_client, link_to_list(reviewer="hubot"))
+    page = find(admin_client, link_to_list(reviewer=hubot.github_id))
 
     assert list(page.context["cl"].result_list) == [asked]
+
+
+def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
+    """The id decides; the chip has the name of today."""
+    hubot: TeamMember = TeamMemberFactory(login="hubot")
+    row: PullRequest = PullRequestFactory(merged=True, team=hubot.team)
+    PRReviewFactory(
+        pull_request=row, reviewer=hubot, reviewer_login="oldbot", submitted_at=row.merged_at
+    )
+
+    page = find(admin_client, link_to_list(reviewer=hubot.github_id))
+
+    assert list(page.context["cl"].result_list) == [row]
+    assert "reviewed by: hubot" in [chip.text for chip in page.context["chips"]]
+
+
+def test_late_merges_come_longest_first(admin_client: Client) -> None:
+    """Who follows a missed promise looks for what took longest; what is not complete comes last."""
+    merged_at = timezone.now() - timedelta(hours=2)
+    for seconds in (90, None, 3000, 30):
+        row = PullRequestFactory(merged=True, merged_at=merged_at)
+        completed_at = None if seconds is None else merged_at + timedelta(seconds=seconds)
+        PullRequest.objects.filter(pk=row.pk).update(completed_at=completed_at)
+
+    page = find(admin_client, link_to_list(took="late-60"))
+
+    rows = page.context["cl"].result_list
+    took = [row.completed_at and (row.completed_at - merged_at).seconds for row in rows]
+    assert took == [3000, 90, None]
+    assert "not complete within 60 seconds" in [chip.text for chip in page.context["chips"]]
 
 
 def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -> None:

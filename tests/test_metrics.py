@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_sync.metrics import Check, Commit, History, Review, measure
@@ -836,7 +836,6 @@ def test_hours_have_two_decimals_and_are_never_negative() -> None:
 # What holds for every history.
 
 
-@settings(max_examples=50)
 @given(histories(), st.randoms())
 def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> None:
     """Some of GitHub's lists follow history, some time, and some neither."""
@@ -849,7 +848,6 @@ def test_order_of_the_items_does_not_matter(history: History, chance: Any) -> No
     assert measure(shuffled) == measure(history)
 
 
-@settings(max_examples=50)
 @given(histories(), reviews)
 def test_bots_and_the_authors_own_reviews_change_no_number(history: History, extra: Review) -> None:
     """Bots answer every push, and would be the first reviewer of every pull request."""
@@ -867,7 +865,6 @@ def _read_numbers(history: History) -> dict[str, Any]:
     return metrics
 
 
-@settings(max_examples=50)
 @given(histories())
 def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History) -> None:
     """Wrong clocks make negative durations, and each round needs a request."""
@@ -880,7 +877,6 @@ def test_no_number_is_negative_and_no_more_rounds_than_requests(history: History
     assert (metrics.review_rounds or 0) <= (metrics.changes_requested_count or 0)
 
 
-@settings(max_examples=50)
 @given(histories())
 def test_no_duration_exceeds_the_life_of_the_pull_request(history: History) -> None:
     """Nobody waits 34 hours for a pull request that was open for 10."""
@@ -895,7 +891,6 @@ def test_no_duration_exceeds_the_life_of_the_pull_request(history: History) -> N
     assert {name: hours for name, hours in found.items() if hours > life} == {}
 
 
-@settings(max_examples=50)
 @given(histories(), st.data())
 def test_nothing_after_the_merge_changes_a_number(history: History, data: st.DataObject) -> None:
     """Later comments and commits have no part in how the pull request was merged."""

@@ -1,4 +1,4 @@
-"""From a database without numbers to one with them, and back, with everything that is in it."""
+"""Migrating from a database without numbers to one with them, and back, with all rows kept."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ IDS = [2**31 + 1, 2**31 + 2]
 
 
 def fill(apps: Any) -> None:
-    """Write two pull requests and a comment, as the release before the number left them."""
+    """Write two pull requests and a comment, as the release before the number stored them."""
     team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
     rows = apps.get_model("metrics_sync", "PullRequest").objects
     pull_requests = [rows.create(team=team, github_pr_id=pr_id, **ROW) for pr_id in IDS]
@@ -56,7 +56,7 @@ def old_apps(migrator: Migrator) -> Any:
 
 @pytest.mark.long(seconds=3)
 def test_old_rows_survive_the_way_forward(migrator: Migrator, old_apps: Any) -> None:
-    """They wait without a number until reconcile asks GitHub for it."""
+    """They have no number until reconcile asks GitHub for it."""
     before = read(old_apps)
 
     apps = migrator.apply_tested_migration(AFTER).apps
@@ -68,7 +68,7 @@ def test_old_rows_survive_the_way_forward(migrator: Migrator, old_apps: Any) -> 
 
 @pytest.mark.long(seconds=3)
 def test_rows_survive_the_way_back(migrator: Migrator, old_apps: Any) -> None:
-    """A release that is taken back must not take the history with it."""
+    """Rolling back a release must not delete the history."""
     apps = migrator.apply_tested_migration(AFTER).apps
     apps.get_model("metrics_sync", "PullRequest").objects.filter(github_pr_id=IDS[0]).update(
         github_pr_number=7
@@ -97,7 +97,7 @@ def test_number_is_unique_where_there_is_one(migrator: Migrator) -> None:
 
 @pytest.mark.long(seconds=3)
 def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> None:
-    """A fetch would else write each of them a second time, and count both."""
+    """Otherwise a fetch would write each file a second time and count both."""
     apps = migrator.apply_initial_migration(("metrics_sync", "0009_scan_indexes")).apps
     team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
     row = apps.get_model("metrics_sync", "PullRequest").objects.create(
@@ -119,7 +119,7 @@ def test_files_from_before_their_keys_are_found_again(migrator: Migrator) -> Non
 
 @pytest.mark.long(seconds=3)
 def test_pull_requests_get_their_repository_and_bad_names_go(migrator: Migrator) -> None:
-    """After an upgrade the old rows are found by key, in any spelling of the name."""
+    """After an upgrade old rows are found by key, whatever the case of the name."""
     apps = migrator.apply_initial_migration(BEFORE_KEYS).apps
     model = partial(apps.get_model, "metrics_sync")
     team = model("Team").objects.create(name="Core", slug="core")
@@ -146,7 +146,7 @@ def test_pull_requests_get_their_repository_and_bad_names_go(migrator: Migrator)
 
 @pytest.mark.django_db
 def test_models_and_migrations_agree() -> None:
-    """A forgotten migration is noticed on the operator's database first."""
+    """Otherwise the operator's database is the first to notice a forgotten migration."""
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
 
@@ -165,7 +165,7 @@ REVIEWED = {"0014_repository_identity"}
 @pytest.mark.django_db(transaction=True)  # indexes are made outside of one
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 def test_migrations_let_the_old_code_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """While a new version is rolled out, both write to the new tables (docs/deploy.md)."""
+    """During a rollout, old and new code write to the new tables (docs/deploy.md)."""
     linter = MigrationLinter(
         str(settings.BASE_DIR),
         include_apps=["metrics_sync"],
@@ -198,7 +198,7 @@ def test_limits_without_an_end_are_forgotten(migrator: Migrator) -> None:
 
 @pytest.mark.long(seconds=3)
 def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrator) -> None:
-    """One that was moved to a second host is held back there, and the way back loses nothing."""
+    """A token that was moved to a second host is not sent there, and the way back loses nothing."""
     before, after = "0014_repository_identity", "0015_credential_api_root"
     apps = migrator.apply_initial_migration(("metrics_sync", before)).apps
     team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
@@ -241,12 +241,13 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
         "0027_open_pull_requests",
         "0029_dashboard_index",
         "0031_search_indexes",
+        "0032_reviewer_indexes",
     ],
 )
 def test_index_of_a_million_rows_locks_no_table(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Every delivery and every fetch would wait until it is made."""
+    """Every delivery and every fetch would wait until the index is built."""
     call_command("sqlmigrate", "metrics_sync", name)
 
     statements = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics, parsed as Prometheus does."""
+"""The metrics at /metrics, parsed as Prometheus parses them."""
 
 import json
 import math
@@ -54,13 +54,13 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def make_merged(status: SyncStatus, *, count: int = 1) -> None:
-    """Make rows of merged pull requests; a new merge is pending, whatever it is told."""
+    """Make rows of merged pull requests, past `save`, which makes each merge pending."""
     rows = PullRequestFactory.create_batch(count, merged=True)
     PullRequest.objects.filter(pk__in=[row.pk for row in rows]).update(sync_status=status)
 
 
 class Scrape:
-    """One look at the metrics, as Prometheus takes it."""
+    """The metrics of one moment, as Prometheus reads them."""
 
     def __init__(self, text: str = "") -> None:
         families = list(text_string_to_metric_families(text or monitoring.render().decode()))
@@ -77,7 +77,7 @@ class Scrape:
 
 
 def test_backlog_is_counted_by_status(redis: Redis) -> None:
-    """It is what an operator is woken for."""
+    """The alerts of operators use this number."""
     make_merged(SyncStatus.FAILED, count=2)
     make_merged(SyncStatus.COMPLETE)
 
@@ -91,7 +91,7 @@ def test_backlog_is_counted_by_status(redis: Redis) -> None:
 
 
 def test_counting_a_backlog_ends_somewhere(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a million failed rows a scrape must not take longer than with a few."""
+    """A scrape of a million failed rows must not take longer than one of a few."""
     monkeypatch.setattr(monitoring, "MOST_COUNTED", 2)
     make_merged(SyncStatus.FAILED, count=3)
 
@@ -110,7 +110,7 @@ def test_number_of_queries_does_not_grow_with_the_rows(
 
 
 def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
-    """What GitHub said before the reset would wake somebody for nothing."""
+    """The number from before the reset would raise a false alert."""
     budget = {"rate_limit": 5000, "rate_limit_remaining": 3, "rate_limit_resets_at": MERGED_AT}
     credential = IntegrationCredentialFactory(team__slug="platform", **budget)
     TrackedRepositoryFactory(integration__credential=credential, integration__team=credential.team)
@@ -123,7 +123,7 @@ def test_budget_of_a_token_is_whole_again_after_its_reset(redis: Redis) -> None:
 
 
 def test_token_of_a_disconnected_repository_wakes_nobody(redis: Redis) -> None:
-    """Its token is deleted on purpose."""
+    """The operator deleted the token on purpose."""
     repository = TrackedRepositoryFactory(team__slug="platform")
     disconnect_repository(repository, actor="olga")
 
@@ -131,7 +131,7 @@ def test_token_of_a_disconnected_repository_wakes_nobody(redis: Redis) -> None:
 
 
 def test_queues_say_how_long_work_waits(redis: Redis) -> None:
-    """A long queue that moves is fine; an old one is not."""
+    """A long queue that moves is fine; an old job is not."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     with time_machine.travel(MERGED_AT, tick=False):
         row = PullRequestFactory(merged=True, team=repository.team)
@@ -148,7 +148,7 @@ def test_queues_say_how_long_work_waits(redis: Redis) -> None:
 
 
 def test_counts_of_all_processes_are_added(redis: Redis) -> None:
-    """What one process counts is a part."""
+    """Each process counts only its own events."""
     for amount in (1, 2):
         counting.count("merges", amount, source="webhook")
         save_counts()
@@ -157,7 +157,7 @@ def test_counts_of_all_processes_are_added(redis: Redis) -> None:
 
 
 def test_histogram_is_one_that_prometheus_can_use(redis: Redis) -> None:
-    """Quantiles are computed from buckets that each hold those below."""
+    """Prometheus computes quantiles from cumulative buckets."""
     for seconds in (0.5, 45, 50, 10**6):
         counting.observe("seconds_to_complete", seconds, queue="pr-data")
     save_counts()
@@ -173,7 +173,7 @@ def test_histogram_is_one_that_prometheus_can_use(redis: Redis) -> None:
 def test_silent_redis_is_not_asked_again_at_once(
     redis_down: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each answer of the web server would otherwise hold a thread for seconds."""
+    """Otherwise each answer of the web server would occupy a thread for seconds."""
     counting.count("merges", source="webhook")
     save_counts()
     asked: list[str] = []
@@ -186,7 +186,7 @@ def test_silent_redis_is_not_asked_again_at_once(
 
 
 def test_redis_down_leaves_the_metrics_of_the_database(redis_down: None) -> None:
-    """An alert on the backlog must not go silent with the queues."""
+    """An alert on the backlog must work while Redis is down."""
     scrape = Scrape()
 
     assert (scrape.get("up", part="redis"), scrape.get("up", part="database")) == (0, 1)
@@ -202,7 +202,7 @@ def test_redis_down_leaves_the_metrics_of_the_database(redis_down: None) -> None
         pytest.param("", "Bearer ", 401, id="none configured"),
     ],
 )
-def test_metrics_are_for_who_has_the_token(
+def test_metrics_need_the_token(
     client: Client, settings: Settings, redis: Redis, configured: str, sent: str, status: int
 ) -> None:
     """They name teams, and say when GitHub refuses their tokens."""
@@ -215,7 +215,7 @@ def test_metrics_are_for_who_has_the_token(
 def test_metrics_are_for_superusers_too(
     client: Client, redis: Redis, *, is_superuser: bool, status: int
 ) -> None:
-    """Staff see the rows of their teams only, and these are of all teams."""
+    """The metrics are of all teams, and staff see only their own."""
     user: User = UserFactory(is_superuser=is_superuser)
     client.force_login(user)
 
@@ -227,7 +227,7 @@ def test_metrics_are_for_superusers_too(
 def test_merge_is_counted_through_all_processes(
     client: Client, workers: Workers, sandbox: SandboxServer, live_server: Any, settings: Settings
 ) -> None:
-    """The web server, the worker's forked process and the scrape are different processes."""
+    """Web server, forked worker and scrape are different processes."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     hook: GitHubIntegration = TrackedRepositoryFactory(full_name="acme/anvil", **token).integration
     recording = make_recording("acme/anvil", 7)
@@ -251,8 +251,8 @@ def test_merge_is_counted_through_all_processes(
     assert scrape.get("github_requests_total", endpoint=commits, outcome="200") == 1
 
 
-def test_jobs_that_end_silently_and_rows_that_wait_for_nothing_are_told(redis: Redis) -> None:
-    """Every fetch ended before it began, under a green dashboard, and nobody was told."""
+def test_silent_ends_and_rows_that_wait_without_a_time_are_counted(redis: Redis) -> None:
+    """Once every fetch ended before it began, and no alert fired."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     rows = PullRequestFactory.create_batch(2, merged=True, team=repository.team)
     waits, parked = (PullRequest.objects.get(pk=row.pk) for row in rows)
@@ -273,8 +273,8 @@ def test_jobs_that_end_silently_and_rows_that_wait_for_nothing_are_told(redis: R
     assert scrape.get("oldest_waiting_seconds") == 1200
 
 
-def test_rounds_of_the_clock_are_told(redis: Redis) -> None:
-    """A clock that runs, and whose jobs never end, looked well."""
+def test_rounds_of_the_clock_are_shown(redis: Redis) -> None:
+    """A clock whose jobs never ended once looked healthy."""
     assert Scrape().get("round_age_seconds", round="requeue_due") == math.inf
     with time_machine.travel(MERGED_AT, tick=False):
         requeue_due()
@@ -289,7 +289,7 @@ def test_rounds_of_the_clock_are_told(redis: Redis) -> None:
 
 
 def test_lists_that_disagree_for_good_are_counted(redis: Redis) -> None:
-    """They are complete, and not what GitHub counts."""
+    """These rows are complete, but differ from GitHub's counters."""
     PullRequestFactory(merged=True, disagreeing=["commits"])
     PullRequestFactory(merged=True)
 
@@ -298,7 +298,7 @@ def test_lists_that_disagree_for_good_are_counted(redis: Redis) -> None:
 
 @pytest.mark.usefixtures("redis_down")
 def test_silent_redis_hides_nothing_of_the_database() -> None:
-    """What needs both is left out, and neither is said to be down for it."""
+    """Only the metrics that need Redis are left out, and the database counts as up."""
     scrape = Scrape()
 
     assert (scrape.get("up", part="database"), scrape.get("up", part="redis")) == (1, 0)
@@ -307,7 +307,7 @@ def test_silent_redis_hides_nothing_of_the_database() -> None:
 
 @pytest.mark.parametrize("arguments", [("check", "alerts.yaml"), ("test", "alerts.test.yaml")])
 def test_alerts_fire_when_they_should(arguments: tuple[str, str]) -> None:
-    """One with a wrong word in it is found on the night that it should have fired."""
+    """Nobody notices a mistyped alert before the night in which it is needed."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("Prometheus is not installed")
@@ -348,7 +348,7 @@ def test_examples_name_metrics_that_exist(name: str, redis: Redis) -> None:
 
 
 def test_dashboard_is_one_that_grafana_can_read() -> None:
-    """Panels without a place are drawn over each other."""
+    """Panels without a position are drawn over each other."""
     dashboard = json.loads((DOCS / "dashboard.json").read_text())
 
     places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in dashboard["panels"]]
@@ -364,7 +364,7 @@ def test_dashboard_is_one_that_grafana_can_read() -> None:
 def test_odd_counter_does_not_hide_the_others(
     redis: Redis, name: str, labels: dict[str, str]
 ) -> None:
-    """An older version may have left it in Redis, and it would stay there."""
+    """An older version may have left it in Redis."""
     counting.count(name, **labels)
     counting.count("reconcile_findings", reason="stuck")
     save_counts()

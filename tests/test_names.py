@@ -1,4 +1,4 @@
-"""What may stand where a repository's name becomes part of an address."""
+"""Which names of repositories may become part of an address."""
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -18,24 +18,24 @@ BAD = [
 
 @pytest.mark.parametrize("name", GOOD)
 def test_names_that_github_gives_are_names(name: str) -> None:
-    """`.github` is a repository that many have."""
+    """Many accounts have a repository called `.github`."""
     assert RepositoryName(name) == name
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_everything_else_is_none(name: object) -> None:
-    """It would be asked for with the team's token."""
+def test_everything_else_is_refused(name: object) -> None:
+    """Otherwise it would be requested with the team's token."""
     with pytest.raises(ValueError, match="OWNER/NAME"):
         RepositoryName(name)
 
 
-def test_name_in_an_answer_is_looked_at() -> None:
-    """What a proxy or a server of somebody else answers goes into rows, too."""
+def test_name_in_an_answer_is_checked() -> None:
+    """Rows store what a proxy or another server answers, too."""
     with pytest.raises(ValueError, match="OWNER/NAME"):
         read_repository({"id": 1, "full_name": "../user"})
 
 
-def test_pull_request_is_not_moved_to_what_is_no_name() -> None:
+def test_pull_request_is_not_moved_to_a_malformed_name() -> None:
     """A redirected answer names the repository that its rows follow."""
     value = {
         "id": 5,
@@ -50,7 +50,7 @@ def test_pull_request_is_not_moved_to_what_is_no_name() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["../user", "a b/c", "no-slash", "acme/..", "acme/anvil\n"])
 def test_database_takes_no_other_name(name: str) -> None:
-    """Whatever writes, a script or a bulk statement, passes this door."""
+    """The constraint also covers scripts and bulk statements."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     row = PullRequestFactory(team=repository.team, github_repo="acme/anvil")
 
@@ -96,6 +96,6 @@ def test_pasted_address_names_the_repository(pasted: str, number: int | None, ho
     ],
 )
 def test_what_is_no_repository_is_refused_and_not_repeated(pasted: str) -> None:
-    """It may be a token in the wrong place."""
+    """The text may be a token in the wrong place."""
     with pytest.raises(ValueError, match=r"^Write the repository as OWNER/NAME, or paste its"):
         read_address(pasted)

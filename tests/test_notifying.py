@@ -1,4 +1,4 @@
-"""What doctor finds is reported once, and reported again when it is well."""
+"""Each problem that doctor finds is reported once, and so is its end."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +24,7 @@ def to_somebody(settings: Settings) -> None:
 
 
 def go_through(*rounds: list[Finding]) -> list[int]:
-    """Report these rounds, ten minutes apart; return how many mails there were after each."""
+    """Run these rounds, ten minutes apart; return the number of mails after each."""
     sent = []
     for number, findings in enumerate(rounds):
         with time_machine.travel(START + timedelta(minutes=10 * number), tick=False):
@@ -34,7 +34,7 @@ def go_through(*rounds: list[Finding]) -> list[int]:
 
 
 def test_problem_is_mailed_once_with_the_way_out() -> None:
-    """A mail every ten minutes is a mail that nobody reads."""
+    """Nobody reads a mail that comes every ten minutes."""
     assert go_through([DEAD], [DEAD], [DEAD], [DEAD]) == [0, 1, 1, 1]
 
     [message] = mail.outbox
@@ -44,27 +44,27 @@ def test_problem_is_mailed_once_with_the_way_out() -> None:
 
 
 def test_problem_that_one_round_found_is_not_mailed() -> None:
-    """During a deployment workers are away for a moment."""
+    """During a deployment the workers are missing for a moment."""
     assert go_through([DEAD], [WELL], [DEAD], [WELL]) == [0, 0, 0, 0]
     assert not Notice.objects.exists()
 
 
 def test_end_of_a_problem_is_mailed_once() -> None:
-    """Who was woken by it wants to sleep again."""
+    """An operator who was woken wants to sleep again."""
     assert go_through([DEAD], [DEAD], [WELL], [WELL], [WELL]) == [0, 1, 1, 2, 2]
 
     assert f"WELL AGAIN  tokens: {DEAD.text}" in mail.outbox[1].body
 
 
 def test_problem_that_comes_back_is_mailed_again() -> None:
-    """The end of the first one was believed."""
+    """The operator believed that it was solved."""
     rounds = [[DEAD], [DEAD], [WELL], [WELL], [DEAD], [DEAD]]
 
     assert go_through(*rounds) == [0, 1, 1, 2, 2, 3]
 
 
 def test_problem_that_is_away_for_one_round_is_the_same() -> None:
-    """GitHub did not answer once, so the token was not looked at."""
+    """The token was not checked in a round in which GitHub did not answer."""
     assert go_through([DEAD], [DEAD], [WELL], [DEAD], [DEAD]) == [0, 1, 1, 1, 1]
 
 
@@ -76,14 +76,14 @@ def test_problem_that_is_away_for_one_round_is_the_same() -> None:
     ],
 )
 def test_problem_whose_numbers_change_is_mailed_once(first: str, second: str) -> None:
-    """It lasts longer each time."""
+    """Its duration, for example, grows in each round."""
     rounds = [[Finding("work", text, "Look.")] for text in (first, second, first)]
 
     assert go_through(*rounds) == [0, 1, 1]
 
 
 def test_problem_of_another_repository_is_mailed_too() -> None:
-    """Names have numbers, too."""
+    """The digits of a name are not such a number."""
     first, second = (
         Finding("webhooks", f"acme/service-{number}: no webhook", "Add it.") for number in (1, 2)
     )
@@ -92,7 +92,7 @@ def test_problem_of_another_repository_is_mailed_too() -> None:
 
 
 def test_two_problems_are_one_mail() -> None:
-    """What breaks together is read together."""
+    """Problems that begin together are read together."""
     other = Finding("redis", "does not answer", "Start it, or correct REDIS_URL.")
 
     assert go_through([DEAD, other], [DEAD, other]) == [0, 1]
@@ -100,7 +100,7 @@ def test_two_problems_are_one_mail() -> None:
 
 
 def test_chat_is_told_in_its_format(settings: Settings) -> None:
-    """Slack and many others read `text`."""
+    """Slack and many other chats read `text`."""
     with open_chat(200) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, texts):
         go_through([DEAD], [DEAD], [DEAD])
 
@@ -112,7 +112,7 @@ def test_chat_is_told_in_its_format(settings: Settings) -> None:
 def test_mail_is_not_repeated_for_a_chat_that_refuses(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One way is enough to know; the log says what the other one lacks."""
+    """The mail arrived, and the log says why the chat refused."""
     with open_chat(500) as (settings.METRICS_SYNC_NOTIFY_WEBHOOK_URL, _):
         assert go_through([DEAD], [DEAD], [DEAD]) == [0, 1, 1]
 
@@ -133,8 +133,8 @@ def test_report_that_no_way_took_is_sent_by_a_later_round(settings: Settings) ->
     assert len(texts) == 1
 
 
-def test_nothing_is_examined_for_nobody(settings: Settings) -> None:
-    """Doctor asks GitHub a dozen requests for each token."""
+def test_nothing_is_examined_without_recipients(settings: Settings) -> None:
+    """Doctor sends GitHub a dozen requests for each token."""
     settings.METRICS_SYNC_NOTIFY_EMAILS = []
 
     assert report_changes() == {"problems": 0, "ended": 0}

@@ -1,4 +1,4 @@
-"""What a host project installs: the wheel's files, and the packages that it asks for."""
+"""What a host project installs: the files of the wheel, and the packages that it requires."""
 
 import ast
 import subprocess
@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_wheel_holds_the_product_only(wheel: set[str]) -> None:
-    """A host project must not get our project, our tests or the pretend GitHub; nor miss a page."""
+    """A host project must get all pages, and neither our project nor our tests."""
     files = {name for name in wheel if ".dist-info/" not in name}
 
     assert files == {path.as_posix() for path in find_product()}
@@ -49,12 +49,12 @@ def test_wheel_holds_the_product_only(wheel: set[str]) -> None:
 
 @pytest.mark.parametrize("part", ["templates", "static", "migrations", "management/commands"])
 def test_wheel_holds_what_is_found_by_its_folder(wheel: set[str], part: str) -> None:
-    """Nothing imports these, so only a page or a command would show that they are missing."""
+    """No module imports these files, so only a page or a command would miss them."""
     assert [name for name in wheel if name.startswith(f"metrics_sync/{part}/")]
 
 
-def test_every_package_that_is_imported_is_asked_for() -> None:
-    """It may be here by another's leave, and not in the host project."""
+def test_every_imported_package_is_required() -> None:
+    """Another package may install it here, but not in the host project."""
     modules = {
         name.partition(".")[0]
         for path in find_product()

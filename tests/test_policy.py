@@ -1,4 +1,4 @@
-"""What browsers are told: no page breaks the policy, and the policy says no more than it must."""
+"""The policy that browsers get: no page breaks it, and it allows no more than needed."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PASSWORD = "password"
 
 @pytest.fixture
 def addresses(transactional_db: None, redis: Redis) -> list[str]:
-    """One page of each kind, with something on it."""
+    """One page of each kind, with rows on it."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     row = PullRequestFactory(merged=True, team=repository.team)
     run = FetchRunFactory(pull_request=row)
@@ -49,7 +49,7 @@ def administrator(addresses: list[str], admin_user: User) -> User:
 
 
 def open_pages(page: Page, root: str, user: str, addresses: list[str]) -> Iterator[str]:
-    """Yield each breach of the policy that the browser tells of."""
+    """Yield each breach of the policy that the browser reports."""
     complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
@@ -73,7 +73,7 @@ def open_pages(page: Page, root: str, user: str, addresses: list[str]) -> Iterat
 def test_no_page_breaks_the_policy(
     live_server: LiveServer, addresses: list[str], administrator: User
 ) -> None:
-    """A button that the browser keeps from working looks like a fault of ours."""
+    """A button that the browser blocks looks broken."""
     binary, user = shutil.which("chromium"), administrator.get_username()
     if binary is None:
         pytest.skip("chromium is not installed")
@@ -93,7 +93,7 @@ def read_policy(answer_headers: dict[str, str]) -> dict[str, set[str]]:
 
 @pytest.mark.django_db
 def test_pages_take_nothing_from_other_hosts(admin_client: Client, redis: Redis) -> None:
-    """A script of somebody else could read every pull request."""
+    """A foreign script could read every pull request."""
     answer = admin_client.get("/admin/")
 
     own = {"'self'", "'unsafe-eval'", "'unsafe-inline'", "'none'", "data:"}
@@ -106,7 +106,7 @@ def test_pages_take_nothing_from_other_hosts(admin_client: Client, redis: Redis)
 def test_scripts_inside_pages_run_on_the_queues_pages_only(
     admin_client: Client, redis: Redis
 ) -> None:
-    """What gets into a page through a title must not run."""
+    """A script inside a title must not run."""
     of_admin, of_queues = (
         read_policy(dict(admin_client.get(path).headers)) for path in ("/admin/", "/django-rq/")
     )
@@ -116,7 +116,7 @@ def test_scripts_inside_pages_run_on_the_queues_pages_only(
 
 
 @pytest.mark.django_db
-def test_every_answer_says_how_careful_to_be_with_it(client: Client) -> None:
+def test_every_answer_has_the_security_headers(client: Client) -> None:
     """Browsers guess types, and tell other sites where a visitor comes from."""
     headers = client.get("/admin/login/", secure=True).headers
 
@@ -129,7 +129,7 @@ def test_every_answer_says_how_careful_to_be_with_it(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_session_stays_with_browser_and_tls(client: Client, admin_user: User) -> None:
-    """A session in other hands is the administrator."""
+    """A stolen session has all rights of its user."""
     credentials = {"username": admin_user.get_username(), "password": PASSWORD}
     client.post("/admin/login/", credentials, secure=True)
 

@@ -1,4 +1,4 @@
-"""How far a long command is, for who reads logs."""
+"""The progress of a long command, for readers of logs."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from metrics_sync.management.progress import show_progress
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -29,7 +29,7 @@ def _level(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_log_has_a_line_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
-    """A line for each of a hundred thousand rows is no progress that anybody can read."""
+    """Nobody can read a hundred thousand lines."""
     clock = Clock()
     with show_progress(OutputWrapper(io.StringIO()), clock=clock) as meter:
         meter.begin("Fetching", total=1000)

@@ -1,4 +1,4 @@
-"""The queries, against the schema of GitHub that ghapi ships, and what they cost."""
+"""The GraphQL queries: valid by GitHub's schema as ghapi ships it, and their cost."""
 
 from pathlib import Path
 
@@ -42,12 +42,12 @@ def schema() -> GraphQLSchema:
 
 @pytest.mark.parametrize("query", EACH_QUERY)
 def test_query_is_one_that_github_takes(schema: GraphQLSchema, query: str) -> None:
-    """A field that is gone fails the whole query, and the tables have no deprecated ones."""
+    """A removed field fails the whole query, and the tables have no deprecated ones."""
     assert validate(schema, parse(query)) == []
 
 
 def test_query_with_an_unknown_field_would_be_noticed(schema: GraphQLSchema) -> None:
-    """A check that takes everything checks nothing."""
+    """A check that accepts everything proves nothing."""
     query = LISTING.replace("headRefOid", "headRefSha")
 
     assert [error.message for error in validate(schema, parse(query))] != []
@@ -60,7 +60,7 @@ def test_query_is_one_that_the_published_schema_takes(query: str) -> None:
 
 
 def test_sandbox_has_nothing_that_github_has_not() -> None:
-    """What the sandbox takes and GitHub does not would be found out by users."""
+    """Otherwise users would be the first to notice the difference."""
     assert list_differences(load_used(), read_schema()) == []
 
 
@@ -77,7 +77,7 @@ def test_sandbox_has_nothing_that_github_has_not() -> None:
     ids=["null", "field", "value", "argument", "member"],
 )  # fmt: skip
 def test_difference_of_the_sandbox_would_be_noticed(ours: str, other: str, told: str) -> None:
-    """A check that takes everything checks nothing."""
+    """A check that accepts everything proves nothing."""
     text = SANDBOX_SCHEMA.read_text()
     assert ours in text
 
@@ -85,7 +85,7 @@ def test_difference_of_the_sandbox_would_be_noticed(ours: str, other: str, told:
 
 
 def test_field_that_github_takes_away_is_told() -> None:
-    """This is what `make contract` prints when GitHub changes something that we use."""
+    """`make contract` prints this when GitHub changes something that we use."""
     text = USED.read_text()
     line = "  headRefOid: GitObjectID!\n"
     assert line in text
@@ -97,7 +97,7 @@ def test_field_that_github_takes_away_is_told() -> None:
 
 
 def test_lists_of_each_pull_request_cost_what_is_said() -> None:
-    """The operator decides by the number that `--dry-run` says."""
+    """The operator decides by the number that `--dry-run` prints."""
     for count in (1, 5, 13, FETCHED):
         counted = count_cost(parse(build_fetch(count)), read_schema(), {})
         assert counted.points == count_points(count)

@@ -1,4 +1,4 @@
-"""Rate limits that are met, waited for and left behind, with workers of their own."""
+"""Rate limits that are reached, waited for and over, with real workers."""
 
 import io
 
@@ -42,7 +42,7 @@ def queue_merges(sandbox: SandboxServer, count: int) -> TrackedRepository:
 def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
     sandbox: SandboxServer, workers: Workers, redis: Redis
 ) -> None:
-    """Going on asking gets a token banned, and retries are for what fails."""
+    """Further requests get a token banned, and retries are for failures."""
     sandbox.world.add_token(
         Token(DEFAULT_TOKEN, limit_per_window=50, window_seconds=WINDOW_SECONDS)
     )
@@ -67,7 +67,7 @@ def test_used_up_limit_is_waited_for_without_asking_and_without_a_retry(
 def test_new_token_ends_the_wait_for_the_limit_of_the_old_one(
     sandbox: SandboxServer, workers: Workers, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An operator who adds a token for this must not wait for the hour to end all the same."""
+    """An operator who stores a new token must not wait for the hour to end."""
     # Enough for one of the three, and not for two.
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=14, window_seconds=3000))
     sandbox.world.add_token(Token("ghp_of_another_user"))

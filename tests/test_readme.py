@@ -1,4 +1,4 @@
-"""The README's claims that can be checked against the code."""
+"""The README's claims, as far as the code can confirm them."""
 
 import re
 from importlib import import_module
@@ -36,7 +36,7 @@ def test_every_variable_is_in_the_table_of_settings() -> None:
 
 
 def test_every_command_is_in_the_table_of_commands() -> None:
-    """A command that nobody knows of helps nobody."""
+    """Nobody uses a command that is not documented."""
     names = {module.name for module in iter_modules(commands.__path__)}
     documented = re.findall(r"^\| `(\w+)", README, re.MULTILINE)
 

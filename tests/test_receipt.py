@@ -1,4 +1,4 @@
-"""The receipt of a pull request, as a value: read, verified, merged, and written again."""
+"""The receipt of a pull request as a value: read, verified, merged and written."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,14 +50,14 @@ def make_receipt(section: Section = Section.FILES, **entry: Any) -> Receipt:
     ],
 )
 def test_stored_receipt_is_read_and_written_as_it_was(entry: dict[str, Any]) -> None:
-    """Rows of every version are read by the next one, and the API shows what is stored."""
+    """Each version reads the rows of older ones, and the API shows them."""
     stored = {"commits": entry}
 
     assert Receipt.from_json(stored).to_json() == stored
 
 
 def test_sections_of_other_versions_are_left_out() -> None:
-    """A row that was written by a newer version must not stop an older one."""
+    """A row of a newer version must not stop an older one."""
     stored = {"wiki_pages": {"stated": 1, "stored": 1, "result": "verified"}}
 
     assert Receipt.from_json(stored) == Receipt()
@@ -75,7 +75,7 @@ def test_sections_of_other_versions_are_left_out() -> None:
     ],
 )
 def test_result_says_whether_a_list_is_proven(result: str, is_proven: bool, is_whole: bool) -> None:
-    """A retry fetches what is not proven; metrics are measured from what is whole."""
+    """A retry fetches unproven lists; metrics use whole lists."""
     receipt = make_receipt(result=result)
 
     assert (Section.FILES in receipt.proven, Section.FILES in receipt.whole) == (
@@ -100,7 +100,7 @@ def test_result_says_whether_a_list_is_proven(result: str, is_proven: bool, is_w
 def test_list_is_verified_by_its_length(
     section: Section, lengths: set[int], stated: int | None, result: str, witness: str
 ) -> None:
-    """Complete means verified: no exception is no proof."""
+    """Complete means verified, not that no exception was raised."""
     verified = verify(section, (), lengths=lengths, stated=stated)
 
     assert (verified.result, verified.witness) == (result, witness)
@@ -120,7 +120,7 @@ def test_list_is_verified_by_its_length(
 def test_unchanged_list_is_verified_by_what_is_stored(
     section: Section, entry: dict[str, Any], stated: int | None, is_verified: bool
 ) -> None:
-    """GitHub says that the pages are as they were, and sends no items to count."""
+    """GitHub says that the pages are unchanged, and sends no items to count."""
     stored = make_receipt(section, witness="timeline", **entry).sections[section]
 
     result = stored.verify_unchanged(section, stated, etags=[["/pages/1", "etag"]])
@@ -142,7 +142,7 @@ def test_unchanged_list_is_verified_by_what_is_stored(
 def test_retry_fetches_only_what_is_missing(
     entry: dict[str, Any], stated: dict[Section, int], is_missing: bool
 ) -> None:
-    """A list that is asked for in vain costs requests, one that is not asked for is lost."""
+    """A needless list costs requests, and a forgotten list is lost."""
     missing = make_receipt(**entry).list_missing(stated)
 
     assert (Section.FILES in missing) is is_missing
@@ -150,7 +150,7 @@ def test_retry_fetches_only_what_is_missing(
 
 
 def test_fetch_replaces_the_entries_of_what_it_asked_for() -> None:
-    """It is the proof that is shown wherever the pull request is shown."""
+    """Each page of a pull request shows this proof."""
     earlier = make_receipt(Section.COMMITS).merge({}, stored={})
     results = {
         Section.REVIEWS: SectionResult(result="verified", witness="timeline"),
@@ -167,7 +167,7 @@ def test_fetch_replaces_the_entries_of_what_it_asked_for() -> None:
 
 
 def test_only_lists_that_were_whole_are_outdated() -> None:
-    """An error that is overwritten is an error that nobody sees."""
+    """Nobody would see an error that is overwritten."""
     failed = {"stated": 2, "stored": 0, "result": "GitHub answered 502"}
     proven = {"stated": 2, "stored": 2, "result": "verified"}
     receipt = Receipt.from_json({"commits": proven, "files": failed, "reviews": proven})
@@ -188,7 +188,7 @@ def test_only_lists_that_were_whole_are_outdated() -> None:
     ],
 )
 def test_receipt_of_other_rows_proves_nothing(entry: dict[str, Any], is_kept: bool) -> None:
-    """GitHub would say that nothing has changed, and the lost row would stay lost."""
+    """GitHub would answer that nothing has changed, and the lost row would stay lost."""
     stored = dict.fromkeys(Section, 2)
 
     assert bool(make_receipt(**entry).drop_changed(stored).sections) is is_kept
@@ -206,7 +206,7 @@ def test_receipt_of_other_rows_proves_nothing(entry: dict[str, Any], is_kept: bo
 def test_list_that_failed_keeps_its_proof(
     section: Section, entry: dict[str, Any], is_kept: bool
 ) -> None:
-    """What GraphQL does not give, REST may have given already."""
+    """REST may have fetched a list that GraphQL does not give."""
     fetched = {
         section: SectionResult(error=GoneError("cut off")),
         Section.COMMITS: SectionResult(result="verified"),
@@ -271,7 +271,7 @@ def test_fault_that_lasts_is_accepted(
     result: str,
     count: int | None,
 ) -> None:
-    """GitHub's counters drift for good; nobody must fetch for ever, or too early give up."""
+    """Some counters of GitHub stay wrong; a fetch must neither try for ever nor give up early."""
     entry = SectionReceipt(4, 3, "", fault=Fault(*fault) if fault else None)
     results = {section: SectionResult(stated=4, error=error)}
 

@@ -1,4 +1,4 @@
-"""What waited for a token goes on by itself when GitHub accepts it, or when there is another."""
+"""Rows that waited for a token continue when GitHub accepts it, or when there is another."""
 
 from datetime import timedelta
 
@@ -65,7 +65,7 @@ def is_refused(credential: IntegrationCredential) -> bool:
 def test_refused_token_that_is_accepted_again_releases_what_waited(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """A bad hour of GitHub must not need an operator."""
+    """An outage of GitHub must not need an operator."""
     pull_request = add_merge(sandbox, repository)
     sandbox.world.revoke_token(DEFAULT_TOKEN)
     fetch_pr_complete_data(pull_request.pk)
@@ -82,7 +82,7 @@ def test_refused_token_that_is_accepted_again_releases_what_waited(
 def test_token_that_is_still_refused_stays_so(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """One request an hour, and nothing is let go on that would be refused."""
+    """One request an hour is enough, and no row is fetched in vain."""
     credential = refuse(repository)
     sandbox.world.revoke_token(DEFAULT_TOKEN)
 
@@ -95,7 +95,7 @@ def test_token_that_is_still_refused_stays_so(
 def test_resumed_installation_is_noticed_without_its_webhook(
     app: SandboxServer, repository: TrackedRepository, is_resumed: bool
 ) -> None:
-    """The delivery that tells of it may be lost, and nothing else asked ever again."""
+    """The delivery may be lost, and once nothing else asked GitHub again."""
     app.world.add_repository(REPOSITORY, private=True)
     credential = repository.integration.credential
     credential.link_installation(5, account_id=app.world.add_installation(5, "acme").account_id)
@@ -115,7 +115,7 @@ def test_resumed_installation_is_noticed_without_its_webhook(
 def test_github_that_is_down_is_asked_once_and_nothing_is_believed(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A hundred credentials would take the clock's hour."""
+    """Asking for a hundred credentials would take the clock's hour."""
     credentials = [refuse(repository), refuse(track("acme/hammer"))]
     sandbox.faults.add(Fault(FaultKind.STATUS, status=502))
 
@@ -128,7 +128,7 @@ def test_github_that_is_down_is_asked_once_and_nothing_is_believed(
 def test_credential_without_a_token_stays_refused(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """GitHub answers whoever shows no token, and the team's rows would be asked for as anybody."""
+    """GitHub answers requests without a token, but only for public data."""
     credential = repository.integration.credential
     credential.store_token("")
     credential.mark_revoked()
@@ -139,7 +139,7 @@ def test_credential_without_a_token_stays_refused(
 def test_token_that_no_key_decrypts_stops_no_other(
     sandbox: SandboxServer, repository: TrackedRepository, settings: Settings
 ) -> None:
-    """Keys are lost one by one."""
+    """Other secrets may still be readable."""
     settings.DEBUG = True
     lost = refuse(repository)
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = ["A" * 43 + "="]
@@ -164,7 +164,7 @@ def test_token_that_nothing_is_read_with_is_not_asked_about(
 
 
 def park(repository: TrackedRepository, sandbox: SandboxServer, redis: Redis) -> str:
-    """Have a merge's job wait for the limit of the token; return the job's id."""
+    """Let a merge's job wait for the token's rate limit; return the job's id."""
     credential = repository.integration.credential
     credential.note_pause(until=timezone.now() + timedelta(minutes=50), is_secondary=False)
     pull_request = add_merge(sandbox, repository)
@@ -183,7 +183,7 @@ def list_due(redis: Redis) -> set[str]:
 def test_new_token_brings_forward_what_waits_for_the_limit_of_the_old_one(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """It waited to the end of an hour that is no longer its own; that of others goes on."""
+    """The old token's hour does not matter any more; rows of other tokens go on waiting."""
     mine = park(repository, sandbox, redis)
     park(track("acme/hammer"), sandbox, redis)
     same_team = {"team": repository.team, "integration__organization_slug": "forge"}
@@ -196,7 +196,7 @@ def test_new_token_brings_forward_what_waits_for_the_limit_of_the_old_one(
 
 
 def test_new_token_makes_due_what_failed_with_the_old_one(repository: TrackedRepository) -> None:
-    """It may be what was missing: a permission, or the limit of a fetch that had no job."""
+    """The new token may have the missing permission or requests."""
     later = timezone.now() + timedelta(days=1)
     for each in (repository, track("acme/hammer")):
         PullRequestFactory(
@@ -216,7 +216,7 @@ def test_new_token_makes_due_what_failed_with_the_old_one(repository: TrackedRep
 def test_redis_that_is_down_costs_no_new_token(
     repository: TrackedRepository, redis_down: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The token is stored by then, and what waits looks after an hour by itself."""
+    """The token is stored by then, and the jobs check again within an hour."""
     PullRequestFactory(team=repository.team, github_repo=REPOSITORY, state="merged")
     PullRequest.objects.update(sync_status="queued", sync_job_id="a job")
 

@@ -1,4 +1,4 @@
-"""What leaves the house when something breaks: a real report, as Sentry's server gets it."""
+"""Error reports: a real one, as Sentry's server receives it."""
 
 import gzip
 import threading
@@ -76,7 +76,7 @@ def sentry() -> Iterator[Sentry]:
 
 
 def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
-    """Whoever reads error reports is not therefore allowed to act as every team."""
+    """Readers of error reports must not be able to act as a team."""
     result = run(
         BREAK,
         DJANGO_SETTINGS_MODULE="project.settings",
@@ -120,5 +120,5 @@ def test_report_holds_what_happened_and_no_secret(sentry: Sentry) -> None:
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(text: str, left: str) -> None:
-    """A token of a team is in no list of ours; its form is known."""
+    """A team's token is in no list of ours, but its form is known."""
     assert scrub([{"text": (text,)}], []) == [{"text": [left]}]

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -70,6 +72,23 @@ def test_last_run_of_a_pull_request_stays(db: None) -> None:
     result = prune()
 
     assert (result["fetch_runs"], list(FetchRun.objects.all())) == (2, [runs[-1]])
+
+
+def test_one_statement_deletes_some_thousand_runs_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that deletes a million meets the time limit, and starts again from nothing each night."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    pull_request = PullRequestFactory()
+    for _ in range(6):
+        FetchRunFactory(pull_request=pull_request)
+    FetchRun.objects.update(started_at=timezone.now() - timedelta(days=30))
+
+    with CaptureQueriesContext(connection) as queries:
+        prune()
+
+    deletes = [query for query in queries if query["sql"].startswith("DELETE")]
+    assert (FetchRun.objects.count(), len(deletes)) == (1, 3)
 
 
 def test_pruning_twice_finds_nothing(db: None) -> None:

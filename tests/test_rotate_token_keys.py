@@ -27,7 +27,7 @@ def credential(settings: Settings, db: None) -> IntegrationCredential:
 
 
 def test_old_key_is_needed_no_more(settings: Settings, credential: IntegrationCredential) -> None:
-    """Only then may the operator throw it away."""
+    """Only then may the operator remove it."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
 
     call_command("rotate_token_keys")
@@ -77,7 +77,7 @@ def is_new(raw: str) -> bool:
 def test_rotation_that_is_killed_halfway_is_done_by_the_next(
     settings: Settings, environment: dict[str, str]
 ) -> None:
-    """A machine may be lost at any moment, and no token with it."""
+    """A machine may crash at any moment, and no token may be lost."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [OLD]
     store_many(TeamFactory(), 60 * BATCH)
     command = [*MANAGE, "rotate_token_keys"]
@@ -120,7 +120,7 @@ def test_token_that_is_stored_meanwhile_stays(settings: Settings, db: None) -> N
 def test_token_that_is_stored_after_its_batch_was_read_stays(
     settings: Settings, credential: IntegrationCredential
 ) -> None:
-    """PostgreSQL lets others write between the look at a value and its replacement."""
+    """PostgreSQL lets others write between the read of a value and its replacement."""
     rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
     old = rows.values_list("raw", flat=True).get()
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
@@ -135,7 +135,7 @@ def test_token_that_is_stored_after_its_batch_was_read_stays(
 def test_rotation_again_writes_nothing(
     settings: Settings, credential: IntegrationCredential
 ) -> None:
-    """What an interrupted one has done need not be done twice."""
+    """A repeated rotation must not repeat the work of an interrupted one."""
     settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS = [NEW, OLD]
     call_command("rotate_token_keys")
     rows = IntegrationCredential.objects.annotate(raw=Cast("access_token", TextField()))
@@ -149,7 +149,7 @@ def test_rotation_again_writes_nothing(
 def test_rotation_is_in_the_audit_log(
     settings: Settings, credential: IntegrationCredential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who threw the old key away has to know that it was done."""
+    """An operator who removes the old key must know that the rotation ended."""
     monkeypatch.setenv("LOGNAME", "olga")
 
     call_command("rotate_token_keys")

@@ -1,4 +1,4 @@
-"""The pretend GitHub: a test against it is worth as much as it is like the real one."""
+"""The pretend GitHub: tests with it prove only as much as it resembles the real one."""
 
 import json
 import os
@@ -50,19 +50,19 @@ def open_client(server: SandboxServer, token: str = DEFAULT_TOKEN) -> httpx2.Cli
 
 @pytest.fixture
 def client(sandbox: SandboxServer) -> Iterator[httpx2.Client]:
-    """Asks a GitHub that knows one pull request with four comments."""
+    """A client of a GitHub that has one pull request with four comments."""
     sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=4))
     with open_client(sandbox) as client:
         yield client
 
 
 def hold(sandbox: SandboxServer, **numbers: Any) -> Recording:
-    """Put another pull request in place of that one."""
+    """Replace that pull request by another one."""
     return sandbox.world.add(make_recording(REPOSITORY, 7, **numbers))
 
 
 def read_links(response: httpx2.Response) -> dict[str, int]:
-    """Return the page numbers that `Link` names."""
+    """Return the page numbers of the `Link` header."""
     pages = {rel: httpx2.URL(link["url"]).params["page"] for rel, link in response.links.items()}
     return {str(rel): int(page) for rel, page in pages.items()}
 
@@ -86,7 +86,7 @@ def read_links(response: httpx2.Response) -> dict[str, int]:
 def test_list_is_paged_with_links(
     client: httpx2.Client, query: str, shown: int, links: dict[str, int]
 ) -> None:
-    """GitHub's clients page on `Link` alone."""
+    """GitHub's clients use only `Link` for paging."""
     response = client.get(f"{COMMENTS}?{query}")
 
     assert (len(response.json()), read_links(response)) == (shown, links)
@@ -96,7 +96,7 @@ def test_list_is_paged_with_links(
 def test_page_has_30_items_and_never_more_than_100(
     sandbox: SandboxServer, client: httpx2.Client, query: str, shown: int
 ) -> None:
-    """A client that believes in pages of 500 loses data at GitHub."""
+    """A client that expects pages of 500 loses data at GitHub."""
     hold(sandbox, issue_comments=101)
 
     assert len(client.get(COMMENTS + query).json()) == shown
@@ -106,7 +106,7 @@ def test_page_has_30_items_and_never_more_than_100(
 def test_links_lead_through_the_whole_list(
     sandbox: SandboxServer, client: httpx2.Client, prefix: str
 ) -> None:
-    """They keep the query and the API's root, and name the repository by its id."""
+    """Links keep the query and the API's root, and name the repository by its id."""
     response = client.get(f"{prefix}{COMMENTS}?per_page=3&sort=created")
     following = response.links["next"]["url"]
     shown = response.json() + client.get(following).json()
@@ -117,7 +117,7 @@ def test_links_lead_through_the_whole_list(
 
 
 def test_long_lists_end_at_githubs_caps(sandbox: SandboxServer, client: httpx2.Client) -> None:
-    """Unmarked: who trusts the last page believes to have everything."""
+    """GitHub does not mark such an end, so a client believes that the list is whole."""
     recording = hold(sandbox, commits=251, files=3001, lines_per_file=1)
 
     commits = client.get(f"{PULL}/commits?per_page=100&page=3")
@@ -133,7 +133,7 @@ def test_long_lists_end_at_githubs_caps(sandbox: SandboxServer, client: httpx2.C
 def test_many_changed_lines_on_one_page_are_not_counted(
     sandbox: SandboxServer, client: httpx2.Client
 ) -> None:
-    """GitHub says 0 then, and the truth on smaller pages."""
+    """GitHub then says 0, and the real numbers on smaller pages."""
     recording = hold(sandbox, files=3, lines_per_file=10_001)
 
     *counted, zeroed = client.get(f"{PULL}/files").json()
@@ -165,7 +165,7 @@ def test_check_runs_come_in_an_object_the_latest_of_each_name(
 
 @pytest.mark.parametrize("name", [*STORIES, *LARGE])
 def test_sample_agrees_with_itself(name: str) -> None:
-    """A counter that lies would be taken for our bug."""
+    """A wrong counter would look like a bug of ours."""
     recording = make_sample(name)
 
     pull = recording.pull
@@ -192,7 +192,7 @@ def test_sample_agrees_with_itself(name: str) -> None:
 def test_token_decides_on_answer_and_limit(
     sandbox: SandboxServer, token: str, status: int, limit: str | None
 ) -> None:
-    """Each of these a client has to tell apart."""
+    """A client must tell these answers apart."""
     hold(sandbox)
     sandbox.world.add_token(Token("ghp_expired", expires_at=0))
     sandbox.world.add_token(Token("ghp_unlimited", limit_per_window=None))
@@ -258,7 +258,7 @@ def test_app_token_that_github_refuses_is_refused(
     claims: dict[str, Any] | None,
     message: str,
 ) -> None:
-    """A client that signs wrongly has to notice it here."""
+    """A client that signs wrongly must fail in the tests."""
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     key: Any = other if claims is None else app_keys[0]
     app.world.add_installation(5, "acme")
@@ -271,7 +271,7 @@ def test_app_token_that_github_refuses_is_refused(
 
 @pytest.fixture
 def hour() -> Iterator[SimpleNamespace]:
-    """A GitHub that grants two requests an hour of its own clock."""
+    """A GitHub that allows two requests an hour, by its own clock."""
     clock = SimpleNamespace(now=1_800_000_000.5)
     world = World(
         [make_recording(REPOSITORY, 7)], tokens=[Token(DEFAULT_TOKEN, limit_per_window=2)]
@@ -287,7 +287,7 @@ def read_budget(response: httpx2.Response) -> tuple[int, ...]:
 
 
 def test_requests_count_until_the_window_ends(hour: SimpleNamespace) -> None:
-    """Who waits until the stated second is let in, and not before."""
+    """A client that waits until the stated second is served, and not before."""
     reset = 1_800_003_601
 
     answers = [read_budget(hour.get(PULL)) for _ in range(3)]
@@ -317,7 +317,7 @@ def test_etags_belong_to_the_token_that_asked(
 
 
 def test_timeline_shows_all_but_reviews_that_are_only_replies() -> None:
-    """What vouches for lists must be as GitHub's."""
+    """The list that proves others must be like GitHub's."""
     recording = make_recording(REPOSITORY, 7)
     comment, count = recording.review_comments[0], len(recording.reviews)
     recording.reviews.append({**recording.reviews[0], "id": 9, "state": "COMMENTED", "body": ""})
@@ -331,7 +331,7 @@ def test_timeline_shows_all_but_reviews_that_are_only_replies() -> None:
 
 
 def test_unchanged_pages_and_the_limit_itself_cost_nothing(hour: SimpleNamespace) -> None:
-    """Looking again is what ETags are for."""
+    """This is the purpose of ETags."""
     etag = hour.get(PULL).headers["etag"]
 
     unchanged = hour.get(PULL, headers={"If-None-Match": etag})
@@ -376,7 +376,7 @@ def test_renamed_repository_redirects_to_its_id(
 
 
 def test_world_may_be_changed_meanwhile(sandbox: SandboxServer, client: httpx2.Client) -> None:
-    """Tests tell stories in which things happen."""
+    """Tests change the pull requests while a client reads them."""
     world, head = sandbox.world, sandbox.world.recording(REPOSITORY, 7).head_sha
     late = world.add_comment(REPOSITORY, 7, body="Late")
     world.force_push(REPOSITORY, 7, make_recording(REPOSITORY, 7, seed=1).commits[:1])
@@ -428,7 +428,7 @@ def test_fault_strikes_as_often_as_it_is_told(
     headers: dict[str, str],
     said: str,
 ) -> None:
-    """GitHub's own words and headers, for the next request only."""
+    """The next request gets GitHub's own words and headers."""
     sandbox.faults.add(Fault(path="/pulls/7$", times=1, **fault))
 
     response = client.get(PULL)
@@ -445,7 +445,7 @@ def test_fault_strikes_as_often_as_it_is_told(
 def test_connection_breaks_when_told(
     sandbox: SandboxServer, client: httpx2.Client, kind: str
 ) -> None:
-    """No status, no end of the body: what a load balancer does that gives up."""
+    """A load balancer that gives up sends no status, or no end of the body."""
     sandbox.faults.add(Fault(kind, times=1))
 
     with pytest.raises((httpx2.ReadError, httpx2.RemoteProtocolError)):
@@ -456,7 +456,7 @@ def test_connection_breaks_when_told(
 
 
 def test_slow_answer_is_overtaken(sandbox: SandboxServer, client: httpx2.Client) -> None:
-    """Answers arrive in another order than requests leave."""
+    """Answers arrive in another order than their requests were sent."""
     sandbox.faults.add(Fault("slow", path="/files", seconds=0.3))
 
     with ThreadPoolExecutor() as threads:
@@ -480,7 +480,7 @@ def test_slow_answer_is_overtaken(sandbox: SandboxServer, client: httpx2.Client)
 def test_list_and_counter_disagree_when_told(
     sandbox: SandboxServer, client: httpx2.Client, fault: dict[str, Any], counter: int, listed: int
 ) -> None:
-    """Replicas lag, each for itself."""
+    """Each replica of GitHub may lag by itself."""
     sandbox.faults.add(Fault(**fault))
 
     pull, comments = client.get(PULL).json(), client.get(f"{COMMENTS}?per_page={listed}")
@@ -490,7 +490,7 @@ def test_list_and_counter_disagree_when_told(
 
 
 def test_fault_may_be_for_some_only(sandbox: SandboxServer, client: httpx2.Client) -> None:
-    """One token's trouble is not another's, nor one page's the whole list's."""
+    """A fault may concern one token, or one page of a list."""
     sandbox.faults.add(Fault("status", token="ghp_other", status=500))
     sandbox.faults.add(Fault("status", path="&page=2", status=504))
 
@@ -500,7 +500,7 @@ def test_fault_may_be_for_some_only(sandbox: SandboxServer, client: httpx2.Clien
 
 
 def test_chance_is_the_same_each_time() -> None:
-    """A failure that chance found must be found again."""
+    """A failure found by chance must be reproducible."""
     draws = []
     for _ in range(2):
         faults = Faults(seed=3)
@@ -538,7 +538,7 @@ def test_other_processes_switch_faults(client: httpx2.Client) -> None:
 def test_unknown_fault_is_refused_with_a_reason(
     client: httpx2.Client, body: str, said: str
 ) -> None:
-    """One that never strikes would make a test pass that tests nothing."""
+    """A test with a fault that never occurs would prove nothing."""
     response = client.post("/_sandbox/faults", content=body)
 
     assert response.status_code == 422
@@ -550,7 +550,7 @@ def test_unknown_fault_is_refused_with_a_reason(
 
 @pytest.fixture
 def endpoint() -> Iterator[SandboxServer]:
-    """Somebody's endpoint, which takes every delivery until it is told otherwise."""
+    """An endpoint that accepts every delivery until it is told otherwise."""
     with SandboxServer() as server:
         yield server
         server.faults.clear()
@@ -582,7 +582,7 @@ def test_failed_delivery_is_listed_and_sent_again(
 def test_event_reaches_every_hook_that_wants_it_with_one_guid(
     sandbox: SandboxServer, client: httpx2.Client, endpoint: SandboxServer
 ) -> None:
-    """Deduplication by GUID alone would lose one of the two."""
+    """Deduplication by GUID alone would lose one of the deliveries."""
     wanted = {"full_name": REPOSITORY, "events": ("pull_request",)}
     for name, options in (("one", wanted), ("app", {}), ("other", {"full_name": SHOP})):
         sandbox.world.add_hook(f"{endpoint.url}/{name}", secret="x", **options)
@@ -614,7 +614,7 @@ def test_deliveries_are_paged_by_a_cursor(sandbox: SandboxServer, client: httpx2
 
 
 def test_recordings_of_a_folder_are_served(tmp_path: Path) -> None:
-    """Whoever has recorded a real pull request can look at it again."""
+    """A recorded pull request can be examined again."""
     recording = make_recording(REPOSITORY, 7)
     (tmp_path / "one.json").write_text(json.dumps(recording.to_json()))
     command = [*SANDBOX, "--load", str(tmp_path), "--token", "ghp_own", "--limit", "50"]

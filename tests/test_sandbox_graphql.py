@@ -95,7 +95,7 @@ def test_cost_is_the_one_of_githubs_rule(
 def test_query_that_github_would_refuse_is_refused(
     acme: SandboxServer, selection: str, kind: str | None
 ) -> None:
-    """With the status 200, no data, and no points taken."""
+    """The answer has the status 200, no data, and costs no points."""
     answer = ask(acme, selection)
 
     assert ("data" in answer, answer["errors"][0].get("type")) == (False, kind)
@@ -130,7 +130,7 @@ def test_used_up_points_are_an_error_with_status_200(acme: SandboxServer) -> Non
 
 
 def test_without_a_token_there_is_no_graphql(acme: SandboxServer) -> None:
-    """Also for what is public."""
+    """GitHub's GraphQL requires a token for public data as well."""
     with pytest.raises(HTTPError, match="401"):
         ask(acme, "nameWithOwner", token="")
 
@@ -139,7 +139,7 @@ def test_without_a_token_there_is_no_graphql(acme: SandboxServer) -> None:
 def test_fault_empties_inner_lists_only(
     acme: SandboxServer, without_totals: bool, total: int
 ) -> None:
-    """GitHub's list of pull requests comes whole, what is in them does not."""
+    """GitHub's list of pull requests is whole, and the lists inside are empty."""
     acme.faults.add(Fault(FaultKind.EMPTY_LISTS, without_totals=without_totals))
 
     answer = ask(

@@ -1,4 +1,4 @@
-"""How people look for a pull request in the list, and what that costs."""
+"""How users find a pull request in the list, and the cost of a search."""
 
 import logging
 from importlib import import_module
@@ -37,7 +37,7 @@ def row(db: None) -> PullRequest:
     ],
 )  # fmt: skip
 def test_pull_request_is_found_as_people_name_it(row: PullRequest, term: str) -> None:
-    """Numbers and branches are what tickets and terminals show."""
+    """Tickets and terminals show numbers and branches."""
     assert list(search_pull_requests(PullRequest.objects.all(), term)) == [row]
 
 
@@ -47,7 +47,7 @@ def test_pull_request_is_found_as_people_name_it(row: PullRequest, term: str) ->
      "mona blow", '"heavier make"', "acme%anvil", "#", "#x"],
 )  # fmt: skip
 def test_search_without_a_match_finds_nothing(row: PullRequest, term: str) -> None:
-    """And never everything: what is typed is no pattern and no number too large."""
+    """A search is neither a pattern nor a number that is too large."""
     assert list(search_pull_requests(PullRequest.objects.all(), term)) == []
 
 
@@ -62,7 +62,7 @@ def test_search_reads_no_dates_to_choose_from(admin_client: Client, row: PullReq
 
 
 def test_list_has_few_bytes_and_queries(admin_client: Client, db: None) -> None:
-    """Half a megabyte for fifty rows is slow on every phone, however fast the server."""
+    """Half a megabyte for fifty rows is slow on every phone."""
     team = TeamFactory()
     PullRequestFactory.create_batch(2, team=team)
     admin_client.get(LIST)
@@ -94,7 +94,7 @@ def test_list_has_few_bytes_and_queries(admin_client: Client, db: None) -> None:
     ],
 )
 def test_search_has_an_index(term: str, index: str) -> None:
-    """A search without a match read all rows four times."""
+    """A search without a match once read all rows four times."""
     rows = search_pull_requests(PullRequest.objects.all(), term)
     with connection.cursor() as cursor:
         # Of few rows PostgreSQL reads all, or sorts them.
@@ -106,7 +106,7 @@ def test_search_has_an_index(term: str, index: str) -> None:
 @needs_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_service_goes_on_without_the_extension(caplog: pytest.LogCaptureFixture) -> None:
-    """A role that may install nothing must be able to migrate; the warning says what to run."""
+    """A role that may install nothing must be able to migrate; the warning names the statements."""
     migration = import_module("metrics_sync.migrations.0031_search_indexes").Migration
     operation = migration.operations[-1]
     state = type("State", (), {"apps": apps})

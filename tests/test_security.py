@@ -1,4 +1,4 @@
-"""The threats of docs/security.md that are tested nowhere else, and that the others are."""
+"""The threats of docs/security.md without a test elsewhere, and that all others have one."""
 
 import json
 import re
@@ -33,7 +33,7 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 def read_threats() -> dict[str, list[tuple[str, str]]]:
-    """Return each threat of the table, with the file and the name of the tests it names."""
+    """Return each threat of the table with its test files and test names."""
     table = PAGE.partition("## Threats")[2].partition("\n## ")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines() if " | " in line]
     return {row[0].strip(): re.findall(r"`(test_\w+\.py)::(test_\w+)`", row[-1]) for row in rows}
@@ -41,7 +41,7 @@ def read_threats() -> dict[str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize(("threat", "tests"), list(read_threats().items())[1:])
 def test_every_threat_has_its_tests(threat: str, tests: list[tuple[str, str]]) -> None:
-    """A claim about security that nobody checks is a wish."""
+    """A claim about security without a test cannot be trusted."""
     assert tests, threat
     for file, name in tests:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
@@ -49,7 +49,7 @@ def test_every_threat_has_its_tests(threat: str, tests: list[tuple[str, str]]) -
 
 @pytest.mark.django_db
 def test_title_is_text(admin_client: Client, redis: Redis) -> None:
-    """Whoever may open a pull request writes its title."""
+    """Everybody who may open a pull request writes its title."""
     repository = TrackedRepositoryFactory(full_name="acme/anvil")
     row = PullRequestFactory(
         merged=True,
@@ -70,7 +70,7 @@ def test_title_is_text(admin_client: Client, redis: Redis) -> None:
 
 @pytest.mark.django_db
 def test_nothing_behind_the_sign_in_may_be_cached(admin_client: Client, redis: Redis) -> None:
-    """The next person at the browser, or behind the same proxy, may be of another team."""
+    """The next user of the browser or proxy may belong to another team."""
     row = PullRequestFactory(merged=True)
     PullRequest.objects.update(sync_status="queued")
     token = ApiTokenFactory(team=row.team).token
@@ -100,7 +100,7 @@ def test_nothing_behind_the_sign_in_may_be_cached(admin_client: Client, redis: R
 def test_no_secret_is_in_redis_or_in_the_log(
     client: Client, sandbox: SandboxServer, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Both are read by more people than the database is, and kept elsewhere."""
+    """More people read these than the database."""
     caplog.set_level("INFO")
     sandbox.world.add_token(Token("ghp_of_the_team"))
     repository = TrackedRepositoryFactory(
@@ -130,7 +130,7 @@ def test_no_secret_is_in_redis_or_in_the_log(
 
 @pytest.mark.django_db
 def test_other_sites_cannot_act_for_a_user(admin_user: User, redis: Redis) -> None:
-    """A form on any page of the web can be sent to our address."""
+    """Any page of the web can send a form to our address."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
     PullRequestFactory(merged=True)
@@ -144,7 +144,7 @@ def test_other_sites_cannot_act_for_a_user(admin_user: User, redis: Redis) -> No
 
 @pytest.mark.parametrize("name", [module.name for module in iter_modules(commands.__path__)])
 def test_no_command_takes_a_secret_as_an_argument(name: str) -> None:
-    """Everybody on the machine can list its processes."""
+    """Every user of the machine can list its processes."""
     parser: ArgumentParser = load_command_class("metrics_sync", name).create_parser(
         "manage.py", name
     )

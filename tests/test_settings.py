@@ -1,4 +1,4 @@
-"""Settings as a process of its own reads them from the environment."""
+"""Settings, as a new process reads them from the environment."""
 
 import json
 import os
@@ -44,7 +44,7 @@ print(settings.SECRET_KEY, *settings.METRICS_SYNC_TOKEN_ENCRYPTION_KEYS)
 def run(
     code: str, *arguments: str, base: Path = BASE_DIR, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run code with nothing configured but what is given, and what every production needs."""
+    """Run code with the given environment and what every production needs."""
     needed = {
         "SECRET_KEY": "secret",
         "TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
@@ -65,7 +65,7 @@ def run(
 
 
 def read(*names: str, **environment: str) -> dict[str, Any]:
-    """Return settings as they are in that environment."""
+    """Return settings as they are with that environment."""
     result = run(READ, *names, **environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -73,7 +73,7 @@ def read(*names: str, **environment: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "TOKEN_ENCRYPTION_KEYS"])
 def test_missing_secret_is_one_clear_line(name: str) -> None:
-    """A default would be a secret that everybody knows."""
+    """Everybody would know a default."""
     result = run(READ, **{name: ""})
 
     assert result.returncode == 1
@@ -81,7 +81,7 @@ def test_missing_secret_is_one_clear_line(name: str) -> None:
 
 
 def test_production_starts_closed() -> None:
-    """What nobody configured must be safe."""
+    """The defaults must be safe."""
     values = read(
         "DEBUG",
         "ALLOWED_HOSTS",
@@ -108,7 +108,7 @@ def test_production_starts_closed() -> None:
     ],
 )
 def test_production_wants_tls(environment: dict[str, str], *, secure: bool, seconds: int) -> None:
-    """Nobody sets a variable that they have not heard of."""
+    """Nobody sets a variable that they do not know."""
     names = ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_HSTS_SECONDS")
 
     assert list(read(*names, **environment).values()) == [secure, secure, seconds]
@@ -140,7 +140,7 @@ def test_folder_of_secrets_is_for_its_user_only(tmp_path: Path, *, is_new: bool)
 
 
 def test_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
-    """A database may lie where others have files."""
+    """A database may lie in a folder with other files."""
     tmp_path.chmod(0o755)
 
     result = run(VAR, DATABASE_URL=f"sqlite:///{tmp_path}/metrics_sync.sqlite3")
@@ -149,7 +149,7 @@ def test_folder_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_keys_are_separated_by_commas() -> None:
-    """The first encrypts and all decrypt; a space after the comma is no part of a key."""
+    """The first key encrypts and all decrypt; a space after a comma is no part of a key."""
     name = "METRICS_SYNC_TOKEN_ENCRYPTION_KEYS"
 
     assert read(name, TOKEN_ENCRYPTION_KEYS="new, old") == {name: ["new", "old"]}
@@ -157,7 +157,7 @@ def test_keys_are_separated_by_commas() -> None:
 
 @pytest.mark.parametrize("url", ["redis://cache:6379/3", "rediss://cache/0?ssl_cert_reqs=none"])
 def test_queues_give_up_on_a_silent_redis_soon(url: str) -> None:
-    """A webhook's answer waits for the claim to be put on the queue."""
+    """The webhook's answer waits for the job to be queued."""
     queues = read("RQ_QUEUES", REDIS_URL=url)["RQ_QUEUES"]
 
     assert list(queues) == ["pr-data", "pr-data-bulk"]
@@ -168,7 +168,7 @@ def test_queues_give_up_on_a_silent_redis_soon(url: str) -> None:
 
 
 def test_sqlite_lets_web_and_workers_work_side_by_side(tmp_path: Path) -> None:
-    """Without these, two processes that write answer each other with `database is locked`."""
+    """Otherwise one of two writing processes fails with `database is locked`."""
     url = f"sqlite:///{tmp_path / 'a' / 'new folder' / 'metrics.sqlite3'}"
 
     options = read("DATABASES", DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
@@ -187,7 +187,7 @@ def test_sqlite_readers_never_wait_for_writers() -> None:
 
 
 def test_postgresql_connections_are_kept_and_checked() -> None:
-    """A connection that the server closed would cost a delivery."""
+    """A connection that the server closed would fail a delivery."""
     database = read("DATABASES")["DATABASES"]["default"]
 
     assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (60, True)
@@ -195,7 +195,7 @@ def test_postgresql_connections_are_kept_and_checked() -> None:
 
 
 def test_json_log_is_one_object_a_line() -> None:
-    """A log store reads lines; a traceback in plain text would be thirty of them."""
+    """A log store would split a plain traceback into thirty entries."""
     result = run(LOG, LOG_FORMAT="json")
 
     [line] = result.stderr.splitlines()
@@ -207,7 +207,7 @@ def test_json_log_is_one_object_a_line() -> None:
 
 
 def test_console_log_is_for_people() -> None:
-    """It is what is seen without configuring anything."""
+    """This is the format without any configuration."""
     lines = run(LOG).stderr.splitlines()
 
     assert "ERROR" in lines[0]
@@ -216,7 +216,7 @@ def test_console_log_is_for_people() -> None:
 
 
 def test_proxy_that_is_no_address_is_one_clear_line() -> None:
-    """A name would be believed by nobody, and nobody would be locked out."""
+    """With a host name no proxy would be trusted, and nobody locked out."""
     result = run(READ, TRUSTED_PROXIES="10.0.0.1, proxy.acme.example")
 
     assert result.returncode == 1
@@ -224,7 +224,7 @@ def test_proxy_that_is_no_address_is_one_clear_line() -> None:
 
 
 def test_unknown_log_format_is_refused() -> None:
-    """A typing error must not end in logs that nobody can read."""
+    """A mistyped value must not produce unreadable logs."""
     result = run(READ, LOG_FORMAT="xml")
 
     assert result.returncode == 1
@@ -232,7 +232,7 @@ def test_unknown_log_format_is_refused() -> None:
 
 
 def test_hosts_and_origins_follow_from_the_base_url() -> None:
-    """Who has said where the service is should not have to say it three times."""
+    """The operator should state the service's address only once."""
     names = "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "BASE_URL"
 
     values = read(*names, BASE_URL="https://sync.example:8443/", ALLOWED_HOSTS="inner")
@@ -246,7 +246,7 @@ def test_hosts_and_origins_follow_from_the_base_url() -> None:
 
 @pytest.mark.parametrize("url", ["sync.example", "ftp://sync.example", "https://sync.example/path"])
 def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
-    """A wrong one would be part of each address that is printed."""
+    """A wrong address would be part of each printed address."""
     result = run("from project import settings", BASE_URL=url)
 
     assert result.returncode == 1
@@ -254,7 +254,7 @@ def test_base_url_that_is_none_is_one_clear_line(url: str) -> None:
 
 
 def test_lines_of_the_web_server_have_the_same_format() -> None:
-    """A log store that takes JSON drops the other lines, those of a crash among them."""
+    """A log store that expects JSON drops other lines, such as those of a crash."""
     code = """
 import logging.config
 from project import serving

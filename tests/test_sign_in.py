@@ -1,4 +1,4 @@
-"""Sign-in: failures leave a trace and have a limit, and a lock says how it opens."""
+"""Sign-in: failures are logged and limited, and a lock says how it ends."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -33,7 +33,7 @@ def fail(client: Client, *, times: int, address: str = HOME) -> list[int]:
 
 @pytest.mark.usefixtures("operator")
 def test_who_keeps_failing_is_locked_out_with_a_way_out(client: Client) -> None:
-    """A machine tries a million passwords a day; a person who forgot one must know what to do."""
+    """A machine tries a million passwords a day; a user who forgot one needs advice."""
     statuses = fail(client, times=5)
 
     answer = client.post(LOGIN, {"username": "operator", "password": "right"}, REMOTE_ADDR=HOME)
@@ -46,7 +46,7 @@ def test_who_keeps_failing_is_locked_out_with_a_way_out(client: Client) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_lock_opens_after_its_time_whatever_is_tried_meanwhile(client: Client) -> None:
-    """Else who guesses locks out the owner for ever."""
+    """Otherwise an attacker could lock out the owner for ever."""
     with time_machine.travel(NOW, tick=False) as clock:
         fail(client, times=5)
         clock.shift(timedelta(minutes=14))
@@ -58,7 +58,7 @@ def test_lock_opens_after_its_time_whatever_is_tried_meanwhile(client: Client) -
 
 @pytest.mark.usefixtures("operator")
 def test_operator_opens_the_lock(client: Client) -> None:
-    """It is what the page tells people to ask for."""
+    """The page tells users to ask for this command."""
     fail(client, times=5)
 
     call_command("axes_reset_username", "operator")
@@ -68,7 +68,7 @@ def test_operator_opens_the_lock(client: Client) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_owner_signs_in_from_elsewhere_all_the_same(client: Client) -> None:
-    """Anybody who knows a name could lock out its owner."""
+    """Everybody who knows a name could lock out its owner."""
     fail(client, times=9, address=ELSEWHERE)
 
     assert sign_in(client, "right", address=HOME) == 302
@@ -86,7 +86,7 @@ def test_success_forgets_the_failures_before(client: Client) -> None:
 def test_every_try_is_in_the_log_without_its_password(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who looks for an attack looks there; a name must not forge lines of it."""
+    """Operators look for attacks in the log; a name must not forge its lines."""
     caplog.set_level("INFO", logger="project.sign_in")
 
     fail(client, times=1)
@@ -105,7 +105,7 @@ def test_every_try_is_in_the_log_without_its_password(
 @pytest.mark.parametrize("query", ["?next=%00", "?%00=(", f"?next={'a' * 3000}"])
 @pytest.mark.usefixtures("operator")
 def test_odd_addresses_of_the_login_are_no_fault_of_ours(client: Client, query: str) -> None:
-    """The address is kept beside the failure, and PostgreSQL takes no text with NUL."""
+    """The address is stored with the failure, and PostgreSQL refuses a NUL."""
     data = {"username": "operator", "password": "wrong"}
 
     assert client.post(LOGIN + query, data).status_code == 200
@@ -126,7 +126,7 @@ def test_odd_addresses_of_the_login_are_no_fault_of_ours(client: Client, query: 
 def test_forwarded_address_is_believed_from_trusted_proxies_only(
     settings: Settings, forwarded: str, peer: str, found: str | None
 ) -> None:
-    """With an address that anybody can write, nobody is ever locked out."""
+    """An attacker could write another address in each request."""
     settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
     headers = {"X-Forwarded-For": forwarded} if forwarded else {}
     request = RequestFactory().get(LOGIN, headers=headers, REMOTE_ADDR=peer)
@@ -135,7 +135,7 @@ def test_forwarded_address_is_believed_from_trusted_proxies_only(
 
 
 def test_addresses_of_one_network_count_as_one() -> None:
-    """A machine with IPv6 has more addresses than anybody can try."""
+    """A machine with IPv6 has billions of addresses."""
     requests = [
         RequestFactory().get(LOGIN, REMOTE_ADDR=f"2001:db8:0:7:{n}::1") for n in range(1, 4)
     ]

@@ -1,4 +1,4 @@
-"""What queues the fetch of a merge: the transition alone, once, and after the commit."""
+"""When a merge is queued: only at the transition, once, and after the commit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def repository(db: None) -> TrackedRepository:
 def count_queued(
     redis: Redis, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> Callable[[Callable[[], Any]], int]:
-    """Commit an action and say how many jobs it put on the queue of the merges."""
+    """Commit an action, and count the jobs that it put on the queue of merges."""
 
     def count(action: Callable[[], Any]) -> int:
         before = Queue(MERGES, connection=redis).count
@@ -42,10 +42,10 @@ Count = Callable[[Callable[[], Any]], int]
 
 
 @pytest.mark.parametrize(("delivery_id", "source"), [("guid", "webhook"), ("", "other")])
-def test_merge_is_counted_by_who_told_it(
+def test_merge_is_counted_by_its_source(
     repository: TrackedRepository, count_queued: Count, delivery_id: str, source: str
 ) -> None:
-    """Whether webhooks still come is seen in this number."""
+    """This number shows whether webhooks still arrive."""
     counting.take()
 
     with trace(delivery_id=delivery_id):
@@ -62,7 +62,7 @@ def merge(row: PullRequest) -> None:
 def test_row_that_becomes_merged_is_queued(
     repository: TrackedRepository, count_queued: Count
 ) -> None:
-    """Seconds after the merge its data must be here."""
+    """The data must be complete within seconds of the merge."""
     row = PullRequestFactory(team=repository.team)
 
     assert count_queued(lambda: merge(row)) == 1
@@ -72,7 +72,7 @@ def test_row_that_becomes_merged_is_queued(
 def test_row_that_is_new_and_merged_is_queued(
     repository: TrackedRepository, count_queued: Count
 ) -> None:
-    """The merge may be the first that we hear of a pull request."""
+    """The merge may be the first event of a pull request."""
     queued = count_queued(lambda: PullRequestFactory(merged=True, team=repository.team))
 
     assert queued == 1
@@ -103,7 +103,7 @@ def test_row_that_is_not_merged_is_not_queued(
 def test_later_saves_of_a_merged_row_queue_nothing(
     repository: TrackedRepository, count_queued: Count, change: Callable[[PullRequest], Any]
 ) -> None:
-    """The job saves what it fetched; a queue that feeds itself never ends."""
+    """The job saves the row itself; queueing it again would never end."""
     row = PullRequestFactory(team=repository.team)
     count_queued(lambda: merge(row))
 
@@ -124,7 +124,7 @@ def test_merge_counts_when_the_state_is_saved(
 def test_merge_that_is_rolled_back_is_not_queued(
     repository: TrackedRepository, count_queued: Count
 ) -> None:
-    """A worker would look for a row that was never written."""
+    """The worker would not find the row."""
     row = PullRequestFactory(team=repository.team)
 
     def merge_and_roll_back() -> None:
@@ -149,7 +149,7 @@ def test_merge_is_not_queued_before_it_is_committed(
 def test_rows_loaded_from_a_fixture_are_not_queued(
     repository: TrackedRepository, count_queued: Count
 ) -> None:
-    """Loading a backup must not fetch everything that was ever merged."""
+    """Loading a backup must not fetch all its merges."""
     row = PullRequestFactory.build(team=repository.team, state="merged", pk=1)
     backup = serializers.serialize("json", [row])
 
@@ -163,7 +163,7 @@ def test_rows_loaded_from_a_fixture_are_not_queued(
 
 @pytest.mark.usefixtures("db")
 def test_merge_in_a_repository_that_is_not_tracked_becomes_untracked(count_queued: Count) -> None:
-    """The row waits for reconcile, which takes it up once somebody tracks the repository."""
+    """Reconcile queues it once a team tracks the repository."""
     assert count_queued(lambda: PullRequestFactory(merged=True)) == 0
     assert PullRequest.objects.get().sync_status == "untracked"
 
@@ -173,7 +173,7 @@ def test_merge_with_redis_down_is_saved_and_stays_pending(
     repository: TrackedRepository,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    """Saving must not fail for the queue's sake; reconcile finds the row."""
+    """Saving must not fail because of the queue; reconcile finds the row."""
     with django_capture_on_commit_callbacks(execute=True):
         PullRequestFactory(merged=True, team=repository.team)
 

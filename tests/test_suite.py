@@ -1,4 +1,4 @@
-"""What the tests of one process could leave for each other."""
+"""State that a test could leave in its process for the next test."""
 
 import ast
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ LEFT_OUT = {"demo", "migrations", "sandbox", "serving", "settings"}
 
 
 def test_nothing_remembered_in_a_process_is_missed() -> None:
-    """A pause after a dead Redis, left by one test, once failed another, in one order of many."""
+    """Once a remembered pause after a dead Redis failed another test, in one order of many."""
     assert set(find_remembered()) == FORGOTTEN | HARMLESS
 
 

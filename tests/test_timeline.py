@@ -1,4 +1,4 @@
-"""The timeline of a pull request: what its chart is drawn from, and the table behind it."""
+"""The timeline of a pull request: the data of its chart, and the table behind it."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def to_milliseconds(hours: float) -> float:
 def test_first_view_is_from_the_opening_to_the_end(
     events: list[float], first_view: tuple[float, float], all_of_it: tuple[float, float]
 ) -> None:
-    """A commit that is months older would leave a point of all the rest; zooming out shows it."""
+    """A much older commit would squeeze all other events together; zooming out shows it."""
     found = find_range(OPENED_AT, MERGED_AT, [make_event(hours) for hours in events])
 
     assert (found["min"], found["max"]) == tuple(map(to_milliseconds, first_view))
@@ -63,7 +63,7 @@ def test_first_view_is_from_the_opening_to_the_end(
 
 
 def test_pull_request_merged_at_once_has_a_range() -> None:
-    """Bots merge in the second of the opening; a chart of no width shows nothing."""
+    """Bots merge in the second of the opening, and a chart needs some width."""
     found = find_range(OPENED_AT, OPENED_AT, [])
 
     assert found["max"] - found["min"] == 60_000
@@ -75,7 +75,7 @@ def read_chart(row: PullRequest) -> dict[str, Any]:
 
 
 def test_timeline_of_an_open_pull_request_ends_now(row: PullRequest) -> None:
-    """It ended at its last event, as if nothing had waited since."""
+    """It once ended at its last event, as if nothing had waited since."""
     row.state, row.merged_at = "open", None
     PRReviewFactory(pull_request=row, submitted_at=after(2))
     now = after(50)
@@ -87,7 +87,7 @@ def test_timeline_of_an_open_pull_request_ends_now(row: PullRequest) -> None:
 
 
 def test_no_number_of_commits_hides_a_review(row: PullRequest) -> None:
-    """Requests and approvals are the story; 300 commits hid them in marks “of several kinds”."""
+    """300 commits once hid requests and approvals in marks “of several kinds”."""
     CommitFactory.create_batch(300, pull_request=row, committed_at=after(2))
     for state in ("approved", "changes_requested", "commented"):
         PRReviewFactory(pull_request=row, state=state, submitted_at=after(2))
@@ -105,7 +105,7 @@ def test_no_number_of_commits_hides_a_review(row: PullRequest) -> None:
 
 
 def test_each_point_says_what_happened_and_when(row: PullRequest) -> None:
-    """It is what the reader sees under the pointer."""
+    """The reader sees this text under the pointer."""
     PRReviewFactory(pull_request=row, submitted_at=after(2), reviewer_login="ann")
 
     chart = read_chart(row)
@@ -129,7 +129,7 @@ def test_what_lasted_is_a_line(row: PullRequest) -> None:
 
 
 def test_table_leaves_out_what_is_frequent_first() -> None:
-    """The table of a large pull request had the first 200 commits and no review."""
+    """A large pull request once had a table of 200 commits and no review."""
     commits = [make_event(n / 100) for n in range(500)]
     reviews = [make_event(n, "approved") for n in range(10)]
 
@@ -161,7 +161,7 @@ def test_table_leaves_out_what_is_frequent_first() -> None:
 def test_draft_phases_follow_from_the_turns(
     turns: list[tuple[str, float]], is_draft: bool, drafts: list[tuple[float, float]]
 ) -> None:
-    """Waiting for a draft to be reviewed is no waiting."""
+    """Nobody waits for the review of a draft."""
     row = PullRequest(pr_created_at=OPENED_AT, merged_at=MERGED_AT, is_draft=is_draft)
 
     phases = list_drafts(row, [make_event(hours, shape) for shape, hours in turns], after(99))
@@ -198,7 +198,7 @@ def test_draft_phases_follow_from_the_turns(
 def test_every_kind_of_row_is_an_event(
     row: PullRequest, factory: Any, values: dict[str, str], shape: str, text: str
 ) -> None:
-    """Nobody would miss what is stored and not drawn."""
+    """Nobody would notice stored rows that are not drawn."""
     factory(pull_request=row, **{TIMES[factory]: after(1)}, **values)
 
     event = next(event for event in list_events(row) if event.at == after(1))
@@ -226,7 +226,7 @@ def test_what_has_no_time_is_left_out(row: PullRequest) -> None:
 
 
 def test_table_has_the_events_in_their_order(row: PullRequest) -> None:
-    """Who cannot see the chart reads the table."""
+    """Users who cannot see the chart read the table."""
     PRReviewFactory(pull_request=row, submitted_at=after(2), reviewer_login="ann")
     CommitFactory(pull_request=row, committed_at=after(1), author_login="<b>mona")
 
@@ -249,5 +249,5 @@ def test_queries_do_not_grow_with_the_history(row: PullRequest) -> None:
 
 
 def test_pull_request_without_a_known_opening_has_no_timeline(db: None) -> None:
-    """An axis that begins nowhere shows nothing."""
+    """The axis would have no beginning."""
     assert draw_timeline(PullRequestFactory(merged=True)) == ""

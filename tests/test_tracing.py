@@ -35,7 +35,7 @@ def make_record() -> logging.LogRecord:
 
 
 def test_records_carry_what_is_being_worked_on() -> None:
-    """A line that says `no answer` says nothing."""
+    """A line `no answer` alone does not say which pull request it concerns."""
     with trace(delivery_id="d", job_id=""), trace(job_id="j"):
         record = make_record()
 
@@ -43,7 +43,7 @@ def test_records_carry_what_is_being_worked_on() -> None:
 
 
 def test_trace_ends_with_its_block() -> None:
-    """The next request of the thread is another delivery."""
+    """The thread's next request is another delivery."""
     with pytest.raises(ValueError, match="broken"), trace(delivery_id="d"):
         raise ValueError("broken")
 
@@ -90,7 +90,7 @@ def read_lines(text: str, **ids: str) -> list[dict[str, Any]]:
 def test_delivery_is_followed_from_the_webhook_to_complete(
     workers: Workers, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
-    """Who asks what became of a delivery has its id from GitHub, and nothing else."""
+    """GitHub shows operators only the id of a delivery."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     hook: GitHubIntegration = TrackedRepositoryFactory(full_name="acme/anvil", **token).integration
     payload = build_pull_request_event(sandbox.world.add(make_recording("acme/anvil", 7)), "closed")
@@ -127,7 +127,7 @@ def test_delivery_is_followed_from_the_webhook_to_complete(
 def test_job_queued_inside_a_job_runs_under_its_own_id(
     workers: Workers, sandbox: SandboxServer
 ) -> None:
-    """The clock's job has a `job_id`; handed on, it ended each fetch before RQ had begun it."""
+    """The clock's job passed its `job_id` on, and each fetch ended before it began."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     team = TrackedRepositoryFactory(full_name="acme/anvil", **token).team
     recording = sandbox.world.add(make_recording("acme/anvil", 7))

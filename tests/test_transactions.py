@@ -1,4 +1,4 @@
-"""Transactions that meet: none is lost, and those of one kind never wait in a circle."""
+"""Concurrent transactions: no change is lost, and those of one kind never deadlock."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def run_at_once(*works: Callable[[], Any]) -> list[Any]:
 
 
 def make_delivery(number: int, *, author: int, reviewer: int) -> Delivery:
-    """Make a review by an account that nobody has seen, of a pull request by another."""
+    """Build a review by a new account, of a pull request by another new account."""
     recording = make_recording(REPOSITORY, number)
     recording.pull["user"] |= {"id": author, "login": f"person-{author}"}
     review = recording.reviews[0]
@@ -57,7 +57,7 @@ def repository() -> TrackedRepository:
 
 
 def record_pair(number: int) -> None:
-    """Record, at the same moment, what two new people say of each other's pull requests."""
+    """Record at once two reviews in which two new people review each other."""
     first, second, barrier = 1000 + 2 * number, 1001 + 2 * number, Barrier(2)
 
     def record(delivery: Delivery) -> None:
@@ -74,7 +74,7 @@ def record_pair(number: int) -> None:
 def test_reviews_in_opposite_roles_do_not_wait_for_each_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Four of ten such deliveries were answered 503, and GitHub does not send them again."""
+    """Four of ten such deliveries were once answered 503, and GitHub does not repeat them."""
     for number in range(PAIRS):
         record_pair(number)
 
@@ -84,7 +84,7 @@ def test_reviews_in_opposite_roles_do_not_wait_for_each_other(
 
 
 def make_circle() -> tuple[list[Callable[[], None]], list[int]]:
-    """Make two transactions that lock the same two rows in opposite order, at their first try."""
+    """Build two transactions that lock the same two rows in opposite order, at their first try."""
     pks = [TeamFactory().people.create(github_id=n, login=f"{n}").pk for n in (1, 2)]
     barrier, tries = Barrier(2), list[int]()
 
@@ -100,7 +100,7 @@ def make_circle() -> tuple[list[Callable[[], None]], list[int]]:
 
 
 def test_transaction_that_a_deadlock_ended_is_run_again() -> None:
-    """PostgreSQL ends one of two that wait for each other; its work would be lost."""
+    """PostgreSQL ends one of the two, whose work would be lost."""
     works, tries = make_circle()
 
     run_at_once(*(lambda work=work: run_transaction(work) for work in works))
@@ -109,7 +109,7 @@ def test_transaction_that_a_deadlock_ended_is_run_again() -> None:
 
 
 def test_other_faults_of_the_database_are_raised_at_once() -> None:
-    """What is refused for another reason is refused again."""
+    """The database would refuse the same statement again."""
     tries = []
 
     def fail() -> None:

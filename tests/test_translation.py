@@ -1,4 +1,4 @@
-"""Pull requests of the GraphQL API, which must become the very rows that REST would have made."""
+"""Pull requests from GraphQL, which must become the same rows as from REST."""
 
 import asyncio
 import base64
@@ -42,7 +42,7 @@ BOOKKEEPING = {
 
 
 def make_busy() -> Recording:
-    """Everything that GraphQL tells in other words than REST, and tells for certain."""
+    """Add everything that GraphQL names differently from REST, and states for certain."""
     story = PullRequestBuilder("acme/anvil", 7, author="renovate[bot]", title="Harden the anvil")
     story.pull["head"]["repo"] = {**story.pull["head"]["repo"], "full_name": "fork/anvil"}
     old = [story.commit(-50, name="mona"), story.commit(-40, name="mona", authored=-90)]
@@ -132,7 +132,7 @@ def run(repository: TrackedRepository) -> None:
 
 
 def dump(row: Any) -> dict[str, Any]:
-    """Return what a row says, with GitHub's ids in place of our own."""
+    """Return the values of a row, with GitHub's ids in place of our own."""
     values = {}
     for column in row._meta.concrete_fields:
         if column.name not in BOOKKEEPING:
@@ -168,7 +168,7 @@ def dump_all(row: PullRequest) -> dict[str, Any]:
 def test_rows_and_receipt_are_those_of_rest(
     take_both: Callable[[Recording], list[PullRequest]], name: str, requests: int
 ) -> None:
-    """A number must not depend on the way in which it came."""
+    """A number must not depend on the API that it came from."""
     by_rest, in_bulk = take_both(make_sample(name))
 
     assert dump_all(in_bulk) == dump_all(by_rest)
@@ -188,7 +188,7 @@ def test_busy_pull_request_needs_no_rest(
 
 @pytest.fixture
 def node(sandbox: SandboxServer) -> Json:
-    """A pull request as GraphQL gives it."""
+    """A pull request as GraphQL returns it."""
     sandbox.world.add(make_busy())
 
     async def fetch() -> Json:
@@ -202,7 +202,7 @@ def node(sandbox: SandboxServer) -> Json:
 
 
 def change(node: Any, path: str, value: Any) -> None:
-    """Set what a path such as `commits.nodes.0` leads to."""
+    """Set the value at a path such as `commits.nodes.0`."""
     *parents, last = path.split(".")
     for key in parents:
         node = node[int(key) if key.isdigit() else key]
@@ -280,7 +280,7 @@ BOT = {"__typename": "Bot", "databaseId": 7, "login": "copilot-swe-agent"}
 def test_what_is_not_certain_is_left_to_rest(
     node: Json, path: str, value: Any, left: set[str]
 ) -> None:
-    """Rather two requests more than a row that is not so."""
+    """Two more requests are better than a wrong row."""
     change(node, path, value)
 
     snapshot = read_snapshot(node, github_repo="acme/anvil")
@@ -308,7 +308,7 @@ def test_what_is_not_certain_is_left_to_rest(
 def test_answer_whose_counts_do_not_agree_is_not_believed(
     node: Json, path: str, value: Any
 ) -> None:
-    """One list that was left out casts doubt on the others, whose counts may be cut as well."""
+    """If one list is cut, the counts of the others may be wrong as well."""
     change(node, path, value)
 
     with pytest.raises(DisagreementError):
@@ -322,7 +322,7 @@ def test_answer_whose_counts_do_not_agree_is_not_believed(
 def test_pull_request_that_is_not_certain_is_left_to_rest_whole(
     node: Json, path: str, value: Any
 ) -> None:
-    """Its author is whom reviews are measured against."""
+    """All reviews are measured against its author."""
     change(node, path, value)
 
     with pytest.raises(OnlyInRestError):
@@ -330,7 +330,7 @@ def test_pull_request_that_is_not_certain_is_left_to_rest_whole(
 
 
 def test_docs_have_every_reason_to_ask_rest() -> None:
-    """Whoever wonders what the requests of a backfill are for looks there."""
+    """The page explains the requests of a backfill."""
     lines = (settings.BASE_DIR / "docs" / "backfill.md").read_text().splitlines()
     documented = {line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
     any_list = " ".join(line for line in lines if line.startswith("| any |"))
@@ -359,7 +359,7 @@ def test_docs_have_every_reason_to_ask_rest() -> None:
 def test_numbers_are_read_out_of_node_ids(
     node_id: str, scope: tuple[int, ...] | None, own_id: int | None
 ) -> None:
-    """The ids of statuses and events stand nowhere else."""
+    """GraphQL gives the ids of statuses and events nowhere else."""
     assert unpack_node_id(node_id) == (scope, own_id)
 
 

@@ -1,15 +1,18 @@
 """What open pull requests wait for: whose turn it is, since when, and who sees it."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from html import unescape
 from itertools import permutations
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
@@ -22,6 +25,7 @@ from metrics_sync.models import PullRequest, Team, TrackedRepository
 from metrics_sync.sandbox import build_pull_request_event, make_recording
 from metrics_sync.sandbox.shapes import user
 from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from project.demo.open_pull_requests import list_deliveries
 from tests.factories import (
     PRReviewFactory,
     PullRequestFactory,
@@ -240,6 +244,49 @@ def repository(db: None) -> TrackedRepository:
         full_name=REPOSITORY,
         github_repo_id=make_recording(REPOSITORY, 7).pull["base"]["repo"]["id"],
     )
+
+
+def test_demo_shows_each_turn(repository: TrackedRepository) -> None:
+    """Who tries the service sees what the page is for, with those who are asked."""
+    now = timezone.now()
+    for recording, deliveries in list_deliveries(REPOSITORY, now):
+        for number, (event, payload) in enumerate(deliveries):
+            text, guid = json.dumps(payload), f"{recording.number}-{number}"
+            told = Delivery(guid, event, payload["action"], REPOSITORY, payload, text)
+            assert record_delivery(told, integration=repository.integration).status == "processed"
+
+    turns = read_open(Team.objects.all()).turns
+
+    people = {
+        turn: [[person.login for person in one.wait.people] for one in turns[turn]] for turn in Turn
+    }
+    assert people == {
+        Turn.REVIEW: [["grace", "ada"], ["ada"], []],
+        Turn.MERGE: [["grace"]],
+        Turn.AUTHOR: [["ada"]],
+        Turn.OPEN: [],
+        Turn.DRAFT: [],
+    }
+
+
+def test_long_table_comes_in_pages(admin_client: Client, repository: TrackedRepository) -> None:
+    """The longest waits are on the page; a link leads on to the others."""
+    for number in range(27):
+        PullRequestFactory(
+            repository=repository,
+            team=repository.team,
+            pr_created_at=hour(number),
+            title=f"T{number}.",
+        )
+
+    first = admin_client.get(reverse("metrics_sync:waiting")).content.decode()
+    [link] = re.findall(r'<a href="([^"]+)" class="text-link">Next', first)
+    second = admin_client.get(f"{reverse('metrics_sync:waiting')}{unescape(link)}").content.decode()
+
+    assert "1 to 25 of 27" in first
+    assert ("T24." in first, "T25." in first) == (True, False)
+    assert ("T24." in second, "T25." in second, "T26." in second) == (False, True, True)
+    assert "Approved and not merged" not in second
 
 
 def find_one(repository: TrackedRepository) -> Wait:

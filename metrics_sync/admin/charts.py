@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.utils.safestring import SafeString
 
 from metrics_sync.admin.definitions import DEFINITIONS, Definition
-from metrics_sync.admin.labels import UNKNOWN, show_table
+from metrics_sync.admin.labels import UNKNOWN, choose_unit, show_table, to_duration
 from metrics_sync.admin.leading import link
 from metrics_sync.dashboard import Point, Spread
 
@@ -70,14 +71,25 @@ class Trend:
     def spreads(self) -> list[Spread]:
         return [point.metrics[self.metric] for point in self.points]
 
+    @property
+    def unit(self) -> tuple[str, float]:
+        """The name of the unit of the chart, and how many of the metric's own make one of it."""
+        if not self.definition.is_duration:
+            return self.definition.unit, 1.0
+        name, length = choose_unit(to_duration(spread.median) for spread in self.spreads)
+        return name, length / timedelta(hours=1)
+
     def draw(self) -> str:
         """Return median, 90th percentile and goal as data; a step without has no point."""
-        lines = [
+        lines: list[dict[str, Any]] = [
             {"label": "median", "data": [spread.median for spread in self.spreads], **LINE},
             {"label": "90th percentile", "data": [spread.p90 for spread in self.spreads], **DASHED},
         ]
         if self.goal is not None:
             lines.append({"label": "goal", "data": [self.goal] * len(self.points), **GOAL})
+        _, size = self.unit
+        for line in lines:
+            line["data"] = [None if v is None else round(float(v) / size, 2) for v in line["data"]]
         label = "%b %Y" if self.is_in_months else "%d %b"
         days = [f"{point.begins_on:{label}}" for point in self.points]
         return json.dumps({"labels": days, "datasets": lines})
@@ -86,12 +98,15 @@ class Trend:
         """Return the same as a table, the newest first, with a link behind each number."""
         day, step = ("%Y-%m", "month") if self.is_in_months else ("%Y-%m-%d", "week of")
         show, rows = self.definition.show, list[list[Any]]()
+        medians = [spread.median for spread in self.spreads]
+        # Both columns have one unit, so that they compare.
+        texts = self.definition.show_column([*medians, *(one.p90 for one in self.spreads)])
         for place, (point, spread, url) in enumerate(
             zip(self.points, self.spreads, self.urls, strict=True)
         ):
             if point.merged:
                 behind = link(url, spread.count, data_point=place) if spread.count else 0
-                known = [show(spread.median), show(spread.p90), behind]
+                known = [texts[place], texts[len(medians) + place], behind]
                 rows.append([f"{point.begins_on:{day}}", *known, *self._show_goal(spread)])
         headers = [step, "median", "9 of 10 within", "pull requests"]
         if self.goal is not None:
@@ -116,7 +131,7 @@ def draw_trend(
     return Chart(
         title=definition.title,
         data=trend.draw(),
-        options=_make_options(definition.unit, is_whole=definition.is_whole),
+        options=_make_options(trend.unit[0], is_whole=definition.is_whole),
         table=trend.show_table(),
         headline=headline,
         change=change,

@@ -88,6 +88,9 @@ class ChildAdmin(ReadOnly, Guarded):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*show_times(self.model, COLUMNS[self.model]), "pull_request", "team"]
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return show_times(self.model, super().get_fields(request, obj))
+
     def get_search_fields(self, request: HttpRequest) -> list[str]:
         return [*SEARCHED[self.model], "pull_request__github_repo"]
 

@@ -1,14 +1,22 @@
 """The fields of a pull request's page, under names that readers know, each in one style."""
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Container, Iterable
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import DateTimeField, Model
 
-from metrics_sync.admin.labels import UNKNOWN, show_hours, show_on_one_line
+from metrics_sync.admin.labels import (
+    UNKNOWN,
+    find_time_to_complete,
+    show_duration,
+    show_hours,
+    show_on_one_line,
+    to_duration,
+)
+from metrics_sync.dashboard.totals import TOOK
 from metrics_sync.models import PullRequest
 
 #: What the page calls the fields whose own names are those of columns.
@@ -62,16 +70,55 @@ def make_column(name: str, title: str, show: Callable[[Any], Any] | None = None)
     return column
 
 
+def make_duration(
+    name: str, title: str, read: Callable[[Any], timedelta | None], ordering: Any = None
+) -> Any:
+    """Return a sortable column of durations, which lists show in one unit."""
+
+    @admin.display(description=title, ordering=ordering or name)
+    def column(row: PullRequest) -> str:
+        return show_duration(read(row))
+
+    column.__name__ = name
+    column.read_duration = read  # type: ignore[attr-defined]
+    return column
+
+
+def make_hours(name: str, title: str) -> Any:
+    """Return a column of durations for a field that has hours."""
+    return make_duration(name, title, lambda row: to_duration(getattr(row, name)))
+
+
+#: How long after the merge a pull request was complete.
+SECONDS = make_duration("seconds", "complete after", find_time_to_complete, TOOK)
+
+
 @cache
 def _make_time(field: Any) -> Any:
     return make_column(field.name, str(field.verbose_name), show_on_one_line)
 
 
-def show_times(model: type[Model], columns: Iterable[Any]) -> list[Any]:
-    """Give the columns that are times the one style that all times have."""
+def show_times(
+    model: type[Model], columns: Iterable[Any], *, edited: Container[str] = ()
+) -> list[Any]:
+    """Give the columns, or fields of a page, that are times the one style that all times have.
+
+    Those that are `edited` stay fields of the form.
+    """
     fields = model._meta.concrete_fields  # noqa: SLF001  (public)
-    times = {field.name: field for field in fields if isinstance(field, DateTimeField)}
-    return [_make_time(times[column]) if column in times else column for column in columns]
+    times = {
+        field.name: field
+        for field in fields
+        if isinstance(field, DateTimeField) and field.name not in edited
+    }
+    return [
+        tuple(show_times(model, column, edited=edited))
+        if isinstance(column, tuple)
+        else _make_time(times[column])
+        if column in times
+        else column
+        for column in columns
+    ]
 
 
 def name_fields(*names: str) -> tuple[Any, ...]:

@@ -1,8 +1,7 @@
 """The table that compares teams, repositories, authors or reviewers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.html import format_html
@@ -11,6 +10,7 @@ from django.utils.safestring import SafeString
 from metrics_sync.admin.changes import MORE_MERGES, SHARE_UNREVIEWED, show_change
 from metrics_sync.admin.definitions import DEFINITIONS, show_share
 from metrics_sync.admin.leading import Leads, link
+from metrics_sync.admin.paging import Page, cut_page
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.admin.sorting import (
     ASPECTS,
@@ -62,36 +62,24 @@ class Comparison:
 
     choices: list[tuple[str, str, bool]]
     columns: list[Column]
-    rows: list[list[tuple[str, Any]]]
-    first: int
-    last: int
-    total: int
-    previous: str
-    next: str
+    page: Page
 
 
 def build_comparison(form: SelectionForm, selection: Selection, leads: Leads) -> Comparison:
     """Build the table for what the address says."""
     by, order = find_by(form), find_order(form)
     rows = sort_compared(compare(selection, by), order)
-    pages = max(ceil(len(rows) / ROWS), 1)
-    page = min(form.cleaned_data.get("page") or 1, pages)
-    start = (page - 1) * ROWS
-    shown = rows[start : start + ROWS]
+    page = cut_page(rows, form, ROWS, lambda number: f"?{form.change(page=str(number))}#compare")
     columns = _build_columns(form, by, order)
     titles = [column.title for column in columns]
+    cells = _show_rows(page.rows, by, form, leads)
     return Comparison(
         choices=[
             (f"by {choice}", f"?{form.change(by=choice.value, sort='')}#compare", choice is by)
             for choice in By
         ],
         columns=columns,
-        rows=[list(zip(titles, _show_row(row, by, form, leads), strict=True)) for row in shown],
-        first=start + 1,
-        last=start + len(shown),
-        total=len(rows),
-        previous=f"?{form.change(page=str(page - 1))}#compare" if page > 1 else "",
-        next=f"?{form.change(page=str(page + 1))}#compare" if page < pages else "",
+        page=replace(page, rows=[list(zip(titles, one, strict=True)) for one in cells]),
     )
 
 
@@ -135,7 +123,23 @@ def _build_columns(form: SelectionForm, by: By, order: str) -> list[Column]:
     ]
 
 
-def _show_row(row: Compared, by: By, form: SelectionForm, leads: Leads) -> Iterator[SafeString]:
+def _show_rows(
+    rows: Sequence[Compared], by: By, form: SelectionForm, leads: Leads
+) -> Iterator[list[SafeString]]:
+    """Yield the cells of each row; the median and the 90th percentile of a metric in one unit."""
+    spreads = [[row.now.get_spread(metric) for row in rows] for metric in COMPARED]
+    texts = [
+        DEFINITIONS[metric].show_column([*(s.median for s in column), *(s.p90 for s in column)])
+        for metric, column in zip(COMPARED, spreads, strict=True)
+    ]
+    for place, row in enumerate(rows):
+        pairs = [(column[place], column[len(rows) + place]) for column in texts]
+        yield list(_show_row(row, by, form, leads, pairs))
+
+
+def _show_row(
+    row: Compared, by: By, form: SelectionForm, leads: Leads, texts: Sequence[tuple[str, str]]
+) -> Iterator[SafeString]:
     own = _narrow(row, by, form)
     now, before = row.now, row.before
     yield _lead_on(row, by, form, leads, own)
@@ -143,9 +147,9 @@ def _show_row(row: Compared, by: By, form: SelectionForm, leads: Leads) -> Itera
         link(leads.to_reviews(**own), now.merged),
         show_change(now.merged, before.merged, MORE_MERGES, str, is_brief=True),
     )
-    for metric in COMPARED:
+    for metric, shown in zip(COMPARED, texts, strict=True):
         url = leads.to_reviews(known=metric, **own)
-        yield _show_metric(metric, now.get_spread(metric), before.get_spread(metric), url)
+        yield _show_metric(metric, now.get_spread(metric), before.get_spread(metric), url, shown)
     share, earlier = now.share_without_review, before.share_without_review
     yield _show_cell(
         link(leads.to_reviews(review="without", **own), show_share(share))
@@ -156,14 +160,17 @@ def _show_row(row: Compared, by: By, form: SelectionForm, leads: Leads) -> Itera
     )
 
 
-def _show_metric(metric: str, now: Spread, before: Spread, url: str) -> SafeString:
+def _show_metric(
+    metric: str, now: Spread, before: Spread, url: str, texts: tuple[str, str]
+) -> SafeString:
     show, words = DEFINITIONS[metric].show, DEFINITIONS[metric].words
+    median, p90 = texts
     if not now.count:
-        return _show_cell(show(None), "")
+        return _show_cell(median, "")
     return _show_cell(
-        link(url, show(now.median)),
+        link(url, median),
         show_change(now.median, before.median, words, show, is_brief=True),
-        f"9 of 10: {show(now.p90)}, of {now.count}",
+        f"9 of 10: {p90}, of {now.count}",
     )
 
 

@@ -126,9 +126,9 @@ def _build_figures(form: SelectionForm, selection: Selection, leads: Leads) -> d
     trends = draw_trends(form, selection, summary, before, leads)
     return {
         "summary": summary,
-        "figures": build_figures(totals, before),
+        "figures": build_figures(totals, before, leads),
         "review_figures": build_review_figures(totals, before, leads),
-        "bots_left_out": totals.bots_left_out,
+        "bots_left_out": summary.bots_left_out,
         "trends": trends,
         "more_trends": list_more_trends(form),
         "has_goals": any(chart.goal for chart in trends),

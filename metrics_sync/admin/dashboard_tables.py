@@ -10,13 +10,14 @@ from django.utils.safestring import SafeString
 from metrics_sync.admin.labels import (
     UNKNOWN,
     describe_budget,
+    find_time_to_complete,
     name_credential_state,
-    show_hours,
+    show_in_one_unit,
     show_label,
     show_long,
     show_on_one_line,
     show_table,
-    show_time_to_complete,
+    to_duration,
 )
 from metrics_sync.models import IntegrationCredential, PullRequest
 
@@ -42,6 +43,8 @@ def show_incomplete(rows: Sequence[PullRequest]) -> SafeString:
 
 def show_latest(rows: Sequence[PullRequest]) -> SafeString:
     headers = ["pull request", "title", "status", "merged at", "complete after"]
+    took = show_in_one_unit([find_time_to_complete(row) for row in rows])
+    waits = show_in_one_unit([to_duration(row.review_wait_hours) for row in rows])
     return show_table(
         "Latest merges",
         [*headers, "first review after", "rounds", "comments"],
@@ -51,12 +54,12 @@ def show_latest(rows: Sequence[PullRequest]) -> SafeString:
                 show_long(row.title, most=80),
                 show_label(row.sync_status),
                 show_on_one_line(row.merged_at),
-                show_time_to_complete(row),
-                show_hours(row.review_wait_hours),
+                complete_after,
+                review_after,
                 _show_known(row.review_rounds),
                 _show_known(row.total_comments),
             ]
-            for row in rows
+            for row, complete_after, review_after in zip(rows, took, waits, strict=True)
         ],
         keys=[row.pk for row in rows],
         fills_card=True,
@@ -64,17 +67,19 @@ def show_latest(rows: Sequence[PullRequest]) -> SafeString:
 
 
 def show_slowest(rows: Sequence[PullRequest]) -> SafeString:
+    waits = show_in_one_unit([to_duration(row.review_wait_hours) for row in rows])
+    cycles = show_in_one_unit([to_duration(row.cycle_time_hours) for row in rows])
     return show_table(
         "Slowest reviews",
         ["pull request", "first review after", "cycle time", "rounds"],
         [
             [
                 _link("pullrequest", row),
-                show_hours(row.review_wait_hours),
-                show_hours(row.cycle_time_hours),
+                wait,
+                cycle,
                 _show_known(row.review_rounds),
             ]
-            for row in rows
+            for row, wait, cycle in zip(rows, waits, cycles, strict=True)
         ],
         keys=[row.pk for row in rows],
         fills_card=True,

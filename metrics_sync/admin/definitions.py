@@ -1,11 +1,11 @@
 """What each metric is called on the dashboard, what it says, and in which unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from metrics_sync.admin.changes import LARGER, LONGER, MORE_ROUNDS, Words
-from metrics_sync.admin.labels import UNKNOWN, show_hours
+from metrics_sync.admin.labels import UNKNOWN, show_hours, show_in_one_unit, to_duration
 
 
 def show_share(share: float | None) -> str:
@@ -28,7 +28,17 @@ class Definition:
 
     @property
     def show(self) -> Callable[[Any], str]:
-        return show_hours if self.unit == "hours" else show_number
+        return show_hours if self.is_duration else show_number
+
+    @property
+    def is_duration(self) -> bool:
+        return self.unit == "hours"
+
+    def show_column(self, values: Iterable[Any]) -> list[str]:
+        """Show values that stand in one column: durations in one unit."""
+        if self.is_duration:
+            return show_in_one_unit([to_duration(value) for value in values])
+        return [show_number(value) for value in values]
 
     @property
     def is_whole(self) -> bool:

@@ -45,9 +45,12 @@ def link_to_list(
     leave bots out, or `only`. `back` is the query of the dashboard's address, where the list
     leads back to. Any of these narrows further:
 
-    - `author`, `reviewer`: a login, as GitHub writes it
+    - `author`: a login, as GitHub writes it
+    - `reviewer`: the id of an account at GitHub, which a renamed one keeps
     - `known`: a metric, whose value is known and counts; the largest come first
-    - `took`: the place of a class of times to complete in the chart; the last is "not yet"
+    - `took`: times to complete: the place of a class in the chart, of which the last is "not yet";
+      `within-` or `late-` with a promised time in seconds; or `known`, of which the longest come
+      first
     - `review="without"`: merged without a review, or `"with"`
     - `sync_status`, `state`: one of their values
     """

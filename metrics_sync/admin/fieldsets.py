@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metrics_sync.admin.columns import name_fields
+from metrics_sync.admin.columns import SECONDS, name_fields
 
 #: The fields of a pull request's page, each line of them a tuple.
 FIELDSETS: list[Any] = [
@@ -13,7 +13,7 @@ FIELDSETS: list[Any] = [
                 name_fields("status", "sync_error"),
                 "receipt_table",
                 name_fields("cut_off", "disagreements", "sync_attempts"),
-                name_fields("completed_at", "seconds"),
+                (*name_fields("completed_at"), SECONDS),
                 name_fields("retry_at", "refetch_at"),
             ]
         },

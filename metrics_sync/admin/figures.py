@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from metrics_sync.admin.changes import (
@@ -20,6 +21,8 @@ from metrics_sync.admin.labels import show_duration
 from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import MORE_METRICS, Selection, Summary, Totals
+from metrics_sync.dashboard.narrowing import KNOWN, LATE, WITHIN
+from metrics_sync.dashboard.totals import PROMISED
 from metrics_sync.models import Team, TeamGoal
 
 #: The share of merges that are to be complete within five minutes.
@@ -36,7 +39,7 @@ class Figure:
     #: What the service promises, and whether it is kept.
     promise: str = ""
     colour: str = ""
-    remark: str = ""
+    remark: SafeString | str = ""
 
 
 def describe_period(selection: Selection) -> dict[str, str]:
@@ -54,8 +57,8 @@ def _show_day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def build_figures(now: Totals, before: Totals) -> list[Figure]:
-    """Return how fast and how surely merges became complete."""
+def build_figures(now: Totals, before: Totals, leads: Leads) -> list[Figure]:
+    """Return how fast and how surely merges became complete, each leading to its merges."""
     promise: dict[str, Any] = {}
     if (within := now.share_within_five_minutes) is not None:
         is_kept = within > PROMISE
@@ -66,12 +69,36 @@ def build_figures(now: Totals, before: Totals) -> list[Figure]:
     minute = (now.share_within_minute, before.share_within_minute)
     five = (within, before.share_within_five_minutes)
     time, earlier = now.time_to_complete, before.time_to_complete
-    return [
-        Figure("Complete within 60 seconds", *_compare(*minute, SHARE_IN_TIME)),
-        Figure("Complete within 5 minutes", *_compare(*five, SHARE_IN_TIME), **promise),
-        Figure("Median time to complete", *_compare(time.median, earlier.median, LONGER)),
-        Figure("9 of 10 are complete within", *_compare(time.p90, earlier.p90, LONGER)),
+    late = [_lead_to_late(now, limit, leads) for limit in PROMISED]
+    rows: list[tuple[str, tuple[str, SafeString], str, dict[str, Any]]] = [
+        (
+            "Complete within 60 seconds",
+            _compare(*minute, SHARE_IN_TIME),
+            f"{WITHIN}60",
+            {"remark": late[0]},
+        ),
+        (
+            "Complete within 5 minutes",
+            _compare(*five, SHARE_IN_TIME),
+            f"{WITHIN}300",
+            {"remark": late[1], **promise},
+        ),
+        ("Median time to complete", _compare(time.median, earlier.median, LONGER), KNOWN, {}),
+        ("9 of 10 are complete within", _compare(time.p90, earlier.p90, LONGER), KNOWN, {}),
     ]
+    return [
+        Figure(
+            title, link(leads.to_merges(took=times), text) if time.count else text, change, **more
+        )
+        for title, (text, change), times, more in rows
+    ]
+
+
+def _lead_to_late(totals: Totals, limit: timedelta, leads: Leads) -> SafeString:
+    """Lead from the number of merges that missed a promised time to their list."""
+    count = totals.late[limit]
+    url = leads.to_merges(took=f"{LATE}{int(limit.total_seconds())}")
+    return format_html("{} later", link(url, count) if count else "none")
 
 
 def build_review_figures(now: Totals, before: Totals, leads: Leads) -> list[Figure]:

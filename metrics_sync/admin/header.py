@@ -4,7 +4,14 @@ from typing import Any
 
 from django.urls import reverse
 
-from metrics_sync.admin.labels import UNKNOWN, show_hours, show_label, show_time_to_complete
+from metrics_sync.admin.labels import (
+    UNKNOWN,
+    find_time_to_complete,
+    show_duration,
+    show_hours,
+    show_label,
+    show_on_one_line,
+)
 from metrics_sync.conf import app_settings
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.models import PullRequest, TrackedRepository
@@ -37,6 +44,7 @@ def build_header(row: PullRequest) -> dict[str, Any]:
     return {
         "row": row,
         "status": show_label(row.sync_status),
+        "merged_at": show_on_one_line(row.merged_at),
         "page_at_github": find_page_at_github(row),
         "live_url": f"{live_url}?seen={row.sync_status}" if row.sync_status in UNDER_WAY else "",
         "figures": {
@@ -45,6 +53,6 @@ def build_header(row: PullRequest) -> dict[str, Any]:
             "Requested changes answered in": show_hours(row.avg_fix_response_hours),
             "Cycle time": show_hours(row.cycle_time_hours),
             "CI at the merge": row.ci_at_merge or UNKNOWN,
-            "Data complete after": show_time_to_complete(row),
+            "Data complete after": show_duration(find_time_to_complete(row)),
         }.items(),
     }

@@ -92,7 +92,7 @@ def show_long(text: str, *, most: int) -> SafeString:
 
 def show_hours(hours: Decimal | float | None) -> str:
     """Return hours as a duration in a readable unit."""
-    return UNKNOWN if hours is None else show_duration(timedelta(hours=float(hours)))
+    return show_duration(to_duration(hours))
 
 
 def show_duration(duration: timedelta | None) -> str:
@@ -106,21 +106,28 @@ def show_duration(duration: timedelta | None) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def show_in_one_unit(durations: Sequence[timedelta | None]) -> list[str]:
-    """Return the durations of a column in one unit, which the median decides."""
+def choose_unit(durations: Iterable[timedelta | None]) -> tuple[str, timedelta]:
+    """Return the name and the length of the unit for durations, which their median decides."""
     known = sorted(duration for duration in durations if duration is not None)
-    if not known:
-        return [UNKNOWN] * len(durations)
-    middle = known[len(known) // 2]
-    name, unit = next((one for one in UNITS if middle >= 2 * one[1]), UNITS[-1])
+    middle = known[len(known) // 2] if known else timedelta()
+    return next((one for one in UNITS if middle >= 2 * one[1]), UNITS[-1])
+
+
+def show_in_one_unit(durations: Sequence[timedelta | None]) -> list[str]:
+    """Return the durations of a column in one unit."""
+    name, unit = choose_unit(durations)
     return [UNKNOWN if one is None else f"{one / unit:.1f} {name}" for one in durations]
 
 
-def show_time_to_complete(row: PullRequest) -> str:
+def to_duration(hours: Decimal | float | None) -> timedelta | None:
+    return None if hours is None else timedelta(hours=float(hours))
+
+
+def find_time_to_complete(row: PullRequest) -> timedelta | None:
     """Return how long after the merge the data were complete for the first time."""
     if row.completed_at is None or row.merged_at is None:
-        return UNKNOWN
-    return show_duration(row.completed_at - row.merged_at)
+        return None
+    return row.completed_at - row.merged_at
 
 
 def show_receipt(receipt: Mapping[str, Any]) -> SafeString:
@@ -208,10 +215,11 @@ def name_credential_state(credential: IntegrationCredential) -> str:
     return "waiting" if waits else "usable"
 
 
-def describe_budget(credential: IntegrationCredential) -> str:
+def describe_budget(credential: IntegrationCredential) -> SafeString | str:
     """Say how many requests are left until when; unknown once that moment has passed."""
     resets_at = credential.rate_limit_resets_at
     if credential.rate_limit_remaining is None or resets_at is None or resets_at < timezone.now():
         return UNKNOWN
     limit = UNKNOWN if credential.rate_limit is None else credential.rate_limit
-    return f"{credential.rate_limit_remaining} of {limit} until {show_moment(resets_at)}"
+    until = show_on_one_line(resets_at)
+    return format_html("{} of {} until {}", credential.rate_limit_remaining, limit, until)

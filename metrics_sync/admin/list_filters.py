@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.contrib.admin import SimpleListFilter
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.contrib.filters.admin import DropdownFilter
 
 from metrics_sync.admin.definitions import DEFINITIONS
@@ -14,20 +15,24 @@ from metrics_sync.admin.figures import CLASS_NAMES
 from metrics_sync.admin.scoping import keep_visible
 from metrics_sync.dashboard.narrowing import (
     BY_PEOPLE,
-    CLASS_COUNT,
+    KNOWN,
+    LATE,
     METRIC_NAMES,
     WITH_REVIEW,
+    WITHIN,
     WITHOUT_REVIEW,
     is_known,
     is_reviewed_by,
-    keep_class,
+    keep_times,
 )
 from metrics_sync.exceptions import BadInputError
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import PullRequest, TeamMember, TrackedRepository
 
 Rows = QuerySet[PullRequest]
 #: The parameter of lists of what belongs to a pull request.
 PULL_REQUEST = "pull_request"
+#: What no id at GitHub reaches: the first number that the database cannot compare one with.
+MOST_ID = 2**63
 
 
 class RepositoryFilter(DropdownFilter):
@@ -118,11 +123,26 @@ class AuthorFilter(AddressFilter):
 
 
 class ReviewerFilter(AddressFilter):
+    """Keeps merges with a counted review by one account, which is known by GitHub's id."""
+
     title = "reviewed by"
     parameter_name = "reviewer"
+    login = ""
 
-    def narrow(self, rows: Rows, value: str) -> Rows:
-        return rows.filter(is_reviewed_by(value))
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        key = self.value() or ""
+        if not key:
+            return queryset
+        known = keep_visible(TeamMember.objects.all(), request)
+        fits = key.isdecimal() and int(key) < MOST_ID
+        account = known.filter(github_id=int(key)).order_by("-pk").first() if fits else None
+        if account is None:
+            raise BadInputError(f"You know no reviewer with the id “{key}”.")
+        self.login = account.login
+        return queryset.filter(is_reviewed_by(account.github_id))
+
+    def describe(self) -> str:
+        return f"reviewed by: {self.login}"
 
 
 class KnownFilter(AddressFilter):
@@ -143,12 +163,21 @@ class TookFilter(AddressFilter):
     parameter_name = "took"
 
     def narrow(self, rows: Rows, value: str) -> Rows:
-        if not value.isdecimal() or int(value) >= CLASS_COUNT:
-            raise BadInputError(f"There is no class “{value}” of times to complete.")
-        return rows.filter(pk__in=keep_class(PullRequest.objects.merged(), int(value)))
+        try:
+            kept = keep_times(PullRequest.objects.merged(), value, timezone.now())
+        except KeyError as error:
+            raise BadInputError(f"There is no class “{value}” of times to complete.") from error
+        return rows.filter(pk__in=kept)
 
     def describe(self) -> str:
-        return f"time to complete: {CLASS_NAMES[int(self.value() or 0)]}"
+        value = str(self.value())
+        if value == KNOWN:
+            return "time to complete known, the longest first"
+        if value.startswith(WITHIN):
+            return f"complete within {value.removeprefix(WITHIN)} seconds"
+        if value.startswith(LATE):
+            return f"not complete within {value.removeprefix(LATE)} seconds"
+        return f"time to complete: {CLASS_NAMES[int(value)]}"
 
 
 class PullRequestFilter(AddressFilter):

@@ -1,6 +1,6 @@
 """The table of a list; the theme's own has ten times as many bytes and is drawn as slowly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -10,25 +10,45 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.templatetags.unfold_list import result_headers
 
+from metrics_sync.admin.labels import show_in_one_unit
+
 
 def build_table(changelist: Any) -> dict[str, Any]:
     """Return the context of `metrics_sync/listing.html`: headers, and the cells of each row."""
     headers = list(result_headers(changelist))
+    durations = _show_durations(changelist)
     return {
         "headers": headers,
-        "rows": [list(_build_cells(changelist, headers, row)) for row in changelist.result_list],
+        "rows": [
+            list(_build_cells(changelist, headers, row, durations))
+            for row in changelist.result_list
+        ],
         "is_sorted_by_several": sum(bool(header.get("sorted")) for header in headers) > 1,
     }
 
 
-def _build_cells(changelist: Any, headers: list[dict[str, Any]], row: Any) -> Iterator[SafeString]:
+def _show_durations(changelist: Any) -> dict[Any, Iterator[str]]:
+    """Return what the columns of durations show row by row, each column in one unit."""
+    return {
+        name: iter(show_in_one_unit([name.read_duration(row) for row in changelist.result_list]))
+        for name in changelist.list_display
+        if hasattr(name, "read_duration")
+    }
+
+
+def _build_cells(
+    changelist: Any, headers: list[dict[str, Any]], row: Any, durations: Mapping[Any, Iterator[str]]
+) -> Iterator[SafeString]:
     names = list(changelist.list_display)
     if names[0] == "action_checkbox":
         yield _show_checkbox(row)
         names, headers = names[1:], headers[1:]
     first = names[0] if changelist.list_display_links is not None else ""
     for name, header in zip(names, headers, strict=True):
-        content = show_cell(changelist.model_admin, name, row)
+        if name in durations:
+            content: Any = next(durations[name])
+        else:
+            content = show_cell(changelist.model_admin, name, row)
         if name == first or name in (changelist.list_display_links or ()):
             content = format_html('<a href="{}">{}</a>', _link(changelist, row), content)
         tag = "th" if name == names[0] else "td"

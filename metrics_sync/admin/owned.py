@@ -9,6 +9,7 @@ from django.db.models import URLField
 from django.http import HttpRequest
 
 from metrics_sync.admin.audit_log import Audited
+from metrics_sync.admin.columns import show_times
 from metrics_sync.admin.forms import CredentialForm, IntegrationForm, OneTeamForm, RepositoryForm
 from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.labels import (
@@ -28,6 +29,9 @@ from metrics_sync.models import (
     TrackedRepository,
 )
 
+#: The times that people write themselves.
+EDITED_TIMES = {"expires_at"}
+
 
 class OwnedAdmin(Audited, TeamScoped, Guarded):
     """The admin of rows that belong to a team and cannot be moved to another."""
@@ -38,10 +42,11 @@ class OwnedAdmin(Audited, TeamScoped, Guarded):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         may_write = self.has_change_permission(request, obj) or obj is None
-        return [field for field in self.fields if may_write or field != "secret"]
+        fields = [field for field in self.fields if may_write or field != "secret"]
+        return show_times(self.model, fields, edited=EDITED_TIMES)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [*self.readonly_fields, *(["team"] if obj else [])]
+        return show_times(self.model, [*self.readonly_fields, *(["team"] if obj else [])])
 
 
 @admin.register(IntegrationCredential)
@@ -50,10 +55,12 @@ class CredentialAdmin(OwnedAdmin):
     formfield_overrides = {URLField: {"assume_scheme": "https"}}
     list_display = ["__str__", "team", "kind", "state", "budget", "wait_until", "expires_at"]
     # An installation is linked by `manage.py connect --app` only: its id opens what it may read.
-    readonly_fields = ["kind", "installation_id", "state", "budget", "revoked_at", "wait_until"]
+    readonly_fields = [
+        "kind", "installation_id", "state", "budget", "revoked_at", "wait_until", "bulk_wait_until",
+    ]  # fmt: skip
     fields = [
         "team", "api_url", "kind", "secret", "installation_id", "expires_at",
-        ("state", "revoked_at"), ("budget", "wait_until"),
+        ("state", "revoked_at"), ("budget", "wait_until", "bulk_wait_until"),
     ]  # fmt: skip
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:

@@ -16,7 +16,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action
 
 from metrics_sync.admin.child_tables import build_sections
-from metrics_sync.admin.columns import make_column
+from metrics_sync.admin.columns import SECONDS, make_column, make_hours
 from metrics_sync.admin.csv_export import stream_csv
 from metrics_sync.admin.fetch_again import AT_ONCE, fetch_again
 from metrics_sync.admin.fieldsets import FIELDSETS
@@ -24,12 +24,10 @@ from metrics_sync.admin.guarding import Guarded
 from metrics_sync.admin.header import build_header
 from metrics_sync.admin.labels import (
     UNKNOWN,
-    show_hours,
     show_label,
     show_on_one_line,
     show_provenance,
     show_receipt,
-    show_time_to_complete,
 )
 from metrics_sync.admin.list_filters import (
     AuthorFilter,
@@ -46,6 +44,7 @@ from metrics_sync.admin.searching import FIELDS, search_pull_requests
 from metrics_sync.admin.timeline import draw_timeline
 from metrics_sync.dashboard import UNDER_WAY
 from metrics_sync.dashboard.narrowing import METRIC_NAMES
+from metrics_sync.dashboard.totals import TOOK
 from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest
 
@@ -74,13 +73,13 @@ class PullRequestAdmin(ReadOnly, Guarded):
         make_column("state", "state", show_label),
         "merged",
         "status",
-        make_column("review_wait_hours", "first review after", show_hours),
+        make_hours("review_wait_hours", "first review after"),
         make_column("review_rounds", "rounds"),
-        make_column("cycle_time_hours", "cycle time", show_hours),
+        make_hours("cycle_time_hours", "cycle time"),
         "size",
         make_column("total_comments", "comments"),
         make_column("author_login", "author"),
-        "seconds",
+        SECONDS,
     ]
     list_filter = [
         ("team", TeamFilter),
@@ -151,7 +150,9 @@ class PullRequestAdmin(ReadOnly, Guarded):
     def get_ordering(self, request: HttpRequest) -> Any:
         """Begin with the largest values of the metric that the list is of."""
         known = request.GET.get("known")
-        return [f"-{known}"] if known in METRIC_NAMES else super().get_ordering(request)
+        if known in METRIC_NAMES:
+            return [f"-{known}"]
+        return [TOOK.desc()] if "took" in request.GET else super().get_ordering(request)
 
     def render_change_form(
         self, request: HttpRequest, context: Any, *args: Any, obj: Any = None, **options: Any
@@ -179,10 +180,6 @@ class PullRequestAdmin(ReadOnly, Guarded):
         if row.additions is None or row.deletions is None:
             return UNKNOWN
         return f"+{row.additions} \N{MINUS SIGN}{row.deletions}"
-
-    @admin.display(description="complete after", ordering=F("completed_at") - F("merged_at"))
-    def seconds(self, row: PullRequest) -> str:
-        return show_time_to_complete(row)
 
     @admin.display(description="receipt")
     def receipt_table(self, row: PullRequest) -> str:

@@ -13,11 +13,12 @@ from django.views.decorators.http import require_GET
 
 from metrics_sync.admin.labels import show_in_one_unit, show_table
 from metrics_sync.admin.leading import Leads, link
+from metrics_sync.admin.paging import cut_page
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import Reviewer, Selection, read_open, read_reviewers
 
-#: The reviewers that the table shows.
-ROWS = 100
+#: How many rows a page of the table has.
+ROWS = 50
 HEADERS = [
     "reviewer",
     "team",
@@ -40,19 +41,18 @@ def show_reviewers(request: HttpRequest) -> HttpResponse:
         selection.teams, repository=selection.repository, with_bots=selection.with_bots
     )
     reviewers = read_reviewers(selection, state)
-    shown = reviewers[:ROWS]
+    page = cut_page(reviewers, form, ROWS, lambda number: f"?{form.change(page=str(number))}")
     context = {
         **admin.site.each_context(request),
         "title": "Reviewers",
         "form": form,
         "filters": list(form),
-        "count": len(reviewers),
-        "left_out": len(reviewers[ROWS:]),
+        "page": page,
         "table": show_table(
             "Reviewers",
             HEADERS,
-            _list_rows(shown, Leads.of(form, selection), selection),
-            keys=[f"{one.team.pk}-{one.github_id}" for one in shown],
+            _list_rows(page.rows, Leads.of(form, selection), selection),
+            keys=[f"{one.team.pk}-{one.github_id}" for one in page.rows],
             fills_card=True,
         ),
     }
@@ -70,7 +70,7 @@ def _list_rows(
             format_html('<span class="long">{}</span>', one.login),
             one.team,
             one.reviews,
-            _lead(leads.to_reviews(team=one.team, reviewer=one.login), one.pull_requests),
+            _lead(leads.to_reviews(team=one.team, reviewer=one.github_id), one.pull_requests),
             _lead(_find_waiting(one, selection), one.open_requests),
             median,
             p90,

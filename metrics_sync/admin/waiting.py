@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -17,12 +18,13 @@ from metrics_sync.admin.labels import (
     show_on_one_line,
     show_table,
 )
+from metrics_sync.admin.paging import cut_page
 from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import OpenState, Waiting, read_open
 from metrics_sync.metrics import Person, Turn, Wait
 
-#: The longest waits that a table shows.
-ROWS = 50
+#: How many rows a page of a table has; several tables show the first page of each.
+ROWS = 25
 #: The tables of the page: whose turn, the title, and what those named are.
 TABLES = (
     (Turn.REVIEW, "Wait for a review", "asked"),
@@ -42,14 +44,18 @@ def show_waiting(request: HttpRequest) -> HttpResponse:
     state = read_open(
         selection.teams, repository=selection.repository, with_bots=selection.with_bots
     )
-    asked = request.GET.get("asked", "")
+    asked, turn = request.GET.get("asked", ""), request.GET.get("turn", "")
     state = _keep_asked(state, asked) if asked else state
+    shown = [table for table in TABLES if turn in ("", table[0])]
+    if not shown:
+        raise Http404(f"No table is of the turn “{turn}”.")
     context = {
         **admin.site.each_context(request),
         "title": "Waiting now",
         "form": form,
         "filters": [form[name] for name in FILTERS],
-        "tables": [_build_table(state, *table) for table in TABLES],
+        "tables": [_build_table(state, table, form, asked) for table in shown],
+        "is_of_one_turn": bool(turn),
         "others": _describe_others(state),
         "asked": _find_login(state, asked),
         "unlisted": state.unlisted,
@@ -73,8 +79,16 @@ def _find_login(state: OpenState, asked: str) -> str:
     return next((one.login for one in people if str(one.github_id) == asked), asked)
 
 
-def _build_table(state: OpenState, turn: Turn, title: str, role: str) -> dict[str, Any]:
-    waits = state.turns[turn]
+def _build_table(
+    state: OpenState, table: tuple[Turn, str, str], form: SelectionForm, asked: str
+) -> dict[str, Any]:
+    turn, title, role = table
+    kept = urlencode({"turn": turn.value, **({"asked": asked} if asked else {})})
+
+    def find_page(number: int) -> str:
+        return f"?{form.change(page=str(number))}&{kept}"
+
+    page = cut_page(state.turns[turn], form, ROWS, find_page)
     rows = [
         [
             _link(one),
@@ -84,14 +98,13 @@ def _build_table(state: OpenState, turn: Turn, title: str, role: str) -> dict[st
             _show_people(one.wait),
             one.team,
         ]
-        for one in waits[:ROWS]
+        for one in page.rows
     ]
     headers = ["pull request", "title", "author", "since", role, "team"]
-    keys = [one.pk for one in waits[:ROWS]]
+    keys = [one.pk for one in page.rows]
     return {
         "title": title,
-        "count": len(waits),
-        "left_out": len(waits[ROWS:]),
+        "page": page,
         "table": show_table(title, headers, rows, keys=keys, fills_card=True),
     }
 
@@ -106,7 +119,7 @@ def _show_people(wait: Wait) -> SafeString | str:
     if not wait.people:
         return "nobody"
     named = format_html_join(", ", "{}{}", [_name(person, wait) for person in wait.people])
-    return format_html('<span class="long">{}</span>', named)
+    return format_html('<span class="names">{}</span>', named)
 
 
 def _name(person: Person, wait: Wait) -> tuple[str, SafeString | str]:

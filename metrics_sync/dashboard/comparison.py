@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Count, F, Max, Min, Q, QuerySet, TextField, Value
-from django.db.models.functions import Cast, Concat, StrIndex, Upper
-from django.db.models.lookups import GreaterThan
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Value
+from django.db.models.functions import Upper
 
+from metrics_sync.dashboard.counted_reviews import OF, list_bots, select_counted
 from metrics_sync.dashboard.measures import Spread, read_spreads, spread_metrics
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.dashboard.totals import choose_ours, divide
+from metrics_sync.dashboard.totals import divide
 from metrics_sync.models import PRReview
-from metrics_sync.models.pull_request import PullRequestQuerySet
 
 #: The metrics that are compared.
 COMPARED = ("review_wait_hours", "review_rounds", "cycle_time_hours", "ci_duration_hours")
@@ -46,7 +45,11 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The figures of a team (its slug is `key`), a repository or a person, now and before."""
+    """The figures of a team, a repository or a person, now and before.
+
+    `key` is the slug of the team, the name of the repository, the login of the author, or the
+    reviewer's id at GitHub.
+    """
 
     key: str
     name: str
@@ -55,68 +58,65 @@ class Compared:
 
 
 def compare(selection: Selection, by: By) -> list[Compared]:
-    """Compare all that have a merge in the period, by name; with two queries.
+    """Compare all that have a merge in the period, by name; with at most four queries.
 
     Repositories are told apart by name, in any case of letters. A pull request counts for each
-    person who reviewed it, whose reviews are those of `reviewers` in docs/metrics.md. Authors whom
-    GitHub does not name are left out. Merges by bots are as the selection says.
+    person with a counted review, by GitHub's id, which is the key. Authors whom GitHub does not
+    name are left out. Merges by bots are as the selection says, and bots review nothing.
     """
     now, before = _read(selection, by), _read(selection.before, by)
-    nothing = Numbers()
-    return [
-        Compared(key, name, numbers, before.get(group, ("", "", nothing))[2])
-        for group, (key, name, numbers) in sorted(now.items(), key=lambda item: item[1][1].lower())
-    ]
+    teams = {team.pk: team for team in selection.teams} if by is By.TEAM else {}
+    found = []
+    for group, (name, numbers) in now.items():
+        earlier = before[group][1] if group in before else Numbers()
+        if by is By.TEAM:
+            found.append(Compared(teams[group].slug, teams[group].name, numbers, earlier))
+        else:
+            key = str(group) if by is By.REVIEWER else name
+            found.append(Compared(key, name, numbers, earlier))
+    return sorted(found, key=lambda one: one.name.lower())
 
 
-#: What is compared, and how it is told apart.
-_GROUPS: dict[By, dict[str, Any]] = {
-    By.TEAM: {"group": F("team"), "key": Max("team__slug"), "name": Max("team__name")},
-    By.REPOSITORY: {
-        "group": Upper("github_repo"), "key": Max("github_repo"), "name": Max("github_repo"),
-    },
-    By.AUTHOR: {
-        "group": F("author_login"), "key": Max("author_login"), "name": Max("author_login"),
-    },
-    By.REVIEWER: {
-        "group": F("reviewer_login"), "key": Max("reviewer_login"), "name": Max("reviewer_login"),
-    },
-}  # fmt: skip
+#: What is compared is told apart by the first, and has the second as its name. The names of teams
+#: are read once for each, and not for each row.
+_GROUPS: dict[By, tuple[Any, Any]] = {
+    By.TEAM: (F("team"), Value("")),
+    By.REPOSITORY: (Upper("github_repo"), Max("github_repo")),
+    By.AUTHOR: (F("author_login"), F("group")),
+    By.REVIEWER: (F("reviewer__github_id"), Max("reviewer__login")),
+}
 
 
-def _read(selection: Selection, by: By) -> dict[Any, tuple[str, str, Numbers]]:
-    merges = selection.merges.order_by().filter(choose_ours(selection))
+def _read(selection: Selection, by: By) -> dict[Any, tuple[str, Numbers]]:
+    """Return by group its name and numbers."""
+    rows: QuerySet[Any] = selection.reviewable.order_by()
+    at = ""
     if by is By.AUTHOR:
-        merges = merges.exclude(author_login="")
-    is_of_reviews = by is By.REVIEWER
-    rows: QuerySet[Any] = find_first_reviews(merges) if is_of_reviews else merges
-    group, at = _GROUPS[by], "pull_request__" if is_of_reviews else ""
+        rows = rows.exclude(author_login="")
+    elif by is By.REVIEWER:
+        rows, at = _find_first_reviews(selection), OF
+    group, name = _GROUPS[by]
     counted = (
-        rows.annotate(group=group["group"])
+        rows.annotate(group=group)
         .values("group")
         .annotate(
-            key=group["key"],
-            name=group["name"],
+            name=name,
             merged=Count("pk"),
             unreviewed=Count("pk", filter=Q(**{f"{at}merged_without_review": True})),
             known=Count(f"{at}merged_without_review"),
-            **spread_metrics(COMPARED, Q(pk__isnull=False), at=at),
+            **spread_metrics(COMPARED, at=at),
         )
     )
-    return {
-        row["group"]: (
-            row["key"],
-            row["name"],
-            Numbers(row["merged"], read_spreads(COMPARED, row), row["unreviewed"], row["known"]),
-        )
-        for row in counted
-    }
+    return {row["group"]: (row["name"], _to_numbers(row)) for row in counted}
 
 
-def find_first_reviews(merges: PullRequestQuerySet) -> QuerySet[PRReview]:
-    """Return a review for each person who reviewed one of these, by `reviewers` of each merge."""
-    reviews = PRReview.objects.order_by().filter(pull_request__in=merges.values("pk"))
-    firsts = reviews.values("pull_request", "reviewer_login").annotate(first=Min("pk"))
-    entry = Concat(Value('"login": "'), F("reviewer_login"), Value('"'), output_field=TextField())
-    listed = StrIndex(Cast("pull_request__reviewers", TextField()), entry)
-    return PRReview.objects.order_by().filter(GreaterThan(listed, 0), pk__in=firsts.values("first"))
+def _to_numbers(row: Mapping[str, Any]) -> Numbers:
+    spreads = read_spreads(COMPARED, row)
+    return Numbers(row["merged"], spreads, row["unreviewed"], row["known"])
+
+
+def _find_first_reviews(selection: Selection) -> QuerySet[PRReview]:
+    """Return a counted review for each person who reviewed one of the merges."""
+    counted = select_counted(selection).exclude(reviewer__in=list_bots(selection))
+    firsts = counted.values("pull_request", "reviewer").annotate(first=Min("pk"))
+    return select_counted(selection).filter(pk__in=firsts.values("first"))

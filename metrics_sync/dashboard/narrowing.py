@@ -1,40 +1,53 @@
 """Narrows pull requests down to those that one figure of the dashboard is of."""
 
-import json
+from datetime import datetime
 
-from django.db.models import Q, TextField, Value
-from django.db.models.functions import Cast, StrIndex
-from django.db.models.lookups import GreaterThan
+from django.db.models import F, Q
 
+from metrics_sync.dashboard.counted_reviews import is_reviewed_by
 from metrics_sync.dashboard.measures import BY_BOT, METRICS, MORE_METRICS, UNREVIEWED, is_known
-from metrics_sync.dashboard.totals import CLASSES, describe_classes, exclude_history
+from metrics_sync.dashboard.totals import (
+    PROMISED,
+    describe_classes,
+    describe_late,
+    exclude_history,
+)
 from metrics_sync.models.pull_request import PullRequestQuerySet
 
 BY_PEOPLE = ~BY_BOT
 WITH_REVIEW, WITHOUT_REVIEW = Q(merged_without_review=False), UNREVIEWED
 METRIC_NAMES = {*METRICS, *MORE_METRICS}
-#: How many classes of times to complete there are; the last has what is not complete yet.
-CLASS_COUNT = len(CLASSES) + 2
+#: The times to complete that a list can be of: each class by its place, of which the last is not
+#: complete yet; what was within a promised time, in seconds, or late; all that are known.
+KNOWN, WITHIN, LATE = "known", "within-", "late-"
 
 
-def keep_class(rows: PullRequestQuerySet, place: int) -> PullRequestQuerySet:
-    """Keep merges of one class of times to complete, without those from before the connection."""
-    return exclude_history(rows).filter(describe_classes()[place])
+def keep_times(rows: PullRequestQuerySet, times: str, now: datetime) -> PullRequestQuerySet:
+    """Keep merges by their times to complete, without those from before the connection.
+
+    Raises KeyError if there are no such times.
+    """
+    return exclude_history(rows).filter(_describe_times(now)[times])
 
 
-def is_reviewed_by(login: str) -> GreaterThan:
-    """Return the condition for merges that this account reviewed, by their `reviewers`."""
-    entry = Value(f'"login": {json.dumps(login)}')
-    return GreaterThan(StrIndex(Cast("reviewers", TextField()), entry), 0)
+def _describe_times(now: datetime) -> dict[str, Q]:
+    times = {str(place): condition for place, condition in enumerate(describe_classes())}
+    for limit in PROMISED:
+        seconds = int(limit.total_seconds())
+        times[f"{WITHIN}{seconds}"] = Q(completed_at__lte=F("merged_at") + limit)
+        times[f"{LATE}{seconds}"] = describe_late(limit, now)
+    return {**times, KNOWN: Q(completed_at__isnull=False)}
 
 
 __all__ = [
     "BY_PEOPLE",
-    "CLASS_COUNT",
+    "KNOWN",
+    "LATE",
     "METRIC_NAMES",
+    "WITHIN",
     "WITHOUT_REVIEW",
     "WITH_REVIEW",
     "is_known",
     "is_reviewed_by",
-    "keep_class",
+    "keep_times",
 ]

@@ -22,8 +22,9 @@ class Percentile(Aggregate):
         super().__init__(expression, share=share, **options)
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "%(function)s(%(expressions)s, %(share)s)"
-        return self.as_sql(compiler, connection, template=template, **context)
+        other = self.copy()
+        other.template = "%(function)s(%(expressions)s, %(share)s)"
+        return other.as_sql(compiler, connection, **context)
 
 
 class _PercentileOfSQLite:

@@ -6,12 +6,13 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import Count, F, Min, Q, QuerySet
+from django.db.models import Count, F, Min, Q
 
+from metrics_sync.dashboard.counted_reviews import select_counted
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.dashboard.waiting import OpenState
 from metrics_sync.metrics import Turn
-from metrics_sync.models import PRReview, Team, TeamMember
+from metrics_sync.models import Team, TeamMember
 from metrics_sync.store.histories import find_rule
 
 #: What is read of the accounts that reviews and requests name.
@@ -73,20 +74,6 @@ def _count_requests(state: OpenState) -> dict[tuple[int, int], tuple[str, int]]:
     return counts
 
 
-def _select_counted(selection: Selection) -> QuerySet[PRReview]:
-    """Return the reviews by accounts other than the author, made by the merge; bots are in it."""
-    merges = selection.merges.order_by()
-    if not selection.with_bots:
-        merges = merges.filter(is_by_bot=False)
-    others = Q(pull_request__author=None) | ~Q(pull_request__author=F("reviewer"))
-    return PRReview.objects.filter(
-        others,
-        pull_request__in=merges.values("pk"),
-        reviewer__isnull=False,
-        submitted_at__lte=F("pull_request__merged_at"),
-    ).order_by()
-
-
 def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
     """Return for each account its reviews, and how soon it answered, in one query.
 
@@ -95,7 +82,7 @@ def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
     request for the review of a draft waits until it is ready. A review of a draft is no answer.
     """
     firsts = (
-        _select_counted(selection)
+        select_counted(selection)
         .values(
             who=F("reviewer"),
             pr=F("pull_request"),

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from metrics_sync.models import PullRequest, Team
 from metrics_sync.models.pull_request import PullRequestQuerySet
@@ -106,14 +106,39 @@ class Selection:
     @property
     def merges(self) -> PullRequestQuerySet:
         """The selected merges, newest first, without their large columns."""
+        return _list(self.describe_merges())
+
+    @property
+    def reviewable(self) -> PullRequestQuerySet:
+        """The selected merges whose reviews are counted: by people, or of bots as well."""
+        return _list(self.describe_reviewable())
+
+    def describe_merges(self, at: str = "") -> Q:
+        """Return the condition for the selected merges.
+
+        `at` is the way to them from what belongs to them, e.g. `pull_request__`.
+        """
         span = self.span
-        rows = PullRequest.objects.merged().filter(team__in=self.teams, merged_at__gte=span.since)
+        wanted: dict[str, Any] = {
+            "state": PullRequest.State.MERGED,
+            "team__in": self.teams,
+            "merged_at__gte": span.since,
+        }
         if span.until:
-            rows = rows.filter(merged_at__lt=span.until)
+            wanted["merged_at__lt"] = span.until
         if self.repository:
-            rows = rows.in_repositories([self.repository])
-        rows = rows.select_related("team").defer("receipt", "etags", "provenance")
-        return rows.order_by("-merged_at", "-pk")
+            wanted["github_repo__iexact"] = self.repository
+        return Q(**{f"{at}{name}": value for name, value in wanted.items()})
+
+    def describe_reviewable(self, at: str = "") -> Q:
+        """Return the condition for the selected merges whose reviews are counted."""
+        merges = self.describe_merges(at)
+        return merges if self.with_bots else merges & Q(**{f"{at}is_by_bot": False})
+
+
+def _list(wanted: Q) -> PullRequestQuerySet:
+    rows = PullRequest.objects.filter(wanted).select_related("team")
+    return rows.defer("receipt", "etags", "provenance").order_by("-merged_at", "-pk")
 
 
 def _begin(day: date) -> datetime:

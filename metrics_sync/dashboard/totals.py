@@ -16,7 +16,6 @@ from django.db.models import (
 )
 
 from metrics_sync.dashboard.measures import (
-    BY_BOT,
     METRICS,
     UNREVIEWED,
     Spread,
@@ -31,7 +30,7 @@ from metrics_sync.models.pull_request import PullRequestQuerySet
 from metrics_sync.models.states import SyncStatus
 
 #: What the service promises, for over 99 % of all merges.
-MINUTE, FIVE_MINUTES = timedelta(minutes=1), timedelta(minutes=5)
+MINUTE, FIVE_MINUTES = PROMISED = timedelta(minutes=1), timedelta(minutes=5)
 #: Upper ends of the classes that times to complete are counted in; what takes longer has its own.
 CLASSES = (timedelta(seconds=5), timedelta(seconds=15), MINUTE, FIVE_MINUTES, timedelta(hours=1))
 
@@ -48,13 +47,15 @@ class Totals:
     to the first time that all was verified. `classes` counts these times, in the order of CLASSES;
     `not_complete` counts the merges that have no such time yet. Merges from before their repository
     was connected, for which no webhook came, are excluded from shares, times and counts.
-    Figures of reviews are of `merged` pull requests, without those by bots that `bots_left_out`
-    counts; rounds and waits are of those that were reviewed, and `share_without_review` is of
+    Figures of reviews are of `merged` pull requests, without those by bots unless the selection
+    has them; rounds and waits are of those that were reviewed, and `share_without_review` is of
     those that were not.
     """
 
     share_within_minute: float | None
     share_within_five_minutes: float | None
+    #: How many took longer than each of PROMISED, or still do.
+    late: Mapping[timedelta, int]
     time_to_complete: Spread
     classes: list[int]
     not_complete: int
@@ -64,40 +65,48 @@ class Totals:
     #: Of how many it is known whether they were reviewed.
     review_is_known: int
     share_without_review: float | None
-    bots_left_out: int
 
 
 def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Totals:
-    """Read the figures of a period with two queries."""
-    ours, rows = choose_ours(selection), selection.merges.order_by()
-    values = rows.aggregate(
-        **spread_metrics(metrics, ours),
-        merged=Count("pk", filter=ours),
-        bots=Count("pk", filter=~ours),
-        unreviewed=Count("pk", filter=ours & UNREVIEWED),
-        known=Count("merged_without_review", filter=ours),
+    """Read the figures of a period with three queries."""
+    values = selection.reviewable.aggregate(
+        **spread_metrics(metrics),
+        merged=Count("pk"),
+        unreviewed=Count("pk", filter=UNREVIEWED),
+        known=Count("merged_without_review"),
     )
-    values |= exclude_history(rows).aggregate(
-        **_count_kept(selection.now), **_count_classes(), **spread("took", TOOK)
+    values |= _leave_out_history(selection).aggregate(
+        **_count_late(selection.now), **_count_classes(), **spread("took", TOOK, F("completed_at"))
     )
+    classes = [values[f"class_{place}"] for place in range(len(CLASSES) + 1)]
+    late = {limit: values[_name_late(limit)] for limit in PROMISED}
+    within = {limit: sum(classes[: CLASSES.index(limit) + 1]) for limit in PROMISED}
+    shares = {limit: divide(within[limit], within[limit] + late[limit]) for limit in PROMISED}
     return Totals(
-        share_within_minute=divide(values["within_60"], values["due_60"]),
-        share_within_five_minutes=divide(values["within_300"], values["due_300"]),
+        share_within_minute=shares[MINUTE],
+        share_within_five_minutes=shares[FIVE_MINUTES],
+        late=late,
         time_to_complete=read_spread("took", values),
-        classes=[values[f"class_{position}"] for position in range(len(CLASSES) + 1)],
+        classes=classes,
         not_complete=values["not_complete"],
         metrics=read_spreads(metrics, values),
         merged=values["merged"],
         without_review=values["unreviewed"],
         review_is_known=values["known"],
         share_without_review=divide(values["unreviewed"], values["known"]),
-        bots_left_out=values["bots"],
     )
 
 
-def choose_ours(selection: Selection) -> Q:
-    """Return the condition for pull requests whose reviews are known."""
-    return Q(pk__isnull=False) if selection.with_bots else ~BY_BOT
+def _leave_out_history(selection: Selection) -> PullRequestQuerySet:
+    """Return the merges of a selection since their repositories were connected.
+
+    To compare the names of all rows takes as long as the figures do, and mostly leaves out none.
+    """
+    rows = selection.merges.order_by()
+    connected_since = TrackedRepository.objects.filter(
+        team__in=selection.teams, connected_at__gt=selection.since
+    )
+    return exclude_history(rows) if connected_since.exists() else rows
 
 
 def exclude_history(rows: PullRequestQuerySet) -> PullRequestQuerySet:
@@ -125,15 +134,19 @@ def divide(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _count_kept(now: datetime) -> dict[str, Count]:
-    counts = {}
-    for limit in (MINUTE, FIVE_MINUTES):
-        name = int(limit.total_seconds())
-        within = Q(completed_at__lte=F("merged_at") + limit)
-        had_the_time = Q(merged_at__lte=now - limit)
-        counts[f"within_{name}"] = Count("pk", filter=within)
-        counts[f"due_{name}"] = Count("pk", filter=within | (had_the_time & TRACKED))
-    return counts
+def _count_late(now: datetime) -> dict[str, Count]:
+    """Count the merges that had the time, and were not complete when it ended."""
+    return {_name_late(limit): Count("pk", filter=describe_late(limit, now)) for limit in PROMISED}
+
+
+def _name_late(limit: timedelta) -> str:
+    return f"late_{int(limit.total_seconds())}"
+
+
+def describe_late(limit: timedelta, now: datetime) -> Q:
+    """Return the condition for merges that took longer than a limit, or still do."""
+    missed = Q(completed_at=None) | Q(completed_at__gt=F("merged_at") + limit)
+    return TRACKED & Q(merged_at__lte=now - limit) & missed
 
 
 def _count_classes() -> dict[str, Count]:

@@ -9,7 +9,6 @@ from django.db.models.functions import TruncMonth, TruncWeek
 
 from metrics_sync.dashboard.measures import METRICS, Spread, read_spreads, spread_metrics
 from metrics_sync.dashboard.selection import Selection, Span
-from metrics_sync.dashboard.totals import choose_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,8 @@ class Point:
 def read_trend(selection: Selection, metrics: Iterable[str] = METRICS) -> list[Point]:
     """Read a point for each week, or month, also for one without merges; with one query."""
     truncate = TruncMonth if selection.is_in_months else TruncWeek
-    ours = choose_ours(selection)
-    rows = selection.merges.order_by().annotate(step=truncate("merged_at", tzinfo=UTC))
-    counted = rows.values("step").annotate(
-        merged=Count("pk", filter=ours), **spread_metrics(metrics, ours)
-    )
+    rows = selection.reviewable.order_by().annotate(step=truncate("merged_at", tzinfo=UTC))
+    counted = rows.values("step").annotate(merged=Count("pk"), **spread_metrics(metrics))
     found = {row["step"].date(): row for row in counted}
     points = []
     for step in selection.steps:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
@@ -11,6 +12,8 @@ from metrics_sync.conf import app_settings
 from metrics_sync.models import FetchRun, WebhookDelivery
 
 logger = logging.getLogger(__name__)
+
+Pruned = TypeVar("Pruned", WebhookDelivery, FetchRun)
 
 #: The most that is kept for one endpoint, however new: its secret's holder can sign anything.
 PAYLOADS_KEPT = 10_000
@@ -41,7 +44,7 @@ def prune() -> dict[str, int]:
     old = FetchRun.objects.filter(started_at__lt=before).exclude(
         pk=Subquery(last.order_by("-started_at", "-pk").values("pk")[:1])
     )
-    deleted, _ = old.delete()
+    deleted = _go_through(old, _delete)
     logger.info(
         "Emptied %s deliveries, deleted %s, and %s old fetch runs", emptied, dropped, deleted
     )
@@ -57,13 +60,12 @@ def _select_over(
     return rows.filter(pk__lte=last) if last is not None else rows.none()
 
 
-def _go_through(
-    rows: QuerySet[WebhookDelivery], change: Callable[[QuerySet[WebhookDelivery]], int]
-) -> int:
-    """Change rows, some thousand at a time, until none is left; return how many there were."""
-    changed = 0
-    while pks := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        changed += change(WebhookDelivery.objects.filter(pk__in=pks))
+def _go_through(rows: QuerySet[Pruned], change: Callable[[QuerySet[Pruned]], int]) -> int:
+    """Change rows, some thousand at a time, the oldest first; return how many there were."""
+    changed = last = 0
+    while pks := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        changed += change(rows.model.objects.filter(pk__in=pks))
+        last = pks[-1]
     return changed
 
 
@@ -71,6 +73,6 @@ def _empty(rows: QuerySet[WebhookDelivery]) -> int:
     return rows.update(payload="")
 
 
-def _delete(rows: QuerySet[WebhookDelivery]) -> int:
+def _delete(rows: QuerySet[Pruned]) -> int:
     deleted, _ = rows.delete()
     return deleted

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import django_rq
@@ -25,10 +26,13 @@ from metrics_sync.sandbox import (
     deliver,
     make_samples,
 )
+from project.demo.open_pull_requests import PULL_REQUESTS, list_deliveries
 from project.demo.stage import DemoError, Stage, kill, wait_for
 
 TEAM = "demo"
 PARKED_SECONDS = 3
+#: The repository whose open pull requests wait.
+WAITING_IN = "octo-labs/shop"
 
 #: Which pull request meets which failure, and what the table says about it.
 TWICE = ("octo-labs/hello#1", "its webhook came twice")
@@ -78,14 +82,19 @@ class Hooks:
 
     def tell(self, merge: Merge, *, times: int = 1) -> None:
         """Post the webhook of a merge `times` times, always with the same GUID."""
-        url, secret = self.endpoints[merge.recording.repo]
         payload = build_pull_request_event(merge.recording, "closed")
         guid = str(uuid4())
         merge.told_at = timezone.now()
         for _ in range(times):
-            answer = deliver(url, event="pull_request", payload=payload, secret=secret, guid=guid)
-            if answer.status != 202:
-                raise DemoError(f"The webhook of {merge.name} was answered {answer.status}.")
+            self.post(merge.recording, "pull_request", payload, guid)
+
+    def post(self, recording: Recording, event: str, payload: Any, guid: str) -> None:
+        """Post one webhook. Raises DemoError if it is not accepted."""
+        url, secret = self.endpoints[recording.repo]
+        answer = deliver(url, event=event, payload=payload, secret=secret, guid=guid)
+        if answer.status != 202:
+            name = f"{recording.repo}#{recording.number}"
+            raise DemoError(f"The webhook of {name} was answered {answer.status}.")
 
 
 def play(stage: Stage, console: Console) -> None:
@@ -99,6 +108,7 @@ def play(stage: Stage, console: Console) -> None:
         stage.sandbox.world.add_repository(full_name)
         hooks.connect(full_name)
         console.print(f"Connected {full_name}.")
+    _open_some(stage, hooks, console)
     _merge_undisturbed(stage, hooks, merges, console)
     _merge_with_accidents(stage, hooks, merges, console)
     console.print("GitHub is well again; manage.py reconcile --discover ...")
@@ -107,6 +117,16 @@ def play(stage: Stage, console: Console) -> None:
     console.print(f"  queued {report['requeued']}, discovered {report['discovered']}.")
     _wait_for_all(merges.values())
     console.print(_draw(merges.values()))
+
+
+def _open_some(stage: Stage, hooks: Hooks, console: Console) -> None:
+    """Open pull requests that wait: for a review, for their merge, or for their author."""
+    console.print(f"{len(PULL_REQUESTS)} pull requests are open and wait ...")
+    now = timezone.now().replace(microsecond=0)
+    for recording, deliveries in list_deliveries(WAITING_IN, now):
+        stage.sandbox.world.add(recording)
+        for event, payload in deliveries:
+            hooks.post(recording, event, payload, str(uuid4()))
 
 
 def _merge_undisturbed(

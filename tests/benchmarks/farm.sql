@@ -212,12 +212,19 @@ FROM pulls WHERE is_reviewed AND (state <> 'open' OR n % 4 = 0);
 
 INSERT INTO metrics_sync_prtimelineevent (
     team_id, pull_request_id, github_event_id, event, actor_id, actor_login, created_at,
-    subject_login, dismissed_state)
-SELECT team_id, id, 10 * n, 'review_requested', author_id, author_login, coalesce(ready_at,
-    opened_at), first_login, '' FROM pulls WHERE NOT is_draft
+    subject_login, subject_github_id, dismissed_state)
+SELECT pulls.team_id, pulls.id, 10 * n, 'review_requested', author_id, author_login,
+    coalesce(ready_at, opened_at), first_login, github_id, ''
+FROM pulls JOIN metrics_sync_teammember asked ON asked.id = first_id WHERE NOT is_draft
 UNION ALL
-SELECT team_id, id, 10 * n + 1, 'ready_for_review', author_id, author_login, ready_at, '', ''
+SELECT team_id, id, 10 * n + 1, 'ready_for_review', author_id, author_login, ready_at, '', NULL, ''
 FROM pulls WHERE began_as_draft AND NOT is_draft;
+
+UPDATE metrics_sync_pullrequest row SET review_requests = jsonb_build_object(
+    'as_of', opened_at, 'asked', jsonb_build_array(jsonb_build_object(
+        'github_id', asked.github_id, 'login', asked.login, 'is_team', false)))
+FROM pulls JOIN metrics_sync_teammember asked ON asked.id = first_id
+WHERE row.id = pulls.id AND pulls.state = 'open' AND NOT pulls.is_draft AND n % 3 > 0;
 
 INSERT INTO metrics_sync_commit (
     team_id, pull_request_id, github_sha, message, author_id, author_login, authored_at,

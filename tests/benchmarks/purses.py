@@ -22,9 +22,9 @@ from tests.factories import TrackedRepositoryFactory
 from tests.procfile import Procfile
 
 REPOSITORY = "bench/purses"
-#: A fifth of the merges that one token is to carry in an hour, and of the requests that it has.
-#: They come within two minutes, six times as fast as 3,000 come in an hour.
-MERGES, LIMIT, A_MINUTE = 600, 1000, 300
+#: A fifteenth of the merges that one token is to carry in an hour, and of the requests that it has.
+#: They come as fast as 3,000 come in an hour.
+MERGES, LIMIT, A_MINUTE = 200, 333, 50
 #: Of so many one has a renamed file, whose earlier name only REST has.
 RENAMED_IN = 3
 LONGEST_WAIT = 60
