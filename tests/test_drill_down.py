@@ -23,7 +23,7 @@ from metrics_sync.admin.drill_down import link_to_list
 from metrics_sync.dashboard import Selection, summarise
 from metrics_sync.dashboard.measures import METRICS
 from metrics_sync.dashboard.totals import FIVE_MINUTES, MINUTE
-from metrics_sync.models import PullRequest, Team, TeamMember
+from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
 from tests.factories import (
     PRReviewFactory,
     PullRequestFactory,
@@ -217,6 +217,27 @@ def test_late_merges_come_longest_first(admin_client: Client) -> None:
     took = [row.completed_at and (row.completed_at - merged_at).seconds for row in rows]
     assert took == [3000, 90, None]
     assert "not complete within 60 seconds" in [chip.text for chip in page.context["chips"]]
+
+
+def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
+    """Numbers below each other are compared without reading their units."""
+    for hours in (2, 100, 60):
+        PullRequestFactory(merged=True, cycle_time_hours=hours)
+
+    page = find(admin_client, LIST).content.decode()
+
+    shown = re.findall(r'data-label="Cycle time">([^<]+)<', page)
+    assert sorted(shown) == ["0.1 days", "2.5 days", "4.2 days"]
+
+
+def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -> None:
+    """How long ago, and the exact time in the reader's zone, come from this element."""
+    row: TrackedRepository = TrackedRepositoryFactory()
+    url = reverse("admin:metrics_sync_trackedrepository_change", args=[row.pk])
+
+    page = find(admin_client, url).content.decode()
+
+    assert f'<time datetime="{row.connected_at.isoformat(timespec="seconds")}"' in page
 
 
 def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -> None:
