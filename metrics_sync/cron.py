@@ -22,17 +22,21 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def _every(seconds: int, function: Callable[[], Any], *, queue: str = BULK) -> None:
+def _every(
+    seconds: int, function: Callable[[], Any], *, queue: str = BULK, ttl: int | None = None
+) -> None:
     """Run a function when the clock starts, and then at this interval divided by CLOCK_SPEEDUP.
 
     Functions run on the bulk queue, so that no merge waits for the clock, except the one for which
-    merges wait. RQ's own limit of three minutes may be too short for many repositories or old rows.
+    merges wait. It is dropped if no worker takes it for `ttl` seconds; else, after a night without
+    workers, thousands of it would be before the first merge. RQ's own limit of three minutes may be
+    too short for many repositories or old rows.
     """
     interval = max(1, round(seconds / app_settings.CLOCK_SPEEDUP))
-    cron.register(function, queue, interval=interval, job_timeout=HOUR)
+    cron.register(function, queue, interval=interval, job_timeout=HOUR, ttl=ttl)
 
 
-_every(10, enqueue_waiting, queue=MERGES)
+_every(10, enqueue_waiting, queue=MERGES, ttl=MINUTE)
 _every(MINUTE, requeue_due)
 _every(MINUTE, verify_due)
 _every(5 * MINUTE, remeasure_outdated)
