@@ -311,6 +311,7 @@ UNFOLD = {
     "SCRIPTS": [
         lambda request: static("metrics_sync/live.js"),
         lambda request: static("metrics_sync/times.js"),
+        lambda request: static("project/keyboard.js"),
         lambda request: static("project/queues.js"),
     ],
     "SITE_FAVICONS": [

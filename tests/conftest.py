@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import hypothesis
@@ -13,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
-from pytest_django import Settings
-from pytest_django.plugin import DjangoDbBlocker
+from django.test import Client, override_settings
+from pytest_django import DjangoDbBlocker, Settings
+from pytest_django.live_server_helper import LiveServer
 from redis import Redis
 
 from metrics_sync.ingest import throttling
@@ -25,6 +28,9 @@ from metrics_sync.sandbox import SandboxServer
 from metrics_sync.sandbox.broker import open_broker
 from metrics_sync.work import counts
 from tests.processes import run_manage
+
+if TYPE_CHECKING:  # most tests need no browser
+    from playwright.sync_api import BrowserContext, Page
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
 #: Far more than anything takes, also on a busy machine.
@@ -90,6 +96,83 @@ def broker_url() -> Iterator[str]:
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     with open_broker(os.environ.get("REDIS_URL", ""), index=index, count=count) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def farm_database(
+    request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[str]:
+    """The name of a database with 50,000 pull requests; `--reuse-db` keeps it."""
+    if connection.vendor != "postgresql":
+        pytest.skip("only PostgreSQL makes 50,000 rows in seconds")
+    from tests.farm import open_farm
+
+    keep = request.config.getvalue("reuse_db")
+    with django_db_blocker.unblock(), open_farm(50_000, detailed=500, keep=keep) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def farm(
+    farm_database: str, broker_url: str, django_db_blocker: DjangoDbBlocker
+) -> Iterator[LiveServer]:
+    """A server over the 50,000 pull requests, which all tests of a module share and leave alone."""
+    from tests.farm import use_database
+
+    queues = {
+        name: {**queue, "URL": broker_url} for name, queue in django_settings.RQ_QUEUES.items()
+    }
+    with (
+        django_db_blocker.unblock(),
+        use_database(farm_database),
+        override_settings(RQ_QUEUES=queues),
+    ):
+        server = LiveServer("localhost")
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def site(farm: LiveServer) -> Iterator["BrowserContext"]:
+    """A browser in which a superuser has signed in to that server.
+
+    It lives in this thread, where Django refuses the database unless it is told not to.
+    """
+    from playwright.sync_api import expect
+
+    from tests.browser import DESKTOP, PATIENCE_MS, find_chromium, open_chromium
+
+    if find_chromium() is None and "CI" not in os.environ:
+        pytest.skip("chromium is not installed")
+    user, _ = User.objects.get_or_create(username="lead", is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(user)
+    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": farm.url}
+    with open_chromium() as browser, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        context = browser.new_context(base_url=farm.url, viewport=DESKTOP, timezone_id="Asia/Tokyo")
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        context.add_cookies([cookie])
+        yield context
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """Errors of scripts, what the browser could not load, and what it asked other hosts for."""
+    return []
+
+
+@pytest.fixture
+def page(site: "BrowserContext", farm: LiveServer, errors: list[str]) -> Iterator["Page"]:
+    """A new page of the browser; at the end there were no errors."""
+    from tests.browser import watch
+
+    page = site.new_page()
+    watch(page, farm.url, errors)
+    yield page
+    page.close()
+    assert errors == []
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -102,21 +101,41 @@ def test_idle_process_that_is_killed_is_replaced(queue: Queue, workers: Workers)
 
 @pytest.mark.long(seconds=4)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_idle_process_ends_with_its_worker(
+def test_idle_processes_end_with_their_worker(
     queue: Queue, workers: Workers, number: signal.Signals
 ) -> None:
-    """It would hold its connection to the database for ever."""
+    """They would hold their connections, and the scheduler's lock, for ever."""
     worker = workers.start(MERGES)
     horse = find_horse(queue.enqueue(os.getpid))
-    # RQ's scheduler outlives a worker that is killed.
-    others = [child for child in worker.children() if child != horse]
+    # The other one is RQ's scheduler.
+    children = worker.children()
 
     worker.send_signal(number)
 
-    assert horse.wait(4 * horses.IDLE_SECONDS) is None
-    for process in others:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    ended, alive = psutil.wait_procs(children, timeout=4 * horses.IDLE_SECONDS)
+    assert (horse in ended, len(ended), alive) == (True, 2, [])
+
+
+@pytest.mark.long(seconds=3)
+def test_only_the_worker_holds_the_connection_that_takes_jobs(
+    queue: Queue, workers: Workers, redis: Redis
+) -> None:
+    """Its processes may outlive it when it is killed, and Redis would hand it one more job."""
+    worker = workers.start(MERGES)
+    find_horse(queue.enqueue(os.getpid))
+
+    def find_taking() -> set[str]:
+        return {each["addr"] for each in redis.client_list() if each["cmd"] == "blmove"}
+
+    wait_until(lambda: bool(find_taking()))
+
+    children = worker.children()
+    held = {
+        f"{each.laddr.ip}:{each.laddr.port}"
+        for process in children
+        for each in process.net_connections()
+    }
+    assert (len(children), find_taking() & held) == (2, set())
 
 
 @pytest.mark.long(seconds=3)

@@ -11,20 +11,29 @@ FORGOTTEN = {
     "metrics_sync.observe.counting: _counts",
     "metrics_sync.work.counts: _wait_until",
 }
-#: What may stay: it is always the same for the same arguments, or ends with its `with` block.
+#: What may stay: it is the same for the same arguments, or ends with its block or event loop.
 HARMLESS = {
     "metrics_sync.admin.columns: _make_time",
     "metrics_sync.admin.files: send_comparison",
     "metrics_sync.admin.files: send_trend",
     "metrics_sync.fields: _fernet",
     "metrics_sync.github.transport: _current",
+    "metrics_sync.github.transport: _kept",
     "metrics_sync.github.transport: _tls_context",
     "metrics_sync.github.transport: prepare_api",
     "metrics_sync.github.graphql: prepare_client",
     "metrics_sync.github.queries: build_fetch",
+    "metrics_sync.ingest.events: _save_refetch",
+    "metrics_sync.ingest.events: _with_head",
+    "metrics_sync.ingest.events: _with_number",
+    "metrics_sync.ingest.targets: _of_all_teams",
+    "metrics_sync.ingest.targets: _of_one_team",
+    "metrics_sync.ingest.views: _integration",
     "metrics_sync.observe.counting: _lock",
     "metrics_sync.observe.tracing: _ids",
     "metrics_sync.store.lists: _build_count",
+    "metrics_sync.store.pull_requests: _claimants",
+    "metrics_sync.store.pull_requests: _claimants_in_repository",
     "metrics_sync.work.queues: _open_queue",
 }
 #: Names, and makers, of what nothing changes once the modules are loaded.

@@ -7,6 +7,7 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+from django.db.models import BigIntegerField
 from django.utils import timezone
 from rq import Retry, get_current_job
 from rq.job import Job
@@ -15,6 +16,7 @@ from metrics_sync.access import Access
 from metrics_sync.conf import app_settings
 from metrics_sync.jobs import running
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.states import SyncStatus
 
 #: The queues: merges, which workers take first, and everything that can wait.
@@ -31,6 +33,15 @@ MOST_SPREAD_SECONDS = 120
 #: fetches it within seconds, or says that it cannot; so this is for where no clock runs.
 LONGEST_BULK_WAIT = timedelta(minutes=5)
 
+_pull_request = Prepared(lambda: PullRequest.objects.filter(pk=Slot("pk", BigIntegerField())))
+_repository = Prepared(
+    lambda: (
+        TrackedRepository.objects.active()
+        .filter(pull_requests=Slot("pull_request_id", BigIntegerField()))
+        .with_credentials()
+    )
+)
+
 
 def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     """Fetch all of a pull request, store it, and measure it; this is the job on the queues.
@@ -44,15 +55,16 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants the token to wait, the job returns an RQ Retry for that moment, which uses up none of its
     retries and holds no worker.
     """
-    rows = PullRequest.objects.select_related("team", "repository")
-    pull_request = rows.filter(pk=pr_id).first()
+    pull_request = next(iter(_pull_request.run(pk=pr_id)), None)
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     # A secret that cannot be decrypted is met later, where it is recorded on the row.
-    repository = TrackedRepository.objects.matching(pull_request).with_credentials().first()
+    repository = next(iter(_repository.run(pull_request_id=pr_id)), None)
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}
+    # Neither needs to be read again.
+    pull_request.team, pull_request.repository = repository.team, repository
     job = get_current_job()
     # A merge that is tried again on the bulk queue is still a merge.
     is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")

@@ -236,6 +236,7 @@ class Synchronized(models.Model):
         return (
             rows.select_related("team", "author")
             .select_for_update(of=("self",), no_key=True)
+            .order_by("pk")
             .first()
         )
 

@@ -50,7 +50,8 @@ def enqueue_waiting_merges(team_id: int) -> None:
     Call it whenever a job of the team ends. If this process dies in between, the row stays
     `pending` and the clock finds it. Raises QueueUnavailableError.
     """
-    while _count_places(team_id).free:
+    # Most teams have none that waits, and to count the places takes whole lists.
+    while has_waiting_merges(team_id) and _count_places(team_id).free:
         with reaching_redis():
             pk: Any = get_queue(MERGES).connection.lpop(_get_turns_key(team_id))
         if pk is None:

@@ -14,6 +14,7 @@ from rq import Queue, Worker
 from rq.exceptions import AbandonedJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
+from rq.worker import base
 
 from metrics_sync.access import keep_connected
 from metrics_sync.conf import app_settings
@@ -24,6 +25,7 @@ from metrics_sync.observe.tracing import trace
 from metrics_sync.work.counts import note_silent_end, save_counts
 from metrics_sync.work.horses import Horse, Offers
 from metrics_sync.work.queueing import BULK, MERGES, find_team_of_job
+from metrics_sync.work.scheduling import WorkerScheduler
 from metrics_sync.work.turns import enqueue_waiting_merges, has_waiting_merges
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ BURST_NICENESS = 5
 
 #: How RQ ends the process of a job whose error it could not record.
 UNRECORDED_ERROR = 1
+
+# RQ has no setting for it.
+base.RQScheduler = WorkerScheduler  # type: ignore[attr-defined]
 
 
 class FetchWorker(Worker):
@@ -72,10 +77,21 @@ class FetchWorker(Worker):
             prepare_api(api_url)
         # Forks must not share a connection: one that is killed would leave its transaction open.
         connections.close_all()
+        os.register_at_fork(after_in_child=self._let_go_of_redis)
         # Garbage collection in a fork would otherwise touch, and so copy, everything loaded here.
         gc.collect()
         gc.freeze()
         return super().work(*args, **options)
+
+    def _let_go_of_redis(self) -> None:
+        """Close the worker's idle connections, in a process that it has just forked.
+
+        As long as somebody holds the one of a killed worker open, Redis hands it jobs. To drop them
+        is not enough: what was frozen in `work` is never collected.
+        """
+        pool: Any = self.connection.connection_pool
+        for idle in pool._available_connections:  # noqa: SLF001  (its methods drop them only)
+            idle.disconnect()
 
     def _shutdown(self) -> None:
         """Remember that the worker was told to stop, because RQ's exception may be lost.

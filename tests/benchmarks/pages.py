@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from metrics_sync.models import PullRequest
-from tests.benchmarks.farm import fill
 from tests.benchmarks.figures import Figure
+from tests.farm import fill
 
 SIZES = (2_000, 50_000)
 ROUNDS = 7

@@ -1,5 +1,6 @@
 -- The rows of the farm; farm.py makes the teams, their people and repositories before, and sets
--- farm.rows. What looks random is a hash of the row's number, so that each run has the same rows.
+-- farm.rows and farm.detailed. What looks random is a hash of the row's number, so that each run
+-- has the same rows.
 
 CREATE FUNCTION pg_temp.draw(n bigint, salt bigint) RETURNS double precision
 LANGUAGE sql IMMUTABLE AS $$
@@ -31,6 +32,7 @@ SELECT *, row_number() OVER (ORDER BY full_name) - 1 AS place FROM metrics_sync_
 CREATE TEMP TABLE drawn ON COMMIT DROP AS
 SELECT
     n,
+    n <= current_setting('farm.detailed')::int AS is_detailed,
     floor(40 * power(pg_temp.draw(n, 1), 1.6))::int AS repository_place,
     CASE WHEN pg_temp.draw(n, 2) < 0.08 THEN 12
          ELSE floor(12 * power(pg_temp.draw(n, 3), 1.4))::int END AS author_place,
@@ -163,7 +165,7 @@ SELECT
     CASE WHEN is_merged THEN pg_temp.hours(opened_at, ready_at) END,
     CASE WHEN is_merged THEN comments END,
     CASE WHEN is_merged THEN 3 END,
-    CASE WHEN is_merged THEN '{"commits_after_first_review": "reviewed commit",
+    CASE WHEN is_merged AND is_detailed THEN '{"commits_after_first_review": "reviewed commit",
         "answers_with_corrected_time": 0, "commits_with_unknown_parents": 0,
         "excluded": {"own_reviews": 0, "pending_reviews": 0, "bot_reviews": {}, "own_comments": 0,
         "bot_comments": {}, "merge_commits": 0, "bot_commits": {}, "after_merge": {"reviews": 0,
@@ -177,13 +179,13 @@ SELECT
     CASE WHEN m.status = 'complete' THEN greatest(until, connected_at)
         + interval '1 second' * seconds END,
     '[]'::jsonb,
-    CASE WHEN is_merged THEN (
+    CASE WHEN is_merged AND is_detailed THEN (
         SELECT jsonb_object_agg(section, '{"stated": 3, "stored": 3, "result": "verified",
             "witness": "counter"}'::jsonb)
         FROM unnest(ARRAY['commits', 'files', 'check_runs', 'issue_comments', 'review_comments',
                           'reviews', 'timeline', 'commit_statuses']) AS section)
         ELSE '{}'::jsonb END,
-    CASE WHEN is_merged THEN (
+    CASE WHEN is_merged AND is_detailed THEN (
         SELECT jsonb_object_agg(section, jsonb_build_array(jsonb_build_array(
             'https://api.github.com/repos/' || full_name || '/pulls/' || n || '/' || section
                 || '?per_page=100',
@@ -234,7 +236,8 @@ SELECT team_id, id, encode(sha1, 'hex'), title || E'\n\nAs ' || first_login || '
 FROM pulls, generate_series(0, 2) AS place, LATERAL (
     SELECT substr(sha256((n || '-' || place)::bytea), 1, 20) AS sha1,
         CASE place WHEN 2 THEN coalesce(second_review_at - interval '10 minutes', opened_at)
-             ELSE opened_at - interval '1 hour' * (2 - place) END AS at) AS made;
+             ELSE opened_at - interval '1 hour' * (2 - place) END AS at) AS made
+WHERE is_detailed;
 
 INSERT INTO metrics_sync_prfile (
     team_id, pull_request_id, filename, previous_filename, status, additions, deletions, changes,
@@ -243,7 +246,8 @@ SELECT team_id, id, name, '', 'modified', additions / 3, deletions / 3,
     additions / 3 + deletions / 3, encode(sha256((name || 'modified')::bytea), 'hex')
 FROM pulls, generate_series(1, 3) AS place,
     LATERAL (SELECT 'src/farm/module_' || (n * place) % 700 || '/part_' || place || '.py' AS name)
-    AS made;
+    AS made
+WHERE is_detailed;
 
 INSERT INTO metrics_sync_prcheckrun (
     team_id, pull_request_id, github_check_run_id, name, app_slug, status, conclusion, started_at,
@@ -251,7 +255,8 @@ INSERT INTO metrics_sync_prcheckrun (
 SELECT team_id, id, 10 * n + place, (ARRAY['lint', 'test', 'build'])[place], 'github-actions',
     'completed', CASE WHEN n % 5 = 3 AND place = 2 THEN 'failure' ELSE 'success' END,
     opened_at + interval '1 minute', opened_at + interval '1 minute' * (3 + n % 20)
-FROM pulls, generate_series(1, 3) AS place;
+FROM pulls, generate_series(1, 3) AS place
+WHERE is_detailed;
 
 INSERT INTO metrics_sync_prcomment (
     team_id, pull_request_id, github_comment_id, comment_type, author_id, author_login, body, path,
@@ -260,14 +265,15 @@ SELECT team_id, id, 100 * n + place, CASE WHEN place % 2 = 0 THEN 'issue' ELSE '
     first_id, first_login, 'Could ' || title || ' break what ' || author_login || ' did before?',
     CASE WHEN place % 2 = 0 THEN '' ELSE 'src/farm/module_1/part_1.py' END,
     opened_at + lasted * place / 100, opened_at + lasted * place / 100
-FROM pulls, generate_series(1, least(comments, 12)) AS place;
+FROM pulls, generate_series(1, least(comments, 12)) AS place
+WHERE is_detailed;
 
 INSERT INTO metrics_sync_fetchrun (
     team_id, pull_request_id, job_id, status, started_at, finished_at, requests_made, receipt,
     errors)
 SELECT team_id, id, left(hash, 36), 'complete', until, until + interval '2 seconds', 10,
     '{}'::jsonb, '[]'::jsonb
-FROM pulls WHERE state = 'merged';
+FROM pulls WHERE state = 'merged' AND is_detailed;
 
 INSERT INTO metrics_sync_webhookdelivery (
     integration_id, team_id, endpoint, guid, event, action, github_repo, status, error, payload,
