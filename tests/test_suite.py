@@ -29,6 +29,8 @@ HARMLESS = {
     "metrics_sync.ingest.targets: _of_all_teams",
     "metrics_sync.ingest.targets: _of_one_team",
     "metrics_sync.ingest.views: _integration",
+    "metrics_sync.jobs.__init__: _pull_request",
+    "metrics_sync.jobs.__init__: _repository",
     "metrics_sync.observe.counting: _lock",
     "metrics_sync.observe.tracing: _ids",
     "metrics_sync.store.lists: _build_count",
