@@ -48,6 +48,11 @@ def open_farm(rows: int, *, detailed: int, keep: bool) -> Iterator[str]:
         if not PullRequest.objects.exists():
             fill(rows, detailed=detailed)
     yield name
+    # Threads of a server that was stopped may not have closed theirs yet.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
     creation.destroy_test_db(suffix="farm", verbosity=0, keepdb=keep)
 
 
