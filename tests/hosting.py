@@ -11,8 +11,9 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 
 from metrics_sync.sandbox import DEFAULT_TOKEN
+from metrics_sync.sandbox.broker import find_free_port
 from tests.conftest import PATIENCE_SECONDS, wait_until
-from tests.network import answers, find_free_port
+from tests.network import answers
 
 PAGE = (settings.BASE_DIR / "docs" / "reusable.md").read_text()
 

@@ -50,7 +50,7 @@ CORE = {
     "heal/bulk_merges": "bulk_merges",
     "heal/discovery": "discovery",
     "heal/finding": "reconcile",
-    "heal/requeueing": "reconcile",
+    "heal/reconcile": "reconcile",
     "heal/releasing": "releasing",
     "ingest/deliveries": "store views",
     "ingest/events": "events",

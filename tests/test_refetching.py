@@ -10,8 +10,8 @@ from redis import Redis, RedisError
 from rq import Queue
 
 from metrics_sync.access.tokens import replace_token
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.heal.refetching import refetch_in_bulk
-from metrics_sync.heal.requeueing import requeue_due
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer

@@ -1,13 +1,14 @@
 """Queries whose SQL Django builds only once; for the queries of every delivery.
 
-Building a query takes Django several times as long as running it and making its rows.
+Building a query takes Django several times as long as running it and making its rows. The queries
+run on the default database, because deliveries are stored in its transactions.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import get_related_populators
 from django.db.models.sql import UpdateQuery
@@ -65,15 +66,15 @@ class _Compiled(Generic[Row]):
     """The SQL of a query; makes objects of its rows as Django's `ModelIterable` does."""
 
     def __init__(self, rows: models.QuerySet[Row]) -> None:
-        self.compiler = rows.query.get_compiler(using=rows.db)
+        self.compiler = rows.query.get_compiler(using=DEFAULT_DB_ALIAS)
         self.sql, self.parameters = self.compiler.as_sql()
         select, klass_info = self.compiler.select, self.compiler.klass_info
         positions = klass_info["select_fields"]
-        self.model, self.alias = klass_info["model"], rows.db
+        self.model = klass_info["model"]
         self.own = slice(positions[0], positions[-1] + 1)
         self.names = [select[position][0].target.attname for position in positions]
         self.annotations = self.compiler.annotation_col_map
-        self.populators = get_related_populators(klass_info, select, rows.db)  # type: ignore[call-arg]
+        self.populators = get_related_populators(klass_info, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]
         self.converters = self.compiler.get_converters([column[0] for column in select])
 
     def run(self, values: Mapping[str, Any]) -> Iterator[Row]:
@@ -81,7 +82,7 @@ class _Compiled(Generic[Row]):
             cursor.execute(self.sql, _fill(self.parameters, values))
             found = cursor.fetchall()
         for row in self.compiler.apply_converters(found, self.converters):
-            instance = self.model.from_db(self.alias, self.names, row[self.own])
+            instance = self.model.from_db(DEFAULT_DB_ALIAS, self.names, row[self.own])
             for populator in self.populators:
                 populator.populate(row, instance)
             for name, position in self.annotations.items():
@@ -104,7 +105,7 @@ class PreparedUpdate(Generic[Row]):
             rows = self._build()
             query: Any = rows.query.chain(UpdateQuery)
             query.add_update_values(self._changes)
-            self._kept.compiled = query.get_compiler(using=rows.db).as_sql()
+            self._kept.compiled = query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
         sql, parameters = self._kept.compiled
         with connection.cursor() as cursor:
             cursor.execute(sql, _fill(parameters, values))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from metrics_sync.sandbox import (
     make_recording,
     shapes,
 )
-from metrics_sync.sandbox.broker import open_broker
+from metrics_sync.sandbox.broker import find_free_port, open_broker
 from metrics_sync.work.horses import MOST_JOBS
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
@@ -148,7 +147,7 @@ class Stage:
     @contextmanager
     def run_web(self, **environment: str) -> Iterator[tuple[str, psutil.Popen]]:
         """Run gunicorn as the Procfile does and yield its address and its process."""
-        port = find_port()
+        port = find_free_port()
         url = f"http://127.0.0.1:{port}"
         config = ("--config", "python:project.serving")
         command = (sys.executable, "-m", "gunicorn", "project.asgi", *config)
@@ -222,7 +221,7 @@ def open_database(folder: Path, name: str) -> Iterator[str]:
 
 @contextmanager
 def _serve_github(folder: Path, recordings: Iterable[Recording], log: IO[str]) -> Iterator[str]:
-    port = find_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}"
     world = folder / "world"
     world.mkdir()
@@ -268,12 +267,6 @@ def count_cpu_seconds(process: psutil.Process) -> float:
     """Return the processor seconds that a process and its children have used so far."""
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
-
-
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:
