@@ -60,7 +60,7 @@ CORE = {
     "jobs": "jobs announcing",
     "jobs/saving_together": "saving_together jobs",
     "metrics/": "metrics measuring",
-    "metrics/waiting": "waiting reviewers",
+    "metrics/whose_turn": "waiting reviewers",
     "models/budgets": "access models",
     "models/filters": "models reconcile jobs",
     "models/pull_request": "models jobs store",
