@@ -1,4 +1,4 @@
-"""The list behind a figure: it has the rows that the figure counts, and says which they are."""
+"""The list behind a figure: it has the rows that the figure counts, and names its filters."""
 
 import re
 from collections import Counter
@@ -53,7 +53,7 @@ def count(user: User, url: str) -> int:
 
 
 def scatter(random: Random) -> list[Team]:
-    """Make a dozen rows of two teams, each of which may fall in or out of any selection."""
+    """Make a dozen rows of two teams; a selection may include any of them."""
     repositories = [
         TrackedRepositoryFactory(full_name=name) for name in ("acme/anvil", "acme/bellows")
     ]
@@ -97,7 +97,7 @@ class TestMeaning(TestCase):
     def test_list_has_as_many_rows_as_the_figure_says(
         self, seed: int, weeks: int, with_bots: bool, repository: str, has_team: bool
     ) -> None:
-        """A list that is longer or shorter than its number makes nobody trust either."""
+        """If a list is longer or shorter than its figure, nobody trusts either."""
         teams = scatter(Random(seed))
         user = UserFactory(is_superuser=True)
         chosen = teams[:1] if has_team else teams
@@ -191,7 +191,7 @@ def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
 
 
 def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
-    """The id decides; the chip has the name of today."""
+    """The account's id decides; the chip shows its current login."""
     hubot: TeamMember = TeamMemberFactory(login="hubot")
     row = add_reviewed(hubot.team)
     PRReviewFactory(
@@ -233,7 +233,7 @@ def test_list_of_a_reviewer_has_the_rows_of_the_comparison(admin_client: Client)
 
 
 def test_late_merges_come_longest_first(admin_client: Client) -> None:
-    """Who follows a missed promise looks for what took longest; what is not complete comes last."""
+    """Who follows a missed promise looks for the longest times; incomplete merges come last."""
     merged_at = timezone.now() - timedelta(hours=2)
     for seconds in (90, None, 3000, 30):
         row = PullRequestFactory(merged=True, merged_at=merged_at)
@@ -249,7 +249,7 @@ def test_late_merges_come_longest_first(admin_client: Client) -> None:
 
 
 def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
-    """Numbers below each other are compared without reading their units."""
+    """Readers compare the numbers of a column without reading their units."""
     for hours in (2, 100, 60):
         PullRequestFactory(merged=True, cycle_time_hours=hours)
 
@@ -260,7 +260,7 @@ def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
 
 
 def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -> None:
-    """How long ago, and the exact time in the reader's zone, come from this element."""
+    """The browser shows this element as a relative and an exact time in the reader's zone."""
     row: TrackedRepository = TrackedRepositoryFactory()
     url = reverse("admin:metrics_sync_trackedrepository_change", args=[row.pk])
 
@@ -270,7 +270,7 @@ def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -
 
 
 def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -> None:
-    """Who follows a 90th percentile looks for what took longest."""
+    """Who follows a 90th percentile looks for the longest times."""
     for hours in (2, 9, 5):
         PullRequestFactory(merged=True, cycle_time_hours=hours)
 
@@ -280,7 +280,7 @@ def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -
 
 
 def test_each_filter_is_taken_away_alone(admin_client: Client) -> None:
-    """What was asked is read above the list, and widened step by step."""
+    """The chips above the list name its filters; removing one widens the list."""
     repository = TrackedRepositoryFactory()
     team = repository.team
     url = link_to_list(team=team, repository=repository.full_name, author="mona", bots="without")
@@ -302,7 +302,7 @@ def test_each_filter_is_taken_away_alone(admin_client: Client) -> None:
 
 
 def test_back_leads_to_the_dashboard_as_it_was(admin_client: Client) -> None:
-    """Also after a filter was taken away."""
+    """The way back remains after a filter was removed."""
     query = urlencode({"weeks": 52, "repository": "acme/anvil"})
     page = find(admin_client, link_to_list(author="mona", back=f"{query}&seen=1"))
 
@@ -333,7 +333,7 @@ def test_back_leads_to_the_dashboard_as_it_was(admin_client: Client) -> None:
 def test_value_that_does_not_fit_shows_nothing_and_says_why(
     admin_client: Client, query: str, reason: str
 ) -> None:
-    """All rows would be taken for the answer."""
+    """If all rows were shown, they would be taken for the answer."""
     PullRequestFactory(merged=True, cycle_time_hours=1)
 
     page = find(admin_client, f"{LIST}?{query}")
@@ -344,7 +344,7 @@ def test_value_that_does_not_fit_shows_nothing_and_says_why(
 
 
 def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
-    """Whatever the address names."""
+    """No address may show another team's rows."""
     mine, theirs = PullRequestFactory(merged=True), PullRequestFactory(
         merged=True, team=TeamFactory(), github_repo="theirs/anvil", author_login="mona",
         cycle_time_hours=1, merged_without_review=True,
@@ -366,7 +366,7 @@ def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
 
 
 def test_no_class_is_styled_twice() -> None:
-    """The later rule, written for one page, would change the look of another."""
+    """A later rule for one page would change the look of another page."""
     path = finders.find("metrics_sync/theme.css")
     selectors = re.findall(r"^(\.[\w-]+) \{", Path(str(path)).read_text(), flags=re.MULTILINE)
 

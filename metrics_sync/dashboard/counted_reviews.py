@@ -1,4 +1,4 @@
-"""Which reviews count for those who made them: by the merge, and not by the author or a bot."""
+"""Selects the reviews that count for their reviewers: proven, before the merge, not by the author."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def select_first(reviews: QuerySet[PRReview]) -> QuerySet[PRReview]:
 
 
 def list_bots(selection: Selection) -> list[int]:
-    """Return the keys of the accounts of the selected teams whose reviews are those of bots."""
+    """Return the primary keys of the selected teams' accounts that are bots."""
     return [pk for pk, is_bot in _judge_accounts(selection.teams) if is_bot]
 
 
