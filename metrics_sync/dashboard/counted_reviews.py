@@ -1,4 +1,4 @@
-"""Selects the reviews that count for their reviewers: proven, before the merge, not by the author."""
+"""Selects the reviews that count for their reviewers: by the merge, not by author or bot."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
