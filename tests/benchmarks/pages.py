@@ -61,6 +61,8 @@ def _list_pages(large: PullRequest) -> dict[str, str]:
         "dashboard of a year": f"{reverse('admin:index')}?weeks=52",
         "dashboard by author": f"{reverse('admin:index')}?by=author",
         "dashboard by reviewer": f"{reverse('admin:index')}?by=reviewer",
+        # A poll after a change; one that finds none is answered without content.
+        "poll of the dashboard": reverse("metrics_sync:dashboard-live"),
         "waiting": reverse("metrics_sync:waiting"),
         "reviewers": reverse("metrics_sync:reviewers"),
         "reviewers of a year": f"{reverse('metrics_sync:reviewers')}?weeks=52",
