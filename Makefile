@@ -1,20 +1,20 @@
-# Every target needs only Python 3.11 or newer, make and a package index.
+# Every target needs only make, Python 3.11 or newer, and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := $(VENV)/.installed
 ARGS ?=
-# Two processes for each core (tests/conftest.py). Each has a database, a Redis and a pretend GitHub
-# of its own; a Redis server has 15.
+# Two test processes for each core (tests/conftest.py), eight at most. Each has its own database,
+# Redis database and pretend GitHub.
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-# Without bytecode each of the many processes that tests start would compile all of ours again.
+# The tests start many processes; without bytecode files each would compile our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo production-env screenshots test test-all mutate night contract bench lint audit rehearse format lock clean
 .DELETE_ON_ERROR:
 
-help:  ## show what there is
+help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 $(REQUIREMENTS): requirements/base.txt requirements/dev.txt
@@ -25,7 +25,7 @@ $(REQUIREMENTS): requirements/base.txt requirements/dev.txt
 
 install: $(REQUIREMENTS)  ## make the virtual environment in .venv
 
-demo: $(REQUIREMENTS)  ## run everything with a pretend GitHub (ARGS=--exit ends by itself)
+demo: $(REQUIREMENTS)  ## run the service with a pretend GitHub (ARGS=--exit stops it afterwards)
 	DEBUG=1 $(BIN)/python manage.py demo $(ARGS)
 
 $(VENV)/.production: requirements/base.txt
@@ -39,19 +39,19 @@ production-env: $(VENV)/.production  ## write production.env with fresh secrets 
 screenshots: $(REQUIREMENTS)  ## take the pictures of docs/screenshots from the demo's data
 	DEBUG=1 DJANGO_SETTINGS_MODULE=project.settings $(BIN)/python -m tests.screenshots
 
-test: $(REQUIREMENTS)  ## run the tests but the long ones: three minutes (ARGS=... goes to pytest)
+test: $(REQUIREMENTS)  ## run all but the long tests: three minutes (ARGS=... goes to pytest)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
 
-test-all: $(REQUIREMENTS)  ## run all tests, also those that wait and kill: twenty minutes
+test-all: $(REQUIREMENTS)  ## run all tests, also those that wait or kill processes: twenty minutes
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-mutate: $(REQUIREMENTS)  ## break 60 lines of the core, and see that a test fails for each
+mutate: $(REQUIREMENTS)  ## break 60 lines of the core, one at a time; a test must fail for each
 	$(BIN)/python -m tests.mutation $(ARGS)
 
-night: $(REQUIREMENTS)  ## break everything for a quarter of an hour, on PostgreSQL
+night: $(REQUIREMENTS)  ## kill processes and break GitHub for a quarter of an hour, on PostgreSQL
 	$(BIN)/python -m pytest tests/night.py -s $(ARGS)
 
-contract: $(REQUIREMENTS)  ## hold what we use of GitHub against its newest descriptions (needs npm)
+contract: $(REQUIREMENTS)  ## compare our use of GitHub with its newest descriptions (needs npm)
 	$(BIN)/python -m pytest tests/contract/newest.py -s $(ARGS)
 
 bench: $(REQUIREMENTS)  ## measure the budgets (ARGS=... names some, or --document)
@@ -64,18 +64,18 @@ lint: $(REQUIREMENTS)  ## check style, types, imports and migrations
 	$(BIN)/lint-imports
 	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
 
-audit: $(REQUIREMENTS)  ## look for weak spots in the code and known ones in what it uses (ARGS=--strict)
+audit: $(REQUIREMENTS)  ## look for weak spots in the code and in its dependencies (ARGS=--strict)
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive metrics_sync project manage.py
 	$(BIN)/python .ci/audit.py $(ARGS)
 
-rehearse: $(REQUIREMENTS)  ## lose the database of a pretend installation and restore it
+rehearse: $(REQUIREMENTS)  ## delete the database of a test installation and restore it
 	$(BIN)/python docs/deploy/rehearse_restore.py
 
-format: $(REQUIREMENTS)  ## bring the code into shape
+format: $(REQUIREMENTS)  ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(REQUIREMENTS)  ## make requirements/*.txt from requirements/*.in
+lock: $(REQUIREMENTS)  ## compile requirements/*.txt from requirements/*.in
 	cd requirements && for name in base dev; do \
 		../$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 \
 			--no-emit-index-url --custom-compile-command 'make lock' $$name.in -o $$name.txt; \

@@ -1,4 +1,4 @@
-"""What tests share: a Redis of their own, a pretend GitHub, and workers: all of them real."""
+"""Fixtures that many tests share: Redis, a pretend GitHub, workers, a browser; none is a mock."""
 
 import os
 import sys
@@ -33,15 +33,15 @@ if TYPE_CHECKING:  # most tests need no browser
     from playwright.sync_api import BrowserContext, Page
 
 MANAGE = [sys.executable, str(django_settings.BASE_DIR / "manage.py")]
-#: Far more than anything takes, also on a busy machine.
+#: The longest wait for another process; far more than any needs, also on a busy machine.
 PATIENCE_SECONDS = 300
 
-#: The fixtures of the database and of Redis, one of which each other fixture of theirs asks for.
+#: The fixtures through which a test gets the database or Redis, directly or by another fixture.
 SERVICES = {"db", "transactional_db", "live_server", "broker_url"}
 
 _sandbox_port = 0
 
-# Processors are shared: how long a thing takes says nothing of it. Each run draws other examples.
+# No deadline: tests share the processors, so the time an example takes proves nothing.
 hypothesis.settings.register_profile(
     "patient",
     deadline=None,
@@ -59,7 +59,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what asks for a service; begin with what takes longest, so that it is not left over."""
+    """Mark the tests that need a service, and run the longest tests first."""
     for item in items:
         if item.get_closest_marker("django_db") or SERVICES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("services")
@@ -75,7 +75,7 @@ def read_length(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Note that all migrations have run where the tables were made from the models."""
+    """Mark all migrations as run if the tables were made from the models."""
     if not connection.settings_dict["TEST"]["MIGRATE"]:
         with django_db_blocker.unblock():
             call_command("migrate", fake=True, verbosity=0)
@@ -83,7 +83,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 @pytest.fixture(autouse=True)
 def forgetful() -> None:
-    """No test meets what another left in this process; `test_suite` looks for what is missed."""
+    """Reset what modules keep in this process; `test_suite` finds modules that are missing here."""
     throttling.forget()
     counting.take()
     counts._wait_until = 0.0
@@ -116,7 +116,7 @@ def farm_database(
 def farm(
     farm_database: str, broker_url: str, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[LiveServer]:
-    """A server over the 50,000 pull requests, which all tests of a module share and leave alone."""
+    """A server with the 50,000 pull requests, shared by a module's tests, which must not write."""
     from tests.farm import use_database
 
     queues = {
@@ -136,7 +136,7 @@ def farm(
 def site(farm: LiveServer) -> Iterator["BrowserContext"]:
     """A browser in which a superuser has signed in to that server.
 
-    It lives in this thread, where Django refuses the database unless it is told not to.
+    Playwright runs an event loop in this thread, where Django refuses database access by default.
     """
     from playwright.sync_api import expect
 
@@ -159,13 +159,13 @@ def site(farm: LiveServer) -> Iterator["BrowserContext"]:
 
 @pytest.fixture
 def errors() -> list[str]:
-    """Errors of scripts, what the browser could not load, and what it asked other hosts for."""
+    """The page's errors: those of scripts, failed requests, and requests to other hosts."""
     return []
 
 
 @pytest.fixture
 def page(site: "BrowserContext", farm: LiveServer, errors: list[str]) -> Iterator["Page"]:
-    """A new page of the browser; at the end there were no errors."""
+    """A new page of the browser; the test fails if the page had errors."""
     from tests.browser import watch
 
     page = site.new_page()
@@ -197,7 +197,7 @@ def use_redis(settings: Settings, url: str) -> None:
 
 @pytest.fixture
 def sandbox(settings: Settings) -> Iterator[SandboxServer]:
-    """A pretend GitHub, which is where the service asks."""
+    """A pretend GitHub; the service sends its requests there."""
     server = start_sandbox()
     settings.METRICS_SYNC_GITHUB_API_URL = server.url
     yield server
@@ -205,13 +205,13 @@ def sandbox(settings: Settings) -> Iterator[SandboxServer]:
 
 
 def start_sandbox() -> SandboxServer:
-    """Start one where the last one was: for each new address 4 MB of ghapi's are built and kept."""
+    """Start one at the last one's port: ghapi builds and keeps 4 MB for each new address."""
     global _sandbox_port  # noqa: PLW0603  (one for the whole process)
     with suppress(OSError):
         server = SandboxServer(port=_sandbox_port).start()
         _sandbox_port = urlsplit(server.url).port or 0
         return server
-    # Somebody else has it meanwhile.
+    # Another process has taken the port.
     return SandboxServer().start()
 
 
@@ -227,7 +227,7 @@ def app_keys() -> tuple[str, str]:
 
 @pytest.fixture
 def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -> SandboxServer:
-    """The pretend GitHub, which knows us as an App with the id 29310."""
+    """The pretend GitHub, where the service is an App with the id 29310."""
     settings.METRICS_SYNC_GITHUB_APP_ID = "29310"
     settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY = app_keys[0]
     sandbox.world.add_app("29310", app_keys[1])
@@ -236,7 +236,7 @@ def app(settings: Settings, sandbox: SandboxServer, app_keys: tuple[str, str]) -
 
 @pytest.fixture
 def environment(transactional_db: None, broker_url: str, redis: Redis) -> dict[str, str]:
-    """What another process needs to see this test's database, Redis and GitHub."""
+    """The environment in which another process uses this test's database, Redis and GitHub."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         database_url = f"sqlite:///{name}"
@@ -254,7 +254,7 @@ def environment(transactional_db: None, broker_url: str, redis: Redis) -> dict[s
 
 
 class Workers:
-    """Starts the worker that the Procfile runs, as processes of their own."""
+    """Starts workers as the Procfile does, each as a process."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.queues = ("pr-data", "pr-data-bulk")
@@ -262,13 +262,13 @@ class Workers:
         self.started: list[psutil.Popen] = []
 
     def drain(self) -> None:
-        """Work until both queues are empty."""
+        """Run a worker until both queues are empty."""
         command = ["rqworker", *self.queues, "--burst"]
         done = run_manage(*command, environment=self.environment, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, done.stderr
 
     def start(self, *queues: str) -> psutil.Popen:
-        """Work until the end of the test, on all queues or some."""
+        """Start a worker on these queues, or on all; it runs until the end of the test."""
         command = [*MANAGE, "rqworker", *(queues or self.queues), "--with-scheduler"]
         worker = psutil.Popen(command, env=self.environment)
         self.started.append(worker)
@@ -294,7 +294,7 @@ def workers(sandbox: SandboxServer, environment: dict[str, str]) -> Iterator[Wor
 
 
 def wait_until(is_true: Callable[[], bool], *, patience: float = PATIENCE_SECONDS) -> None:
-    """Look ten times a second until another process has done its part."""
+    """Check ten times a second until the condition holds; fail when patience is over."""
     deadline = time.monotonic() + patience
     while not is_true():
         assert time.monotonic() < deadline, f"waited {patience} s in vain"

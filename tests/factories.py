@@ -1,4 +1,4 @@
-"""Rows for the tests; a test names the values that it is about, these make the rest."""
+"""Makes rows for the tests: a test names the values it is about, a factory makes the others."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -85,7 +85,7 @@ class GitHubIntegrationFactory(DjangoModelFactory):
 
 
 def move_to_github(integration: models.GitHubIntegration, api_url: str) -> None:
-    """Have an integration, and the same token anew, belong to another GitHub."""
+    """Move an integration to another GitHub, with a new credential of the same token."""
     token = integration.credential.access_token
     integration.credential = IntegrationCredentialFactory(
         team=integration.team, access_token=token, api_url=api_url
@@ -101,7 +101,7 @@ class TrackedRepositoryFactory(DjangoModelFactory):
     team = factory.SubFactory(TeamFactory)
     integration = factory.SubFactory(GitHubIntegrationFactory, team=factory.SelfAttribute("..team"))
     full_name = factory.Sequence(lambda n: f"acme/repository-{n}")
-    #: As the sandbox numbers them, and shown to the team's token by `connect`.
+    #: The id that the sandbox gives it, verified as `connect` does.
     github_repo_id = factory.LazyAttribute(lambda row: make_id(row.full_name, start=100_000))
     verified_at = MERGED_AT
     verify_at = None

@@ -10,11 +10,11 @@
     2 ann approves a         likewise; also `comments a` and `starts a` (a pending review)
     2 ann explains a         a review with a text of its own
     2 ann remarks            a comment in the conversation or on the diff
-    2 ann dismisses ann      ann's last review was dismissed, which the timeline told
-    2 ann forgets ann        the same, but nobody told when, and what it had been
+    2 ann dismisses ann      ann's last review was dismissed, as the timeline reported
+    2 ann forgets ann        the same, but its time and its former state are unknown
     3 author readies         ready for review; also `drafts`
     4 ci passes 1            a check that ended then and had started at hour 1; also `fails`
-    4 ci ends stale 1        one with that conclusion; a start of `?` is not known
+    4 ci ends stale 1        one with that conclusion; `?` is an unknown start
     4 ci runs                a check that started then and has not ended
     4 ci sets success        a legacy status
     9 ann merges
@@ -129,7 +129,7 @@ def _read_check(at: datetime, who: str, what: str, rest: list[str], *, number: i
 
 
 def _dismiss(reviews: list[Review], *, at: datetime | None) -> None:
-    """Dismiss the last of the reviews; what it was is known as far as the time is."""
+    """Dismiss the last of the reviews; without a time its former state is unknown, too."""
     last = reviews.pop()
     state = "dismissed" if at is None else last.state
     reviews.append(replace(last, state=state, was_dismissed=True, dismissed_at=at))

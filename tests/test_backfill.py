@@ -1,4 +1,4 @@
-"""`manage.py backfill`: whole repositories, many pull requests with each request."""
+"""`manage.py backfill` fetches whole repositories, many pull requests with each request."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ from tests.test_tokens import HOUR, count_renewals, install
 
 REPOSITORY = "acme/anvil"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-#: What GitHub says of pull requests that it cannot give.
+#: GitHub's messages about pull requests that it cannot return.
 NOTHING = {"data": {"repository": {"nameWithOwner": REPOSITORY, "p0": None}}}
 
 #: Changes the JSON of an answer that came over HTTP.
@@ -53,7 +53,7 @@ def repository(sandbox: SandboxServer, redis: Redis, db: None) -> TrackedReposit
 
 @pytest.fixture
 def change_answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
-    """Have all further answers of GraphQL changed before they are read."""
+    """Change all further answers of GraphQL before the client reads them."""
     real = GraphQL._post
 
     def use(change: Change) -> None:
@@ -74,7 +74,7 @@ def fill(sandbox: SandboxServer, *numbers: int, **sizes: int) -> None:
 
 
 def rename_file(sandbox: SandboxServer, number: int) -> None:
-    """Give a pull request a list of files that only REST tells whole."""
+    """Rename a file of a pull request: its earlier name is only in REST's list."""
     with sandbox.world.editing(REPOSITORY, number) as recording:
         recording.files[0] |= {"status": "renamed", "previous_filename": "old.py"}
 
@@ -212,7 +212,7 @@ def test_longer_lists_are_paged_through(
 def test_page_that_does_not_come_leaves_its_list_to_rest(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """The pages before it are still good."""
+    """The pages before it need not be fetched again."""
     fill(sandbox, 1, files=120, commits=101)
 
     def cut(body: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ def test_reviews_of_rest_are_proven_by_the_total_of_graphql(
     stale: int,
     queued: int,
 ) -> None:
-    """REST has no counter of reviews, and the timeline, which names them, is not fetched."""
+    """REST has no counter of reviews, and the timeline that names them is not fetched here."""
     fill(sandbox, 1)
     with sandbox.world.editing(REPOSITORY, 1) as recording:
         several = {"login": "copilot-reviewer[bot]", "type": "Bot"}
@@ -325,7 +325,7 @@ def test_silently_empty_lists_are_asked_for_again(
 def test_what_graphql_never_brings_is_left_to_the_queue_whole(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis, fault: dict[str, Any]
 ) -> None:
-    """Counts decide, not the absence of errors; nothing that is in doubt is stored."""
+    """Counts decide, not the absence of errors; a doubtful list is not stored."""
     fill(sandbox, 1, 2)
     backfill = Backfill(repository)
     assert list(backfill.find_missing(since=LONG_AGO)) == [2]
@@ -353,7 +353,7 @@ def test_row_that_a_job_is_at_work_on_is_left_alone(
     status: str,
     busy: int,
 ) -> None:
-    """Backfill and job never both write; and a job that was killed is no reason to wait."""
+    """Backfill and job never both write; a row of a killed job is fetched at once."""
     fill(sandbox, 1)
     pull = sandbox.world.recording(REPOSITORY, 1).pull
     row = PullRequestFactory(
@@ -371,7 +371,7 @@ def test_row_that_a_job_is_at_work_on_is_left_alone(
 def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An answer that was asked for earlier may be older."""
+    """The answer to an earlier request may be older than what the job stored."""
     fill(sandbox, *range(1, 27))
     backfill = Backfill(repository)
     list(backfill.find_missing(since=LONG_AGO))
@@ -432,7 +432,7 @@ def test_timeline_that_is_short_is_all_that_is_left_to_rest(
 def test_requests_of_runs_are_those_of_rest(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A query that brought 25 pull requests would be in the sum 25 times."""
+    """One query brings 25 pull requests, and must not be counted for each of them."""
     fill(sandbox, 1, 2)
 
     backfill(capsys)
@@ -506,7 +506,7 @@ def test_secondary_limit_makes_everybody_wait(
 def test_wait_that_github_told_others_is_heeded(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A worker may meet a limit while the backfill runs."""
+    """A worker may reach a limit of the same token while the backfill runs."""
     fill(sandbox, 1)
     waits: list[datetime] = []
     backfill = Backfill(repository, wait=waits.append)
@@ -585,7 +585,7 @@ def test_redis_down_leaves_rows_that_reconcile_finds(
     redis_down: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nothing is lost, and scripts see the exit code."""
+    """The data are stored, and scripts see the failure by the exit code."""
     fill(sandbox, 1, 2)
     rename_file(sandbox, 1)
     rename_file(sandbox, 2)
@@ -653,7 +653,7 @@ def test_refused_field_costs_its_own_list_only(
     path: list[str | int],
     asked: str,
 ) -> None:
-    """A null with an error does not mean that the list is empty, and concerns no other list."""
+    """A null with an error does not mean an empty list, and says nothing about other lists."""
     fill(sandbox, 1, statuses=2)
     with sandbox.world.editing(REPOSITORY, 1) as recording:
         recording.timeline = make_sample("a draft that became ready, with legacy statuses").timeline
@@ -677,7 +677,7 @@ def test_refused_field_costs_its_own_list_only(
 def test_pull_request_that_is_refused_is_left_to_rest(
     sandbox: SandboxServer, repository: TrackedRepository, change_answers: Callable[[Change], None]
 ) -> None:
-    """The other pull requests of the query are still good."""
+    """The other pull requests of the query are stored."""
     fill(sandbox, 1, 2)
 
     def forbid(body: dict[str, Any]) -> None:
@@ -719,7 +719,7 @@ def test_what_a_server_lacks_is_asked_of_rest_and_said_once(
 
     assert printed["fetched"] == 26
     assert len(printed["notes"]) == len(set(asked))
-    # The list, the query that finds it out, and one for each batch.
+    # The list, the query that is refused, and one for each batch.
     assert list_queries(sandbox) == [200] * 4
     assert sorted(path.rpartition("/")[2] for path in list_rest(sandbox)) == sorted(asked * 13)
 
@@ -727,7 +727,7 @@ def test_what_a_server_lacks_is_asked_of_rest_and_said_once(
 def test_server_that_lacks_what_all_needs_is_asked_by_rest(
     sandbox: SandboxServer, repository: TrackedRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its repositories have as much history as others."""
+    """Repositories on such a server have a history to fetch, too."""
     fill(sandbox, 1, 2)
     sandbox.world.graphql_lacks = {"PullRequest.fullDatabaseId"}
 
@@ -758,7 +758,7 @@ def test_answer_of_another_shape_is_a_passing_fault(
     path: str,
     shape: Any,
 ) -> None:
-    """Proxies and faults may answer anything; what cannot be read is fetched with REST."""
+    """A proxy or a fault may answer anything; such pull requests are fetched with REST."""
     fill(sandbox, 1)
 
     def damage(body: dict[str, Any]) -> None:
@@ -844,7 +844,7 @@ def test_list_with_gaps_is_not_believed_but_read_from_rest(
     change_answers: Callable[[Change], None],
     nodes: list[None],
 ) -> None:
-    """Nobody would look for the items that are missing."""
+    """Without a check, the missing items would never be fetched."""
     fill(sandbox, 1, 2)
 
     def cut(body: dict[str, Any]) -> None:
@@ -863,7 +863,7 @@ def test_list_that_ends_before_its_total_is_said(
     change_answers: Callable[[Change], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The listed pull requests are fetched, but must not be taken for all of them."""
+    """The listed pull requests are fetched, and the operator learns that there are more."""
     fill(sandbox, 1, 2, 3)
 
     def cut(body: dict[str, Any]) -> None:
@@ -892,14 +892,14 @@ def test_list_that_is_too_heavy_is_asked_for_in_smaller_pages(
 
     found = list(Backfill(repository).find_missing(since=LONG_AGO))
 
-    # A hundred and fifty failed, each asked twice; twenty-five did, and then a hundred.
+    # Pages of 100 and 50 failed, each asked for twice; one of 25 came, and then one of 100.
     assert (heavy.inflicted, found) == (4, [25, 30])
 
 
 def test_number_of_another_pull_request_is_not_taken(
     sandbox: SandboxServer, repository: TrackedRepository
 ) -> None:
-    """A new repository of the same name uses numbers again; the row says what REST answers."""
+    """A new repository of the same name uses numbers again; the row records REST's answer."""
     fill(sandbox, 1)
     row = PullRequestFactory(
         team=repository.team, github_repo=REPOSITORY, github_pr_id=4242, github_pr_number=1
@@ -956,7 +956,7 @@ def test_refused_token_of_an_app_is_renewed(app: SandboxServer, redis: Redis, db
 def test_token_of_an_app_that_ends_during_a_wait_is_renewed(
     app: SandboxServer, redis: Redis, db: None
 ) -> None:
-    """Such a token lasts an hour, and a wait may last as long."""
+    """Such a token is valid for an hour, and a wait may last as long."""
 
     def wait(until: datetime) -> None:
         ended = timezone.now() - timedelta(minutes=1)

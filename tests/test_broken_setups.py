@@ -1,6 +1,6 @@
 """A running service whose set-up breaks in eleven ways: doctor names each, and each is mailed once.
 
-Nothing here reports anything: the Procfile's processes do, by SMTP.
+The Procfile's processes send the mails, by SMTP; the test runs none of the reporting itself.
 """
 
 import json
@@ -23,7 +23,7 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.sandbox.webhooks import send_event
+from metrics_sync.sandbox.posting import send_event
 from tests.conftest import MANAGE, PATIENCE_SECONDS, wait_until
 from tests.factories import GitHubIntegrationFactory, TrackedRepositoryFactory
 from tests.mailbox import open_mailbox
@@ -31,12 +31,12 @@ from tests.procfile import Procfile
 from tests.test_whole_service import PROCESSES, SPEEDUP, wait_for_rounds
 
 ADDRESS = "https://sync.example"
-#: The repositories of one good token, each with a fault of its webhook.
+#: Repositories of one valid token, each with a fault of its webhook.
 HOOKS = ("off", "moved", "events", "unheard", "none")
 #: The owners whose token has a fault.
 TOKENS = ("refused", "lost", "mighty", "checks")
 
-#: What doctor says of each fault.
+#: The message of doctor for each fault.
 SAID = {
     "off": "acme/off: the webhook is switched off",
     "moved": "acme/moved: the webhook leads to https://old.example",
@@ -53,7 +53,7 @@ SAID = {
 
 
 class Setup:
-    """What an operator has set up at GitHub and here, and what can be wrong with it."""
+    """An operator's set-up at GitHub and in the service, and the ways to break and mend it."""
 
     def __init__(self, sandbox: SandboxServer) -> None:
         self.sandbox, self.world = sandbox, sandbox.world
@@ -80,7 +80,7 @@ class Setup:
         self.world.add_hook(ADDRESS + self._path, secret=secret, full_name=full_name)
 
     def break_it(self) -> None:
-        """Break everything but what the processes read when they start."""
+        """Break everything that can break while the processes run."""
         off, moved, events, unheard, none = self.world.hooks.values()
         off.is_active, moved.url = False, f"https://old.example{self._path}"
         events.events = tuple(REPOSITORY_EVENTS - {"status"})
@@ -130,7 +130,7 @@ def setup(transactional_db: None, sandbox: SandboxServer) -> Iterator[Setup]:
 def test_each_broken_setup_is_named_mailed_once_and_said_to_be_well_again(
     environment: dict[str, str], setup: Setup, tmp_path: Path
 ) -> None:
-    """What nobody is told breaks in silence, and what is told ten times is not read."""
+    """A fault that is not reported stays unnoticed, and one that is mailed ten times is ignored."""
     environment |= {"GITHUB_API_URL": setup.sandbox.url, "CLOCK_SPEEDUP": SPEEDUP}
     environment |= {"BASE_URL": ADDRESS, "NOTIFY_EMAILS": "ops@acme.example"}
     environment["METRICS_TOKEN"] = "short"
@@ -161,7 +161,7 @@ def count(mails: list[str], beginning: str) -> dict[str, int]:
 
 
 def ask_doctor(service: Procfile) -> set[str]:
-    """Return the faults that the command finds, each with a way out."""
+    """Return the faults that the command finds, each with its remedy."""
     done = subprocess.run(
         [*MANAGE, "doctor", "--json"],
         env=service.environment,

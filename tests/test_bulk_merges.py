@@ -10,9 +10,10 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 
 from metrics_sync.heal.bulk_merges import enqueue_waiting, fetch_waiting
-from metrics_sync.heal.requeueing import requeue_due
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
+from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer
 from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.work.rounds import hold_round
@@ -126,7 +127,7 @@ def test_jobs_that_waited_are_gone(
     fetch(repository)
 
     assert (before, scheduled.get_job_ids()) == ([row.sync_job_id], [])
-    assert not Job.exists(row.sync_job_id, connection=redis)
+    assert not redis.keys(f"rq:*{row.sync_job_id}*")
 
 
 def test_job_that_is_left_finds_its_row_complete(
@@ -261,6 +262,60 @@ def test_list_that_only_rest_has_may_use_the_reserve(
 
     assert is_true(sandbox)
     assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/pulls/1/files"]
+
+
+def test_old_merge_leaves_the_reserve_to_new_ones(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Discovery may find thousands of merges while requests are short."""
+    leave(40)
+    let_merge(repository, 24)
+    [row] = merge(sandbox, repository, 1)
+    PullRequest.objects.filter(pk=row.pk).update(merged_at=timezone.now() - timedelta(hours=2))
+    rename_file(sandbox, 1)
+
+    fetch(repository)
+
+    row.refresh_from_db()
+    assert (row.sync_status, list_queries(sandbox), list_rest(sandbox)) == ("partial", [200], [])
+
+
+def test_complete_row_that_waits_for_a_refetch_is_no_merge_that_waits(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Its data are there, and points are for those whose data are not."""
+    merge(sandbox, repository, 1)
+    PullRequest.objects.update(completed_at=timezone.now())
+
+    assert (fetch(repository)["fetched"], list_queries(sandbox)) == (0, [])
+
+
+def test_limit_that_several_lists_meet_counts_once(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Each further one within an hour doubles the pause of all work with the token."""
+    leave(40)
+    merge(sandbox, repository, 1, 2, 3)
+    for number in (1, 2, 3):
+        rename_file(sandbox, number)
+    sandbox.faults.add(Fault(FaultKind.SECONDARY_LIMIT, path="/repos/", retry_after=90))
+
+    fetch(repository)
+
+    assert IntegrationCredential.objects.get().secondary_limits == 1
+
+
+def test_merge_of_a_query_counts_for_monitoring(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """The alert for slow merges would be silent just when merges wait."""
+    merge(sandbox, repository, 1)
+    counting.take()
+
+    fetch(repository)
+
+    counted = {dict(labels).get("queue") for name, labels in counting.take() if "seconds" in name}
+    assert counted == {MERGES}
 
 
 def test_answer_from_before_the_merge_is_not_taken(
@@ -398,20 +453,6 @@ def test_team_with_its_share_of_jobs_waits_for_its_turn(
     enqueue_fetch(row, queue_name=MERGES)
 
     assert enqueue_waiting() == {"queued": 0}
-
-
-def test_row_that_failed_is_queued_again_while_requests_lack(
-    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
-) -> None:
-    """It is fetched in bulk with the others, in place of after the reset."""
-    merge(sandbox, repository, 1)
-    PullRequest.objects.update(sync_status="failed")
-
-    requeue_due()
-    work(redis, BULK)
-    fetch(repository)
-
-    assert is_true(sandbox)
 
 
 def test_row_that_a_job_runs_is_left_to_it(

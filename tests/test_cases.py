@@ -1,6 +1,6 @@
-"""Kinds of pull requests that metrics get wrong, from GitHub's answers to the numbers.
+"""Unusual pull requests whose metrics are easy to get wrong, from GitHub's answers to the row.
 
-Each history is told in hours; what is expected was worked out by hand.
+Times are hours after the opening; the expected values were worked out by hand.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ HOUR = 60
 
 
 class Story:
-    """A pull request by Mona that Grace merges, told in hours after its opening."""
+    """A pull request by Mona that Grace merges; times are hours after its opening."""
 
     def __init__(self, merged: float) -> None:
         self.merged = merged
@@ -137,7 +137,7 @@ def update_of_the_branch(story: Story) -> None:
 
 
 def commit_by_a_bot(story: Story) -> None:
-    """Nobody has its address, but GitHub made it."""
+    """Its author has no account, only an address of the form that GitHub gives to bots."""
     story.review(2, "grace", "CHANGES_REQUESTED")
     bot = story.commit(3)
     bot["author"] = None
@@ -213,7 +213,7 @@ CASES: list[tuple[Callable[[Story], None], float, dict[str, Any]]] = [
 
 
 def fetch(sandbox: SandboxServer, tell: Callable[[Story], None], merged: float) -> PullRequest:
-    """Fetch what a story tells."""
+    """Fetch the pull request of a story."""
     story = Story(merged)
     tell(story)
     return fetch_recording(sandbox, story.builder.finish(merged=merged * HOUR, merged_by="grace"))
@@ -229,7 +229,7 @@ def test_numbers_are_those_worked_out_by_hand(
     merged: float,
     expected: dict[str, Any],
 ) -> None:
-    """What a lead would say of it, through everything from GitHub's answer to the row."""
+    """The whole path is tested, from GitHub's answer to the row."""
     row = fetch(sandbox, tell, merged)
 
     found = {name: getattr(row, name) for name in expected}
@@ -242,7 +242,7 @@ def test_numbers_are_those_worked_out_by_hand(
 def test_all_runs_are_asked_for_only_when_one_began_after_the_merge(
     sandbox: SandboxServer,
 ) -> None:
-    """It costs a request, which an ordinary pull request has no use for."""
+    """It costs a request, which an ordinary pull request does not need."""
     row = fetch(sandbox, replaced_after_the_merge, 1)
     asked = [request for request in sandbox.requests if "/check-runs" in request.path]
 
@@ -254,7 +254,7 @@ def test_all_runs_are_asked_for_only_when_one_began_after_the_merge(
 
 @pytest.mark.django_db
 def test_ordinary_pull_request_has_its_runs_with_one_request(sandbox: SandboxServer) -> None:
-    """The newest run of each is all that matters where nothing ran after the merge."""
+    """If nothing ran after the merge, the newest run of each check is enough."""
     fetch(sandbox, failure_that_was_run_again, 1)
 
     asked = [request.query for request in sandbox.requests if "/check-runs" in request.path]
@@ -264,7 +264,7 @@ def test_ordinary_pull_request_has_its_runs_with_one_request(sandbox: SandboxSer
 
 @pytest.mark.django_db
 def test_runs_that_are_fetched_again_stay_all_of_them(sandbox: SandboxServer) -> None:
-    """An unchanged page says nothing of what it was asked with."""
+    """An unchanged page does not show with which filter it was requested."""
     row = fetch(sandbox, replaced_after_the_merge, 1)
     asked = len(sandbox.requests)
 

@@ -1,4 +1,4 @@
-"""Three hundred merges while everything breaks that can."""
+"""Three hundred merges while GitHub, Redis, the workers and the webhooks fail."""
 
 import random
 from collections import Counter
@@ -43,15 +43,15 @@ REPOSITORIES = ("acme/anvil", "acme/hammer", "octo-labs/shop")
 WORKERS = 2
 ROUNDS = 5
 
-#: Lists for which another answer of GitHub vouches. The total of check runs and statuses comes
-#: with them: one that is older, and whole, cannot be told before the next look.
+#: Lists that another answer of GitHub confirms. The total of check runs and statuses comes with
+#: the list itself, so an older list that is consistent is noticed only at the next fetch.
 VOUCHED = r"/(commits|files|comments|reviews|timeline)$"
 LISTS = r"/(commits|files|comments|reviews|timeline|check-runs|status)$"
 
-#: What a pull request cannot do without: what is refused of the rest is believed for the day.
+#: The required lists; if GitHub refuses an optional one, it is not asked again for a day.
 NEEDED = r"/(pulls/\d+|commits|files|comments|reviews)$"
 
-#: What GitHub does wrong, and how often. Secondary limits pause longer each time.
+#: The faults of GitHub, and how often each occurs. Secondary limits pause longer each time.
 FAULTS: list[dict[str, Any]] = [
     *({"kind": FaultKind.STATUS, "status": code, "times": 8} for code in (500, 502, 503)),
     {"kind": FaultKind.STATUS, "status": 404, "path": NEEDED, "times": 8},
@@ -79,7 +79,7 @@ class Post(NamedTuple):
 
 
 class Storm:
-    """The service, and what is done to it; `counts` says how often."""
+    """The service, and the accidents that happen to it; `counts` has the number of each."""
 
     def __init__(self, settings: Settings, live_server: LiveServer, workers: Workers) -> None:
         self.counts: Counter[str] = Counter()
@@ -110,7 +110,7 @@ class Storm:
             client.flushall()
 
     def start_workers(self) -> None:
-        """Start those that are missing, as whoever runs the Procfile does."""
+        """Start the workers that are missing, as a process manager does."""
         alive = [worker for worker in self._workers.started if worker.poll() is None]
         for _ in range(WORKERS - len(alive)):
             self._workers.start()
@@ -120,7 +120,7 @@ class Storm:
         self._workers.kill()
 
     def post(self, posts: list[Post]) -> None:
-        """Post webhooks, eight at a time; each must be taken, whatever else is broken."""
+        """Post webhooks, eight at a time; each must be accepted, whatever else is broken."""
         with ThreadPoolExecutor(8) as pool:
             statuses = set(pool.map(self._post, posts))
         self.counts["webhooks posted"] += len(posts)
@@ -132,7 +132,7 @@ class Storm:
         return send(payload=post.payload, guid=post.guid).status
 
     def let_time_pass(self) -> None:
-        """Let the two minutes of stuck rows be over, and wait until each token may ask."""
+        """Make stuck rows older than two minutes, and wait until each token may send requests."""
         moment = timezone.now() - STUCK_AFTER
         PullRequest.objects.update(queued_at=moment, fetch_started_at=moment, heartbeat_at=None)
         wait_until(
@@ -149,7 +149,7 @@ class Storm:
 def storm(
     settings: Settings, live_server: LiveServer, workers: Workers, sandbox: SandboxServer
 ) -> Iterator[Storm]:
-    # What these merges cost together must not leave only the reserve of an hour.
+    # All of these merges together must fit in an hour's requests without the reserve.
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100_000))
     for full_name in REPOSITORIES:
         token = {"integration__credential__access_token": DEFAULT_TOKEN}
@@ -161,8 +161,10 @@ def storm(
 
 
 def merge_all(sandbox: SandboxServer, chance: random.Random) -> list[Post]:
-    """Merge everything at GitHub, and return the webhooks as they arrive: some not, some twice,
-    some after older news."""
+    """Merge everything at GitHub; return the webhooks as they arrive.
+
+    Some are missing, some come twice, some come before older ones.
+    """
     now = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
     posts = []
     for number in range(1, MERGES + 1):
@@ -182,7 +184,7 @@ def merge_all(sandbox: SandboxServer, chance: random.Random) -> list[Post]:
 
 
 def rage(storm: Storm, posts: list[Post]) -> None:
-    """Post everything, in sixths, with an accident beside each."""
+    """Post everything in six parts, with an accident during each."""
     parts = [posts[start::6] for start in range(6)]
     storm.start_workers()
     storm.post(parts[0])
@@ -205,7 +207,7 @@ def rage(storm: Storm, posts: list[Post]) -> None:
 
 
 def reconcile_until_quiet(storm: Storm) -> None:
-    """Kill and flush once more, then do what an operator does until nothing is left to do."""
+    """Kill and flush once more, then reconcile as an operator does until all rows are done."""
     at_work = PullRequest.objects.filter(sync_status__in=[SyncStatus.QUEUED, SyncStatus.RUNNING])
     for _ in range(ROUNDS):
         storm.counts["rounds of reconcile"] += 1
@@ -220,7 +222,7 @@ def reconcile_until_quiet(storm: Storm) -> None:
 
 
 def name(fault: Fault) -> str:
-    """Tell the faults apart, also those that differ in their status or how long they take."""
+    """Return a name for a fault, with its status or its length where faults differ in them."""
     return f"{fault.kind} {fault.status or fault.seconds or ''}".strip()
 
 
@@ -229,7 +231,7 @@ def name(fault: Fault) -> str:
 def test_every_merge_of_a_storm_is_complete_in_the_end(
     storm: Storm, sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing lost, nothing doubled, nothing claimed that is not so."""
+    """No merge is lost or stored twice, and no row is called complete that is not."""
     posts = merge_all(sandbox, random.Random(SEED))
     faults = [sandbox.faults.add(Fault(**{"probability": 0.05, **fault})) for fault in FAULTS]
 

@@ -28,7 +28,7 @@ from metrics_sync.sandbox import (
     World,
     make_samples,
 )
-from metrics_sync.sandbox.webhooks import sign
+from metrics_sync.sandbox.posting import sign
 from tests.contract.asking import Watched, ask_everything, fetch, watch_answers
 from tests.contract.describing import find_template
 from tests.contract.models import find_faults

@@ -4,6 +4,7 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 from rq.cron import CronScheduler
+from rq.utils import import_attribute
 
 from metrics_sync.work.queueing import BULK, MERGES
 
@@ -27,6 +28,27 @@ def load_intervals() -> dict[str, float | None]:
     of_merges, *others = clock.get_jobs()
     assert (of_merges.queue_name, {job.queue_name for job in others}) == (MERGES, {BULK})
     return {job.func_name.rpartition(".")[2]: job.interval for job in clock.get_jobs()}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics_sync.jobs.fetch_pr_complete_data",
+        "metrics_sync.heal.discovery.discover_lost",
+        "metrics_sync.heal.reconcile.requeue_due",
+        "metrics_sync.heal.reconcile.requeue_nameless",
+        "metrics_sync.heal.refetching.refetch_in_bulk",
+        "metrics_sync.heal.releasing.release_refused",
+        "metrics_sync.heal.remeasuring.remeasure_outdated",
+        "metrics_sync.heal.retention.prune",
+        "metrics_sync.operate.notifying.report_changes",
+        "metrics_sync.operate.weekly_digest.send_digests",
+        "metrics_sync.work.verification.verify_due",
+    ],
+)
+def test_job_of_the_version_before_still_runs(path: str) -> None:
+    """Jobs wait in Redis, by the path of their function, while a new version is deployed."""
+    assert callable(import_attribute(path))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The dashboard: numbers from known rows, and what the first page makes of them."""
+"""The dashboard: its numbers for known rows, and how the first page shows them."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -56,11 +56,11 @@ def team(db: None) -> Team:
 def make_merge(
     team: Team, *, seconds: float | None = None, sync_status: str = "pending", **values: Any
 ) -> PullRequest:
-    """Make a merged pull request, one with `seconds` complete so long after its merge."""
+    """Make a merged pull request; with `seconds`, it was complete that long after its merge."""
     row = PullRequestFactory(merged=True, team=team, **values)
     if seconds is not None:
         row.completed_at, sync_status = row.merged_at + timedelta(seconds=seconds), "complete"
-    # A new row that is merged is pending, whatever it says.
+    # A new merged row is always pending, so its status is changed afterwards.
     row.sync_status = sync_status
     row.save()
     return row
@@ -88,7 +88,7 @@ def read(**values: Any) -> CurrentState:
     ],
 )
 def test_period_has_whole_weeks_and_the_running_one(now: datetime, weeks: int, since: date) -> None:
-    """Half a week at the left end of a chart would look like a change."""
+    """Half a week at the left end of a chart would look like a drop."""
     begin = Selection(Team.objects.none(), now, weeks).since
 
     assert begin == datetime(since.year, since.month, since.day, tzinfo=UTC)
@@ -111,7 +111,7 @@ def test_period_has_whole_weeks_and_the_running_one(now: datetime, weeks: int, s
 def test_period_before_is_of_equal_length(
     values: dict[str, Any], since: datetime, until: datetime
 ) -> None:
-    """Against a longer period, or one with other days of the week, all would seem to change."""
+    """Compared with a longer period, or with other days of the week, all would seem to change."""
     selection = Selection(Team.objects.none(), NOW, **values)
 
     assert selection.before.span == Span(since, until)
@@ -120,7 +120,7 @@ def test_period_before_is_of_equal_length(
 
 
 def test_first_and_last_day_of_a_period_count(team: Team) -> None:
-    """Who asks for March means all of it, and nothing of April."""
+    """Who selects March means all of it, and nothing of April."""
     march = Span.of_days(date(2026, 3, 1), date(2026, 3, 31))
     for at in (march.since, march.until, march.since - SECOND):
         make_merge(team, merged_at=at)
@@ -155,7 +155,7 @@ def test_long_period_is_told_by_month(team: Team) -> None:
 
 
 def test_merges_are_counted_by_status(team: Team) -> None:
-    """What is not complete is to be seen at once."""
+    """Merges that are not complete must be visible at once."""
     make_merge(team, seconds=1)
     for status in ("failed", "partial", "pending", "queued", "untracked"):
         make_merge(team, sync_status=status)
@@ -167,7 +167,7 @@ def test_merges_are_counted_by_status(team: Team) -> None:
 
 
 def test_merge_that_is_fetched_again_counts_as_complete(team: Team) -> None:
-    """Its data are all there; after a comment, the page said that they were not."""
+    """A merge that is fetched again after a comment has all its data already."""
     row = make_merge(team, seconds=1)
     PullRequest.objects.filter(pk=row.pk).update(sync_status="running")
 
@@ -177,7 +177,7 @@ def test_merge_that_is_fetched_again_counts_as_complete(team: Team) -> None:
 
 
 def test_only_selected_merges_count(team: Team) -> None:
-    """Numbers of other teams, repositories or years say nothing to this one."""
+    """A number must not include other teams, repositories or years."""
     make_merge(team, merged_at=NOW - timedelta(weeks=5))
     make_merge(TeamFactory(), github_repo="acme/hammer")
     make_merge(team, github_repo="acme/tongs")
@@ -192,7 +192,7 @@ def test_only_selected_merges_count(team: Team) -> None:
 
 
 def test_incomplete_merges_are_listed_newest_first(team: Team) -> None:
-    """They are the work to do; the newest is the one that somebody waits for."""
+    """They are what is left to do, and somebody most likely waits for the newest."""
     older = make_merge(team, sync_status="failed", merged_at=MERGED_AT - timedelta(hours=1))
     newer = make_merge(team, sync_status="partial")
     make_merge(team, seconds=1)
@@ -219,7 +219,7 @@ def test_speed_is_that_of_the_completed(team: Team) -> None:
 
 
 def test_classes_and_what_is_not_complete_add_up(team: Team) -> None:
-    """The classes summed to 100 % beside a share of 96 %: the rest was in none of them."""
+    """Otherwise the classes would sum to 100 % beside a completeness of 96 %."""
     make_merge(team, seconds=1)
     for status in ("failed", "pending", "untracked"):
         make_merge(team, sync_status=status)
@@ -241,7 +241,7 @@ def test_classes_and_what_is_not_complete_add_up(team: Team) -> None:
 def test_promise_is_missed_by_what_never_completes(
     team: Team, minutes: float, values: dict[str, Any], shares: tuple[float, float]
 ) -> None:
-    """A share of the completed alone would say 100 % while everything hangs."""
+    """A share of the completed merges alone would be 100 % while nothing completes."""
     make_merge(team, seconds=1)
     make_merge(team, merged_at=NOW - timedelta(minutes=minutes), **values)
 
@@ -251,7 +251,7 @@ def test_promise_is_missed_by_what_never_completes(
 
 
 def test_merges_from_before_the_connection_break_no_promise(team: Team) -> None:
-    """Whoever has older merges fetched would see an alarm that nobody can end."""
+    """A backfill of older merges would otherwise raise an alarm that nobody can end."""
     connected_at = MERGED_AT - timedelta(hours=1)
     for owner in (team, TeamFactory()):
         TrackedRepositoryFactory(team=owner, full_name="Acme/Anvil")
@@ -268,7 +268,7 @@ def test_merges_from_before_the_connection_break_no_promise(team: Team) -> None:
 
 
 def test_weeks_have_median_and_90th_percentile(team: Team) -> None:
-    """Both databases find the same by rank, in whole weeks of UTC."""
+    """PostgreSQL and SQLite must find the same, by rank and in whole weeks of UTC."""
     sunday = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
     for hours in range(1, 10):
         make_merge(team, merged_at=sunday, review_wait_hours=hours, review_rounds=hours % 3)
@@ -293,7 +293,7 @@ def test_slowest_reviews_come_first(team: Team) -> None:
 
 
 def test_without_merges_all_is_unknown(db: None) -> None:
-    """Zero percent would be an alarm."""
+    """Zero percent would look like an alarm."""
     summary = read_summary()
 
     assert (summary.totals.share_within_minute, summary.totals.share_within_five_minutes) == (
@@ -333,7 +333,7 @@ def read_page(client: Client, query: str = "") -> str:
 
 
 def test_page_shows_the_numbers(admin_client: Client, team: Team) -> None:
-    """What the queries find has to arrive on the page."""
+    """The page must show what the queries find."""
     TrackedRepositoryFactory(team=team)
     TrackedRepository.objects.update(connected_at=None)
     earlier = timezone.now() - timedelta(minutes=4)
@@ -360,7 +360,7 @@ def test_page_shows_the_numbers(admin_client: Client, team: Team) -> None:
 def test_page_compares_with_the_period_before_of_own_teams(
     client: Client, team: Team, hours: int, text: str
 ) -> None:
-    """Where reviews got slower is what a lead looks for, and in words for those who see no red."""
+    """A lead looks for where reviews got slower; words say it to those who do not see colours."""
     user = UserFactory()
     team.members.add(user)
     client.force_login(user)
@@ -374,12 +374,12 @@ def test_page_compares_with_the_period_before_of_own_teams(
     page = read_page(client)
 
     assert text in page
-    # In the figure, and in the row of the repository: merges always, cycle time when it is equal.
+    # In the figure and in the repository's row: merges always, cycle time only if it is equal.
     assert page.count("= as before") == (4 if hours == 4 else 2)
 
 
 def test_page_shows_unknown_as_a_dash(admin_client: Client, team: Team) -> None:
-    """Zero is a number; nobody measured one."""
+    """Zero would claim a measurement that nobody made."""
     TrackedRepositoryFactory(team=team)
 
     page = read_page(admin_client)
@@ -389,7 +389,7 @@ def test_page_shows_unknown_as_a_dash(admin_client: Client, team: Team) -> None:
 
 
 def test_choices_of_the_selection_are_of_own_teams(client: Client, team: Team) -> None:
-    """A list of names tells who else is a customer."""
+    """The names of other teams' repositories are confidential."""
     user = UserFactory()
     team.members.add(user)
     client.force_login(user)
@@ -422,7 +422,7 @@ def test_choices_of_the_selection_are_of_own_teams(client: Client, team: Team) -
 def test_choice_that_does_not_exist_shows_nothing_and_says_why(
     admin_client: Client, team: Team, query: str
 ) -> None:
-    """All merges under the address of one repository would be taken for that one's."""
+    """If all merges were shown, they would be taken for those of the chosen repository."""
     TrackedRepositoryFactory(team=team)
     make_merge(team, merged_at=timezone.now(), github_repo="acme/known")
 
@@ -436,7 +436,7 @@ def test_choice_that_does_not_exist_shows_nothing_and_says_why(
 def test_page_says_which_tokens_are_refused_and_what_others_have_left(
     admin_client: Client, team: Team
 ) -> None:
-    """A refused token stops every pull request of its team, and is mended by hand."""
+    """A refused token stops every pull request of its team until somebody replaces it."""
     IntegrationCredentialFactory(team__name="Refused").mark_revoked()
     IntegrationCredentialFactory(
         rate_limit=5000,
@@ -453,7 +453,7 @@ def test_page_says_which_tokens_are_refused_and_what_others_have_left(
 def test_operator_sees_that_work_does_not_come_to_its_end(
     admin_client: Client, client: Client, team: Team, redis: Redis
 ) -> None:
-    """Rows stayed queued for ever under a page that looked well."""
+    """Rows could stay queued for ever while the page looked healthy."""
     queue = Queue("pr-data", connection=redis)
     for number in range(9):
         job = Job.create(print, id=str(number), origin=queue.name, connection=redis)
@@ -470,7 +470,7 @@ def test_operator_sees_that_work_does_not_come_to_its_end(
 
 
 def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> None:
-    """They are complete, and not as GitHub counts."""
+    """These lists are complete, but their length is not the one that GitHub states."""
     TrackedRepositoryFactory(team=team)
     make_merge(team, merged_at=timezone.now(), disagreeing=["files"])
 
@@ -478,7 +478,7 @@ def test_page_says_how_many_lists_disagree(admin_client: Client, team: Team) -> 
 
 
 def test_budget_of_an_hour_that_is_over_is_unknown(admin_client: Client, team: Team) -> None:
-    """GitHub has filled it up since, and did not say so."""
+    """GitHub has reset the budget since, and has not reported the new one."""
     IntegrationCredentialFactory(
         rate_limit_remaining=4321, rate_limit_resets_at=timezone.now() - timedelta(minutes=5)
     )
@@ -494,21 +494,21 @@ def test_page_says_how_to_begin(admin_client: Client, team: Team) -> None:
 
 
 def test_page_says_how_to_find_older_merges(admin_client: Client, team: Team) -> None:
-    """A webhook tells of new ones only."""
+    """Webhooks report new merges only."""
     TrackedRepositoryFactory(team=team)
 
     assert "manage.py reconcile --discover --since 20" in read_page(admin_client)
 
 
 def test_user_without_team_is_told_so(client: Client, team: Team) -> None:
-    """Else it looks as if nothing worked."""
+    """Otherwise the empty page would look like a failure."""
     client.force_login(UserFactory())
 
     assert "You are in no team yet" in read_page(client)
 
 
 def test_organisation_with_a_thousand_repositories_has_a_dashboard(team: Team) -> None:
-    """Each was connected within the period; the query must not grow with them."""
+    """Each was connected within the period; the query's size must not depend on their number."""
     integration = GitHubIntegrationFactory(team=team)
     TrackedRepository.objects.bulk_create(
         TrackedRepository(team=team, integration=integration, full_name=f"acme/r{n}")
@@ -536,13 +536,13 @@ def test_status_leads_to_the_rows_that_it_counts(admin_client: Client, team: Tea
 
 
 def measure(team: Team, **values: Any) -> None:
-    """Make a merge that was measured."""
+    """Make a merged pull request that has metrics."""
     row = make_merge(team)
     PullRequest.objects.filter(pk=row.pk).update(**values)
 
 
 def test_rounds_are_of_those_that_were_reviewed(team: Team) -> None:
-    """Where half is merged unseen, a median of 0 rounds says nothing of the reviews."""
+    """If half is merged without a review, a median of 0 rounds says nothing about reviews."""
     for _ in range(3):
         measure(team, review_rounds=0, merged_without_review=True)
     measure(team, review_rounds=2, review_wait_hours=1, merged_without_review=False)
@@ -572,7 +572,7 @@ def test_pull_requests_by_bots_are_left_out_unless_asked_for(team: Team) -> None
 
 
 def test_page_says_which_pull_requests_its_reviews_are_of(team: Team, client: Client) -> None:
-    """A figure of whom is half of a figure."""
+    """A figure is understood only with the pull requests that it includes."""
     measure(team, merged_without_review=True)
     measure(team, merged_without_review=False)
     measure(team, is_by_bot=True)

@@ -77,13 +77,13 @@ def test_postgresql_is_told_how_long_a_process_waits(
     environment: dict[str, str], process: str, values: tuple[str, ...]
 ) -> None:
     """A name that libpq or the server does not know is found here and not in production."""
-    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     options = build_options(find_patience(process, statement_seconds=60))
 
     with psycopg.connect(environment["DATABASE_URL"], **options) as told:
-        shown = [told.execute(f"SHOW {name}").fetchone() for name in names]
+        shown = [told.execute(f"SHOW {name}").fetchone() for name in (*limits, "random_page_cost")]
 
-    assert shown == [(value,) for value in values]
+    assert shown == [(value,) for value in (*values, "1.1")]
 
 
 @on_postgresql

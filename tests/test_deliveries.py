@@ -17,7 +17,7 @@ from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, PullRequest, WebhookDelivery
 from metrics_sync.sandbox import build_pull_request_event, make_recording, sign
-from metrics_sync.sandbox.webhooks import (
+from metrics_sync.sandbox.payloads import (
     build_check_run_event,
     build_issue_comment_event,
     build_pull_request_review_comment_event,

@@ -12,7 +12,7 @@ from metrics_sync.heal.discovery import discover, discover_lost, recover
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.observe import counting
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer, make_recording
-from metrics_sync.sandbox.webhooks import send_event
+from metrics_sync.sandbox.posting import send_event
 from metrics_sync.sandbox.world import Hook
 from metrics_sync.snapshot import RateLimit
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github

@@ -1,4 +1,4 @@
-"""The list behind a figure: it has the rows that the figure counts, and says which they are."""
+"""The list behind a figure: it has the rows that the figure counts, and names its filters."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from metrics_sync.admin.drill_down import link_to_list
-from metrics_sync.dashboard import Selection, summarise
+from metrics_sync.dashboard import By, Selection, compare, summarise
 from metrics_sync.dashboard.measures import METRICS
 from metrics_sync.dashboard.totals import FIVE_MINUTES, MINUTE
 from metrics_sync.models import PullRequest, Team, TeamMember, TrackedRepository
@@ -53,7 +53,7 @@ def count(user: User, url: str) -> int:
 
 
 def scatter(random: Random) -> list[Team]:
-    """Make a dozen rows of two teams, each of which may fall in or out of any selection."""
+    """Make a dozen rows of two teams; a selection may include any of them."""
     repositories = [
         TrackedRepositoryFactory(full_name=name) for name in ("acme/anvil", "acme/bellows")
     ]
@@ -97,7 +97,7 @@ class TestMeaning(TestCase):
     def test_list_has_as_many_rows_as_the_figure_says(
         self, seed: int, weeks: int, with_bots: bool, repository: str, has_team: bool
     ) -> None:
-        """A list that is longer or shorter than its number makes nobody trust either."""
+        """If a list is longer or shorter than its figure, nobody trusts either."""
         teams = scatter(Random(seed))
         user = UserFactory(is_superuser=True)
         chosen = teams[:1] if has_team else teams
@@ -173,13 +173,14 @@ def test_list_of_a_week_ends_with_it(admin_client: Client) -> None:
     ]
 
 
+def add_reviewed(team: Team, **more: Any) -> PullRequest:
+    return PullRequestFactory(merged=True, team=team, merged_without_review=False, **more)
+
+
 def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
     """One's own, one by a bot, and one that came later, as `reviewers` of docs/metrics.md says."""
     hubot: TeamMember = TeamMemberFactory(login="hubot")
-    asked, late, own = (
-        PullRequestFactory(merged=True, team=hubot.team, author=author)
-        for author in (None, None, hubot)
-    )
+    asked, late, own = (add_reviewed(hubot.team, author=author) for author in (None, None, hubot))
     for row in (asked, late, own):
         submitted_at = row.merged_at + timedelta(hours=1 if row is late else -1)
         PRReviewFactory(pull_request=row, reviewer=hubot, submitted_at=submitted_at)
@@ -190,9 +191,9 @@ def test_reviews_that_do_not_count_are_left_out(admin_client: Client) -> None:
 
 
 def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
-    """The id decides; the chip has the name of today."""
+    """The account's id decides; the chip shows its current login."""
     hubot: TeamMember = TeamMemberFactory(login="hubot")
-    row: PullRequest = PullRequestFactory(merged=True, team=hubot.team)
+    row = add_reviewed(hubot.team)
     PRReviewFactory(
         pull_request=row, reviewer=hubot, reviewer_login="oldbot", submitted_at=row.merged_at
     )
@@ -203,8 +204,36 @@ def test_renamed_reviewer_stays_one(admin_client: Client) -> None:
     assert "reviewed by: hubot" in [chip.text for chip in page.context["chips"]]
 
 
+@pytest.mark.parametrize("key", ["11", "hubot", "HuBot"])
+def test_reviewer_is_found_by_id_or_login(admin_client: Client, key: str) -> None:
+    """Addresses from before the ids, which somebody has kept, still lead to the same list."""
+    hubot: TeamMember = TeamMemberFactory(login="hubot", github_id=11)
+    row = add_reviewed(hubot.team)
+    PRReviewFactory(pull_request=row, reviewer=hubot, submitted_at=row.merged_at)
+
+    page = find(admin_client, link_to_list(reviewer=key))
+
+    assert list(page.context["cl"].result_list) == [row]
+
+
+def test_list_of_a_reviewer_has_the_rows_of_the_comparison(admin_client: Client) -> None:
+    """An account may be a bot to one team and a person to another; unproven lists count nowhere."""
+    kept, team_of_bot = TeamFactory(), TeamFactory(bot_logins="hubot")
+    rows = [add_reviewed(team, merged_at=NOW) for team in (kept, team_of_bot, kept)]
+    PullRequest.objects.filter(pk=rows[2].pk).update(merged_without_review=None)
+    for row in rows:
+        who, _ = TeamMember.objects.get_or_create(team=row.team, github_id=11, login="hubot")
+        PRReviewFactory(pull_request=row, reviewer=who, submitted_at=row.merged_at)
+
+    page = find(admin_client, link_to_list(reviewer="11"))
+    [compared] = compare(Selection(Team.objects.all(), timezone.now()), By.REVIEWER)
+
+    assert list(page.context["cl"].result_list) == rows[:1]
+    assert (compared.key, compared.now.merged) == ("11", 1)
+
+
 def test_late_merges_come_longest_first(admin_client: Client) -> None:
-    """Who follows a missed promise looks for what took longest; what is not complete comes last."""
+    """Who follows a missed promise looks for the longest times; incomplete merges come last."""
     merged_at = timezone.now() - timedelta(hours=2)
     for seconds in (90, None, 3000, 30):
         row = PullRequestFactory(merged=True, merged_at=merged_at)
@@ -220,7 +249,7 @@ def test_late_merges_come_longest_first(admin_client: Client) -> None:
 
 
 def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
-    """Numbers below each other are compared without reading their units."""
+    """Readers compare the numbers of a column without reading their units."""
     for hours in (2, 100, 60):
         PullRequestFactory(merged=True, cycle_time_hours=hours)
 
@@ -231,7 +260,7 @@ def test_durations_of_a_column_have_one_unit(admin_client: Client) -> None:
 
 
 def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -> None:
-    """How long ago, and the exact time in the reader's zone, come from this element."""
+    """The browser shows this element as a relative and an exact time in the reader's zone."""
     row: TrackedRepository = TrackedRepositoryFactory()
     url = reverse("admin:metrics_sync_trackedrepository_change", args=[row.pk])
 
@@ -241,7 +270,7 @@ def test_times_that_nobody_edits_are_shown_as_everywhere(admin_client: Client) -
 
 
 def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -> None:
-    """Who follows a 90th percentile looks for what took longest."""
+    """Who follows a 90th percentile looks for the longest times."""
     for hours in (2, 9, 5):
         PullRequestFactory(merged=True, cycle_time_hours=hours)
 
@@ -251,7 +280,7 @@ def test_list_of_a_metric_begins_with_its_largest_values(admin_client: Client) -
 
 
 def test_each_filter_is_taken_away_alone(admin_client: Client) -> None:
-    """What was asked is read above the list, and widened step by step."""
+    """The chips above the list name its filters; removing one widens the list."""
     repository = TrackedRepositoryFactory()
     team = repository.team
     url = link_to_list(team=team, repository=repository.full_name, author="mona", bots="without")
@@ -273,7 +302,7 @@ def test_each_filter_is_taken_away_alone(admin_client: Client) -> None:
 
 
 def test_back_leads_to_the_dashboard_as_it_was(admin_client: Client) -> None:
-    """Also after a filter was taken away."""
+    """The way back remains after a filter was removed."""
     query = urlencode({"weeks": 52, "repository": "acme/anvil"})
     page = find(admin_client, link_to_list(author="mona", back=f"{query}&seen=1"))
 
@@ -304,7 +333,7 @@ def test_back_leads_to_the_dashboard_as_it_was(admin_client: Client) -> None:
 def test_value_that_does_not_fit_shows_nothing_and_says_why(
     admin_client: Client, query: str, reason: str
 ) -> None:
-    """All rows would be taken for the answer."""
+    """If all rows were shown, they would be taken for the answer."""
     PullRequestFactory(merged=True, cycle_time_hours=1)
 
     page = find(admin_client, f"{LIST}?{query}")
@@ -315,7 +344,7 @@ def test_value_that_does_not_fit_shows_nothing_and_says_why(
 
 
 def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
-    """Whatever the address names."""
+    """No address may show another team's rows."""
     mine, theirs = PullRequestFactory(merged=True), PullRequestFactory(
         merged=True, team=TeamFactory(), github_repo="theirs/anvil", author_login="mona",
         cycle_time_hours=1, merged_without_review=True,
@@ -337,7 +366,7 @@ def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
 
 
 def test_no_class_is_styled_twice() -> None:
-    """The later rule, written for one page, would change the look of another."""
+    """A later rule for one page would change the look of another page."""
     path = finders.find("metrics_sync/theme.css")
     selectors = re.findall(r"^(\.[\w-]+) \{", Path(str(path)).read_text(), flags=re.MULTILINE)
 

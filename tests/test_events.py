@@ -12,7 +12,7 @@ from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import AuditEntry, PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import Recording, make_recording
-from metrics_sync.sandbox.webhooks import (
+from metrics_sync.sandbox.payloads import (
     build_check_run_event,
     build_issue_comment_event,
     build_pull_request_review_comment_event,

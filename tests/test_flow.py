@@ -24,7 +24,7 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
-from metrics_sync.sandbox.webhooks import DeliveryAnswer
+from metrics_sync.sandbox.posting import DeliveryAnswer
 from tests.conftest import Workers, use_redis, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 

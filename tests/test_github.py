@@ -1,4 +1,4 @@
-"""What is asked of GitHub and what is made of the answers, over real HTTP."""
+"""Fetching one pull request and listing many, over real HTTP: requests, proofs, faults, limits."""
 
 import asyncio
 import math
@@ -98,7 +98,7 @@ Http2 = Callable[..., Front]
 def http2(
     sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Http2]:
-    """Start TLS with these protocols in front of the sandbox."""
+    """Start a TLS server with these protocols in front of the sandbox."""
     with ExitStack() as stack:
 
         def start(protocols: list[str], **options: float) -> Front:
@@ -114,7 +114,7 @@ def http2(
 
 @pytest.fixture
 def ask(sandbox: SandboxServer) -> Ask:
-    """Holds one conversation with a GitHub that knows one pull request."""
+    """Runs one conversation with a GitHub that has one pull request."""
     sandbox.world.add(make_recording(REPOSITORY, 7))
 
     def hold(question: Callable[[GitHub], Awaitable[Any]], **access: Any) -> Any:
@@ -154,7 +154,7 @@ def inflict(sandbox: SandboxServer, kind: FaultKind, path: str = ITSELF, **optio
 
 
 def read_keys(snapshot: Snapshot) -> dict[str, set[Any]]:
-    """Return what GitHub calls the items of each section."""
+    """Return GitHub's keys of the items of each section."""
     return {
         section: {get_key(section, item) for item in result.items or ()}
         for section, result in snapshot.sections.items()
@@ -179,7 +179,7 @@ def read_results(snapshot: Snapshot) -> dict[Section, str]:
     return {section: result.result for section, result in snapshot.sections.items()}
 
 
-# What is asked, and in which order.
+# Which requests are sent, and in which order.
 
 
 def test_everything_is_had_and_proven_with_nine_requests(
@@ -201,7 +201,7 @@ def test_sections_are_asked_for_at_once(ask: Ask, fetch: Fetch) -> None:
         fetch(api_url=server.url)
         started = sorted(request.started_at for request in server.requests)
 
-    # Each request ticks when it comes and before its answer: none was answered in between.
+    # Each request ticks at its arrival and before its answer: all arrived before the first answer.
     assert started[1:] == list(range(int(started[1]), int(started[1]) + 8))
 
 
@@ -221,7 +221,7 @@ def test_second_fetch_opens_no_new_connection(sandbox: SandboxServer, ask: Ask) 
     assert len(before) == len(Section)
 
 
-# All of these are in the timeline, too, which so has three pages or four.
+# All of these are in the timeline, too, which therefore has three or four pages.
 @pytest.mark.parametrize(("length", "requests"), [(100, 12), (101, 18)])
 def test_lists_are_followed_to_their_end(
     sandbox: SandboxServer, fetch: Fetch, length: int, requests: int
@@ -244,7 +244,7 @@ def test_further_pages_are_asked_for_at_once_and_kept_in_order(ask: Ask, fetch: 
         items = fetch(api_url=server.url).sections[Section.FILES].items or ()
         seen = [request for request in server.requests if "&page=" in request.query]
 
-    # None of them was answered before the last was asked for.
+    # None of them was answered before the last had arrived.
     started = sorted(request.started_at for request in seen)
     assert started == list(range(int(started[0]), int(started[0]) + 9))
     names = [getattr(item, "filename", "") for item in items]
@@ -257,7 +257,7 @@ async def list_comments(github: GitHub) -> list[Any]:
 
 
 def test_pages_that_wait_are_given_up_with_one_that_fails(sandbox: SandboxServer, ask: Ask) -> None:
-    """They would use up the budget although their list has failed already."""
+    """They would use up requests although their list has failed already."""
     sandbox.world.add(make_recording(REPOSITORY, 7, issue_comments=401))
     inflict(sandbox, FaultKind.STATUS, "[&]page=2", status=404)
     inflict(sandbox, FaultKind.SLOW, "[&]page=[345]", seconds=0.5)
@@ -407,7 +407,7 @@ def add_reviews(sandbox: SandboxServer, count: int) -> None:
         recording.reviews += [{**last, "id": last["id"] + n} for n in range(1, count + 1)]
 
 
-# What proves that a list is whole.
+# What proves that a list is complete.
 
 
 def test_more_files_than_github_lists_are_called_capped(
@@ -544,7 +544,7 @@ def make_receipt(snapshot: Snapshot) -> Receipt:
     return Receipt().merge(snapshot.sections, stored=stored)
 
 
-# Lists that vouch for each other.
+# Lists that confirm each other.
 
 
 def cut(sandbox: SandboxServer, section: Section, times: int | None = None) -> Fault:
@@ -776,7 +776,7 @@ def test_optional_list_that_always_fails_is_called_unavailable(
     assert "failed 3 times" in result.reason
 
 
-# Whose ETags they are.
+# ETags belong to one token.
 
 
 def test_etags_of_another_token_are_not_sent(
@@ -805,7 +805,7 @@ def test_fingerprint_does_not_tell_the_token(fetch: Fetch) -> None:
     assert first != second
 
 
-# A file that changes its type.
+# Files that change their type.
 
 
 @pytest.mark.parametrize("stated", [1, 2])
@@ -840,7 +840,7 @@ def test_other_numbers_of_files_are_not_explained_by_it(
     assert list(fetch().errors) == [Section.FILES]
 
 
-# What goes wrong, and what is said of it.
+# Faults, and how they are reported.
 
 
 @pytest.mark.parametrize("section", Section)
@@ -939,7 +939,7 @@ def test_answer_of_another_type_is_an_error_of_its_section(
 
     snapshot = fetch()
 
-    # An empty list of reviews is one; but the timeline that names none is not believed.
+    # An empty list of reviews is plausible; an empty timeline is not.
     open_ = {Section.REVIEWS} if body == [] else set()
     assert set(snapshot.errors) == set(Section) - open_
     assert snapshot.sections[Section.REVIEWS].result in ("", OUTDATED)
@@ -1086,7 +1086,7 @@ def test_budget_is_what_github_states(
     assert getattr(rate_limit, "remaining", None) == remaining
 
 
-# Whose token goes where.
+# Each token goes to its own host only.
 
 
 @pytest.mark.parametrize("token", ["", "ghp_other"])

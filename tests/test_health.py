@@ -1,4 +1,4 @@
-"""What the list of tracked repositories says of each: deliveries, merges, faults."""
+"""The health of tracked repositories in their list: deliveries, merges, faults."""
 
 from datetime import timedelta
 
@@ -51,7 +51,7 @@ def add_merge(repository: TrackedRepository, *, days: float, status: str, error:
 
 
 def test_health_has_the_newest_of_each(repository: TrackedRepository) -> None:
-    """Who is on duty asks when it last worked, and what is wrong now."""
+    """An operator asks when a repository last worked, and what is wrong now."""
     deliver(str(repository.integration.uuid), days=3)
     deliver("shared", days=1)
     add_merge(repository, days=2, status="complete")
@@ -78,7 +78,7 @@ def test_health_has_the_newest_of_each(repository: TrackedRepository) -> None:
 def test_webhook_is_known_by_its_deliveries(
     repository: TrackedRepository, statuses: dict[int, str], merged_days_ago: int, webhook: str
 ) -> None:
-    """A webhook that was deleted at GitHub says nothing, and nobody notices."""
+    """Nothing reports a webhook that was deleted at GitHub, except the missing deliveries."""
     for days, status in statuses.items():
         deliver("shared", days=days, status=status)
     add_merge(repository, days=merged_days_ago, status="complete")
@@ -111,7 +111,7 @@ def test_delivery_of_another_team_is_not_counted(repository: TrackedRepository) 
 def test_list_shows_a_teams_own_and_needs_the_same_queries_for_many(
     client: Client, repository: TrackedRepository, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """A list that asks for each row is slow where there is most to see."""
+    """With a query for each row, the longest list would be the slowest."""
     add_merge(repository, days=1, status="failed", error="reviews: gone")
     other = TrackedRepositoryFactory(full_name="secret/forge", verified_at=NOW)
     add_merge(other, days=1, status="failed", error="hidden: reason")

@@ -1,4 +1,4 @@
-"""The process of a worker's jobs: when it runs another one, and when a new one is forked."""
+"""A worker's job process (RQ's horse): when it runs another job, and when a new one is forked."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def grow() -> int:
-    """Use more memory than an ordinary job does, and return the process."""
+    """Use more memory than an ordinary job does, and return the process id."""
     return len(bytearray(2 * horses.MOST_GROWTH_MB * 1024**2)) and os.getpid()
 
 
@@ -70,7 +70,7 @@ def test_job_after_one_that_did_harm_has_a_process_of_its_own(
 
 @pytest.mark.long(seconds=4)
 def test_every_job_has_its_timeout(queue: Queue, workers: Workers) -> None:
-    """One that hangs holds its worker no longer in a process that ran others before."""
+    """The timeout must also end a job whose process ran other jobs before."""
     queue.enqueue(os.getpid)
     hanging = queue.enqueue("time.sleep", 600, job_timeout=1)
     after = queue.enqueue(os.getpid)
@@ -104,7 +104,7 @@ def test_idle_process_that_is_killed_is_replaced(queue: Queue, workers: Workers)
 def test_idle_processes_end_with_their_worker(
     queue: Queue, workers: Workers, number: signal.Signals
 ) -> None:
-    """They would hold their connections, and the scheduler's lock, for ever."""
+    """They would keep their connections, and the scheduler's lock, for ever."""
     worker = workers.start(MERGES)
     horse = find_horse(queue.enqueue(os.getpid))
     # The other one is RQ's scheduler.
@@ -120,7 +120,7 @@ def test_idle_processes_end_with_their_worker(
 def test_only_the_worker_holds_the_connection_that_takes_jobs(
     queue: Queue, workers: Workers, redis: Redis
 ) -> None:
-    """Its processes may outlive it when it is killed, and Redis would hand it one more job."""
+    """Its processes may survive it when it is killed, and Redis would give them one more job."""
     worker = workers.start(MERGES)
     find_horse(queue.enqueue(os.getpid))
 
@@ -142,7 +142,7 @@ def test_only_the_worker_holds_the_connection_that_takes_jobs(
 def test_merge_after_a_burst_has_its_full_priority(
     queue: Queue, workers: Workers, redis: Redis
 ) -> None:
-    """The process of a team's burst has yielded to others, which cannot be undone."""
+    """The process of a team's burst has lowered its priority, which cannot be undone."""
     workers.queues = (MERGES,)
     redis.rpush("metrics_sync:turns:7", 0)
     names = ["team-6-fetch", "team-7-fetch", "team-8-fetch"]
@@ -154,7 +154,7 @@ def test_merge_after_a_burst_has_its_full_priority(
 
 
 def test_wait_can_be_interrupted_and_loses_nothing() -> None:
-    """RQ interrupts it every ten seconds, to show that the worker lives."""
+    """RQ interrupts the wait every ten seconds to send the worker's heartbeat."""
     horse = Horse()
     horse._theirs.sendall(horses.READY)
 
@@ -163,7 +163,7 @@ def test_wait_can_be_interrupted_and_loses_nothing() -> None:
 
 
 def test_process_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may hang between two jobs."""
+    """A process may hang between two jobs."""
     monkeypatch.setattr(horses, "ANSWER_SECONDS", 0.05)
     horse = Horse()
     horse.pid = os.getpid()

@@ -22,11 +22,11 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.sandbox import SandboxServer, build_pull_request_event, make_recording
-from metrics_sync.sandbox.shapes import repository as build_repository
-from metrics_sync.sandbox.webhooks import (
+from metrics_sync.sandbox.payloads import (
     build_installation_event,
     build_installation_repositories_event,
 )
+from metrics_sync.sandbox.shapes import repository as build_repository
 from metrics_sync.sandbox.world import Installation
 from metrics_sync.snapshot import RepositoryItem
 from metrics_sync.work.verification import verify_due

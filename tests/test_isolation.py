@@ -18,7 +18,7 @@ from metrics_sync.sandbox import (
     make_recording,
     sign,
 )
-from metrics_sync.sandbox.webhooks import build_repository_event
+from metrics_sync.sandbox.payloads import build_repository_event
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory, move_to_github
 
 REPOSITORY = "acme/anvil"

@@ -33,7 +33,7 @@ from metrics_sync.sandbox import (
     Token,
     make_recording,
 )
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.snapshot import (
     VERIFIED,
     RateLimit,

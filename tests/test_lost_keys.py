@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 from metrics_sync.heal.discovery import discover_lost
-from metrics_sync.heal.requeueing import requeue_due
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.models import GitHubIntegration, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,

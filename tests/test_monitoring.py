@@ -21,7 +21,7 @@ from redis import Redis
 from rq import Queue
 
 from metrics_sync.heal.discovery import discover_lost
-from metrics_sync.heal.requeueing import requeue_due
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.models import GitHubIntegration, PullRequest
 from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe import counting

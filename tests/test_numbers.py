@@ -62,7 +62,7 @@ class Chance:
             is_by_bot=self.random.random() < 0.2,
             pr_created_at=opened_at,
             ready_at=self.choose(None, opened_at, self.after(opened_at, hours=9)),
-            merged_without_review=self.choose(None, True, False),
+            merged_without_review=self.choose(None, True, False, False, False),
             **{name: self.choose(None, self.random.randint(0, 9)) for name in METRICS},
         )
         delay = self.choose(None, 4, 5, 14, 60, 200, 301, 4000)
@@ -199,7 +199,7 @@ FIRSTS = """SELECT r.reviewer_id AS who, r.pull_request_id AS pr, COUNT(*) AS re
     JOIN metrics_sync_pullrequest p ON p.id = r.pull_request_id
     JOIN metrics_sync_teammember m ON m.id = r.reviewer_id
     WHERE p.state = 'merged' AND p.merged_at >= %(since)s AND NOT p.is_by_bot AND NOT m.is_bot
-        AND r.submitted_at <= p.merged_at
+        AND r.submitted_at <= p.merged_at AND p.merged_without_review = FALSE
         AND r.reviewer_id <> COALESCE(p.author_id, 0)
     GROUP BY r.reviewer_id, r.pull_request_id"""
 #: When it was ready, or, if that is later, when this person was first asked before.
@@ -217,7 +217,7 @@ def test_numbers_of_reviewers_are_those_of_sql(selection: Selection) -> None:
     found = {one.github_id: one for one in read_reviewers(selection, read_open(selection.teams))}
     counts = ask(f"SELECT who, SUM(reviews), COUNT(*) FROM ({FIRSTS}) f GROUP BY who", since=since)
 
-    assert len(found) == len(counts) > 2
+    assert len(found) == len(counts) > 0
     for who, reviews, pull_requests in counts:
         one = found[TeamMember.objects.get(pk=who).github_id]
         answers = f"""SELECT {seconds("first_at", "began_at")} AS value FROM (

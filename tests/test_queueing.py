@@ -40,7 +40,7 @@ def pull_request(repository: TrackedRepository) -> PullRequest:
 
 @pytest.mark.parametrize("name", [MERGES, BULK])
 def test_queued_row_knows_its_job(pull_request: PullRequest, redis: Redis, name: str) -> None:
-    """Reconcile asks Redis for that job to tell a stuck row from a waiting one."""
+    """Reconcile asks Redis for that job to distinguish a stuck row from a waiting one."""
     queued = enqueue_fetch(pull_request, queue_name=name)
 
     pull_request.refresh_from_db()
@@ -49,7 +49,7 @@ def test_queued_row_knows_its_job(pull_request: PullRequest, redis: Redis, name:
 
 
 def test_job_carries_no_secret(pull_request: PullRequest, redis: Redis) -> None:
-    """Redis is dumped, replicated and looked into."""
+    """Redis is dumped, replicated and inspected."""
     enqueue_fetch(pull_request, queue_name=MERGES)
 
     job = Job.fetch(pull_request.sync_job_id, connection=redis)
@@ -89,7 +89,7 @@ def test_connection_is_kept_and_opened_again_when_redis_closed_it(redis: Redis) 
 def test_row_that_somebody_took_in_between_is_left_alone(
     pull_request: PullRequest, redis: Redis
 ) -> None:
-    """Of a signal and a reconcile with the same row in hand, one wins."""
+    """If a webhook and reconcile queue the same row at once, only one may succeed."""
     same_row = PullRequest.objects.get(pk=pull_request.pk)
     enqueue_fetch(pull_request, queue_name=MERGES)
 
@@ -100,7 +100,7 @@ def test_row_that_somebody_took_in_between_is_left_alone(
 def test_full_bulk_queue_leaves_the_row_to_the_clock(
     repository: TrackedRepository, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock's own jobs wait there, and would heal nothing behind thousands of others."""
+    """The clock's own jobs wait on this queue, and must not stand behind thousands of others."""
     monkeypatch.setattr("metrics_sync.work.queueing.WAITING_FOR_EACH_WORKER", 2)
     given = {"team": repository.team, "github_repo": repository.full_name}
     rows = PullRequestFactory.create_batch(3, merged=True, sync_status="complete", **given)
@@ -113,7 +113,7 @@ def test_full_bulk_queue_leaves_the_row_to_the_clock(
 
 @pytest.mark.django_db(transaction=True)
 def test_ten_at_once_make_one_job(redis: Redis) -> None:
-    """Two people reconcile while the clock does, during a storm of merges."""
+    """Two operators may reconcile while the clock does and webhooks arrive."""
     repository = TrackedRepositoryFactory()
     row = PullRequestFactory(team=repository.team, github_repo=repository.full_name)
     PullRequest.objects.update(state="merged", sync_status="pending")
@@ -132,7 +132,7 @@ def test_ten_at_once_make_one_job(redis: Redis) -> None:
 
 
 def test_untracked_row_is_not_queued(db: None, redis: Redis) -> None:
-    """There is no token to ask with."""
+    """There is no token for its requests."""
     row = PullRequestFactory(merged=True)
 
     assert enqueue_fetch(row, queue_name=MERGES) is False
@@ -151,7 +151,7 @@ def test_row_stays_pending_while_redis_is_down(pull_request: PullRequest) -> Non
 
 
 def test_stuck_redis_is_given_up_soon(pull_request: PullRequest, settings: Settings) -> None:
-    """It takes connections and says nothing; GitHub waits ten seconds for our answer."""
+    """It accepts connections and never answers; GitHub waits ten seconds for our answer."""
     with ValkeyServer(save="", appendonly="no") as server:
         timeouts = django_settings.RQ_QUEUES[MERGES]["URL"].partition("?")[2]
         use_redis(settings, f"{server.connection_url}/0?{timeouts}")
@@ -234,7 +234,7 @@ def lose_the_worker(redis: Redis, queue: Queue) -> None:
 def test_job_that_can_be_reached_is_waited_for(
     pull_request: PullRequest, redis: Redis, name: str, move: Callable[[Redis, Queue], None]
 ) -> None:
-    """Behind a backfill, or parked for a rate limit, jobs wait for long."""
+    """Jobs wait for hours behind a backfill, or parked for a rate limit."""
     enqueue_fetch(pull_request, queue_name=name)
 
     move(redis, Queue(name, connection=redis))
@@ -247,7 +247,7 @@ def test_job_that_can_be_reached_is_waited_for(
 def test_job_that_is_nowhere_is_not_waited_for(
     pull_request: PullRequest, redis: Redis, name: str, lose: Callable[[Redis, Queue], None]
 ) -> None:
-    """Its hash still says `queued`, which was once believed for ever."""
+    """Its hash still says `queued`, although no queue has it."""
     enqueue_fetch(pull_request, queue_name=name)
 
     lose(redis, Queue(name, connection=redis))
@@ -261,7 +261,7 @@ def test_job_that_is_nowhere_is_not_waited_for(
 def test_merge_whose_queue_nobody_works_is_taken_over_after_an_hour(
     pull_request: PullRequest, redis: Redis, name: str, is_late: bool
 ) -> None:
-    """On the bulk queue it would come to wait behind itself."""
+    """It goes to the bulk queue; a job that is there already would only lose its place."""
     enqueue_fetch(pull_request, queue_name=name)
 
     assert is_abandoned(let_time_pass(pull_request, minutes=61)) is is_late
@@ -270,7 +270,7 @@ def test_merge_whose_queue_nobody_works_is_taken_over_after_an_hour(
 def test_merge_that_is_parked_for_longer_than_an_hour_is_waited_for(
     pull_request: PullRequest, redis: Redis
 ) -> None:
-    """It has its time."""
+    """A parked job has a time at which RQ runs it."""
     enqueue_fetch(pull_request, queue_name=MERGES)
 
     be_scheduled(redis, Queue(MERGES, connection=redis))
@@ -281,7 +281,7 @@ def test_merge_that_is_parked_for_longer_than_an_hour_is_waited_for(
 def test_row_that_was_queued_just_now_is_left_alone(
     pull_request: PullRequest, redis: Redis
 ) -> None:
-    """It is claimed before Redis has its job."""
+    """A row is claimed before its job is in Redis."""
     enqueue_fetch(pull_request, queue_name=MERGES)
 
     redis.flushdb()
@@ -300,7 +300,7 @@ def test_row_that_was_queued_just_now_is_left_alone(
 def test_running_row_is_let_go_at_once_when_its_job_is_gone(
     pull_request: PullRequest, redis: Redis, move: Callable[[Redis, Queue], None], is_gone: bool
 ) -> None:
-    """Its last sign of life may be a moment old."""
+    """It need not wait until the heartbeat is old: Redis knows that the job is gone."""
     enqueue_fetch(pull_request, queue_name=MERGES)
     pull_request.mark_running(job_id=pull_request.sync_job_id)
 
@@ -314,7 +314,7 @@ def test_running_row_is_let_go_at_once_when_its_job_is_gone(
 def test_running_row_that_rq_does_not_know_is_let_go_when_it_is_silent(
     pull_request: PullRequest, redis: Redis, minutes: float, is_gone: bool
 ) -> None:
-    """`fetch_pr` and backfills fetch in their own processes."""
+    """`fetch_pr` and backfills have no job in Redis; only the heartbeat shows that they live."""
     pull_request.mark_running(job_id="in this process")
 
     assert is_abandoned(let_time_pass(pull_request, minutes)) is is_gone
@@ -334,7 +334,7 @@ def test_redis_is_asked_a_few_times_for_thousands_of_rows(
 
 
 def merge(repository: TrackedRepository) -> PullRequest:
-    """Merge a pull request, which its team's webhook has told."""
+    """Merge a pull request that its team's webhook reports."""
     names = {"team": repository.team, "github_repo": repository.full_name}
     row = PullRequestFactory(merged=True, **names)
     enqueue_merge(row)
@@ -381,7 +381,7 @@ def test_worker_that_takes_bulk_work_as_well_is_left_to_nobody(
 def test_merges_of_a_team_are_fed_in_their_turn(
     repository: TrackedRepository, redis: Redis
 ) -> None:
-    """The clock would find them, on the queue of what can wait."""
+    """Otherwise the clock would queue them, on the bulk queue."""
     first, second, third = (merge(repository) for _ in range(3))
 
     end_job(redis, first)
@@ -395,7 +395,7 @@ def test_merges_of_a_team_are_fed_in_their_turn(
 def test_merge_that_the_clock_took_leaves_its_turn_to_the_next(
     repository: TrackedRepository, redis: Redis
 ) -> None:
-    """It takes what is pending, too."""
+    """The clock queues pending rows, too."""
     first, second, third = (merge(repository) for _ in range(3))
     enqueue_fetch(second, queue_name=BULK)
 
@@ -408,7 +408,7 @@ def test_merge_that_the_clock_took_leaves_its_turn_to_the_next(
 
 @pytest.mark.usefixtures("redis_down")
 def test_redis_that_cannot_be_asked_is_an_error(db: None) -> None:
-    """Nobody may take a queued row for stuck because Redis is away."""
+    """A queued row must not be taken for stuck because Redis is down."""
     with pytest.raises(QueueUnavailableError):
         find_abandoned([])
     with pytest.raises(QueueUnavailableError):
@@ -422,9 +422,9 @@ def test_redis_that_cannot_be_asked_is_an_error(db: None) -> None:
 def test_slow_round_goes_on_unless_another_one_has_begun(
     redis: Redis, somebody_else: str | None, goes_on: bool
 ) -> None:
-    """One whose first search takes longer than its hold would otherwise never do anything."""
+    """Otherwise a round whose first search takes longer than its hold would never do anything."""
     with hold_round("any", lasts=timedelta(minutes=1)) as go_on:
-        redis.delete("metrics_sync:round:any")  # its time is over
+        redis.delete("metrics_sync:round:any")  # the hold has expired
         if somebody_else:
             redis.set("metrics_sync:round:any", somebody_else)
 

@@ -13,9 +13,9 @@ from django.utils import timezone
 from redis import Redis
 from rq import Queue
 
-from metrics_sync.heal import requeueing
+from metrics_sync.heal import reconcile
 from metrics_sync.heal.finding import LARGE, Reason, Scope, find_dropped
-from metrics_sync.heal.requeueing import Report, choose, requeue_due, requeue_nameless
+from metrics_sync.heal.reconcile import Report, choose, requeue_due, requeue_nameless
 from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (
     DEFAULT_TOKEN,
@@ -257,7 +257,7 @@ def test_round_ends_when_its_time_is_over_and_the_next_goes_on(
     """Nobody sees the end of a round that takes hours."""
     add(repository, sync_status="failed")
     with monkeypatch.context() as patch:
-        patch.setattr(requeueing, "ROUND_LASTS", timedelta(seconds=-1))
+        patch.setattr(reconcile, "ROUND_LASTS", timedelta(seconds=-1))
         first = requeue_due()["requeued"]
 
     assert (first, requeue_due()["requeued"]) == (0, 1)
@@ -269,7 +269,7 @@ def test_round_that_lost_its_hold_leaves_the_rest_to_another(
 ) -> None:
     """The round was slow, and another one has begun."""
     add(repository, sync_status="failed")
-    monkeypatch.setattr(requeueing, "hold_round", lambda *_, **__: nullcontext(lambda: False))
+    monkeypatch.setattr(reconcile, "hold_round", lambda *_, **__: nullcontext(lambda: False))
 
     assert requeue_due()["requeued"] == 0
 

@@ -1,4 +1,4 @@
-"""Complete pull requests of GitHub Apps, which are fetched again many at a time."""
+"""Complete pull requests of GitHub Apps are fetched again in bulk."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,8 +10,8 @@ from redis import Redis, RedisError
 from rq import Queue
 
 from metrics_sync.access.tokens import replace_token
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.heal.refetching import refetch_in_bulk
-from metrics_sync.heal.requeueing import requeue_due
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import FetchRun, PullRequest, TrackedRepository
 from metrics_sync.sandbox import DEFAULT_TOKEN, Fault, FaultKind, SandboxServer
@@ -32,7 +32,7 @@ from tests.test_kills import kill_in, let_time_pass
 
 @pytest.fixture
 def repository(app: SandboxServer, redis: Redis, db: None) -> TrackedRepository:
-    """A repository of an App, with two pull requests that are complete and due once more."""
+    """A repository of an App, with two complete pull requests that are due to be fetched again."""
     repository = track_of_app(app)
     run(repository)
     make_due()
@@ -40,7 +40,7 @@ def repository(app: SandboxServer, redis: Redis, db: None) -> TrackedRepository:
 
 
 def make_due() -> None:
-    """Let a day pass, and with it the token that the App fetched them with."""
+    """Let a day pass, in which the token that the App fetched them with expires."""
     PullRequest.objects.update(refetch_at=timezone.now())
     for credential in {row.integration.credential for row in TrackedRepository.objects.all()}:
         if credential.kind == credential.Kind.APP:
@@ -61,12 +61,12 @@ def refetch(redis: Redis) -> dict[str, Any]:
 
 
 def list_new(sandbox: SandboxServer, before: int) -> list[str]:
-    """List what was asked after so many requests."""
+    """List the paths of the requests after the first `before`."""
     return [request.path for request in sandbox.requests[before:]]
 
 
 def is_true(sandbox: SandboxServer) -> bool:
-    """Whether every row is complete and as GitHub has it."""
+    """Whether every row is complete and equals GitHub's data."""
     return all(
         row.sync_status == "complete"
         and {entry["result"] for entry in row.receipt.values()} == {"verified"}
@@ -78,7 +78,7 @@ def is_true(sandbox: SandboxServer) -> bool:
 def test_what_is_due_is_fetched_with_one_query(
     app: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """By REST each would cost the requests of a first fetch: the token is another one."""
+    """By REST each would cost as much as a first fetch: the new token cannot use the ETags."""
     fill(app, 1, 2, issue_comments=4)
     before = len(app.requests)
 
@@ -96,7 +96,7 @@ def test_what_is_due_is_fetched_with_one_query(
 def test_list_that_only_rest_has_is_fetched_anew(
     app: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """That it was proven a day ago says nothing of today."""
+    """A proof of a day ago does not hold today."""
     rename_file(app, 1)
     with app.world.editing(REPOSITORY, 1) as recording:
         recording.files[0]["filename"] = "moved.py"
@@ -146,7 +146,7 @@ def test_merge_of_just_now_is_left_to_rest(
 def test_what_bulk_does_not_bring_gets_jobs_of_its_own(
     app: SandboxServer, repository: TrackedRepository, redis: Redis, fault: dict[str, Any]
 ) -> None:
-    """It keeps the rows that it has until REST says what is so."""
+    """The pull request keeps its stored lists until REST has fetched it."""
     app.faults.add(Fault(path="/graphql", **fault))
 
     requeue_due()
@@ -178,7 +178,7 @@ def test_answer_that_is_older_than_a_delivery_is_not_taken(
 def test_change_that_comes_meanwhile_is_not_lost(
     app: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """GitHub may have been asked before it."""
+    """The request to GitHub may have been sent before the change."""
     requeue_due()
     PullRequest.objects.filter(github_pr_number=1).note_change()
     refetch(redis)
@@ -232,7 +232,7 @@ def test_renamed_repository_is_followed(
 def test_repository_that_is_tracked_no_more_is_not_asked(
     app: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:
-    """Somebody may end it while the job waits."""
+    """Somebody may end the tracking while the job waits."""
     requeue_due()
     repository.deactivate()
     before = len(app.requests)
@@ -243,7 +243,7 @@ def test_repository_that_is_tracked_no_more_is_not_asked(
 
 @pytest.mark.usefixtures("repository")
 def test_redis_down_leaves_nothing_claimed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A claim without a job would wait for two minutes."""
+    """A claim without a job would block its row for two minutes."""
     monkeypatch.setattr(Queue, "enqueue", refuse)
 
     assert "Redis does not answer" in requeue_due()["errors"][0]
@@ -259,7 +259,7 @@ def refuse(*args: Any, **options: Any) -> None:
 def test_killed_job_leaves_rows_that_the_clock_finds(
     app: SandboxServer, workers: Workers, redis: Redis, settings: Settings
 ) -> None:
-    """Killed in the middle of a write, it has written nothing of it."""
+    """A job that is killed in the middle of a write has written nothing."""
     workers.environment |= {
         "GITHUB_APP_ID": settings.METRICS_SYNC_GITHUB_APP_ID,
         "GITHUB_APP_PRIVATE_KEY": settings.METRICS_SYNC_GITHUB_APP_PRIVATE_KEY,

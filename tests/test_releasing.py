@@ -10,8 +10,8 @@ from rq import Queue, SimpleWorker
 
 from metrics_sync.access.tokens import find_token
 from metrics_sync.exceptions import CredentialRejectedError
+from metrics_sync.heal.reconcile import requeue_due
 from metrics_sync.heal.releasing import release_parked, release_refused
-from metrics_sync.heal.requeueing import requeue_due
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.sandbox import (

@@ -1,4 +1,4 @@
-"""Whose rows a delivery may write: GitHub's id decides, and names are labels."""
+"""Which team's rows a delivery may write: GitHub's id of the repository decides, not its name."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.sandbox import build_pull_request_event, make_recording
-from metrics_sync.sandbox.webhooks import build_issue_comment_event, build_repository_event
+from metrics_sync.sandbox.payloads import build_issue_comment_event, build_repository_event
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 MINE, THEIRS = "acme/anvil", "vault/secret"
@@ -72,7 +72,7 @@ def list_rows() -> list[tuple[str, str]]:
 def test_signed_rename_to_anothers_name_lets_nobody_see_it(
     mine: TrackedRepository, theirs: TrackedRepository
 ) -> None:
-    """With its own secret a team can sign any body; the shared webhook would do the rest."""
+    """A team can sign any body with its own secret; the shared webhook must not trust the name."""
     receive("repository", tell("renamed", THEIRS, 1), mine)
 
     receive("pull_request", merge(THEIRS, 2))
@@ -109,18 +109,18 @@ def test_end_of_a_repository_that_took_the_name_ends_nothing(
 def test_merge_under_a_name_that_nobody_told_is_its_repositorys(
     mine: TrackedRepository, is_own: bool
 ) -> None:
-    """A renamed organization sends no event for each repository; no merge waits for the clock."""
+    """A renamed organization sends no event for its repositories; merges must not wait for one."""
     receive("pull_request", merge("anew/anvil", 1), mine if is_own else None)
 
     mine.refresh_from_db()
     row = PullRequest.objects.get()
     assert (row.repository, row.sync_status) == (mine, "pending")
-    # GitHub is asked for the name, and the label follows then.
+    # GitHub is asked for the name, and the row takes it then.
     assert (row.github_repo, mine.doubted_at is not None) == (MINE, True)
 
 
 def test_pull_request_told_under_both_names_is_one(mine: TrackedRepository) -> None:
-    """It would be counted and announced twice."""
+    """Two rows would be counted and announced twice."""
     payload = merge(MINE, 1)
     receive("pull_request", payload, mine)
     later = {**payload, "repository": {**payload["repository"], "full_name": "anew/anvil"}}
@@ -141,7 +141,7 @@ def test_pull_request_told_under_both_names_is_one(mine: TrackedRepository) -> N
 def test_shared_webhook_tells_no_team_that_was_not_shown_the_repository(
     mine: TrackedRepository, values: dict[str, Any]
 ) -> None:
-    """It has everybody's deliveries; a name typed in the admin must not open them."""
+    """It receives all teams' deliveries; a name typed in the admin must not give access to them."""
     TrackedRepository.objects.update(**values)
 
     row = receive("pull_request", merge(MINE, 1))
@@ -152,7 +152,7 @@ def test_shared_webhook_tells_no_team_that_was_not_shown_the_repository(
 def test_own_webhook_serves_a_repository_known_by_name_and_asks_for_its_id(
     mine: TrackedRepository,
 ) -> None:
-    """The id that a delivery names may be another's, so that it is not written."""
+    """The id in a delivery may be another repository's, so it is not stored unverified."""
     TrackedRepository.objects.update(github_repo_id=None)
 
     receive("pull_request", merge(MINE, 2), mine)
@@ -163,7 +163,7 @@ def test_own_webhook_serves_a_repository_known_by_name_and_asks_for_its_id(
 
 
 def test_doubts_do_not_fill_the_audit_log(mine: TrackedRepository) -> None:
-    """While GitHub has not answered, ten deliveries say no more than one."""
+    """Until GitHub has answered, ten deliveries add nothing to the first."""
     for number in range(3):
         receive("pull_request", merge(MINE, 99, number + 1), mine)
 
@@ -244,7 +244,7 @@ def test_pull_request_of_another_repository_than_the_delivery_is_refused(
 def test_repository_that_is_connected_later_gets_the_rows_of_its_name(
     mine: TrackedRepository,
 ) -> None:
-    """Its webhook was set up first, and told of merges that nobody could fetch."""
+    """If its webhook is set up first, it reports merges for which there is no token yet."""
     receive("pull_request", merge("acme/hammer", 3), mine)
     early = PullRequest.objects.get()
 
@@ -260,7 +260,7 @@ def test_repository_that_is_connected_later_gets_the_rows_of_its_name(
 def test_delivery_of_a_known_pull_request_takes_few_statements(
     mine: TrackedRepository, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """The endpoint has a budget, and a second look at the repository is not in it."""
+    """The endpoint has a budget of statements; a second query for the repository exceeds it."""
     recording = make_recording(MINE, 7, repository_id=1)
     PullRequestFactory(
         team=mine.team,

@@ -1,4 +1,4 @@
-"""What is thrown away, and what is not."""
+"""What is deleted with age, and what is kept."""
 
 from datetime import timedelta
 
@@ -37,7 +37,7 @@ def add_delivery(*, days_ago: int, status: str = "processed") -> WebhookDelivery
     ],
 )
 def test_payloads_of_old_deliveries_are_emptied(days_ago: int, status: str, payload: str) -> None:
-    """They are most of the database, and hold what people wrote."""
+    """They take most of the database, and contain what people wrote."""
     row = add_delivery(days_ago=days_ago, status=status)
 
     prune()
@@ -62,7 +62,7 @@ def test_each_endpoint_keeps_its_newest_payloads_and_deliveries(
 
 
 def test_last_run_of_a_pull_request_stays(db: None) -> None:
-    """Its receipt proves what we hold."""
+    """Its receipt proves what is stored."""
     pull_request = PullRequestFactory()
     runs = [FetchRunFactory(pull_request=pull_request) for _ in range(3)]
     for run, days_ago in zip(runs, (30, 20, 15), strict=True):
@@ -92,7 +92,7 @@ def test_one_statement_deletes_some_thousand_runs_at_most(
 
 
 def test_pruning_twice_finds_nothing(db: None) -> None:
-    """It runs every day."""
+    """The clock prunes every day."""
     add_delivery(days_ago=11)
 
     assert [prune()["payloads"] for _ in range(2)] == [1, 0]

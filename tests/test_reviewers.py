@@ -1,4 +1,4 @@
-"""Who reviews how much, how soon, and what waits for them."""
+"""The page of reviewers: who reviews how much and how soon, and which requests wait for them."""
 
 import re
 from datetime import datetime, timedelta
@@ -45,9 +45,8 @@ def ann(team: Team) -> TeamMember:
 
 
 def add_merge(team: Team, **more: Any) -> PullRequest:
-    return PullRequestFactory(
-        **{"team": team, "merged": True, "merged_at": hour(50), "ready_at": hour(0), **more}
-    )
+    values = {"merged_at": hour(50), "ready_at": hour(0), "merged_without_review": False, **more}
+    return PullRequestFactory(team=team, merged=True, **values)
 
 
 def review(row: PullRequest, who: TeamMember, at: float, **more: Any) -> None:
@@ -89,7 +88,7 @@ def test_answer_takes_the_time_from_the_request(
     ready: float | None,
     hours: float | None,
 ) -> None:
-    """Nobody answers what was not asked, and nobody waits for the review of a draft."""
+    """A review that was not requested answers nothing, and nobody waits for a draft's review."""
     row = add_merge(team, ready_at=None if ready is None else hour(ready))
     review(row, ann, 6)
     review(row, ann, 8)
@@ -104,11 +103,12 @@ def test_answer_takes_the_time_from_the_request(
 
 
 def test_reviews_that_do_not_count_are_not_counted(team: Team, ann: TeamMember) -> None:
-    """Those of the author, of bots, of another period, and after the merge."""
+    """Those of the author, of bots, of another period, after the merge, or of unproven lists."""
     bot = TeamMemberFactory(team=team, github_id=12, login="check[bot]")
     review(add_merge(team, author=ann), ann, 1)
     review(add_merge(team), bot, 1)
     review(add_merge(team), ann, 51)
+    review(add_merge(team, merged_without_review=None), ann, 1)
     review(add_merge(team, is_by_bot=True), ann, 1)
     review(add_merge(team, merged_at=NOW - timedelta(days=400)), ann, -9999)
     review(PullRequestFactory(team=team), ann, 1)
@@ -118,7 +118,7 @@ def test_reviews_that_do_not_count_are_not_counted(team: Team, ann: TeamMember) 
 
 
 def test_percentiles_are_of_all_answers(team: Team, ann: TeamMember) -> None:
-    """Each pull request waits once, whatever else was said in it."""
+    """Each request counts once, however many reviews follow it."""
     for hours in (1, 2, 3, 4, 5, 6, 7, 8, 9, 40):
         review(add_merge(team), ann, hours)
 
@@ -128,7 +128,7 @@ def test_percentiles_are_of_all_answers(team: Team, ann: TeamMember) -> None:
 
 
 def test_requests_that_are_open_are_counted_by_id(team: Team, ann: TeamMember) -> None:
-    """Somebody else may have taken the login meanwhile."""
+    """Another account may have taken the login meanwhile."""
     repository = TrackedRepositoryFactory(team=team)
     asked = [
         {"github_id": 11, "login": "ann-then", "is_team": False},
@@ -167,7 +167,7 @@ def sign_in(client: Client, team: Team) -> Client:
 
 
 def test_page_shows_nothing_of_another_team(client: Client, team: Team, ann: TeamMember) -> None:
-    """How somebody works is their own team's business."""
+    """How somebody works concerns their own team only."""
     secret = TeamMemberFactory(login="secret-smith")
     review(add_merge(secret.team), secret, 1)
     review(add_merge(team), ann, 1)
@@ -184,7 +184,7 @@ def test_page_shows_nothing_of_another_team(client: Client, team: Team, ann: Tea
 def test_page_leads_to_what_is_behind_its_numbers(
     client: Client, team: Team, ann: TeamMember
 ) -> None:
-    """A number that nobody can look into is not believed."""
+    """A number is believed if one can see the pull requests behind it."""
     review(add_merge(team, title="Reviewed", reviewers=[{"login": "ann"}]), ann, 1)
     add_merge(team, title="Reviewed by others", reviewers=[{"login": "bob"}])
     repository = TrackedRepositoryFactory(team=team)
@@ -208,7 +208,7 @@ def test_page_leads_to_what_is_behind_its_numbers(
 def test_page_needs_as_many_queries_for_many_reviewers(
     client: Client, team: Team, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """The largest team opens it most."""
+    """A query for each reviewer would make the page slow for the largest team."""
     sign_in(client, team)
     review(add_merge(team), TeamMemberFactory(team=team, github_id=99), 1)
     with django_assert_num_queries(11):
@@ -222,7 +222,7 @@ def test_page_needs_as_many_queries_for_many_reviewers(
 def test_page_bounds_its_table_and_says_what_is_left_out(
     client: Client, team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody reads a thousand rows, and who is not among them must not seem to be idle."""
+    """Nobody reads a thousand rows, but reviewers who are left out must not seem to be idle."""
     monkeypatch.setattr("metrics_sync.admin.reviewers.ROWS", 2)
     for number in range(5):
         who = TeamMemberFactory(team=team, github_id=100 + number, login=f"smith-{number}")
@@ -245,7 +245,7 @@ def test_page_bounds_its_table_and_says_what_is_left_out(
 def test_pages_load_no_account_as_an_object(
     client: Client, team: Team, ann: TeamMember, name: str
 ) -> None:
-    """A team may have thousands of accounts, of which few are named by what a page shows."""
+    """A team may have thousands of accounts, of which a page names few."""
     review(add_merge(team), ann, 1)
     repository = TrackedRepositoryFactory(team=team)
     asked = [{"github_id": 11, "login": "ann", "is_team": False}]
@@ -266,3 +266,14 @@ def test_pages_load_no_account_as_an_object(
 
     assert ">ann</" in page
     assert loaded == []
+
+
+def test_another_choice_begins_with_the_first_page(client: Client, team: Team) -> None:
+    """From the third page of all teams, the choice of one showed its last."""
+    sign_in(client, team)
+
+    for page in (reverse("metrics_sync:reviewers"), reverse("admin:index")):
+        shown = client.get(page, {"page": 3}).content.decode()
+        form = shown[shown.index('class="selection"') :].split("</form>")[0]
+        assert 'name="sort"' in form
+        assert 'name="page"' not in form

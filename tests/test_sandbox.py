@@ -30,9 +30,9 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.sandbox.builder import PullRequestBuilder
 from metrics_sync.sandbox.faults import Faults
+from metrics_sync.sandbox.posting import announce, send_event
 from metrics_sync.sandbox.samples import LARGE
 from metrics_sync.sandbox.stories import STORIES
-from metrics_sync.sandbox.webhooks import announce, send_event
 from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.processes import ROOT, run_program
 

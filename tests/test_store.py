@@ -22,8 +22,8 @@ from metrics_sync.models import (
     WebhookDelivery,
 )
 from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.sandbox.shapes import event
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.snapshot import (
     OUTDATED,
     VERIFIED,

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
+from metrics_sync.sandbox.broker import find_free_port
 from tests.conftest import PATIENCE_SECONDS, Workers, wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 from tests.processes import run_manage
@@ -54,9 +54,7 @@ def test_trace_ends_with_its_block() -> None:
 @contextmanager
 def serve(environment: dict[str, str], log: Path) -> Iterator[str]:
     """Run the web server that the Procfile names, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     command = [sys.executable, "-m", "gunicorn", "project.asgi", "--config"]
     command += ["python:project.serving"]
     environment = {**environment, "PORT": str(port), "BIND": "127.0.0.1", "WEB_CONCURRENCY": "1"}

@@ -13,7 +13,7 @@ from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import TeamMember, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import make_recording
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.store.transactions import run_transaction
 from tests.conftest import PATIENCE_SECONDS
 from tests.factories import TeamFactory, TrackedRepositoryFactory

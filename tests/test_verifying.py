@@ -1,4 +1,4 @@
-"""What GitHub is asked about repositories, and what comes of its answers."""
+"""Repositories are verified at GitHub: when it is asked, and what each answer changes."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ TOKEN = "ghp_forge"
 
 @pytest.fixture
 def held(sandbox: SandboxServer) -> Repository:
-    """A repository at the pretend GitHub, which the team's token reads."""
+    """A repository at the pretend GitHub that the team's token can read."""
     sandbox.world.add_token(Token(TOKEN))
     return sandbox.world.add_repository("acme/anvil", private=True)
 
@@ -48,7 +48,7 @@ def read() -> TrackedRepository:
 def test_new_name_is_followed_when_github_says_so(
     sandbox: SandboxServer, anvil: TrackedRepository
 ) -> None:
-    """Rows, addresses and pages go by it."""
+    """Rows, addresses and pages use the new name."""
     row = PullRequestFactory(team=anvil.team, merged=True)
     sandbox.world.rename_repository("acme/anvil", "anew/hammer")
     hint()
@@ -76,7 +76,7 @@ def test_hint_that_github_does_not_confirm_changes_nothing(anvil: TrackedReposit
 def test_deleted_repository_is_tracked_no_more_when_github_has_said_so_twice(
     sandbox: SandboxServer, anvil: TrackedRepository
 ) -> None:
-    """While it moves to another owner it may be missing for a moment."""
+    """A repository that moves to another owner may be missing for a moment."""
     sandbox.world.delete_repository("acme/anvil")
     hint(minutes_ago=1)
 
@@ -92,7 +92,7 @@ def test_deleted_repository_is_tracked_no_more_when_github_has_said_so_twice(
 
 
 def test_answer_from_before_the_hint_is_asked_for_again(anvil: TrackedRepository) -> None:
-    """Right after a webhook the API may still say what was."""
+    """Right after a webhook the API may still return the earlier state."""
     hint()
 
     verify_due()
@@ -105,7 +105,7 @@ def test_answer_from_before_the_hint_is_asked_for_again(anvil: TrackedRepository
 def test_name_that_another_repository_took_leads_to_ours(
     sandbox: SandboxServer, anvil: TrackedRepository
 ) -> None:
-    """Asked by its id, GitHub tells what became of it."""
+    """A request by its id shows what became of our repository."""
     sandbox.world.rename_repository("acme/anvil", "acme/anvil-old")
     sandbox.world.add_repository("acme/anvil", repository_id=99)
     hint()
@@ -118,7 +118,7 @@ def test_name_that_another_repository_took_leads_to_ours(
 def test_two_repositories_may_change_names(
     sandbox: SandboxServer, anvil: TrackedRepository
 ) -> None:
-    """For a moment both have one name, and neither takes the other's pull requests."""
+    """For a moment both have one name, and neither must take the other's pull requests."""
     other = sandbox.world.add_repository("acme/hammer")
     hammer = TrackedRepositoryFactory(
         team=anvil.team,
@@ -143,7 +143,7 @@ def test_two_repositories_may_change_names(
 
 
 def test_id_is_learned_from_github(held: Repository, anvil: TrackedRepository) -> None:
-    """From then on the shared webhook may tell the team of it."""
+    """Once the id is known, the shared webhook may report the repository to the team."""
     TrackedRepository.objects.update(github_repo_id=None, verified_at=None)
     hint(minutes_ago=6)
 
@@ -155,7 +155,7 @@ def test_id_is_learned_from_github(held: Repository, anvil: TrackedRepository) -
 def test_refused_token_leaves_all_as_it_is_and_waits(
     sandbox: SandboxServer, anvil: TrackedRepository
 ) -> None:
-    """A token that ran out says nothing about the repository."""
+    """An expired token is no evidence about the repository."""
     sandbox.world.revoke_token(TOKEN)
     hint(minutes_ago=6)
 
@@ -169,13 +169,13 @@ def test_refused_token_leaves_all_as_it_is_and_waits(
 
 @pytest.mark.usefixtures("anvil")
 def test_nothing_is_asked_without_a_hint(sandbox: SandboxServer) -> None:
-    """The clock looks every minute."""
+    """The clock runs every minute, and must not cost requests each time."""
     assert verify_due() == {"asked": 0, "errors": []}
     assert sandbox.requests == []
 
 
 def test_pull_request_without_a_key_gets_it(anvil: TrackedRepository) -> None:
-    """Bulk statements of a script pass by what fills it."""
+    """A script's bulk statement does not call `save`, which fills the key."""
     row = PullRequestFactory(team=anvil.team)
     PullRequest.objects.update(repository=None)
 
@@ -190,7 +190,7 @@ def test_hint_is_asked_about_at_once(
     anvil: TrackedRepository,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    """On the bulk queue: the webhook itself asks nobody."""
+    """The request is sent by a job on the bulk queue, not by the webhook's view."""
     with django_capture_on_commit_callbacks(execute=True):
         store.doubt(anvil, reason="a delivery calls it acme/hammer", actor="a test")
 
@@ -203,7 +203,7 @@ def test_hint_waits_for_the_clock_while_redis_is_down(
     anvil: TrackedRepository,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    """The delivery is answered all the same."""
+    """The delivery must be answered nevertheless."""
     with django_capture_on_commit_callbacks(execute=True):
         store.doubt(anvil, reason="a delivery calls it acme/hammer", actor="a test")
 
@@ -236,7 +236,7 @@ def of_app(app: SandboxServer, db: None) -> TrackedRepository:
 def test_app_is_asked_for_what_it_is_given(
     app: SandboxServer, of_app: TrackedRepository, change: dict[str, Any], is_active: bool
 ) -> None:
-    """A public repository can be read by everybody, also by an App that it was taken from."""
+    """Everybody can read a public repository, even an App that has lost access to it."""
     if "repositories" in change:
         app.world.add_repository("acme/other")
         app.world.add_installation(5, "acme", repositories=["acme/other"])

@@ -1,4 +1,4 @@
-"""What open pull requests wait for: whose turn it is, since when, and who sees it."""
+"""What open pull requests wait for: whose turn it is, since when, and who may see the page."""
 
 import json
 import re
@@ -23,8 +23,8 @@ from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.metrics import OpenPullRequest, Person, Review, Turn, Wait, find_wait
 from metrics_sync.models import PullRequest, Team, TrackedRepository
 from metrics_sync.sandbox import build_pull_request_event, make_recording
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.sandbox.shapes import user
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from project.demo.open_pull_requests import list_deliveries
 from tests.factories import (
     PRReviewFactory,
@@ -39,7 +39,7 @@ REPOSITORY = "acme/anvil"
 
 
 def wait(text: str, **more: Any) -> Wait:
-    """Tell whose turn it is after some reviews, in the words of tests/histories.py; head is b."""
+    """Return the turn after some reviews, in the language of tests/histories.py; the head is b."""
     history = tell(text)
     known = {"created_at": OPENED_AT, "head_sha": "b", "author_id": history.author_id}
     return find_wait(OpenPullRequest(**{**known, "reviews": history.reviews or (), **more}))
@@ -160,7 +160,7 @@ WAITS = [
 def test_turn_is_whose_the_reviews_and_requests_say(
     text: str, more: dict[str, Any], turn: Turn, since: float | None, people: list[Any]
 ) -> None:
-    """Who is reminded of what somebody else has to do stops looking."""
+    """Reminders of what somebody else has to do are soon ignored."""
     found = wait(text, **more)
 
     told = [(person.login, person.since) for person in found.people]
@@ -186,7 +186,7 @@ def test_order_of_the_reviews_does_not_matter(reviews: Sequence[Review]) -> None
     assert find_wait(one) == Wait(Turn.REVIEW, hour(1), [Person("ann", hour(1), find_id("ann"))])
 
 
-# What webhooks report, in whatever order they come.
+# Webhooks report the changes, in any order.
 
 ANN, BOB = user("ann"), user("bob")
 SMITHS = {"id": 7, "slug": "smiths", "name": "Smiths"}
@@ -247,7 +247,7 @@ def repository(db: None) -> TrackedRepository:
 
 
 def test_demo_shows_each_turn(repository: TrackedRepository) -> None:
-    """Who tries the service sees what the page is for, with those who are asked."""
+    """Who tries the demo sees what the page is for, and who was asked."""
     now = timezone.now()
     for recording, deliveries in list_deliveries(REPOSITORY, now):
         for number, (event, payload) in enumerate(deliveries):
@@ -270,7 +270,7 @@ def test_demo_shows_each_turn(repository: TrackedRepository) -> None:
 
 
 def test_long_table_comes_in_pages(admin_client: Client, repository: TrackedRepository) -> None:
-    """The longest waits are on the page; a link leads on to the others."""
+    """The longest waits are on the first page; a link leads to the others."""
     for number in range(27):
         PullRequestFactory(
             repository=repository,
@@ -347,7 +347,7 @@ def test_deliveries_tell_the_same_in_any_order_and_twice(
     since: int,
     people: list[tuple[str, int]],
 ) -> None:
-    """GitHub promises no order, and sends again what was not answered."""
+    """GitHub promises no order, and a delivery may be sent twice."""
     story = Story()
     tell_story(story)
     # All orders of three, and every fourth of four.
@@ -365,7 +365,7 @@ def test_deliveries_tell_the_same_in_any_order_and_twice(
 def test_push_after_a_request_for_changes_asks_the_reviewer_again(
     repository: TrackedRepository,
 ) -> None:
-    """The author has done their part; the wait is the reviewer's from then on."""
+    """The author has answered; from then on the pull request waits for the reviewer."""
     story = Story()
     story.report("opened", asked=[])
     story.review("ann", "CHANGES_REQUESTED", asked=[])
@@ -382,7 +382,7 @@ def test_push_after_a_request_for_changes_asks_the_reviewer_again(
 
 
 def test_bots_that_are_asked_are_not_waited_for(repository: TrackedRepository) -> None:
-    """One by GitHub's word, and one by the team's list."""
+    """One is a bot by GitHub's account type, one by the team's list."""
     repository.team.bot_logins = "Nightly"
     repository.team.save()
     copilot = user("copilot") | {"type": "Bot"}
@@ -435,7 +435,7 @@ def read_page(client: Client, **query: str) -> str:
 def test_page_lists_the_longest_wait_first_and_who_was_asked(
     client: Client, repository: TrackedRepository
 ) -> None:
-    """It is read from the top."""
+    """The page is read from the top."""
     asked = {"github_id": 7, "login": "ann", "is_team": False}
     add_open(repository, days=1, title="Young")
     old = {"as_of": None, "asked": [asked]}
@@ -450,7 +450,7 @@ def test_page_lists_the_longest_wait_first_and_who_was_asked(
 
 
 def test_page_tells_apart_whose_turn_it_is(client: Client, repository: TrackedRepository) -> None:
-    """Three kinds of waiting have three people who end them."""
+    """Each kind of waiting is ended by somebody else: a reviewer, a maintainer, the author."""
     for number, state in enumerate(("approved", "changes_requested", "commented")):
         row = add_open(repository, days=number + 1)
         author = TeamMemberFactory(team=repository.team, github_id=50 + number)
@@ -469,7 +469,7 @@ def test_page_tells_apart_whose_turn_it_is(client: Client, repository: TrackedRe
 
 
 def test_page_shows_nothing_of_another_team(client: Client, repository: TrackedRepository) -> None:
-    """Titles and logins of others are nobody's business."""
+    """Titles and logins of other teams are confidential."""
     other = TrackedRepositoryFactory(full_name="secret/forge")
     add_open(other, days=2, title="Hidden")
     add_open(repository, days=1, title="Ours")
@@ -486,7 +486,7 @@ def test_page_shows_nothing_of_another_team(client: Client, repository: TrackedR
 def test_page_leaves_out_repositories_that_are_not_tracked(
     client: Client, repository: TrackedRepository
 ) -> None:
-    """Nothing would ever say that these were merged."""
+    """No webhook would report that these were merged, so they would wait for ever."""
     add_open(repository, days=1)
     repository.deactivate()
 
@@ -496,7 +496,7 @@ def test_page_leaves_out_repositories_that_are_not_tracked(
 def test_page_needs_as_many_queries_for_many_rows(
     client: Client, repository: TrackedRepository, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """It is opened most where most waits."""
+    """A query for each row would make the page slowest where most pull requests wait."""
     sign_in(client, repository.team)
     with django_assert_num_queries(9):
         read_page(client)
@@ -508,7 +508,7 @@ def test_page_needs_as_many_queries_for_many_rows(
 
 
 def test_page_asks_who_has_not_signed_in(client: Client, repository: TrackedRepository) -> None:
-    """As every page does."""
+    """Every page requires a user who has signed in."""
     answer = client.get(reverse("metrics_sync:waiting"))
 
     assert (answer.status_code, "/admin/login/" in answer["Location"]) == (302, True)

@@ -1,4 +1,4 @@
-"""The weekly mail: to whom, about what, and at most once."""
+"""The weekly mail: its recipients, its content, and that it is sent at most once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -59,7 +59,7 @@ def read_mail() -> str:
 
 
 def test_digest_has_the_week_and_the_week_before(wish: WeeklyDigest) -> None:
-    """A number without the last one says nothing."""
+    """A number needs the week before for comparison."""
     for hours in (2, 4, 9):
         merge(wish.team, LAST_WEEK, review_wait_hours=hours, cycle_time_hours=20, review_rounds=1)
     merge(wish.team, WEEK_BEFORE, review_wait_hours=7, cycle_time_hours=30, review_rounds=2)
@@ -78,7 +78,7 @@ def test_digest_has_the_week_and_the_week_before(wish: WeeklyDigest) -> None:
 
 
 def test_digest_says_what_waits(wish: WeeklyDigest) -> None:
-    """What is not complete is missing from the numbers."""
+    """Merges that are not complete are missing from the numbers."""
     merge(wish.team, LAST_WEEK, sync_status="pending", completed_at=None)
     merge(wish.team, LAST_WEEK, sync_status="queued")
     merge(wish.team, WEEK_BEFORE, sync_status="failed", completed_at=None)
@@ -90,7 +90,7 @@ def test_digest_says_what_waits(wish: WeeklyDigest) -> None:
 
 
 def test_digest_has_nothing_of_another_team(wish: WeeklyDigest) -> None:
-    """Two teams, two mails, and each has its own numbers."""
+    """Each team's mail has that team's numbers only."""
     other = ask_for("vault")
     merge(other.team, LAST_WEEK)
     merge(other.team, LAST_WEEK, sync_status="failed")
@@ -105,7 +105,7 @@ def test_digest_has_nothing_of_another_team(wish: WeeklyDigest) -> None:
 
 @pytest.mark.parametrize("changes", ["member", "active", "address"])
 def test_nobody_else_gets_it(wish: WeeklyDigest, changes: str) -> None:
-    """Who has left the team since must read nothing of it."""
+    """Users who have left the team must not receive its numbers."""
     user = wish.user
     if changes == "member":
         wish.team.members.remove(user)
@@ -117,7 +117,7 @@ def test_nobody_else_gets_it(wish: WeeklyDigest, changes: str) -> None:
 
 
 def test_digest_is_sent_once_a_week(wish: WeeklyDigest) -> None:
-    """The clock asks every hour."""
+    """The clock checks every hour whether a digest is due."""
     sent = []
     for hours in (0, 1, 100, 160, 168, 169):
         with time_machine.travel(NOW + timedelta(hours=hours), tick=False):
@@ -127,7 +127,7 @@ def test_digest_is_sent_once_a_week(wish: WeeklyDigest) -> None:
 
 
 def test_second_clock_sends_nothing_more(wish: WeeklyDigest) -> None:
-    """Both have read that it is due; one statement decides."""
+    """Both clocks have read that it is due; one statement decides which sends it."""
     also_read = WeeklyDigest.objects.due(date(2026, 3, 9)).get()
 
     assert wish.claim(date(2026, 3, 9))
@@ -137,7 +137,7 @@ def test_second_clock_sends_nothing_more(wish: WeeklyDigest) -> None:
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 @pytest.mark.django_db(transaction=True)
 def test_two_clocks_at_the_same_moment_send_one(wish: WeeklyDigest) -> None:
-    """The second one waits for the first, and must look again."""
+    """The second clock waits for the first, and must then check again."""
     week = date(2026, 3, 9)
 
     def claim_apart() -> bool:
@@ -164,7 +164,7 @@ def is_somebody_waiting() -> bool:
 def test_digest_of_a_killed_worker_is_not_sent_twice(
     wish: WeeklyDigest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have died before the mail server's answer or after it."""
+    """The worker may have died before the mail server's answer or after it."""
 
     def die(*args: object) -> None:
         raise KeyboardInterrupt
@@ -178,7 +178,7 @@ def test_digest_of_a_killed_worker_is_not_sent_twice(
 
 
 def test_mail_server_that_is_down_costs_no_digest(wish: WeeklyDigest, settings: Settings) -> None:
-    """Nothing is claimed before it answers."""
+    """Nothing is claimed before the mail server answers."""
     smtp = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = smtp, "127.0.0.1", 1
     with pytest.raises(OSError, match="refused"):
@@ -198,7 +198,7 @@ def use_smtp(settings: Settings, url: str) -> None:
 def test_connection_that_ends_costs_one_digest(
     wish: WeeklyDigest, settings: Settings, refusal: bytes
 ) -> None:
-    """Every later mail would fail on the same connection, a week of mails lost."""
+    """On the same connection every later mail would fail, and a week's mails would be lost."""
     ask_for("vault")
     ask_for("works")
     with open_mailbox(refusals=[refusal]) as (url, texts):
@@ -212,7 +212,7 @@ def test_connection_that_ends_costs_one_digest(
 def test_nothing_is_claimed_after_the_mail_server_went_down(
     wish: WeeklyDigest, settings: Settings
 ) -> None:
-    """The rest is sent an hour later."""
+    """The remaining mails are sent an hour later."""
     later = ask_for("vault")
     greetings = [b"220 ready", b"421 going down"]
     with open_mailbox(refusals=[b"421 going down"], greetings=greetings) as (url, _):
@@ -226,7 +226,7 @@ def test_nothing_is_claimed_after_the_mail_server_went_down(
 def test_team_whose_week_cannot_be_read_holds_up_nobody(
     wish: WeeklyDigest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A statement may be cancelled; nothing is claimed before the text is there."""
+    """A statement may be cancelled; nothing is claimed before the text is written."""
     ask_for("vault")
     faults = [OperationalError("canceling statement due to statement timeout")]
 
@@ -243,7 +243,7 @@ def test_team_whose_week_cannot_be_read_holds_up_nobody(
 
 
 def test_name_of_two_lines_is_one_subject(wish: WeeklyDigest) -> None:
-    """A line end in a subject is refused, after the mail was claimed."""
+    """Django refuses a line break in a subject, but only after the mail was claimed."""
     Team.objects.update(name="Team\r\nforge")
 
     assert send_digests() == {"sent": 1, "failed": 0}
@@ -253,7 +253,7 @@ def test_name_of_two_lines_is_one_subject(wish: WeeklyDigest) -> None:
 def test_address_that_is_none_fails_alone(
     wish: WeeklyDigest, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was typed by hand, and others wait behind it."""
+    """Addresses are typed by hand, and the mails after this one must be sent."""
     type(wish.user).objects.update(email="lead\n@forge.example")
     ask_for("vault")
     with open_mailbox() as (url, texts):
@@ -266,7 +266,7 @@ def test_address_that_is_none_fails_alone(
 
 
 def test_week_of_a_team_is_read_once(wish: WeeklyDigest) -> None:
-    """A team of thirty would read the same rows thirty times."""
+    """For a team of thirty, the same rows would be read thirty times."""
     fellow = UserFactory(email="fellow@forge.example")
     wish.team.members.add(fellow)
     WeeklyDigest.objects.create(team=wish.team, user=fellow)
@@ -291,7 +291,7 @@ def test_week_is_over_since_six_hours(now: datetime, week: date) -> None:
 
 
 def test_member_asks_for_it_and_ends_it_in_the_admin(client: Client, wish: WeeklyDigest) -> None:
-    """No operator is needed, and nobody can ask for somebody else or for another team."""
+    """No operator is needed, and nobody can order it for somebody else or for another team."""
     mine, other = TeamFactory(slug="mine"), TeamFactory(slug="other")
     user = UserFactory(email="me@example.com")
     mine.members.add(user)
@@ -310,7 +310,7 @@ def test_member_asks_for_it_and_ends_it_in_the_admin(client: Client, wish: Weekl
 
 
 def test_fellow_member_cannot_end_it(client: Client, wish: WeeklyDigest) -> None:
-    """Each decides about their own mail."""
+    """Each member decides about their own mail."""
     fellow = UserFactory()
     wish.team.members.add(fellow)
     client.force_login(fellow)
@@ -322,7 +322,7 @@ def test_fellow_member_cannot_end_it(client: Client, wish: WeeklyDigest) -> None
 
 
 def test_user_without_an_address_is_told(client: Client) -> None:
-    """A wish that cannot be met would be kept in silence."""
+    """Otherwise the order would be kept, and no mail ever sent."""
     user = UserFactory(email="")
     team = TeamFactory()
     team.members.add(user)

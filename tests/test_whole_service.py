@@ -1,7 +1,7 @@
-"""The processes of the Procfile heal by themselves: no test here runs a command or a function.
+"""The Procfile's processes heal faults by themselves: no test here runs a command of the service.
 
-Each test starts `web`, `merges`, `worker` and `clock` as the Procfile says, lets something go
-wrong, and reads one thing: what the row's status is in the end.
+Each test starts `web`, `merges`, `worker` and `clock` as the Procfile says, causes a fault, and
+reads the status of the rows at the end.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def service(
 def merge(
     sandbox: SandboxServer, number: int, *, repository: str = REPOSITORY, **sizes: int
 ) -> Recording:
-    """Merge a pull request at GitHub, just now."""
+    """Merge a pull request at the pretend GitHub, now."""
     recording = make_recording(repository, number, seed=number, **sizes)
     now = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
     recording.pull |= {"merged_at": now, "closed_at": now, "updated_at": now}
@@ -67,7 +67,7 @@ def merge(
 
 
 def tell(service: Procfile, hook: GitHubIntegration, recording: Recording) -> int:
-    """Post the merge as GitHub does; returns the status of the answer."""
+    """Post the merge's webhook as GitHub does; returns the status of the answer."""
     payload = build_pull_request_event(recording, "closed")
     secret = hook.webhook_secret
     path = hook.get_webhook_path()
@@ -79,7 +79,7 @@ def read_statuses() -> dict[int | None, str]:
 
 
 def expect_complete(recordings: list[Recording]) -> None:
-    """Wait until every row says so, and hold what it stands for against GitHub's own."""
+    """Wait until every row is complete, and compare its data with GitHub's."""
     numbers = [recording.number for recording in recordings]
     wait_until(lambda: read_statuses() == dict.fromkeys(numbers, "complete"))
     for recording in recordings:
@@ -91,7 +91,7 @@ def expect_complete(recordings: list[Recording]) -> None:
 def test_merges_while_redis_is_down_are_fetched_once_it_is_back(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """What the clock queues runs under the clock's own job, and must be fetched all the same."""
+    """The clock, not a webhook, queues these merges, and each must get a job that runs."""
     service.start(*PROCESSES)
     service.stop_redis()
     recordings = [merge(sandbox, number) for number in (1, 2, 3)]
@@ -125,7 +125,7 @@ def test_complete_pull_request_is_looked_at_again_and_is_complete_again(
 def test_merge_whose_webhook_was_lost_is_discovered(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """GitHub never sends a delivery twice by itself."""
+    """GitHub never repeats a lost delivery by itself."""
     recording = merge(sandbox, 1)
 
     service.start(*PROCESSES)
@@ -137,7 +137,7 @@ def test_merge_whose_webhook_was_lost_is_discovered(
 def test_merges_during_an_outage_of_github_are_complete_soon_after_it(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """One row has nothing then, another all but its files, and both go on by themselves."""
+    """One row has no data then, another all but its files; both are completed by themselves."""
     service.start(*PROCESSES)
     nothing, partial = merge(sandbox, 1), merge(sandbox, 2)
     sandbox.faults.add(Fault(FaultKind.STATUS, path=r"/pulls/1(/|$)", status=503))
@@ -155,7 +155,7 @@ def test_merges_during_an_outage_of_github_are_complete_soon_after_it(
 def test_merges_whose_worker_is_killed_are_complete_within_minutes(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """A worker that is gone leaves a row that says `running`, and a job that nobody runs."""
+    """A killed worker leaves a row whose status is `running`, and a job that nobody runs."""
     service.start(*PROCESSES)
     recording = merge(sandbox, 1)
     sandbox.faults.add(Fault(FaultKind.SLOW, path="/files", seconds=20, times=1))
@@ -173,7 +173,7 @@ def test_merges_whose_worker_is_killed_are_complete_within_minutes(
 def test_merge_is_complete_while_another_team_has_many_that_fail(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """Of a hundred and fifty that failed, each held a worker, and other teams waited for all."""
+    """A hundred and fifty failing merges must not hold all workers until the last has failed."""
     others = TrackedRepositoryFactory(
         full_name="vault/busy",
         github_repo_id=sandbox.world.add_repository("vault/busy").id,
@@ -197,7 +197,7 @@ def test_merge_is_complete_while_another_team_has_many_that_fail(
 def test_pull_requests_of_an_app_are_fetched_again_in_bulk(
     app: SandboxServer, environment: dict[str, str], app_keys: tuple[str, str], tmp_path: Path
 ) -> None:
-    """By REST each would cost an App the requests of a first fetch, once its token has changed."""
+    """Once an App's token has changed, REST would cost as much as a first fetch for each row."""
     track_of_app(app)
     early = [merge(app, number, repository=APP_REPOSITORY) for number in (1, 2)]
     for recording in early:
@@ -225,7 +225,7 @@ def test_pull_requests_of_an_app_are_fetched_again_in_bulk(
 def test_merges_are_complete_long_before_the_reset_of_a_limit_that_is_too_small(
     service: Procfile, sandbox: SandboxServer, hook: GitHubIntegration
 ) -> None:
-    """Requests for eleven of a hundred are there; the others would wait for most of an hour."""
+    """There are requests for eleven of a hundred; the others would wait for most of an hour."""
     sandbox.world.add_token(Token(DEFAULT_TOKEN, limit_per_window=100))
     service.start(*PROCESSES)
 
@@ -244,7 +244,7 @@ def test_merges_are_complete_long_before_the_reset_of_a_limit_that_is_too_small(
 def test_refused_token_is_reported_once_and_its_end_once(
     environment: dict[str, str], sandbox: SandboxServer, hook: GitHubIntegration, tmp_path: Path
 ) -> None:
-    """A token that dies in silence is noticed by the merges that are missing."""
+    """Without a report, an expired token is noticed only by the merges that are missing."""
     sandbox.world.add_repository("acme/other")
     token = {"integration__credential__access_token": "refused"}
     other = TrackedRepositoryFactory(full_name="acme/other", **token)
@@ -266,12 +266,12 @@ def test_refused_token_is_reported_once_and_its_end_once(
 
 
 def count_lines(texts: list[str], beginning: str, credential: IntegrationCredential) -> int:
-    """Count the lines of all reports that begin so and are about a credential."""
+    """Count the lines of all reports that begin with this text and are about a credential."""
     lines = [line for text in texts for line in text.splitlines() if line.startswith(beginning)]
     return sum(str(credential) in line for line in lines)
 
 
 def wait_for_rounds(service: Procfile, count: int) -> None:
-    """Wait until doctor has run so many times more."""
+    """Wait until the clock has run doctor `count` more times."""
     before = service.read_log().count("Reported ")
     wait_until(lambda: service.read_log().count("Reported ") >= before + count)

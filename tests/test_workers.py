@@ -1,4 +1,4 @@
-"""How workers begin and end: loaded before the first job, and with no job left behind."""
+"""How workers start and stop: loaded before the first job, and without losing a job."""
 
 import signal
 import subprocess
@@ -49,7 +49,7 @@ def pull_request(transactional_db: None, sandbox: SandboxServer) -> PullRequest:
 
 
 def tell_the_first(worker: psutil.Process) -> None:
-    """Signal the process that was started, as containers and `KillMode=mixed` do."""
+    """Signal only the process that was started, as containers and `KillMode=mixed` do."""
     worker.send_signal(signal.SIGTERM)
 
 
@@ -88,7 +88,7 @@ def test_job_is_finished_when_its_worker_is_told_to_stop(
 def test_pool_stops_while_its_workers_load(
     workers: Workers, tmp_path: Path, tell: Callable[[psutil.Process], None]
 ) -> None:
-    """It tells each worker once; one that misses it holds up a deployment for ever."""
+    """The pool signals each worker once; a worker that misses it holds up a deployment for ever."""
     log = tmp_path / "log"
     with log.open("w") as output:
         pool = psutil.Popen(
@@ -99,7 +99,7 @@ def test_pool_stops_while_its_workers_load(
             preexec_fn=ignore_interrupts,
         )
     workers.started.append(pool)
-    # The pool has its own handlers by then, and has only just started its workers.
+    # By then the pool has its own signal handlers, and has just started its workers.
     wait_until(lambda: "Checking worker processes" in log.read_text())
 
     tell(pool)
@@ -108,12 +108,12 @@ def test_pool_stops_while_its_workers_load(
 
 
 def ignore_interrupts() -> None:
-    """Do as shells do for what they start in the background."""
+    """Ignore interrupts, as processes do that a shell starts in the background."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class WorkerToldWhileItLoads(FetchWorker):
-    """Is told to stop as soon as it works; until then it has the handler of a pool."""
+    """Gets the signal to stop as soon as it starts to work; before that it has a pool's handler."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -136,7 +136,7 @@ def test_worker_is_told_before_rq_listens(environment: dict[str, str]) -> None:
 
 
 def test_idle_worker_stops_although_the_exception_was_lost(redis: Redis) -> None:
-    """A deployment once waited for ever: the signal came while a line was logged."""
+    """A signal may arrive while a line is logged, where exceptions are lost."""
     worker = FetchWorker([Queue(MERGES, connection=redis)], connection=redis)
     worker.run_maintenance_tasks()
     with suppress(StopRequested):
@@ -150,7 +150,7 @@ def test_idle_worker_stops_although_the_exception_was_lost(redis: Redis) -> None
 def test_jobs_find_everything_loaded_and_share_only_the_connection_to_github(
     sandbox: SandboxServer, workers: Workers, tmp_path: Path
 ) -> None:
-    """Each fork would load it again; and a killed one would leave its transaction to the next."""
+    """Each fork would load them again; a shared database connection would share its transaction."""
     token = {"integration__credential__access_token": DEFAULT_TOKEN}
     team = TrackedRepositoryFactory(full_name=REPOSITORY, **token).team
     for number in (7, 8):
@@ -163,7 +163,7 @@ def test_jobs_find_everything_loaded_and_share_only_the_connection_to_github(
             "GITHUB_API_URL": front.url,
             "SSL_CERT_FILE": str(front.certificate),
         }
-        # Not `drain`, whose processes begin with the libraries loaded.
+        # Not `drain`, whose processes start with the libraries already loaded.
         command = [*MANAGE, *WORKER, "--burst", "--worker-class", MEASURED]
         subprocess.run(command, env=workers.environment, check=True, timeout=PATIENCE_SECONDS)
 
@@ -180,7 +180,7 @@ SILENT: counting.Series = ("jobs_ended_silently", (("queue", MERGES),))
 def test_error_before_rq_takes_over_is_logged_and_counted(
     redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such an error once ended every job that the clock had queued, with no line in any log."""
+    """Such an error could end every job that the clock queues, with no line in any log."""
     queue = Queue(MERGES, connection=redis)
     job = queue.enqueue("os.getpid")
     job.meta = ["of another version"]
@@ -198,7 +198,7 @@ def test_error_before_rq_takes_over_is_logged_and_counted(
 def test_job_whose_process_is_killed_is_counted(
     pull_request: PullRequest, workers: Workers
 ) -> None:
-    """The kernel takes the process when memory is short, and says nothing here."""
+    """The kernel kills the process when memory is short, and leaves no message in our logs."""
     assert enqueue_fetch(pull_request, queue_name=MERGES)
     worker = workers.start()
     rows = PullRequest.objects.filter(pk=pull_request.pk)
@@ -212,13 +212,13 @@ def test_job_whose_process_is_killed_is_counted(
 
 
 def test_no_silent_end_is_none(redis: Redis) -> None:
-    """Most days have none."""
+    """On most days no job is killed."""
     assert read_silent_ends() == SilentEnds()
 
 
 @pytest.mark.long(seconds=5)
 def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers: Workers) -> None:
-    """Of a machine that is lost, only the lease of its job in Redis tells."""
+    """If a machine is lost, only the expired lease of its job in Redis shows it."""
     assert enqueue_fetch(pull_request, queue_name=MERGES)
     workers.start()
     rows = PullRequest.objects.filter(pk=pull_request.pk)
@@ -239,7 +239,7 @@ def test_job_whose_worker_is_gone_is_counted(pull_request: PullRequest, workers:
 def test_merge_that_is_done_once_more_leaves_the_queue_of_merges(
     pull_request: PullRequest, sandbox: SandboxServer, workers: Workers, redis: Redis, kind: str
 ) -> None:
-    """Hundreds that failed together come back together, in front of other teams' merges."""
+    """Hundreds that failed together return together, and would block other teams' merges."""
     sandbox.faults.add(Fault(kind, path="/pulls/7$", status=502))
     redis.flushdb()
     enqueue_fetch(pull_request, queue_name=MERGES)
@@ -273,7 +273,7 @@ def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
 def test_one_team_whose_merges_hang_holds_no_other(
     pull_request: PullRequest, sandbox: SandboxServer, workers: Workers
 ) -> None:
-    """One worker of merges is left, and in front of it waits nobody."""
+    """One worker of the merges queue stays free for the other teams."""
     command = [*MANAGE, "rqworker-pool", MERGES, "--num-workers", "2"]
     workers.started.append(psutil.Popen(command, env=workers.environment))
     wait_until(lambda: Worker.count(queue=Queue(MERGES, connection=connect(workers))) == 2)
@@ -315,7 +315,7 @@ def test_processors_are_for_merges_of_teams_with_few_first(
     waiting: int,
     niceness: int,
 ) -> None:
-    """On one machine, 500 jobs make another team's merge wait as a full queue would."""
+    """On one machine, 500 running jobs delay another team's merge as much as a full queue."""
     redis.flushdb()
     for _ in range(waiting):
         redis.rpush(f"metrics_sync:turns:{pull_request.team_id}", 0)

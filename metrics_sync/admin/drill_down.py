@@ -39,11 +39,10 @@ def link_to_list(
 ) -> str:
     """Return the address of the list of the pull requests behind a figure.
 
-    They are merged ones, unless `state` says otherwise: since `merged_from` and before
-    `merged_before`, which have a time zone, of a team and a repository. `bots` is empty for pull
-    requests of all authors, as completeness is counted, `without` for figures of reviews that
-    leave bots out, or `only`. `back` is the query of the dashboard's address, where the list
-    leads back to. Any of these narrows further:
+    They are merged, unless `state` says otherwise, since `merged_from` and before `merged_before`,
+    both with a time zone. `bots` is empty for all authors, as completeness is counted, `without`
+    for figures of reviews, or `only`. `back` is the query of the dashboard's address, to which the
+    list leads back. Any of these narrows further:
 
     - `author`: a login, as GitHub writes it
     - `reviewer`: the id of an account at GitHub, which a renamed one keeps
@@ -57,6 +56,7 @@ def link_to_list(
     if unknown := narrowing.keys() - _NARROWING:
         raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
     chosen = {
+        STATE: "merged",
         TEAM: team.pk if team else "",
         "repository": repository,
         FROM: merged_from.isoformat() if merged_from else "",
@@ -65,7 +65,6 @@ def link_to_list(
         **{_PARAMETERS.get(name, name): value for name, value in narrowing.items()},
         BACK: back,
     }
-    chosen = {STATE: "merged", **chosen}
     query = {name: value for name, value in chosen.items() if value not in {"", None}}
     return f"{reverse('admin:metrics_sync_pullrequest_changelist')}?{urlencode(query)}"
 

@@ -12,7 +12,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from metrics_sync.admin.definitions import DEFINITIONS
 from metrics_sync.admin.drill_down import BACK
 from metrics_sync.admin.figures import CLASS_NAMES
-from metrics_sync.admin.scoping import keep_visible
+from metrics_sync.admin.scoping import keep_visible, list_teams
 from metrics_sync.dashboard.narrowing import (
     BY_PEOPLE,
     KNOWN,
@@ -24,6 +24,7 @@ from metrics_sync.dashboard.narrowing import (
     is_known,
     is_reviewed_by,
     keep_times,
+    list_people,
 )
 from metrics_sync.exceptions import BadInputError
 from metrics_sync.models import PullRequest, TeamMember, TrackedRepository
@@ -123,7 +124,10 @@ class AuthorFilter(AddressFilter):
 
 
 class ReviewerFilter(AddressFilter):
-    """Keeps merges with a counted review by one account, which is known by GitHub's id."""
+    """Keeps merges with a counted review by one account, where it is no bot of the team.
+
+    It is named by GitHub's id, or by its login, which addresses from before had.
+    """
 
     title = "reviewed by"
     parameter_name = "reviewer"
@@ -133,16 +137,23 @@ class ReviewerFilter(AddressFilter):
         key = self.value() or ""
         if not key:
             return queryset
-        known = keep_visible(TeamMember.objects.all(), request)
-        fits = key.isdecimal() and int(key) < MOST_ID
-        account = known.filter(github_id=int(key)).order_by("-pk").first() if fits else None
+        account = _find_account(keep_visible(TeamMember.objects.all(), request), key)
         if account is None:
-            raise BadInputError(f"You know no reviewer with the id “{key}”.")
+            raise BadInputError(f"You know no reviewer with the id or login “{key}”.")
         self.login = account.login
-        return queryset.filter(is_reviewed_by(account.github_id))
+        people = list_people(list_teams(request), account.github_id)
+        return queryset.filter(is_reviewed_by(people))
 
     def describe(self) -> str:
         return f"reviewed by: {self.login}"
+
+
+def _find_account(known: QuerySet[TeamMember], key: str) -> TeamMember | None:
+    """Return the newest row of an account; a login of digits alone is taken for an id first."""
+    newest = known.order_by("-pk")
+    fits = key.isdecimal() and int(key) < MOST_ID
+    by_id = newest.filter(github_id=int(key)).first() if fits else None
+    return by_id or newest.filter(login__iexact=key).first()
 
 
 class KnownFilter(AddressFilter):
@@ -164,10 +175,9 @@ class TookFilter(AddressFilter):
 
     def narrow(self, rows: Rows, value: str) -> Rows:
         try:
-            kept = keep_times(PullRequest.objects.merged(), value, timezone.now())
+            return keep_times(rows, value, timezone.now())
         except KeyError as error:
             raise BadInputError(f"There is no class “{value}” of times to complete.") from error
-        return rows.filter(pk__in=kept)
 
     def describe(self) -> str:
         value = str(self.value())

@@ -15,7 +15,7 @@ from metrics_sync.admin.selecting import SelectionForm
 from metrics_sync.dashboard import IN_TROUBLE, UNDER_WAY, Selection
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.heal.finding import Reason, Scope, find_dropped
-from metrics_sync.heal.requeueing import Report, choose, requeue
+from metrics_sync.heal.reconcile import Report, choose, requeue
 from metrics_sync.models import PullRequest
 
 #: One request must not run for minutes; the button can be pressed again for the rest.

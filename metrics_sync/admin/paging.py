@@ -1,4 +1,4 @@
-"""Cuts long tables into pages, with the addresses of the pages beside the one that is shown."""
+"""Cuts long tables into pages, with the addresses of the previous and the next page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from metrics_sync.admin.selecting import SelectionForm
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of `total` rows, from `first` to `last`; an address is empty where there is no page."""
+    """The rows `first` to `last` of `total`; the address of a page that does not exist is empty."""
 
     rows: Sequence[Any]
     first: int
@@ -23,7 +23,7 @@ class Page:
 def cut_page(
     rows: Sequence[Any], form: SelectionForm, most: int, address: Callable[[int], str]
 ) -> Page:
-    """Return the page that the form names, or the last one, of at most so many rows."""
+    """Return the page that the form names, or the last one; a page has `most` rows at most."""
     number = form.cleaned_data.get("page") if form.is_valid() else None
     pages = max(ceil(len(rows) / most), 1)
     page = min(number or 1, pages)

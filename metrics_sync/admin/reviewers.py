@@ -46,7 +46,7 @@ def show_reviewers(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Reviewers",
         "form": form,
-        "filters": list(form),
+        "filters": form.filters,
         "page": page,
         "table": show_table(
             "Reviewers",

@@ -115,6 +115,11 @@ class SelectionForm(forms.Form):
         return self.repositories.get(full_name.lower(), "")
 
     @property
+    def filters(self) -> list[forms.BoundField]:
+        """What the form sends: all but the page, because another choice begins with page one."""
+        return [field for field in self if field.name != "page"]
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics whose trends are shown: always the main ones, and those that were chosen."""
         chosen = self.cleaned_data.get("trend", []) if self.is_valid() else []

@@ -9,7 +9,7 @@ from ninja.errors import HttpError
 
 from metrics_sync.api import schemas
 from metrics_sync.api.authentication import get_team
-from metrics_sync.api.paging import Cursor, Limit, Page, take_page
+from metrics_sync.api.cursors import Cursor, Limit, Page, take_page
 from metrics_sync.api.parameters import FullName, Moment, Name, Number, check_names
 from metrics_sync.models import PullRequest
 from metrics_sync.models.pull_request import PullRequestQuerySet

@@ -10,7 +10,7 @@ from ninja import Router
 
 from metrics_sync.api import schemas
 from metrics_sync.api.authentication import get_team
-from metrics_sync.api.paging import Cursor, Limit, Page, take_page
+from metrics_sync.api.cursors import Cursor, Limit, Page, take_page
 from metrics_sync.models import PullRequest, Team, TrackedRepository
 
 router = Router(tags=["repositories"])

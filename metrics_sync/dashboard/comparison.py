@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Count, F, Max, Min, Q, QuerySet, Value
+from django.db.models import Count, F, Max, Q, QuerySet, Value
 from django.db.models.functions import Upper
 
-from metrics_sync.dashboard.counted_reviews import OF, list_bots, select_counted
+from metrics_sync.dashboard.counted_reviews import OF, list_bots, select_counted, select_first
 from metrics_sync.dashboard.measures import Spread, read_spreads, spread_metrics
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.dashboard.totals import divide
@@ -118,5 +118,4 @@ def _to_numbers(row: Mapping[str, Any]) -> Numbers:
 def _find_first_reviews(selection: Selection) -> QuerySet[PRReview]:
     """Return a counted review for each person who reviewed one of the merges."""
     counted = select_counted(selection).exclude(reviewer__in=list_bots(selection))
-    firsts = counted.values("pull_request", "reviewer").annotate(first=Min("pk"))
-    return select_counted(selection).filter(pk__in=firsts.values("first"))
+    return select_first(counted)

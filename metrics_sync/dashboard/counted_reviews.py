@@ -1,14 +1,22 @@
-"""Which reviews count for those who made them: by the merge, and not by the author."""
+"""Selects the reviews that count for their reviewers: by the merge, not by author or bot."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.models import PRReview, TeamMember
+from metrics_sync.models import PRReview, Team, TeamMember
 from metrics_sync.store.histories import find_rule
 
 OF = "pull_request__"
-COUNTED = Q(submitted_at__lte=F(f"{OF}merged_at")) & (
-    Q(**{f"{OF}author": None}) | ~Q(**{f"{OF}author": F("reviewer")})
+BEFORE_THE_MERGE = Q(submitted_at__lte=F(f"{OF}merged_at"))
+#: The reviews of a pull request are known once their list is proven complete; until then it is
+#: unknown (NULL) whether it was merged without a review.
+COUNTED = (
+    Q(**{f"{OF}merged_without_review": False})
+    & BEFORE_THE_MERGE
+    & (Q(**{f"{OF}author": None}) | ~Q(**{f"{OF}author": F("reviewer")}))
 )
 
 
@@ -18,18 +26,37 @@ def select_counted(selection: Selection) -> QuerySet[PRReview]:
     return PRReview.objects.filter(merged, COUNTED, reviewer__isnull=False).order_by()
 
 
+def select_first(reviews: QuerySet[PRReview]) -> QuerySet[PRReview]:
+    """Keep one of the counted reviews of a pull request by the same account."""
+    earlier = PRReview.objects.filter(
+        submitted_at__lte=OuterRef(f"{OF}merged_at"),
+        pull_request=OuterRef("pull_request"),
+        reviewer=OuterRef("reviewer"),
+        pk__lt=OuterRef("pk"),
+    )
+    return reviews.filter(~Exists(earlier))
+
+
 def list_bots(selection: Selection) -> list[int]:
-    """Return the keys of the accounts of the selected teams whose reviews are those of bots."""
-    named = {team.pk: team.list_bots() for team in selection.teams}
-    members = TeamMember.objects.filter(team__in=selection.teams)
-    return [
-        pk
-        for pk, team, login, is_bot in members.values_list("pk", "team", "login", "is_bot")
-        if find_rule(login, named[team], is_bot=is_bot)
-    ]
+    """Return the primary keys of the selected teams' accounts that are bots."""
+    return [pk for pk, is_bot in _judge_accounts(selection.teams) if is_bot]
 
 
-def is_reviewed_by(github_id: int) -> Exists:
-    """Return the condition for merges with a counted review by an account, by GitHub's id."""
+def list_people(teams: QuerySet[Team], github_id: int) -> list[int]:
+    """Return the keys of an account, by GitHub's id, in the teams where it is no bot."""
+    judged = _judge_accounts(teams, github_id=github_id)
+    return [pk for pk, is_bot in judged if not is_bot]
+
+
+def is_reviewed_by(accounts: Collection[int]) -> Exists:
+    """Return the condition for merges with a counted review by one of the accounts."""
     reviews = PRReview.objects.filter(COUNTED, pull_request=OuterRef("pk"))
-    return Exists(reviews.filter(reviewer__github_id=github_id))
+    return Exists(reviews.filter(reviewer__in=accounts))
+
+
+def _judge_accounts(teams: QuerySet[Team], **narrowing: Any) -> Iterator[tuple[int, bool]]:
+    """Yield the key of each account and whether it is a bot of its team."""
+    named = {team.pk: team.list_bots() for team in teams}
+    members = TeamMember.objects.filter(team__in=teams, **narrowing)
+    for pk, team, login, is_bot in members.values_list("pk", "team", "login", "is_bot"):
+        yield pk, find_rule(login, named[team], is_bot=is_bot) is not None

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
-from metrics_sync.dashboard.counted_reviews import is_reviewed_by
+from metrics_sync.dashboard.counted_reviews import is_reviewed_by, list_people
 from metrics_sync.dashboard.measures import BY_BOT, METRICS, MORE_METRICS, UNREVIEWED, is_known
 from metrics_sync.dashboard.totals import (
     PROMISED,
@@ -12,7 +12,7 @@ from metrics_sync.dashboard.totals import (
     describe_late,
     exclude_history,
 )
-from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.models import PullRequest
 
 BY_PEOPLE = ~BY_BOT
 WITH_REVIEW, WITHOUT_REVIEW = Q(merged_without_review=False), UNREVIEWED
@@ -22,7 +22,7 @@ METRIC_NAMES = {*METRICS, *MORE_METRICS}
 KNOWN, WITHIN, LATE = "known", "within-", "late-"
 
 
-def keep_times(rows: PullRequestQuerySet, times: str, now: datetime) -> PullRequestQuerySet:
+def keep_times(rows: QuerySet[PullRequest], times: str, now: datetime) -> QuerySet[PullRequest]:
     """Keep merges by their times to complete, without those from before the connection.
 
     Raises KeyError if there are no such times.
@@ -50,4 +50,5 @@ __all__ = [
     "is_known",
     "is_reviewed_by",
     "keep_times",
+    "list_people",
 ]

@@ -13,6 +13,7 @@ from django.db.models import (
     F,
     OuterRef,
     Q,
+    QuerySet,
 )
 
 from metrics_sync.dashboard.measures import (
@@ -25,8 +26,7 @@ from metrics_sync.dashboard.measures import (
     spread_metrics,
 )
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.models import TrackedRepository
-from metrics_sync.models.pull_request import PullRequestQuerySet
+from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.states import SyncStatus
 
 #: What the service promises, for over 99 % of all merges.
@@ -97,7 +97,7 @@ def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Total
     )
 
 
-def _leave_out_history(selection: Selection) -> PullRequestQuerySet:
+def _leave_out_history(selection: Selection) -> QuerySet[PullRequest]:
     """Return the merges of a selection since their repositories were connected.
 
     To compare the names of all rows takes as long as the figures do, and mostly leaves out none.
@@ -109,7 +109,7 @@ def _leave_out_history(selection: Selection) -> PullRequestQuerySet:
     return exclude_history(rows) if connected_since.exists() else rows
 
 
-def exclude_history(rows: PullRequestQuerySet) -> PullRequestQuerySet:
+def exclude_history(rows: QuerySet[PullRequest]) -> QuerySet[PullRequest]:
     """Leave out merges from before their repository was connected."""
     connected_later = TrackedRepository.objects.filter(
         team=OuterRef("team"),

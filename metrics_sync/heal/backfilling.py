@@ -313,9 +313,11 @@ class Backfill:
         except GitHubError as error:
             logger.info("REST does not complete pull requests of %s: %s", self.repository, error)
             return {}
-        for number, (snapshot, _) in completed.items():
-            results[number] = snapshot
-            self._conversation.access.note(snapshot.errors.values())
+        else:
+            snapshots = [snapshot for snapshot, _ in completed.values()]
+            # One limit is the error of several lists, and counts once.
+            self._conversation.access.note(e for one in snapshots for e in one.errors.values())
+        results.update({number: snapshot for number, (snapshot, _) in completed.items()})
         return {number: requests_made for number, (_, requests_made) in completed.items()}
 
     def _save(self, fetched: Sequence[Fetched]) -> None:

@@ -79,8 +79,7 @@ def _save_pull_request(
     item = replace(item, review_events=read_review_event(delivery.event, delivery.payload))
     if item.base_repo_id not in (None, delivery.github_repo_id):
         raise ValueError("the pull request is another repository's")
-    # In one fixed order, so that two deliveries never wait for each other.
-    targets = sorted(find_targets(delivery, integration), key=lambda target: target.team.pk)
+    targets = find_targets(delivery, integration)
     for team, repository in targets:
         save_pull_request(team, item, repository=repository, **change)
     return bool(targets)

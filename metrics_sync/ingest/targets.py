@@ -36,7 +36,9 @@ _of_one_team = Prepared(
 
 
 def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> list[Target]:
-    """Return the teams whose rows a delivery may write, in one query.
+    """Return the teams whose rows a delivery may write, in one query; by key, the lowest first.
+
+    The order is fixed, so that two deliveries never wait for each other's rows.
 
     A delivery of an integration concerns its own team. A delivery of the shared endpoint concerns
     each team whose own token has read the repository with that id. A repository with the same
@@ -60,7 +62,7 @@ def find_targets(delivery: Delivery, integration: GitHubIntegration | None) -> l
             targets[row.team_id] = Target(row.team, row)
     if integration is not None and not targets and not is_strangers:
         return [Target(integration.team, None)]
-    return list(targets.values())
+    return [targets[pk] for pk in sorted(targets)]
 
 
 def _rank(row: TrackedRepository) -> tuple[bool, int, int]:

@@ -66,13 +66,19 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     # Neither needs to be read again.
     pull_request.team, pull_request.repository = repository.team, repository
     job = get_current_job()
-    # A merge that is tried again on the bulk queue is still a merge.
-    is_bulk = job is not None and job.origin == BULK and not job.meta.get("is_merge")
-    find_access = partial(Access.of, repository, is_bulk=is_bulk)
     if job is None:
-        return running.fetch_now(pull_request, find_access)
+        return running.fetch_now(pull_request, partial(Access.of, repository, is_bulk=False))
+    return _fetch_or_park(pull_request, repository, job)
+
+
+def _fetch_or_park(
+    pull_request: PullRequest, repository: TrackedRepository, job: Job
+) -> dict[str, Any] | Retry:
+    """Run the job, or have it wait for requests; raises errors that may be gone later."""
     if _is_done(pull_request, job):
         return {"error": f"{pull_request} has been completed since this job was made."}
+    # A merge that is tried again on the bulk queue is still a merge.
+    is_bulk = job.origin == BULK and not job.meta.get("is_merge")
     credential = repository.integration.credential
     if wait_until := credential.find_pause(is_bulk=is_bulk):
         pull_request.mark_parked(job_id=job.id, until=wait_until)
@@ -81,6 +87,7 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
         reason = "a query that fetches many merges, as few requests are left,"
         pull_request.mark_parked(job_id=job.id, until=wait_until, reason=reason)
         return _park(wait_until)
+    find_access = partial(Access.of, repository, is_bulk=is_bulk)
     outcome, result = running.run(pull_request, find_access, job=job)
     if outcome.wait_until:
         return _park(outcome.wait_until)

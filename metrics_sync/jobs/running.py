@@ -16,10 +16,9 @@ from metrics_sync import store
 from metrics_sync.access import Access, run_conversation
 from metrics_sync.exceptions import GitHubError, GoneError, MetricsSyncError, NameReusedError
 from metrics_sync.github import GitHub, fetch_snapshot
-from metrics_sync.jobs.saving import save
+from metrics_sync.jobs.saving import count_completion, save
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.transitions import Outcome
-from metrics_sync.observe import counting
 from metrics_sync.snapshot import SUPPLEMENTARY, Known, Receipt, Section
 
 logger = logging.getLogger(__name__)
@@ -63,16 +62,8 @@ def run(
     if outcome.snapshot is not None:
         PullRequest.objects.release_passing(pull_request)
     if not was_complete:
-        _count_completion(pull_request, queue=job.origin if job else "none")
+        count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(fetch_run, outcome)
-
-
-def _count_completion(pull_request: PullRequest, *, queue: str) -> None:
-    completed_at, merged_at = pull_request.completed_at, pull_request.merged_at
-    if completed_at is not None and merged_at is not None:
-        counting.observe(
-            "seconds_to_complete", (completed_at - merged_at).total_seconds(), queue=queue
-        )
 
 
 def _build_result(fetch_run: FetchRun, outcome: Outcome) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.filters import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.models.states import SyncStatus
 from metrics_sync.models.transitions import Outcome, decide
+from metrics_sync.observe import counting
 from metrics_sync.snapshot import CAPPED, DISAGREEING, Receipt, Section, Snapshot
 from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged
 
@@ -41,6 +42,15 @@ def save(
     saved = store.run_transaction(partial(_write, pull_request, fetch_run, outcome, job=job))
     if saved is not None:
         pull_request.copy_from(saved)
+
+
+def count_completion(pull_request: PullRequest, *, queue: str) -> None:
+    """Count for monitoring, if a merge has just become complete, how long that took."""
+    completed_at, merged_at = pull_request.completed_at, pull_request.merged_at
+    if completed_at is not None and merged_at is not None:
+        counting.observe(
+            "seconds_to_complete", (completed_at - merged_at).total_seconds(), queue=queue
+        )
 
 
 def save_fetched(pull_request: PullRequest, snapshot: Snapshot, *, requests_made: int = 0) -> bool:

@@ -1,4 +1,4 @@
-"""Saves what was fetched of several pull requests in one transaction."""
+"""Saves the snapshots of several pull requests in one transaction."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Fetched(NamedTuple):
-    """A snapshot that was fetched in bulk for a row, and how many requests of REST it took."""
+    """A snapshot that was fetched in bulk for a row, and the number of REST requests it took."""
 
     row: PullRequest
     snapshot: Snapshot
@@ -24,17 +24,17 @@ class Fetched(NamedTuple):
 
 
 def save_fetched_together(fetched: Sequence[Fetched]) -> list[bool]:
-    """Store snapshots of one team, each as `save_fetched` does; tells which of them it stored.
+    """Store snapshots of one team, each as `save_fetched` does; returns whether each was stored.
 
-    One transaction, with about as many queries as one pull request takes alone. If it fails, each
-    is stored by itself: the fault of one keeps no other from being stored.
+    Takes one transaction, and about as many queries as a single pull request. If that fails, each
+    snapshot is stored by itself, so that one faulty snapshot does not stop the others.
     """
     outcomes = {one.row.pk: build_outcome(*one) for one in fetched}
     rows = [one.row for one in fetched]
     try:
         saved = store.run_transaction(partial(_begin_and_write, rows, outcomes))
     except Exception as error:
-        # What is wrong with one of them is met, and recorded, again.
+        # The faulty one fails again, and its error is recorded on its row.
         logger.warning("%s pull requests are stored one by one (%r)", len(rows), error)
         return [save_fetched(row, snapshot, requests_made=n) for row, snapshot, n in fetched]
     for row in rows:
@@ -46,7 +46,7 @@ def save_fetched_together(fetched: Sequence[Fetched]) -> list[bool]:
 def _begin_and_write(
     rows: Iterable[PullRequest], outcomes: Mapping[int, Outcome]
 ) -> dict[int, PullRequest]:
-    """Write the outcomes of those rows that no job has taken meanwhile; returns these."""
+    """Write the outcomes of the rows that no job has claimed meanwhile; returns them by id."""
     job_id = str(uuid4())
     begun = PullRequest.begin_together(rows, job_id=job_id)
     if not begun:

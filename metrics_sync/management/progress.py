@@ -33,7 +33,7 @@ INTERVAL_SECONDS = 10
 LOGGERS_OF_ROWS = (
     "metrics_sync.jobs",
     "metrics_sync.work.queueing",
-    "metrics_sync.heal.requeueing",
+    "metrics_sync.heal.reconcile",
 )
 
 

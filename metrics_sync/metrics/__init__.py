@@ -2,4 +2,4 @@
 
 from metrics_sync.metrics.history import Check, Comment, Commit, Event, History, Review
 from metrics_sync.metrics.measuring import METRICS_VERSION, Metrics, measure
-from metrics_sync.metrics.waiting import OpenPullRequest, Person, Turn, Wait, find_wait
+from metrics_sync.metrics.whose_turn import OpenPullRequest, Person, Turn, Wait, find_wait

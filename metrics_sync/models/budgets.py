@@ -264,7 +264,10 @@ class TokenBudget(models.Model):
             count = self.secondary_limits + 1 if self.is_careful else 1
             pause = min((until - now) * (1 << min(count - 1, 6)), LONGEST_SECONDARY_PAUSE)
             until = max(until, now + pause)
+            # GraphQL's answers count towards the same limit.
+            of_bulk = Greatest(Coalesce("bulk_wait_until", until), models.Value(until))
             changes = {"secondary_limits": count, "secondary_limited_at": now}
+            changes["bulk_wait_until"] = of_bulk
         latest = Greatest(Coalesce("wait_until", until), models.Value(until))
         self._note_of_token(wait_until=latest, **changes)
         self.wait_until = max(self.wait_until or until, until)

@@ -150,11 +150,15 @@ class PullRequestFilters(models.QuerySet[Row]):
         return credential.is_short(count * (HOUR / RATE_PERIOD))
 
     def waiting_of(self, credential: IntegrationCredential, moment: datetime) -> Self:
-        """Keep merges that wait for a credential, except those postponed beyond the moment."""
+        """Keep merges that wait for a credential, except those postponed beyond the moment.
+
+        What was complete once waits for a refetch, and may wait longer.
+        """
         due = models.Q(retry_at=None) | models.Q(retry_at__lte=moment)
         rows = self.merged().tracked(integration__credential=credential)
         waiting = (SyncStatus.PENDING, SyncStatus.QUEUED)
-        return rows.filter(due, sync_status__in=waiting, github_pr_number__isnull=False)
+        rows = rows.filter(due, sync_status__in=waiting, completed_at=None)
+        return rows.filter(github_pr_number__isnull=False)
 
     def queued_before(self, moment: datetime) -> Self:
         return self.filter(sync_status=SyncStatus.QUEUED).filter(

@@ -1,13 +1,14 @@
-"""Queries whose SQL Django writes once, for what every delivery asks of the database.
+"""Queries whose SQL Django builds only once; for the queries of every delivery.
 
-Django takes several times as long to put a query together as to run it and to make its rows.
+Building a query takes Django several times as long as running it and making its rows. The queries
+run on the default database, because deliveries are stored in its transactions.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from django.db import connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query import get_related_populators
 from django.db.models.sql import UpdateQuery
@@ -17,20 +18,20 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class Slot(models.Expression):
-    """A place in a prepared query for a value that each run gives; it cannot be None."""
+    """A place in a prepared query for a value that is given with each run; it cannot be None."""
 
     def __init__(self, name: str, output_field: "models.Field[Any, Any]") -> None:
         super().__init__(output_field=output_field)
         self.name = name
 
-    def as_sql(  # type: ignore[override]  # the stubs know only texts and numbers
+    def as_sql(  # type: ignore[override]  # the stubs allow only strings and numbers
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> tuple[str, list["Slot"]]:
-        """Stand for itself among the parameters, until `fill` replaces it."""
+        """Put the slot itself among the parameters, where `fill` replaces it."""
         return "%s", [self]
 
     def fill(self, values: Mapping[str, Any]) -> Any:
-        """Return the value of this run as the database takes it."""
+        """Return this run's value in the form that the database takes."""
         return self.output_field.get_db_prep_value(values[self.name], connection)
 
 
@@ -62,18 +63,18 @@ class Prepared(Generic[Row]):
 
 
 class _Compiled(Generic[Row]):
-    """The SQL of a query, and how its rows become objects: as `ModelIterable` makes them."""
+    """The SQL of a query; makes objects of its rows as Django's `ModelIterable` does."""
 
     def __init__(self, rows: models.QuerySet[Row]) -> None:
-        self.compiler = rows.query.get_compiler(using=rows.db)
+        self.compiler = rows.query.get_compiler(using=DEFAULT_DB_ALIAS)
         self.sql, self.parameters = self.compiler.as_sql()
         select, klass_info = self.compiler.select, self.compiler.klass_info
         positions = klass_info["select_fields"]
-        self.model, self.alias = klass_info["model"], rows.db
+        self.model = klass_info["model"]
         self.own = slice(positions[0], positions[-1] + 1)
         self.names = [select[position][0].target.attname for position in positions]
         self.annotations = self.compiler.annotation_col_map
-        self.populators = get_related_populators(klass_info, select, rows.db)  # type: ignore[call-arg]
+        self.populators = get_related_populators(klass_info, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]
         self.converters = self.compiler.get_converters([column[0] for column in select])
 
     def run(self, values: Mapping[str, Any]) -> Iterator[Row]:
@@ -81,7 +82,7 @@ class _Compiled(Generic[Row]):
             cursor.execute(self.sql, _fill(self.parameters, values))
             found = cursor.fetchall()
         for row in self.compiler.apply_converters(found, self.converters):
-            instance = self.model.from_db(self.alias, self.names, row[self.own])
+            instance = self.model.from_db(DEFAULT_DB_ALIAS, self.names, row[self.own])
             for populator in self.populators:
                 populator.populate(row, instance)
             for name, position in self.annotations.items():
@@ -90,7 +91,7 @@ class _Compiled(Generic[Row]):
 
 
 class PreparedUpdate(Generic[Row]):
-    """An `UPDATE` of the rows of a query, put together once in each thread.
+    """An `UPDATE` of the rows of a query, built once in each thread.
 
     `build` makes the queryset; `changes` are its new values by column. Both may have slots.
     """
@@ -104,7 +105,7 @@ class PreparedUpdate(Generic[Row]):
             rows = self._build()
             query: Any = rows.query.chain(UpdateQuery)
             query.add_update_values(self._changes)
-            self._kept.compiled = query.get_compiler(using=rows.db).as_sql()
+            self._kept.compiled = query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
         sql, parameters = self._kept.compiled
         with connection.cursor() as cursor:
             cursor.execute(sql, _fill(parameters, values))

@@ -8,9 +8,9 @@ import jwt
 
 from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
+from metrics_sync.sandbox.payloads import MADE_AT, build_installation
 from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
 from metrics_sync.sandbox.shapes import Json
-from metrics_sync.sandbox.webhooks import MADE_AT, build_installation
 from metrics_sync.sandbox.world import HOUR, Installation, Token
 
 INTEGRATION = "Resource not accessible by integration"

@@ -1,5 +1,6 @@
 """A Redis that nobody else uses, for as long as a test run or a demo lasts."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ def open_broker(configured: str = "", *, index: int = 0, count: int = 1) -> Iter
     server has no empty database left: the data in the others is not ours.
     """
     if not configured:
-        with ValkeyServer(save="", appendonly="no") as server:
+        with ValkeyServer(port=find_free_port(), save="", appendonly="no") as server:
             yield f"{server.connection_url}/0"
         return
     url = _find_empty(configured, range(15 - index, 0, -count))
@@ -26,6 +27,17 @@ def open_broker(configured: str = "", *, index: int = 0, count: int = 1) -> Iter
     finally:
         with Redis.from_url(url) as redis:
             redis.flushdb()
+
+
+def find_free_port() -> int:
+    """Return a port of 127.0.0.1 that the system chooses.
+
+    ValkeyServer alone would take the first free one of a range, and of two servers that start at
+    the same time one fails.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _find_empty(configured: str, numbers: range) -> str:

@@ -33,8 +33,8 @@ from metrics_sync.sandbox.faults import (
     replace_answer,
 )
 from metrics_sync.sandbox.limits import RateLimits
+from metrics_sync.sandbox.posting import send_event
 from metrics_sync.sandbox.routing import Ask
-from metrics_sync.sandbox.webhooks import send_event
 from metrics_sync.sandbox.world import Delivery, Hook, Token, World
 
 ENTERPRISE_PREFIX = "/api/v3"

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from rq import Queue, Retry, Worker
 from rq.job import Job
+from rq.results import Result
 
 from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.jobs import BULK, MERGES, fetch_pr_complete_data
@@ -172,7 +173,8 @@ def drop_scheduled(job_ids: Collection[str]) -> None:
             for queue in map(get_queue, (MERGES, BULK)):
                 for job_id in job_ids:
                     if queue.connection.zrem(queue.scheduled_job_registry.key, job_id):
-                        queue.connection.delete(Job.key_for(job_id))
+                        results = Result.get_key(job_id)  # type: ignore[no-untyped-call]
+                        queue.connection.delete(Job.key_for(job_id), results)
     except QueueUnavailableError as error:
         logger.warning("Jobs of rows that are done were not deleted: %s", error)
 

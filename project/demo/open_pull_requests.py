@@ -7,8 +7,8 @@ from typing import Any
 
 from metrics_sync.sandbox import build_pull_request_event
 from metrics_sync.sandbox.builder import PullRequestBuilder
+from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.sandbox.shapes import user
-from metrics_sync.sandbox.webhooks import build_pull_request_review_event
 from metrics_sync.sandbox.world import Recording
 
 ASK, APPROVE, REQUEST, PUSH = "ask", "APPROVED", "CHANGES_REQUESTED", "push"

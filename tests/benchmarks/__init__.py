@@ -1,1 +1,1 @@
-"""What the service costs and how fast it is, each figure beside its floor or a rival."""
+"""Measures cost and speed of the service, each figure beside a lower bound or another library."""

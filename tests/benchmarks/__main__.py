@@ -25,7 +25,7 @@ from rich.console import Console  # noqa: E402
 from tests.benchmarks.figures import Figure, draw, write_markdown  # noqa: E402
 from tests.benchmarks.stage import open_stage  # noqa: E402
 
-#: Each is a module beside this one; they run in this order.
+#: The modules of this package that measure; they run in this order.
 NAMES = (
     "requests",
     "arrival",
@@ -41,23 +41,23 @@ NAMES = (
     "pages",
 )
 DOCUMENT: Path = settings.BASE_DIR / "docs" / "performance.md"
-#: What `--document` writes between.
+#: `--document` writes between these marks.
 MARKS = ("<!-- make bench -->", "<!-- end -->")
 
 
 @dataclass(slots=True)
 class Run:
-    """All figures of one run, and the circumstances that they depend on."""
+    """All figures of one run, and the conditions under which they were measured."""
 
     figures: dict[str, list[Figure]] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    #: How many processes wanted the processors before anything was measured.
+    #: The load average before the first measurement.
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
     seconds: int = 0
     database: str = ""
 
     def describe(self) -> str:
-        """Say in one line where and when this was measured."""
+        """Return one line about when and on which machine this was measured."""
         return (
             f"{self.started_at:%Y-%m-%d %H:%M} UTC, {psutil.cpu_count()} cores, "
             f"Python {platform.python_version()}, {self.database}, "

@@ -1,4 +1,4 @@
-"""From the POST of a merge to complete rows, beside bare HTTP calls and three libraries."""
+"""The time from a merge's POST to complete rows, beside bare HTTP calls and three libraries."""
 
 import asyncio
 import time
@@ -33,9 +33,9 @@ HEADERS = {"Authorization": f"Bearer {DEFAULT_TOKEN}"}
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Measure with one idle worker; ours, the bare calls and the libraries take turns.
+    """Measure with one idle worker, alternating between ours, the bare calls and the libraries.
 
-    All ask for the same. None of the others stores anything, counts, or tries again.
+    All send the same requests. The others store nothing, prove nothing and do not retry.
     """
     figures, at_zero = [], 0.0
     with stage.run_web() as (web_url, _), stage.run_worker():
@@ -51,7 +51,7 @@ def measure(stage: Stage) -> list[Figure]:
                 for name, ask in BESIDE.items():
                     others[name].append(ask(stage.api_url, recording))
             what, measured = f"merge → complete, GitHub at {latency} ms", median(ours)
-            # Two round trips and a quarter, and what is ours.
+            # Two round trips and a quarter, and our own work.
             budgets = {FLOOR: 1.25 * 2 * latency + at_zero} if latency else {}
             at_zero = at_zero if latency else measured
             for name, found in others.items():
@@ -64,7 +64,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 
 def merge(stage: Stage, web_url: str, recording: Recording) -> float:
-    """Post a merge, and return the milliseconds until its row says that it is complete."""
+    """Post a merge, and return the milliseconds until its row is complete."""
     url = web_url + stage.integration.get_webhook_path()
     post = tell(stage, recording)
     told_at = timezone.now()
@@ -78,7 +78,7 @@ def merge(stage: Stage, web_url: str, recording: Recording) -> float:
 
 
 def call_bare(api_url: str, recording: Recording) -> float:
-    """Send what a fetch sends, in the same two round trips, and read the JSON; keep nothing."""
+    """Send a fetch's requests in the same two round trips, and parse the JSON; store nothing."""
     return asyncio.run(_call_bare(api_url, recording))
 
 
@@ -95,7 +95,7 @@ async def _call_bare(api_url: str, recording: Recording) -> float:
 
 
 def ask_ghapi(api_url: str, recording: Recording) -> float:
-    """Ask for the same with ghapi as it comes, which opens a connection for each request."""
+    """Send the same requests with ghapi unchanged, which opens a connection for each."""
     api, (owner, repo) = _make_ghapi(api_url), recording.repo.split("/")
     where, number, page = (owner, repo), recording.number, {"per_page": 100}
     started = time.perf_counter()
@@ -113,12 +113,12 @@ def ask_ghapi(api_url: str, recording: Recording) -> float:
 
 @cache
 def _make_ghapi(api_url: str) -> GhApi:
-    """Make ghapi's client once, which reads the descriptions of all operations."""
+    """Make ghapi's client once, because it reads the descriptions of all operations."""
     return GhApi(token=DEFAULT_TOKEN, gh_host=api_url, sync=True)
 
 
 def ask_githubkit(api_url: str, recording: Recording) -> float:
-    """Ask for the same with githubkit, in the same two round trips, and read its models."""
+    """Send the same requests with githubkit in the same two round trips, and parse its models."""
     return asyncio.run(_ask_githubkit(api_url, recording))
 
 
@@ -146,7 +146,7 @@ async def _ask_githubkit(api_url: str, recording: Recording) -> float:
 
 
 def ask_pygithub(api_url: str, recording: Recording) -> float:
-    """Ask for the same with PyGithub, one thing after another, over one kept-open connection."""
+    """Send the same requests with PyGithub, one after another, over one kept-open connection."""
     started = time.perf_counter()
     auth = Auth.Token(DEFAULT_TOKEN)
     with Github(base_url=api_url, auth=auth, per_page=100, seconds_between_requests=None) as github:

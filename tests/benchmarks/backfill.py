@@ -1,4 +1,4 @@
-"""What a pull request costs in bulk, and how many a second there are, beside REST."""
+"""The cost of a pull request fetched in bulk, and pull requests per second, beside REST."""
 
 import time
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Fetch a hundred in bulk, for which all of the repository is listed, and twenty by REST."""
+    """Fetch a hundred in bulk, with the listing of their whole repository, and twenty by REST."""
     backfill = Backfill(TrackedRepository.objects.get())
     numbers = {recording.number for recording in stage.take(BULK)}
     counted = stage.count_points()

@@ -1,4 +1,4 @@
-"""The webhook endpoint, beside the smallest view that could take its deliveries."""
+"""The webhook endpoint, beside the smallest view that could receive its deliveries."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ from tests.benchmarks.stage import Stage, count_cpu_seconds
 RATE = 100
 ROUNDS = 3
 SECONDS_A_ROUND = 4
-#: Deliveries of each kind in a round, sent as fast as they are taken.
+#: Deliveries of each kind in a round, sent as fast as they are answered.
 BURST = 100
 FLAT_OUT = 10_000
 #: The pull requests of this benchmark have the numbers from here on.
@@ -32,7 +32,7 @@ FLOOR = "smallest view"
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Take turns of the kinds and the floor; GitHub's part is played by another process."""
+    """Alternate between the kinds and the smallest view; another process sends the deliveries."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "tests.benchmarks.floor_settings",
         "GITHUB_WEBHOOK_SECRET": stage.integration.webhook_secret,
@@ -69,7 +69,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 @dataclass(slots=True)
 class _Load:
-    """Sends deliveries to a server, and counts the rows that they must have left."""
+    """Sends deliveries to a server, and counts the rows that they must have written."""
 
     stage: Stage
     url: str
@@ -79,7 +79,7 @@ class _Load:
     numbers: dict[str, int] = field(default_factory=dict)
 
     def post(self, kind: str, *, amount: int, rate: float = FLAT_OUT) -> list[float]:
-        """Return the milliseconds of each request, from when it was due to its answer."""
+        """Return the milliseconds from each request's due time to its answer."""
         first = self.numbers.get(kind, FIRST_NUMBER)
         self.numbers[kind] = first + amount
         self.expected += amount * (2 if kind == "opened" else 1)
@@ -94,7 +94,7 @@ class _Load:
         return [seconds * 1000 for seconds in json.loads(done.stdout)]
 
     def spend(self, kind: str) -> float:
-        """Return the milliseconds of processor that the server takes for one delivery."""
+        """Return the milliseconds of processor time that the server uses for one delivery."""
         before = count_cpu_seconds(self.web)
         self.post(kind, amount=BURST)
         return (count_cpu_seconds(self.web) - before) * 1000 / BURST
@@ -109,7 +109,7 @@ def _spend(load: _Load) -> dict[str, list[float]]:
 
 
 def _wait(load: _Load) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of merges and of the floor at the usual rate."""
+    """Return the milliseconds of merges and of the smallest view at the usual rate."""
     amount = RATE * SECONDS_A_ROUND
     ours, floor = list[float](), list[float]()
     load.post("opened", amount=amount * ROUNDS)

@@ -1,4 +1,4 @@
-"""What a benchmark measures, and how it is shown."""
+"""The figures that benchmarks measure, and their table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ COLUMNS = ("what", "measured", "beside it", "ratio", "budget", "met")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, beside a floor or a rival of the same run where there is one.
+    """One measured value, beside a lower bound or another library's value of the same run, if any.
 
-    `at_most` and `at_least` are the budget. `measured` None says that it could not be measured,
-    and `note` why.
+    `at_most` and `at_least` are the budget. If it could not be measured, `measured` is None and
+    `note` says why.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Figure:
         return {**asdict(self), "ratio": self.ratio, "met": self.is_met}
 
     def to_cells(self) -> tuple[str, ...]:
-        """Return the texts of COLUMNS."""
+        """Return the texts of the table's COLUMNS."""
         if self.measured is None:
             return (self.what, self.note, "", "", _write_budget(self), "")
         beside = ""

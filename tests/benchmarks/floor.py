@@ -1,4 +1,4 @@
-"""The addresses of `web`, and the smallest view that takes a delivery, for the benchmark.
+"""The URLs of `web` and the smallest view that could receive deliveries, for the benchmark.
 
 It does what any receiver of webhooks in Django must: verify the signature and insert a row.
 """

@@ -1,4 +1,4 @@
-"""The project's settings, with the addresses of `floor.py`."""
+"""The project's settings, with the URLs of `floor.py`."""
 
 from project.settings import *  # noqa: F403  (settings are names)
 

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the certificate goes, and `url`")
     parser.add_argument("protocols", nargs="+", metavar="PROTOCOL", help="h2 or http/1.1")
     options = parser.parse_args()
-    # Before there are threads, which inherit it.
+    # Set before the threads start, which inherit it.
     pthread_sigmask(SIG_BLOCK, {SIGTERM})
     serving = serve_http2(options.upstream, folder=options.folder, protocols=options.protocols)
     with serving as front:

@@ -10,17 +10,14 @@ from typing import Any
 import aiohttp
 
 from metrics_sync.sandbox import Recording, build_pull_request_event, make_recording, sign
-from metrics_sync.sandbox.webhooks import (
-    build_check_run_event,
-    build_pull_request_review_event,
-    make_guid,
-)
+from metrics_sync.sandbox.payloads import build_check_run_event, build_pull_request_review_event
+from metrics_sync.sandbox.posting import make_guid
 
 REPOSITORY = "bench/load"
-#: As GitHub opens them; a request beyond these waits, and its time runs on.
+#: Connections at once, as many as GitHub opens; the wait for one counts in a request's time.
 CONNECTIONS = 50
 
-#: What differs in a pull request before its merge.
+#: The values of a pull request before its merge.
 OPEN = {"state": "open", "merged": False, "merged_at": None, "closed_at": None}
 
 
@@ -60,7 +57,7 @@ def build_merge(recording: Recording, number: int) -> dict[str, Any]:
 
 
 def _renumber(event: dict[str, Any], number: int) -> dict[str, Any]:
-    """Make the event one of another pull request, with a number, an id and a head of its own."""
+    """Give the event another pull request, with its own number, id and head."""
     pull = event["pull_request"]
     if "number" in event:
         event["number"] = number
@@ -69,7 +66,7 @@ def _renumber(event: dict[str, Any], number: int) -> dict[str, Any]:
     return event
 
 
-#: Each kind's event, and what builds its payload for a pull request with a number.
+#: Each kind's event, and the function that builds its payload for a pull request's number.
 KINDS: Mapping[str, tuple[str, Callable[[Recording, int], dict[str, Any]]]] = {
     "opened": ("pull_request", build_opened),
     "push": ("pull_request", build_push),
@@ -105,7 +102,7 @@ async def send(options: Namespace) -> list[float]:
 
 
 def _make_bodies(options: Namespace) -> Iterator[bytes]:
-    """Yield one delivery each of as many pull requests."""
+    """Yield one delivery for each of `amount` pull requests."""
     recording = make_recording(REPOSITORY, 1)
     _, build = KINDS[options.kind]
     for number in range(options.first, options.first + options.amount):

@@ -1,4 +1,4 @@
-"""The pages over 2,000 and over 50,000 pull requests."""
+"""The time, size and queries of the pages with 2,000 and with 50,000 pull requests."""
 
 import time
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from tests.farm import fill
 
 SIZES = (2_000, 50_000)
 ROUNDS = 7
-#: Milliseconds and bytes that a page may take.
+#: The budget of a page: milliseconds and bytes.
 USUAL = (300, 250_000)
 LARGE = (500, 300_000)
-#: The smallest page with the theme; what it takes no page can save.
+#: The smallest page with the theme; no page can be faster.
 FLOOR = "a form of the same site"
 
 
@@ -34,10 +34,10 @@ class Cost:
 
 
 def measure(stage: Any) -> list[Figure]:
-    """Return the server's time, bytes and queries of each page, as a superuser sees it.
+    """Return the server's time, bytes and queries of each page for a superuser.
 
-    The time is that of a whole answer, database and templates included, without the network. It
-    stands beside that of the smallest page with the same theme.
+    The time is that of the whole answer, with database and templates and without the network; the
+    smallest page with the same theme is its lower bound.
     """
     if not stage.is_postgresql:
         return [Figure("pages", None, "ms", note="needs PostgreSQL")]
@@ -61,6 +61,8 @@ def _list_pages(large: PullRequest) -> dict[str, str]:
         "dashboard of a year": f"{reverse('admin:index')}?weeks=52",
         "dashboard by author": f"{reverse('admin:index')}?by=author",
         "dashboard by reviewer": f"{reverse('admin:index')}?by=reviewer",
+        # A poll after a change; one that finds none is answered without content.
+        "poll of the dashboard": reverse("metrics_sync:dashboard-live"),
         "waiting": reverse("metrics_sync:waiting"),
         "reviewers": reverse("metrics_sync:reviewers"),
         "reviewers of a year": f"{reverse('metrics_sync:reviewers')}?weeks=52",
@@ -73,7 +75,7 @@ def _list_pages(large: PullRequest) -> dict[str, str]:
 
 
 def _measure(client: Client, url: str) -> Cost:
-    """Return the median of some requests, the first one left out."""
+    """Return the median of some requests without the first."""
     client.get(url)
     times = []
     for _ in range(ROUNDS):

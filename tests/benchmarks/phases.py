@@ -1,4 +1,4 @@
-"""Where the time goes between the POST of a merge and the end of its job, GitHub at 0 ms."""
+"""The phases between a merge's POST and the end of its job, with no latency at GitHub."""
 
 from statistics import median
 
@@ -11,7 +11,7 @@ from tests.benchmarks.stage import Stage, tell, wait_for
 from tests.benchmarks.worker import read_notes
 
 ROUNDS = 25
-#: What lies between two marks, in the order in which it happens.
+#: The phases between two marks, in order.
 PHASES = (
     ("webhook: verify, record, write the row, claim", "told", "queued"),
     ("RQ hands the job to the worker", "queued", "taken"),
@@ -49,7 +49,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 
 def _merge(stage: Stage, web_url: str, recording: Recording) -> dict[str, float]:
-    """Let one merge happen from its POST to the end of its job."""
+    """Run one merge from its POST to the end of its job."""
     told_at = timezone.now()
     deliver(web_url + stage.integration.get_webhook_path(), **tell(stage, recording))
     rows = PullRequest.objects.filter(github_pr_id=recording.pull["id"])

@@ -1,4 +1,4 @@
-"""What one ordinary pull request costs the processor and the database, and where."""
+"""The processor time and the queries of one ordinary pull request, by kind of work."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage
 
 ROUNDS = 20
-#: Packages by what they are there for; the rest counts as "other".
+#: Packages by their purpose; the rest counts as "other".
 PARTS = {
     "HTTP (httpx2, httpcore2, h11, anyio)": ("httpx2", "httpcore2", "h11", "anyio"),
     "ghapi and what it stands on": ("ghapi", "fastcore", "fastspec", "fasttransport"),
@@ -29,7 +29,7 @@ PARTS = {
     "metrics_sync": ("metrics_sync",),
     "JSON": ("json",),
 }
-#: Calls into C have no file; their names tell.
+#: Calls into C have no file, so their names decide.
 BUILT_IN = {
     "socket": "event loop (asyncio, sockets)",
     "epoll": "event loop (asyncio, sockets)",
@@ -39,12 +39,12 @@ BUILT_IN = {
     "json": "JSON",
     "scan_once": "JSON",
 }
-#: Where a thread waits and does no work.
+#: Functions in which a thread only waits.
 WAITING = ("poll", "acquire", "start_new_thread")
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Fetch in this process, which has everything loaded: what a fork adds is not in here."""
+    """Fetch in this process, which has everything loaded; the cost of a fork is not included."""
     prepare_api(stage.api_url)
     _fetch(stage, 3)
     watched = Watched()
@@ -66,7 +66,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 @dataclass(slots=True)
 class Watched:
-    """Counts the queries that it lets through, and their seconds."""
+    """Counts the queries that are executed through it, and their seconds."""
 
     seconds: float = 0
     queries: int = 0
@@ -88,7 +88,7 @@ def _fetch(stage: Stage, amount: int) -> None:
 
 
 def _profile(stage: Stage) -> Stats:
-    """Profile fetches in this thread and in those that they start for their event loop."""
+    """Profile fetches in this thread and in the threads that run their event loop."""
     profiles = [Profile()]
 
     def join(*_: Any) -> None:
@@ -106,7 +106,7 @@ def _profile(stage: Stage) -> Stats:
 
 
 def _share_out(stats: Stats) -> Counter[str]:
-    """Add up the seconds that functions spent themselves, by what their package is for."""
+    """Sum the seconds that functions spent in themselves, by their package's purpose."""
     shares: Counter[str] = Counter()
     for (file, _, name), values in stats.stats.items():  # type: ignore[attr-defined]
         if any(word in name for word in WAITING):

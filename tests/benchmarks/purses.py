@@ -1,4 +1,4 @@
-"""How long merges wait when there are more of them than REST's requests for one token."""
+"""How long merges wait if one token's REST requests do not suffice for them."""
 
 import time
 from pathlib import Path
@@ -22,16 +22,16 @@ from tests.factories import TrackedRepositoryFactory
 from tests.procfile import Procfile
 
 REPOSITORY = "bench/purses"
-#: A fifteenth of the merges that one token is to carry in an hour, and of the requests that it has.
-#: They come as fast as 3,000 come in an hour.
+#: A fifteenth of the 3,000 merges and the 5,000 requests of one token in an hour, at the rate of
+#: 3,000 an hour.
 MERGES, LIMIT, A_MINUTE = 200, 333, 50
-#: Of so many one has a renamed file, whose earlier name only REST has.
+#: One in so many has a renamed file, whose earlier name only REST has.
 RENAMED_IN = 3
 LONGEST_WAIT = 60
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Merge pull requests evenly, and read from the rows how long each took to be complete."""
+    """Merge pull requests at a steady rate, and read from the rows when each was complete."""
     server = SandboxServer(World(tokens=[Token(DEFAULT_TOKEN, limit_per_window=LIMIT)])).start()
     folder = Path(stage.folder, "purses")
     folder.mkdir()

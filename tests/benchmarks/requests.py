@@ -1,4 +1,4 @@
-"""How many requests a pull request costs, and how many of them GitHub counts."""
+"""The number of requests that a pull request costs, and how many of them GitHub counts."""
 
 from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE
 from metrics_sync.jobs import fetch_pr_complete_data
@@ -22,7 +22,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 
 def _fetch(stage: Stage, pk: int) -> tuple[int, int]:
-    """Return how many requests a fetch made, and how many were counted against the token."""
+    """Return how many requests a fetch sent, and how many GitHub counted against the token."""
     before = stage.count_points()
     result = fetch_pr_complete_data(pk)
     assert isinstance(result, dict), result

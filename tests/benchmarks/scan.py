@@ -1,4 +1,4 @@
-"""Reconcile's scan of a million pull requests, beside the same without indexes."""
+"""Reconcile's scan of a million pull requests, beside the same scan without indexes."""
 
 import time
 from statistics import median
@@ -17,7 +17,7 @@ ROWS = 1_000_000
 ROUNDS = 3
 BUDGET_MS = 1000
 
-#: What differs from row to row: SQL of the row's number, by column. One row in 500 is to be found.
+#: The columns that differ between rows, as SQL of the row's number. The scan must find 1 in 500.
 VARYING = {
     "github_pr_id": "n",
     "github_pr_number": "CASE WHEN n % 20000 = 0 THEN NULL ELSE n END",
@@ -68,7 +68,7 @@ def _measure(name: str) -> list[Figure]:
 
 
 def _fill() -> None:
-    """Write a complete pull request and its check run, and a million like it."""
+    """Write a complete pull request with its check run, and a million copies of it."""
     repository = TrackedRepositoryFactory(full_name="bench/load")
     receipt = {section: {"stated": 3, "stored": 3, "result": "verified"} for section in Section}
     page = ["https://api.github.com/repositories/100000/pulls/1/commits?per_page=100", "0" * 64]
@@ -109,7 +109,7 @@ def _measure_row() -> float:
 
 
 def _count_whole_reads() -> int:
-    """Count the sequential scans of the big tables in the plans of all reasons."""
+    """Count the sequential scans of large tables in the plans of all searches."""
     plans = []
     for reason in Reason:
         rows = _select(Scope(), reason)

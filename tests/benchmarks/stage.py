@@ -1,8 +1,7 @@
-"""What the benchmarks run on: a database, a Redis, a GitHub, and the Procfile's processes."""
+"""Starts what benchmarks need: a database, Redis, a pretend GitHub, the Procfile's processes."""
 
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -28,13 +27,13 @@ from metrics_sync.sandbox import (
     make_recording,
     shapes,
 )
-from metrics_sync.sandbox.broker import open_broker
+from metrics_sync.sandbox.broker import find_free_port, open_broker
 from metrics_sync.work.horses import MOST_JOBS
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 REPOSITORY = "bench/load"
 PATIENCE_SECONDS = 60
-#: Pull requests of other sizes, by what the figures call them.
+#: Pull requests of other sizes, by their names in the figures.
 SIZES: dict[str, dict[str, int]] = {
     "ordinary": {},
     "30 files": {"files": 30},
@@ -50,7 +49,7 @@ ORDINARY = 400
 
 @dataclass(slots=True)
 class Stage:
-    """What runs, and how to reach it."""
+    """The running servers, and how to reach and control them."""
 
     environment: dict[str, str]
     api_url: str
@@ -66,11 +65,11 @@ class Stage:
         return connection.vendor == "postgresql"
 
     def take(self, amount: int) -> list[Recording]:
-        """Return ordinary pull requests that no benchmark has had."""
+        """Return ordinary pull requests that no benchmark has used."""
         return [make_recording(REPOSITORY, next(self.numbers)) for _ in range(amount)]
 
     def add_row(self, recording: Recording) -> PullRequest:
-        """Make the row of a merge as a webhook leaves it, new each time, but queue nothing."""
+        """Make the row of a merge as a webhook does, new each time, without queueing a job."""
         PullRequest.objects.filter(github_pr_id=recording.pull["id"]).delete()
         row = PullRequest(
             team=self.integration.team,
@@ -86,7 +85,7 @@ class Stage:
         return PullRequest.objects.get(pk=row.pk)
 
     def set_latency(self, milliseconds: float) -> None:
-        """Let every answer of GitHub take so much longer from now on."""
+        """Delay every further answer of GitHub by so much."""
         self.ask_github("/_sandbox/faults", method="DELETE")
         if milliseconds:
             fault = {"kind": "slow", "seconds": milliseconds / 1000}
@@ -125,7 +124,7 @@ class Stage:
     ) -> Iterator[psutil.Popen]:
         """Run one worker as the Procfile does until the end of the block; it is idle at first.
 
-        With a file for its notes it is one that measures itself, and forks after so many jobs.
+        With a file for its notes, it measures itself and forks a new process after so many jobs.
         """
         command = [*MANAGE, "rqworker-pool", "pr-data", "pr-data-bulk", "--num-workers", "1"]
         if notes:
@@ -136,7 +135,7 @@ class Stage:
             yield process
 
     def wait_until_idle(self) -> None:
-        """Wait until the one worker has nothing to do."""
+        """Wait until the only worker is idle."""
         with self.open_redis() as redis:
             wait_for(
                 lambda: (
@@ -148,7 +147,7 @@ class Stage:
     @contextmanager
     def run_web(self, **environment: str) -> Iterator[tuple[str, psutil.Popen]]:
         """Run gunicorn as the Procfile does and yield its address and its process."""
-        port = find_port()
+        port = find_free_port()
         url = f"http://127.0.0.1:{port}"
         config = ("--config", "python:project.serving")
         command = (sys.executable, "-m", "gunicorn", "project.asgi", *config)
@@ -160,10 +159,10 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """Start what every benchmark needs, and remove all of it after the block.
+    """Start all servers that benchmarks need, and remove them after the block.
 
-    Where DATABASE_URL or REDIS_URL are set, an unused database of those servers is taken. The
-    pretend GitHub is a process of its own.
+    If DATABASE_URL or REDIS_URL is set, an unused database of that server is taken. The pretend
+    GitHub is a separate process.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="metrics_sync-")))
@@ -209,7 +208,7 @@ def open_database(folder: Path, name: str) -> Iterator[str]:
     test_settings = connection.settings_dict["TEST"]
     usual, test_settings["NAME"] = test_settings["NAME"], made
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
-    # Whoever makes a test database now must not be given this one.
+    # A test database that is made meanwhile must not get this name.
     test_settings["NAME"] = usual
     try:
         if is_sqlite:
@@ -222,12 +221,12 @@ def open_database(folder: Path, name: str) -> Iterator[str]:
 
 @contextmanager
 def _serve_github(folder: Path, recordings: Iterable[Recording], log: IO[str]) -> Iterator[str]:
-    port = find_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}"
     world = folder / "world"
     world.mkdir()
     for recording in recordings:
-        # PyGithub follows the addresses in what it gets.
+        # PyGithub follows the URLs in GitHub's answers.
         text = json.dumps(recording.to_json()).replace(shapes.API, url)
         (world / f"{recording.number}.json").write_text(text)
     command = [sys.executable, "-m", "metrics_sync.sandbox", "--load", str(world)]
@@ -256,7 +255,7 @@ def _run(
 
 
 def tell(stage: Stage, recording: Recording) -> dict[str, Any]:
-    """Return what posts the merge of a pull request, for `sandbox.deliver`."""
+    """Return the arguments of `sandbox.deliver` that post the merge of a pull request."""
     return {
         "event": "pull_request",
         "payload": build_pull_request_event(recording, "closed"),
@@ -265,15 +264,9 @@ def tell(stage: Stage, recording: Recording) -> dict[str, Any]:
 
 
 def count_cpu_seconds(process: psutil.Process) -> float:
-    """Return what a process and its children have used so far, in seconds."""
+    """Return the processor seconds that a process and its children have used so far."""
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
-
-
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:
@@ -285,7 +278,7 @@ def answers(url: str) -> bool:
 
 
 def wait_for(is_true: Callable[[], bool], what: str, *, pause: float = 0.05) -> None:
-    """Look until another process has done its part. Raises TimeoutError after a minute."""
+    """Check until the condition holds. Raises TimeoutError after a minute."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         if time.monotonic() > deadline:

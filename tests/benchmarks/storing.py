@@ -1,4 +1,4 @@
-"""Queries, time and memory for pull requests of every size."""
+"""The queries, time and memory that storing takes, for pull requests of every size."""
 
 from collections import defaultdict
 from functools import partial
@@ -21,11 +21,11 @@ from tests.benchmarks.worker import read_notes
 ROUNDS = 5
 QUERIES = 25
 MEMORY_MB = 150
-#: Three sizes, of which the first two tell what linear growth makes of the third.
+#: Three sizes; the third must not take more than the first two predict by linear growth.
 GROWING = {300: "300 files", 1000: "1,000 files", 3000: "3,000 files"}
-#: By how much the memory of a fork differs from that of the next.
+#: The difference in memory between two forks that do the same.
 TOLERANCE = 1.05
-#: Those that the figures speak of by themselves.
+#: The sizes that have figures of their own.
 KINDS = ("ordinary", "large", "capped")
 
 
@@ -59,16 +59,16 @@ def measure(stage: Stage) -> list[Figure]:
 
 
 def extend(values: dict[int, float]) -> float:
-    """Return what the line through 300 and 1,000 files says of 3,000.
+    """Return the value for 3,000 files on the line through those for 300 and 1,000.
 
-    Between fewer files the memory differs by no more than from one fork to the next.
+    Between smaller sizes, memory differs no more than between two equal forks.
     """
     slope = (values[1000] - values[300]) / 700
     return values[1000] + slope * 2000
 
 
 def _count_queries(stage: Stage, name: str) -> Figure:
-    """Count the queries that write a snapshot, count and measure its rows."""
+    """Count the queries that write a snapshot, count its rows and measure it."""
     row = stage.add_row(stage.sizes[name])
     token = stage.integration.credential.access_token
     snapshot = Access(stage.api_url, token).ask(partial(_fetch, row))
@@ -78,7 +78,7 @@ def _count_queries(stage: Stage, name: str) -> Figure:
         row.receipt = receipt.merge(snapshot.sections, stored=store.count_rows(row)).to_json()
         store.measure_rows(row)
         row.save(update_fields=[*names, "receipt"])
-    # SQLite takes a thousand parameters at most, so that long lists are split there.
+    # SQLite takes a thousand parameters at most, so Django splits long lists there.
     budget = QUERIES if stage.is_postgresql or name == "ordinary" else None
     return Figure(f"queries to store, {name} PR", len(queries), "", at_most=budget)
 
@@ -95,7 +95,7 @@ async def _fetch(row: PullRequest, github: GitHub) -> Snapshot:
 
 
 def _run(stage: Stage) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Let a worker fetch every size in turn; return the seconds and megabytes of each horse."""
+    """Let a worker fetch each size in turn; return each one's seconds and megabytes."""
     notes = stage.folder / "storing"
     names = []
     with stage.run_worker(notes=notes, most_jobs=1):

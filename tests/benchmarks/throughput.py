@@ -1,4 +1,4 @@
-"""Jobs per second of one worker with no latency at GitHub, beside jobs that do nothing."""
+"""Jobs per second of one worker with no latency at GitHub, beside empty jobs."""
 
 from datetime import datetime
 from itertools import pairwise
@@ -18,7 +18,7 @@ BATCH = 20
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Let one worker take batches of both in turns, all queued before it starts."""
+    """Let one worker run batches of both kinds in turn, all queued before it starts."""
     queue = django_rq.get_queue(MERGES)
     ids: list[str] = []
     for _ in range(ROUNDS):
@@ -36,7 +36,7 @@ def measure(stage: Stage) -> list[Figure]:
         done = _measure_memory(redis, ids[:BATCH])
     ended = [_find_end(job) for job in Job.fetch_many(ids, connection=queue.connection)]
     ends = [ended[number] for number in range(BATCH - 1, len(ended), BATCH)]
-    # The first batch began before anybody looked, so it serves to warm up.
+    # The first batch began before the measurement did, so it only warms up.
     seconds = [(end - begin).total_seconds() for begin, end in pairwise(ends)]
     nothing, fetches = (BATCH / median(seconds[start::2]) for start in (0, 1))
     return [
@@ -48,7 +48,7 @@ def measure(stage: Stage) -> list[Figure]:
 
 
 def _count_commands(stage: Stage, redis: Any) -> float:
-    """Let the idle worker do fetches alone; meanwhile only the database is asked how far it is."""
+    """Count Redis commands while the idle worker fetches; only the database is polled meanwhile."""
     before = int(redis.info("stats")["total_commands_processed"])
     rows = [stage.add_row(recording) for recording in stage.take(BATCH)]
     for row in rows:
@@ -66,6 +66,6 @@ def _find_end(job: Job | None) -> datetime:
 
 
 def _measure_memory(redis: Any, ids: list[str]) -> float:
-    """Return the bytes that Redis holds for each of the jobs: itself and what it returned."""
+    """Return the bytes that Redis holds for each job and its result."""
     keys = [f"rq:{kind}:{job_id}" for job_id in ids for kind in ("job", "results")]
     return sum(int(redis.memory_usage(key) or 0) for key in keys) / len(ids)

@@ -1,4 +1,4 @@
-"""What a fetch over TLS costs, with HTTP/2 beside HTTP/1.1."""
+"""The cost of a fetch over TLS, with HTTP/2 beside HTTP/1.1."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 
 
 def measure(stage: Stage) -> list[Figure]:
-    """Let both take turns, each with a server of its own, that speaks no other."""
+    """Alternate between both, each with a server that accepts only this version."""
     costs = defaultdict(list)
     with ExitStack() as stack:
         folders = {name: _start(stage, stack, name) for name in PROTOCOLS}

@@ -1,4 +1,4 @@
-"""The worker of the benchmarks: the real one, which also notes the time and what its horse took."""
+"""The worker of the benchmarks: the real one, which also notes times and its process's memory."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from metrics_sync.work import horses
 from metrics_sync.work.horses import measure_peak
 from metrics_sync.work.workers import FetchWorker
 
-#: Where a line of JSON goes for each job.
+#: The file to which it appends a line of JSON for each job.
 NOTES = Path(os.environ.get("BENCH_NOTES", os.devnull))
-# With 1, each job has a process of its own, whose memory is that of its job.
+# With 1, each job has its own process, whose memory is the job's.
 horses.MOST_JOBS = int(os.environ.get("BENCH_MOST_JOBS", horses.MOST_JOBS))
 
 
 class MeasuredWorker(FetchWorker):
-    """Notes when a job is taken, begun, asked, saved and done, by the wall clock."""
+    """Notes the wall-clock time when a job is taken, begun, fetched, saved and done."""
 
     marks: dict[str, float]
 
@@ -86,6 +86,6 @@ class MeasuredWorker(FetchWorker):
 
 
 def read_notes(path: Path, kind: str) -> list[Any]:
-    """Return all that was noted under a name, oldest first."""
+    """Return all values that were noted under a name, oldest first."""
     notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [note[kind] for note in notes if kind in note]

@@ -29,7 +29,8 @@ from metrics_sync.github import (
     sign_app_token,
 )
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, make_recording
-from metrics_sync.sandbox.webhooks import build_ping_event, send_event
+from metrics_sync.sandbox.payloads import build_ping_event
+from metrics_sync.sandbox.posting import send_event
 from metrics_sync.snapshot import Known
 from tests.contract.watching import watch
 

@@ -9,9 +9,7 @@ from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.ingest.events import save_event
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.sandbox import Recording, SandboxServer, make_recording
-from metrics_sync.sandbox.shapes import repository as build_repository
-from metrics_sync.sandbox.shapes import user
-from metrics_sync.sandbox.webhooks import (
+from metrics_sync.sandbox.payloads import (
     build_check_run_event,
     build_installation_event,
     build_installation_repositories_event,
@@ -23,6 +21,8 @@ from metrics_sync.sandbox.webhooks import (
     build_repository_event,
     build_status_event,
 )
+from metrics_sync.sandbox.shapes import repository as build_repository
+from metrics_sync.sandbox.shapes import user
 from tests.contract.asking import REPOSITORY
 from tests.contract.reducing import leave_out_others
 from tests.contract.watching import watch

@@ -13,7 +13,7 @@ from metrics_sync.github import estimate_points
 from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE, Backfill
 from metrics_sync.heal.discovery import discover, recover
 from metrics_sync.heal.finding import Finding, Reason, Scope, find_dropped, list_repositories
-from metrics_sync.heal.requeueing import Report, choose, requeue
+from metrics_sync.heal.reconcile import Report, choose, requeue
 from metrics_sync.management.base import OperatorCommand, UsageError
 from metrics_sync.management.options import add_since, add_team, find_team, parse_repository
 from metrics_sync.management.progress import Meter, show_progress

@@ -143,11 +143,7 @@ class _Due(NamedTuple):
 def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
     """Choose up to `limit` rows that can be fetched now, each team's newest merges first."""
     usable = IntegrationCredential.objects.filter(revoked_at=None).defer("access_token")
-    ids = [
-        row.pk
-        for row in usable
-        if row.find_pause(is_bulk=True) is None or PullRequest.objects.prefer_bulk(row)
-    ]
+    ids = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
     scope = Scope(due_at=timezone.now())
     found: dict[int, _Due] = {}
     for reason in DUE if limit and ids else ():
