@@ -3,20 +3,26 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
 from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
-from metrics_sync.models import TeamMember, TrackedRepository, WebhookDelivery
+from metrics_sync.models import PullRequest, TeamMember, TrackedRepository, WebhookDelivery
 from metrics_sync.sandbox import make_recording
 from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.store.transactions import run_transaction
 from tests.conftest import PATIENCE_SECONDS
-from tests.factories import TeamFactory, TrackedRepositoryFactory
+from tests.factories import (
+    PullRequestFactory,
+    TeamFactory,
+    TrackedRepositoryFactory,
+)
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -120,3 +126,15 @@ def test_other_faults_of_the_database_are_raised_at_once() -> None:
         run_transaction(fail)
 
     assert len(tries) == 1
+
+
+def test_release_leaves_rows_that_another_transaction_changes(
+    repository: TrackedRepository,
+) -> None:
+    """Waiting for it could end in a deadlock."""
+    held = {"fault_may_pass": True, "retry_at": timezone.now() + timedelta(hours=1)}
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY, **held)
+
+    with transaction.atomic():
+        row.save()
+        assert run_at_once(lambda: PullRequest.objects.release_passing(row)) == [0]
