@@ -62,7 +62,7 @@ CORE = {
     "metrics/": "metrics measuring",
     "metrics/whose_turn": "waiting reviewers",
     "models/budgets": "access models",
-    "models/filters": "models reconcile jobs",
+    "models/filters": "models bulk_merges reconcile jobs",
     "models/pull_request": "models jobs store",
     "models/synchronized": "models jobs store",
     "models/transitions": "deciding jobs",
@@ -81,6 +81,7 @@ CORE = {
 #: Mutants that change nothing that a test could see on SQLite, and why.
 EQUIVALENT = {
     "models/filters.py: True -> (False) (4)": "locks: `test_transactions` sees it on PostgreSQL",
+    "models/filters.py: True -> (False) (5)": "a stronger lock of rows; SQLite has none",
     "work/abandoned.py: 600 -> (601)": "how late a scheduler may be: rounds are a minute apart",
 }
 
