@@ -18,8 +18,9 @@ class UserAdmin(DjangoUserAdmin, Guarded):  # type: ignore[type-arg]  # not at r
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    filter_horizontal = ()  # Django's two boxes are wider than the page, and misuse ARIA
 
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, Guarded):
-    pass
+    filter_horizontal = ()

@@ -1,7 +1,7 @@
 """What a person does in a browser: sign in, look, watch merges arrive, and put things right."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -9,16 +9,12 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 from redis import Redis
-from rq import Queue, Worker
-from rq.job import JobStatus
 
 from metrics_sync.models import PullRequest
 from metrics_sync.sandbox import (
@@ -28,10 +24,9 @@ from metrics_sync.sandbox import (
     deliver,
     make_recording,
 )
-from tests.browser import DESKTOP, PHONE, find_chromium, open_chromium
+from tests.browser import DESKTOP, PATIENCE_MS, find_chromium, open_chromium
 from tests.conftest import Workers
 from tests.factories import (
-    ApiTokenFactory,
     CommitFactory,
     PRCheckRunFactory,
     PRCommentFactory,
@@ -43,7 +38,6 @@ from tests.factories import (
 )
 
 Answer = TypeVar("Answer")
-PATIENCE_MS = 20_000
 
 pytestmark = pytest.mark.long(seconds=15)
 
@@ -274,46 +268,6 @@ def test_hidden_page_asks_for_nothing_until_it_is_seen_again(
     assert visitor.do(count_requests_while_hidden) == 0
 
 
-def test_update_keeps_the_focus_and_brings_figures_and_charts(
-    pull_request: PullRequest, visitor: Visitor
-) -> None:
-    """Who works with the keyboard lost the place at each update, and half of the page was old."""
-    row = f"#latest-merges-{pull_request.pk}"
-    count_bars = """() => Chart.getChart([...document.querySelectorAll('canvas')].at(-1))
-        .data.datasets[0].data.reduce((sum, count) => sum + count)"""
-    visitor.see(row, "failed")
-    visitor.do(lambda page: page.locator(f"{row} a").focus())
-    visitor.do(lambda page: page.get_by_text("As a table").first.click())
-    visitor.do(lambda page: page.locator(f"{row} a").focus())
-    before = visitor.do(lambda page: page.evaluate(count_bars))
-
-    PullRequestFactory(merged=True, team=pull_request.team, merged_at=timezone.now())
-
-    visitor.see("#completeness", "1 of 2 merges needs attention")
-    visitor.see("[data-connection]", "Updated")
-    focused = visitor.do(
-        lambda page: page.evaluate("document.activeElement.closest('tr')?.id ?? ''")
-    )
-    is_open = visitor.do(lambda page: page.locator("#trends details").first.get_attribute("open"))
-    after = visitor.do(lambda page: page.evaluate(count_bars))
-    assert (f"#{focused}", is_open is not None) == (row, True)
-    assert after == before + 1
-
-
-def test_page_says_since_when_the_server_is_gone(visitor: Visitor) -> None:
-    """Numbers of an hour ago looked like those of now."""
-    live = "**/dashboard/live/**"
-    visitor.see("[data-connection]", "Updated")
-
-    visitor.do(lambda page: page.route(live, lambda route: route.abort()))
-    visitor.see("[data-connection]", "No connection since")
-    visitor.do(lambda page: page.unroute(live))
-    visitor.see("[data-connection]", "Updated")
-
-    assert visitor.errors
-    visitor.errors.clear()
-
-
 def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Visitor) -> None:
     """A picture that does not come up, or that nobody can read aloud, says nothing."""
     count = "canvases => canvases.map(canvas => Chart.getChart(canvas)?.data.labels.length)"
@@ -323,38 +277,6 @@ def test_charts_are_drawn_and_have_tables(pull_request: PullRequest, visitor: Vi
 
     assert drawn == [12, 12, 12, 12, 7]
     visitor.see("#trends details[open]", "60 min")
-
-
-#: The x axis of the timeline, and where on the page its approval is drawn.
-READ_TIMELINE = """() => {
-    const canvas = document.querySelector('[data-timeline] canvas');
-    const chart = Chart.getChart(canvas);
-    const index = chart.data.datasets.findIndex(one => one.kind === 'approved');
-    const [mark] = chart.getDatasetMeta(index).data;
-    const box = canvas.getBoundingClientRect();
-    const { min, max } = chart.scales.x;
-    return { span: max - min, x: box.x + mark.x, y: box.y + mark.y };
-}"""
-
-
-def test_timeline_zooms_and_says_what_is_under_the_pointer(
-    pull_request: PullRequest, visitor: Visitor
-) -> None:
-    """A history of months has days that are worth a closer look, by keyboard, too."""
-    visitor.visit(page_of(pull_request))
-    before = visitor.do(lambda page: page.evaluate(READ_TIMELINE))
-
-    visitor.do(lambda page: page.get_by_role("button", name="Zoom in").press("Enter"))
-    after = visitor.do(lambda page: page.evaluate(READ_TIMELINE))
-    visitor.do(lambda page: page.mouse.move(after["x"], after["y"]))
-    visitor.do(
-        lambda page: page.wait_for_function(
-            """() => Chart.getChart(document.querySelector('[data-timeline] canvas'))
-                .tooltip.body?.some(item => item.lines[0].includes('approved'))"""
-        )
-    )
-
-    assert after["span"] < before["span"]
 
 
 #: The colours of the words of the first chart and of the page.
@@ -372,108 +294,6 @@ def test_words_of_charts_have_the_colour_of_the_page(visitor: Visitor, scheme: s
     visitor.visit("/admin/")
 
     visitor.do(lambda page: page.wait_for_function(f"() => new Set(({READ_INK})()).size === 1"))
-
-
-def test_times_are_relative_and_exact_where_the_reader_is(
-    pull_request: PullRequest,
-    chromium: tuple[ThreadPoolExecutor, Browser],
-    live_server: LiveServer,
-    admin_user: User,
-) -> None:
-    """Nobody reckons in UTC; the exact time is there for keyboard and pointer."""
-    thread, browser = chromium
-    merged_at = timezone.now().replace(microsecond=0) - timedelta(hours=30)
-    PullRequest.objects.update(merged_at=merged_at, sync_status="complete")
-
-    def read(page: Page) -> tuple[str, str, str, str]:
-        time = page.locator("#latest time").first
-        title, text = time.get_attribute("title") or "", time.inner_text()
-        time.focus()
-        return title, text, time.inner_text(), time.get_attribute("datetime") or ""
-
-    def look() -> tuple[str, str, str, str]:
-        with browser.new_context(timezone_id="Asia/Tokyo") as context:
-            page = context.new_page()
-            page.goto(live_server.url)
-            page.get_by_label("Username").fill(admin_user.get_username())
-            page.get_by_label("Password").fill("password")
-            page.get_by_role("button", name="Log in").click()
-            page.wait_for_url("**/admin/")
-            return read(page)
-
-    title, text, focused, moment = thread.submit(look).result()
-
-    in_tokyo = f"{merged_at + timedelta(hours=9):%Y-%m-%d %H:%M:%S} Asia/Tokyo"
-    assert (text, title, focused) == ("30 hr. ago", in_tokyo, in_tokyo)
-    assert moment == merged_at.isoformat()
-
-
-#: Where on the page the last point of the first chart is.
-FIND_LAST_POINT = """() => {
-    const canvas = document.querySelector('#trends canvas.chart');
-    const point = Chart.getChart(canvas).getDatasetMeta(0).data.at(-1);
-    canvas.scrollIntoView({block: 'center'});
-    const box = canvas.getBoundingClientRect();
-    return { x: box.x + point.x, y: box.y + point.y };
-}"""
-
-
-def test_point_of_a_chart_leads_to_its_pull_requests(
-    pull_request: PullRequest, visitor: Visitor
-) -> None:
-    """Who sees a peak asks which pull requests it is of."""
-
-    def click(page: Page) -> None:
-        page.wait_for_load_state("networkidle")
-        point = page.evaluate(FIND_LAST_POINT)
-        page.mouse.click(point["x"], point["y"])
-        page.wait_for_url("**/pullrequest/**")
-
-    visitor.see("#completeness", "needs attention")
-    visitor.do(click)
-
-    visitor.see("#result_list", str(pull_request))
-    assert "known=review_wait_hours" in visitor.do(lambda page: page.url)
-
-
-def test_keyboard_goes_from_a_table_to_the_list_and_back(
-    pull_request: PullRequest, visitor: Visitor
-) -> None:
-    """A chart is a picture: what a click on it does, the table behind it does as well."""
-
-    def follow(page: Page) -> None:
-        page.get_by_text("As a table").first.press("Enter")
-        page.locator("#trends [data-point]").first.press("Enter")
-        page.wait_for_url("**/pullrequest/**")
-
-    visitor.see("#completeness", "needs attention")
-    visitor.do(follow)
-    visitor.see("#result_list", str(pull_request))
-    visitor.do(lambda page: page.go_back())
-
-    visitor.see("#completeness", "needs attention")
-
-
-def test_comparison_follows_its_links_and_stays_live(
-    pull_request: PullRequest, visitor: Visitor
-) -> None:
-    """What one looks at goes on by itself, and does not lose the place of the keyboard."""
-    header = "#compare th[aria-sort=descending]"
-    PullRequest.objects.update(author_login="mona")
-    visitor.visit("/admin/?weeks=4")
-    visitor.do(lambda page: page.get_by_role("link", name="by author").click())
-    visitor.do(lambda page: page.get_by_label("Cycle time: sort by change").click())
-    visitor.see(header, "Cycle time")
-    visitor.do(lambda page: page.get_by_label("Cycle time: sort by change").focus())
-
-    PullRequestFactory(
-        merged=True, team=pull_request.team, author_login="hubot", merged_at=timezone.now()
-    )
-
-    visitor.see("#compare tbody", "hubot")
-    focused = visitor.do(lambda page: page.evaluate("document.activeElement.ariaLabel"))
-    assert focused == "Cycle time: sort by change"
-    assert "weeks=4" in visitor.do(lambda page: page.url)
 
 
 def test_dates_replace_the_weeks_that_were_chosen(
@@ -527,137 +347,6 @@ def test_user_cannot_open_the_pages_of_another_team(
     assert "Perhaps it was deleted" in text
     assert pull_request.title not in text
     assert pull_request.github_repo not in text
-
-
-@pytest.fixture
-def pages(pull_request: PullRequest, redis: Redis) -> dict[str, str]:
-    """The address of each page, with a row or a job to show on each; `login` comes first."""
-    token = ApiTokenFactory(team=pull_request.team)
-    queue = Queue("pr-data", connection=redis)
-    failed = queue.enqueue(print)
-    failed.set_status(JobStatus.FAILED)
-    queue.failed_job_registry.add(failed, exc_string="Traceback: gone")
-    queue.enqueue(print)
-    worker = Worker([queue], connection=redis, name="worker-of-a-test")
-    worker.register_birth()
-    admin_pages = {
-        model._meta.model_name: reverse(f"admin:metrics_sync_{model._meta.model_name}_changelist")
-        for model in admin.site._registry
-        if model._meta.app_label == "metrics_sync"
-    }
-    return {
-        "login": "/admin/login/",
-        "dashboard": "/admin/",
-        "waiting": reverse("metrics_sync:waiting"),
-        "reviewers": reverse("metrics_sync:reviewers"),
-        **admin_pages,
-        "pull request": page_of(pull_request),
-        "history": reverse("admin:metrics_sync_pullrequest_history", args=[pull_request.pk]),
-        "dashboard of days": "/admin/?from=2026-01-05&to=2026-02-01&by=author&trend=coding_hours",
-        "new goal": reverse("admin:metrics_sync_teamgoal_add"),
-        "new team": reverse("admin:metrics_sync_team_add"),
-        "team": reverse("admin:metrics_sync_team_change", args=[pull_request.team.pk]),
-        "API token": reverse("admin:metrics_sync_apitoken_change", args=[token.pk]),
-        "new credential": reverse("admin:metrics_sync_integrationcredential_add"),
-        "users": reverse("admin:auth_user_changelist"),
-        "API": reverse("metrics_sync:api:openapi-view"),
-        "queues": reverse("django_rq:home"),
-        "queue": reverse("django_rq:queue_details", args=[0]),
-        "jobs": reverse("django_rq:jobs", args=[0]),
-        "failed jobs": reverse("django_rq:failed_jobs", args=[0]),
-        "finished jobs": reverse("django_rq:finished_jobs", args=[0]),
-        "scheduled jobs": reverse("django_rq:scheduled_jobs", args=[0]),
-        "started jobs": reverse("django_rq:started_jobs", args=[0]),
-        "deferred jobs": reverse("django_rq:deferred_jobs", args=[0]),
-        "job": reverse("django_rq:job_detail", args=[0, failed.id]),
-        "workers": reverse("django_rq:workers", args=[0]),
-        "worker": reverse("django_rq:worker_details", args=[0, worker.key]),
-    }
-
-
-def visit_each(
-    stranger: Visitor, user: User, pages: dict[str, str], look: Callable[[Page], Iterable[str]]
-) -> list[str]:
-    """Open each page with all that can be unfolded; return what `look` found, with its page."""
-
-    def unfold_all(tab: Page) -> None:
-        tab.locator("details").evaluate_all(
-            "all => all.forEach(details => { details.open = true; })"
-        )
-
-    found = []
-    for name, path in pages.items():
-        stranger.visit(path)
-        stranger.do(unfold_all)
-        found += [f"{name}: {fault}" for fault in stranger.do(lambda tab: list(look(tab)))]
-        if name == "login":
-            stranger.sign_in(user)
-            stranger.do(lambda tab: tab.wait_for_url("**/admin/"))
-    return found
-
-
-def find_serious_faults(tab: Page) -> Iterator[str]:
-    # The page of the API is made by its script.
-    tab.wait_for_load_state("networkidle")
-    for fault in Axe().run(tab).response["violations"]:
-        if fault["impact"] in {"serious", "critical"}:
-            for node in fault["nodes"]:
-                yield f"{fault['id']}\n{node['html']}\n{node['failureSummary']}\n"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_fault_of_accessibility(
-    pages: dict[str, str], stranger: Visitor, admin_user: User, scheme: str
-) -> None:
-    """Some see little or nothing, and some have no mouse."""
-    stranger.do(lambda tab: tab.emulate_media(color_scheme=scheme))
-
-    faults = visit_each(stranger, admin_user, pages, find_serious_faults)
-
-    assert "\n".join(faults) == ""
-    # Axe loads the style sheets again, as if what they import stood beside the page.
-    stranger.errors = [error for error in stranger.errors if "widgets.css" not in error]
-
-
-def measure_width(tab: Page) -> list[str]:
-    width = tab.evaluate("document.documentElement.scrollWidth")
-    return [f"{width} pixels"] if width > PHONE["width"] else []
-
-
-def test_pages_fit_a_phone(pages: dict[str, str], stranger: Visitor, admin_user: User) -> None:
-    """A page that scrolls sideways hides its numbers."""
-    stranger.do(lambda tab: tab.set_viewport_size(PHONE))
-
-    assert visit_each(stranger, admin_user, pages, measure_width) == []
-
-
-#: For each table what is cut off: its right edge lies outside of a box that does not scroll.
-FIND_CUT_OFF = """tables => tables.filter(table => {
-    const scrolls = box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowX);
-    const clips = box => ['hidden', 'clip'].includes(getComputedStyle(box).overflowX);
-    let edge = table.getBoundingClientRect().right;
-    for (let box = table.parentElement; box; box = box.parentElement) {
-        const { right } = box.getBoundingClientRect();
-        if (edge > right + 1 && clips(box)) return true;
-        if (scrolls(box)) edge = Math.min(edge, right);
-    }
-    return edge > document.documentElement.clientWidth + 1;
-}).map(table => table.outerHTML.slice(0, 200))"""
-
-
-@pytest.mark.parametrize("width", [390, 1024, 1280, 1440])
-def test_no_table_is_cut_off(
-    pages: dict[str, str], stranger: Visitor, admin_user: User, width: int
-) -> None:
-    """What lies outside of a box that does not scroll can be read by nobody."""
-    name = "an-organisation-with-a-long-name/a-repository-with-a-long-name-too"
-    PullRequest.objects.update(github_repo=name, title="W" * 90, sync_error="reviews: gone " * 30)
-    stranger.do(lambda tab: tab.set_viewport_size({"width": width, "height": 900}))
-
-    def find_cut_off(tab: Page) -> list[str]:
-        return list(tab.locator("table").evaluate_all(FIND_CUT_OFF))
-
-    assert visit_each(stranger, admin_user, pages, find_cut_off) == []
 
 
 def test_who_has_no_scripts_can_sign_in(
