@@ -61,7 +61,7 @@ CORE = {
     "jobs/saving_together": "saving_together jobs",
     "metrics/": "metrics measuring",
     "metrics/whose_turn": "waiting reviewers",
-    "models/budgets": "access models",
+    "models/budgets": "access bulk_merges models",
     "models/filters": "models bulk_merges reconcile jobs",
     "models/pull_request": "models jobs store",
     "models/synchronized": "models jobs store",

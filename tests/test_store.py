@@ -473,6 +473,15 @@ def test_lists_that_lost_rows_are_fetched_in_full(row: PullRequest, recording: R
     assert set(known.etags) == set(ETAGS)
 
 
+def test_review_from_a_webhook_leaves_the_others(row: PullRequest, recording: Recording) -> None:
+    """A delivery has one review, and says nothing of those that it does not have."""
+    save(row, make_snapshot(recording))
+
+    tell_review(recording, "submitted")
+
+    assert row.reviews.count() == len(recording.reviews) > 1
+
+
 def test_edited_review_does_not_change_its_state(row: PullRequest, recording: Recording) -> None:
     """GitHub sends this event with new reviews, too, and its state cannot be trusted."""
     tell_review(recording, "submitted")
