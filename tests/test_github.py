@@ -318,6 +318,7 @@ def test_conversations_of_one_loop_share_its_connection(http2: Http2) -> None:
     assert (needed, len(front.connections)) == ([1, 1], 1)
 
 
+@pytest.mark.long(seconds=31)
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
 def test_kept_connection_that_github_closed_is_replaced(http2: Http2, protocol: str) -> None:
     """GitHub may close an idle one at any time."""

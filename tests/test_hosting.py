@@ -44,6 +44,7 @@ def host(tmp_path: Path, sandbox: SandboxServer, broker_url: str, redis: Redis) 
     project.stop()
 
 
+@pytest.mark.long(seconds=9)
 def test_project_as_documented_is_in_order(host: Host) -> None:
     """A reader of the page must meet neither a warning nor a missing migration."""
     host.run("python manage.py check --fail-level WARNING")
