@@ -321,9 +321,7 @@ def test_selection_is_kept_in_the_address(pull_request: PullRequest, visitor: Vi
     visitor.see("#completeness", "needs attention")
 
     address = visitor.do(lambda page: page.url)
-    assert address.endswith(
-        "?team=&repository=acme%2Fanvil&weeks=4&from=&to=&bots=&by=&sort="
-    )
+    assert address.endswith("?team=&repository=acme%2Fanvil&weeks=4&from=&to=&bots=&by=&sort=")
 
 
 def test_empty_dashboard_says_what_to_do(visitor: Visitor) -> None:
