@@ -30,6 +30,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return run_manage(*arguments, environment={**kept, **environment}, timeout=PATIENCE_SECONDS)
 
 
+@pytest.mark.long(seconds=5)
 def test_help_needs_no_settings() -> None:
     """A new user reads `--help` first, and wants no warning."""
     done = subprocess.run(
@@ -97,6 +98,7 @@ def test_every_command_has_json_and_no_abbreviations(name: str) -> None:
     assert not parser.allow_abbrev
 
 
+@pytest.mark.long(seconds=5)
 def test_closed_pipe_is_one_line(environment: dict[str, str]) -> None:
     """`export | head` ends like this."""
     PullRequestFactory.create_batch(2, merged=True)

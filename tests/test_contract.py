@@ -205,6 +205,7 @@ def test_change_of_the_description_is_told(used: dict[str, Any]) -> None:
     assert new.startswith(f"new: {name} parameters cursor")
 
 
+@pytest.mark.long(seconds=10)
 def test_every_delivery_of_the_sandbox_is_one_that_github_could_send(
     sandbox: SandboxServer,
 ) -> None:

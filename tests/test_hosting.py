@@ -220,6 +220,7 @@ def test_pages_do_not_need_an_admin_of_users(host: Host) -> None:
     assert host.run(f"python manage.py shell --no-imports -c {quote(ADD_TEAM)}") == "200\n"
 
 
+@pytest.mark.long(seconds=4)
 def test_check_names_all_that_is_missing_at_once(bare: Host) -> None:
     """Correcting one setting at a time and starting again takes all day."""
     bare.append("host/settings.py", WITHOUT_EXTRAS + 'INSTALLED_APPS += ["metrics_sync"]')
