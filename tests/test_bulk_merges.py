@@ -305,17 +305,29 @@ def test_limit_that_several_lists_meet_counts_once(
     assert IntegrationCredential.objects.get().secondary_limits == 1
 
 
+@pytest.mark.parametrize(
+    ("ago", "queue"),
+    [
+        pytest.param(timedelta(minutes=1), MERGES, id="new"),
+        pytest.param(timedelta(hours=2), BULK, id="found later"),
+    ],
+)
 def test_merge_of_a_query_counts_for_monitoring(
-    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+    sandbox: SandboxServer,
+    repository: TrackedRepository,
+    redis: Redis,
+    ago: timedelta,
+    queue: str,
 ) -> None:
     """The alert for slow merges would be silent just when merges wait."""
     merge(sandbox, repository, 1)
+    PullRequest.objects.update(merged_at=timezone.now() - ago)
     counting.take()
 
     fetch(repository)
 
     counted = {dict(labels).get("queue") for name, labels in counting.take() if "seconds" in name}
-    assert counted == {MERGES}
+    assert counted == {queue}
 
 
 def test_answer_from_before_the_merge_is_not_taken(
@@ -403,6 +415,23 @@ def test_secondary_limit_stops_queries_and_requests(
     credential = IntegrationCredential.objects.get()
     assert credential.find_pause_of_both() is not None
     assert (read_statuses(), enqueue_waiting()) == (["queued"], {"queued": 0})
+
+
+def test_second_secondary_limit_stops_queries_for_twice_as_long(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Also while REST's own limit, which stops no queries, lasts longer than that pause."""
+    resets_at = leave(0)
+    credential = IntegrationCredential.objects.get()
+    credential.note_pause(until=resets_at, is_secondary=False)
+    IntegrationCredential.objects.update(secondary_limits=1, secondary_limited_at=timezone.now())
+    sandbox.faults.add(Fault(FaultKind.SECONDARY_LIMIT, path="/graphql", retry_after=90))
+    merge(sandbox, repository, 1)
+
+    fetch(repository)
+
+    credential.refresh_from_db()
+    assert credential.bulk_wait_until > timezone.now() + timedelta(seconds=120)
 
 
 def test_limit_of_rest_that_github_stated_does_not_stop_queries(

@@ -18,7 +18,7 @@ from metrics_sync.exceptions import (
 )
 from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
 from metrics_sync.heal.backfilling import Backfill, Results, Wanted
-from metrics_sync.jobs import MERGES
+from metrics_sync.jobs import BULK, MERGES
 from metrics_sync.jobs.saving import count_completion
 from metrics_sync.jobs.saving_together import Fetched
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
@@ -64,13 +64,10 @@ def enqueue_waiting() -> dict[str, Any]:
     now, queued = timezone.now(), 0
     rows = IntegrationCredential.objects.filter(revoked_at=None, rate_limit_resets_at__gt=now)
     for credential in rows.defer("access_token"):
-        if _has_waiting(credential) and PullRequest.objects.prefer_bulk(credential):
+        waiting = PullRequest.objects.waiting_of(credential, now)
+        if waiting.exists() and PullRequest.objects.prefer_bulk(credential):
             queued += enqueue_for_team(credential.team_id, fetch_waiting, credential.pk)
     return {"queued": queued}
-
-
-def _has_waiting(credential: IntegrationCredential) -> bool:
-    return PullRequest.objects.waiting_of(credential, timezone.now()).exists()
 
 
 def fetch_waiting(credential_id: int) -> dict[str, Any]:
@@ -78,8 +75,9 @@ def fetch_waiting(credential_id: int) -> dict[str, Any]:
 
     No row is claimed before its data have arrived, so if this job is killed, each row still has
     its own job. That one ends at once if the row is complete by then. If GraphQL refuses a
-    repository, REST fetches its rows for a minute; if nothing was fetched, those of the whole
-    credential, or until a limit is over. Raises QueueUnavailableError.
+    repository, its rows are left to REST for a minute. The credential sends no queries for a
+    minute if nothing was fetched, and until the end of a limit that it met. Raises
+    QueueUnavailableError.
     """
     credential = IntegrationCredential.objects.defer("access_token").get(pk=credential_id)
     fetched, errors, is_limited = 0, list[str](), False
@@ -145,6 +143,8 @@ class WaitingMerges(Backfill):
 
     def __init__(self, repository: TrackedRepository, *, is_bulk: bool) -> None:
         super().__init__(repository, is_bulk=is_bulk)
+        #: As which queue's the merges count: old ones would look like slow ones of the other.
+        self._counted_as = BULK if is_bulk else MERGES
         #: The ids of the jobs of stored rows, and of rows that bulk did not bring.
         self.replaced_jobs, self.unserved_jobs = list[str](), list[str]()
 
@@ -158,7 +158,7 @@ class WaitingMerges(Backfill):
         for row, job_id in before:
             if row.sync_job_id != job_id:
                 self.replaced_jobs.append(job_id)
-                count_completion(row, queue=MERGES)
+                count_completion(row, queue=self._counted_as)
 
     def _leave_unfetched(self, row: PullRequest, result: Snapshot | GitHubError) -> None:
         """Let the row's own job use requests, if any are left.

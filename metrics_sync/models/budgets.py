@@ -67,6 +67,11 @@ def _case(*cases: tuple[models.Q, Any], default: Any) -> models.Case:
     return models.Case(*whens, default=default, output_field=models.IntegerField())
 
 
+def _find_later(name: str, moment: datetime) -> Greatest:
+    """Return the later of a column's time, if it has one, and the moment."""
+    return Greatest(Coalesce(name, moment), models.Value(moment))
+
+
 class TokenBudget(models.Model):
     """What GitHub stated of a token's rate limit, and what is set aside of it.
 
@@ -264,17 +269,21 @@ class TokenBudget(models.Model):
             count = self.secondary_limits + 1 if self.is_careful else 1
             pause = min((until - now) * (1 << min(count - 1, 6)), LONGEST_SECONDARY_PAUSE)
             until = max(until, now + pause)
-            # GraphQL's answers count towards the same limit.
-            of_bulk = Greatest(Coalesce("bulk_wait_until", until), models.Value(until))
-            changes = {"secondary_limits": count, "secondary_limited_at": now}
-            changes["bulk_wait_until"] = of_bulk
-        latest = Greatest(Coalesce("wait_until", until), models.Value(until))
-        self._note_of_token(wait_until=latest, **changes)
+            changes = {
+                "secondary_limits": count,
+                "secondary_limited_at": now,
+                # GitHub counts queries towards the same limit.
+                "bulk_wait_until": _find_later("bulk_wait_until", until),
+            }
+        self._note_of_token(wait_until=_find_later("wait_until", until), **changes)
         self.wait_until = max(self.wait_until or until, until)
 
     def note_bulk_pause(self, until: datetime) -> None:
-        """Store that merges are not fetched through GraphQL before `until`; one UPDATE."""
-        self._note_of_token(bulk_wait_until=until)
+        """Store that merges are not fetched through GraphQL before `until`; one UPDATE.
+
+        A longer pause that is stored already stays.
+        """
+        self._note_of_token(bulk_wait_until=_find_later("bulk_wait_until", until))
 
     def _note_of_token(self, **fields: Any) -> None:
         """Write the fields, unless another token has been stored since this object was loaded."""
