@@ -45,7 +45,6 @@ _sandbox_port = 0
 hypothesis.settings.register_profile(
     "patient",
     deadline=None,
-    max_examples=50,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("patient")

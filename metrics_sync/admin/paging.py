@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
+
+from django.core.paginator import Paginator
 
 from metrics_sync.admin.selecting import SelectionForm
 
@@ -25,15 +26,12 @@ def cut_page(
 ) -> Page:
     """Return the page that the form names, or the last one; a page has `most` rows at most."""
     number = form.cleaned_data.get("page") if form.is_valid() else None
-    pages = max(ceil(len(rows) / most), 1)
-    page = min(number or 1, pages)
-    start = (page - 1) * most
-    shown = rows[start : start + most]
+    page = Paginator(rows, most).get_page(number or 1)
     return Page(
-        rows=shown,
-        first=start + 1,
-        last=start + len(shown),
+        rows=list(page.object_list),
+        first=page.start_index(),
+        last=page.end_index(),
         total=len(rows),
-        previous=address(page - 1) if page > 1 else "",
-        next=address(page + 1) if page < pages else "",
+        previous=address(page.previous_page_number()) if page.has_previous() else "",
+        next=address(page.next_page_number()) if page.has_next() else "",
     )

@@ -55,11 +55,11 @@ def fetch_pr_complete_data(pr_id: int) -> dict[str, Any] | Retry:
     wants the token to wait, the job returns an RQ Retry for that moment, which uses up none of its
     retries and holds no worker.
     """
-    pull_request = next(iter(_pull_request.run(pk=pr_id)), None)
+    pull_request = _pull_request.first(pk=pr_id)
     if pull_request is None:
         return {"error": f"There is no pull request with the id {pr_id} here."}
     # A secret that cannot be decrypted is met later, where it is recorded on the row.
-    repository = next(iter(_repository.run(pull_request_id=pr_id)), None)
+    repository = _repository.first(pull_request_id=pr_id)
     if repository is None:
         pull_request.mark_untracked()
         return {"error": pull_request.sync_error}

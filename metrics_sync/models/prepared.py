@@ -53,13 +53,17 @@ class Prepared(Generic[Row]):
         compiled: _Compiled[Row] = self._kept.compiled
         return list(compiled.run(values))
 
+    def first(self, **values: Any) -> Row | None:
+        """Return the first row; None if there is none."""
+        return next(iter(self.run(**values)), None)
+
     def get(self, **values: Any) -> Row:
         """Return the only row. Raises the model's DoesNotExist if there is none."""
-        rows = self.run(**values)
-        if not rows:
+        row = self.first(**values)
+        if row is None:
             model = self._kept.compiled.model
             raise model.DoesNotExist(f"{model.__name__} matching query does not exist.")
-        return rows[0]
+        return row
 
 
 class _Compiled(Generic[Row]):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from metrics_sync.sandbox import shapes
 from metrics_sync.sandbox.answers import Answer, Document, Listing, refuse
 from metrics_sync.sandbox.cutting import read_per_page
+from metrics_sync.sandbox.payloads import describe_hook
 from metrics_sync.sandbox.routing import Ask, repository_routes, root_routes
 from metrics_sync.sandbox.shapes import Json
 from metrics_sync.sandbox.world import Delivery, Hook
@@ -150,19 +151,7 @@ def _refuse_values(reason: str) -> Document:
 def _show_hook(hook: Hook) -> Json:
     url = f"{shapes.API}/repos/{hook.full_name}/hooks/{hook.id}"
     return {
-        "type": "Repository",
-        "id": hook.id,
-        "name": "web",
-        "active": hook.is_active,
-        "events": list(hook.events),
-        "config": {
-            "content_type": hook.content_type,
-            "insecure_ssl": "0",
-            "secret": "********",
-            "url": hook.url,
-        },
-        "updated_at": "2026-03-02T08:00:00Z",
-        "created_at": "2026-03-02T08:00:00Z",
+        **describe_hook(hook),
         "url": url,
         "test_url": f"{url}/test",
         "ping_url": f"{url}/pings",

@@ -121,26 +121,31 @@ def build_status_event(recording: Recording, status: Mapping[str, Any]) -> Json:
     )
 
 
+def describe_hook(hook: Hook) -> Json:
+    """Return what pings and the list of hooks say of a hook, without its addresses in the API."""
+    return {
+        "type": "Repository" if hook.full_name else "App",
+        "id": hook.id,
+        "name": "web",
+        "active": hook.is_active,
+        "events": list(hook.events),
+        "config": {
+            "content_type": hook.content_type,
+            "insecure_ssl": "0",
+            "secret": "********",
+            "url": hook.url,
+        },
+        "updated_at": "2026-03-02T08:00:00Z",
+        "created_at": "2026-03-02T08:00:00Z",
+    }
+
+
 def build_ping_event(hook: Hook, *, repository: Json | None = None) -> Json:
     """Build what GitHub sends when a hook is made; an app's ping names no repository."""
     payload: Json = {
         "zen": "Keep it logically awesome.",
         "hook_id": hook.id,
-        "hook": {
-            "type": "Repository" if hook.full_name else "App",
-            "id": hook.id,
-            "name": "web",
-            "active": True,
-            "events": list(hook.events),
-            "config": {
-                "content_type": hook.content_type,
-                "insecure_ssl": "0",
-                "secret": "********",
-                "url": hook.url,
-            },
-            "updated_at": "2026-03-02T08:00:00Z",
-            "created_at": "2026-03-02T08:00:00Z",
-        },
+        "hook": describe_hook(hook),
     }
     if repository is not None:
         payload |= {"repository": repository, "sender": repository["owner"]}
