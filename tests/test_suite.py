@@ -31,6 +31,7 @@ HARMLESS = {
     "metrics_sync.ingest.views: _integration",
     "metrics_sync.jobs.__init__: _pull_request",
     "metrics_sync.jobs.__init__: _repository",
+    "metrics_sync.models.pull_request: _run",
     "metrics_sync.observe.counting: _lock",
     "metrics_sync.observe.tracing: _ids",
     "metrics_sync.store.lists: _build_count",
