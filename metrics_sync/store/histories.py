@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from django.db.models import BigIntegerField, BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Left
 
 from metrics_sync.metrics import (
@@ -21,7 +21,7 @@ from metrics_sync.metrics import (
 )
 from metrics_sync.metrics.history import BotRule
 from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
-from metrics_sync.models.prepared import Prepared, Slot
+from metrics_sync.models.prepared import PreparedForOne
 from metrics_sync.snapshot import ALL_RUNS, SUPPLEMENTARY, Receipt, Section
 from metrics_sync.store.lists import MODELS
 
@@ -64,17 +64,13 @@ def read_histories(rows: Sequence[PullRequest]) -> list[History]:
 def _load_list(section: Section, rows: Iterable[PullRequest]) -> dict[int, list[Any]]:
     """Read one list of those pull requests of which it is known, and stored."""
     found = defaultdict[int, list[Any]](list)
-    wanted = [row for row in rows if _is_needed(row, section)]
-    if len(wanted) == 1:
-        found[wanted[0].pk] = _of_one[section].run(pk=wanted[0].pk)
-    elif wanted:
-        for item in _list_needed(section, pull_request__in=wanted):
-            found[item.pull_request_id].append(item)
+    for item in _lists[section].run([row.pk for row in rows if _is_needed(row, section)]):
+        found[item.pull_request_id].append(item)
     return found
 
 
-def _list_needed(section: Section, **which: Any) -> QuerySet[Any]:
-    return COLUMNS_NEEDED[section](MODELS[section].objects.filter(**which))
+def _list_needed(section: Section) -> QuerySet[Any]:
+    return COLUMNS_NEEDED[section](MODELS[section].objects.all())
 
 
 def _is_needed(row: PullRequest, section: Section) -> bool:
@@ -123,11 +119,8 @@ COLUMNS_NEEDED: dict[Section, Callable[[QuerySet[Any]], QuerySet[Any]]] = {
     Section.COMMIT_STATUSES: lambda rows: rows,
 }
 
-#: The same for one pull request, as every fetch reads them.
-_of_one = {
-    section: Prepared[Any](
-        partial(_list_needed, section, pull_request=Slot("pk", BigIntegerField()))
-    )
+_lists = {
+    section: PreparedForOne[Any](partial(_list_needed, section), "pull_request")
     for section in COLUMNS_NEEDED
 }
 
