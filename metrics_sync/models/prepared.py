@@ -5,7 +5,7 @@ run on the default database, because deliveries are stored in its transactions.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, models
@@ -64,6 +64,24 @@ class Prepared(Generic[Row]):
             model = self._kept.compiled.model
             raise model.DoesNotExist(f"{model.__name__} matching query does not exist.")
         return row
+
+
+class PreparedForOne(Generic[Row]):
+    """A query of the rows with some ids in a column; it is prepared for a single id.
+
+    A fetch or a delivery needs the rows of one pull request, and bulk work those of many.
+    """
+
+    def __init__(self, build: Callable[[], models.QuerySet[Row]], column: str) -> None:
+        self._build, self._column = build, column
+        slot = Slot("id", models.BigIntegerField())
+        self._for_one = Prepared(lambda: build().filter(**{column: slot}))
+
+    def run(self, ids: Collection[int]) -> list[Row]:
+        """Return the rows with these ids, with one statement; with none for no ids."""
+        if len(ids) == 1:
+            return self._for_one.run(id=next(iter(ids)))
+        return list(self._build().filter(**{f"{self._column}__in": ids})) if ids else []
 
 
 class _Compiled(Generic[Row]):
