@@ -242,6 +242,7 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
         "0029_dashboard_index",
         "0031_search_indexes",
         "0035_reviewer_indexes",
+        "0036_figures_of_repositories",
     ],
 )
 def test_index_of_a_million_rows_locks_no_table(
