@@ -1,6 +1,7 @@
 """Sets how long each kind of process waits for PostgreSQL."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,6 +74,20 @@ def build_options(patience: Patience) -> dict[str, Any]:
     limits = {name: f"{value:.0f}" for name, value in milliseconds.items()}
     options = " ".join(f"-c {name}={value}" for name, value in {**limits, **PLANNING}.items())
     return {**KEEPALIVE, "connect_timeout": patience.connect, "options": options}
+
+
+#: How often a connection sends a statement until it has PostgreSQL prepare it; psycopg's default.
+#: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+PREPARE_THRESHOLD = 5
+
+
+def find_prepare_threshold(database: Mapping[str, Any]) -> int | None:
+    """Return when a statement is prepared; None, never, behind a pooler that hands out connections.
+
+    Such a pooler has no place for what a connection remembers between transactions, and is named
+    by `disable_server_side_cursors`. It concerns the queries of `models/prepared.py` only.
+    """
+    return None if database.get("DISABLE_SERVER_SIDE_CURSORS") else PREPARE_THRESHOLD
 
 
 def read_process() -> str:

@@ -23,6 +23,7 @@ from tests.factories import (  # noqa: E402
     TeamFactory,
     TrackedRepositoryFactory,
 )
+from tests.sharing import copy_database, drop_database, share, use_database  # noqa: E402
 
 TEAMS = 10
 REPOSITORIES = 40
@@ -36,39 +37,17 @@ FIRST_NAMES = ("ada", "alan", "barbara", "edsger", "grace", "ken", "leslie", "li
 
 
 @contextmanager
-def open_farm(rows: int, *, detailed: int, keep: bool) -> Iterator[str]:
-    """Yield the name of a filled database beside that of the tests, made from it while it is empty.
+def open_farm(rows: int, *, detailed: int, empty: str, folder: Path, keep: bool) -> Iterator[str]:
+    """Yield the name of a copy of an empty database, which one process fills for all."""
+    name = f"{empty}_farm"
 
-    It is dropped after the block, unless it is to be kept; a kept one is taken as it is.
-    """
-    creation = connection.creation
-    name = str(creation.get_test_db_clone_settings("farm")["NAME"])
-    creation.clone_test_db("farm", verbosity=0, autoclobber=True, keepdb=keep)
-    try:
-        with use_database(name):
+    def make() -> None:
+        with use_database(copy_database(empty, "farm", keep=keep)):
             if not PullRequest.objects.exists():
                 fill(rows, detailed=detailed)
+
+    with share(folder / name, make=make, drop=lambda: keep or drop_database(name)):
         yield name
-    finally:
-        # Threads of a server that was stopped may not have closed theirs yet.
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
-            )
-        creation.destroy_test_db(suffix="farm", verbosity=0, keepdb=keep)
-
-
-@contextmanager
-def use_database(name: str) -> Iterator[None]:
-    """Let all threads use another database for the block."""
-    before = connection.settings_dict["NAME"]
-    connection.close()
-    connection.settings_dict["NAME"] = name
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict["NAME"] = before
 
 
 def fill(rows: int, *, detailed: int | None = None) -> PullRequest:

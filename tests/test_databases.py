@@ -67,6 +67,20 @@ def test_options_of_the_url_have_precedence() -> None:
     assert options["tcp_user_timeout"] == 20_000
 
 
+@pytest.mark.parametrize(
+    ("query", "threshold"),
+    [
+        pytest.param("", 5, id="a connection of its own"),
+        pytest.param("?disable_server_side_cursors=true", None, id="a pooler's"),
+    ],
+)
+def test_nothing_is_prepared_behind_a_pooler(query: str, threshold: int | None) -> None:
+    """The next transaction would be another connection's, which has not prepared it."""
+    read_settings = read("DATABASES", DATABASE_URL=f"postgres://host/name{query}")
+
+    assert read_settings["DATABASES"]["default"]["OPTIONS"]["prepare_threshold"] == threshold
+
+
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(

@@ -762,6 +762,19 @@ def test_run_that_was_taken_over_writes_nothing(
     assert (run.status, run.errors) == ("failed", ["fetch: another job took over"])
 
 
+def test_run_that_ends_late_stays_superseded(pull_request: PullRequest) -> None:
+    """The prune would keep it for ever beside the last one."""
+    pull_request.mark_running(job_id="slow")
+    run = FetchRun.start(pull_request, job_id="slow")
+    FetchRun.start(pull_request, job_id="other")
+    PullRequest.objects.update(sync_job_id="other")
+
+    save(pull_request, run, Outcome(errors={"fetch": ValueError("late")}), job=None)
+
+    attempts = FetchRun.objects.order_by("pk")
+    assert list(attempts.values_list("is_superseded", flat=True)) == [True, False]
+
+
 def test_run_of_a_killed_process_is_closed(pull_request: PullRequest) -> None:
     """A run that never ends would look as if it was still at work."""
     FetchRun.start(pull_request, job_id="killed")

@@ -227,6 +227,23 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
     assert apps.get_model("metrics_sync", "GitHubIntegration").objects.count() == 3
 
 
+@pytest.mark.long(seconds=3)
+def test_runs_that_have_a_later_one_are_marked(migrator: Migrator) -> None:
+    """What is not marked is never deleted."""
+    apps = migrator.apply_initial_migration(("metrics_sync", "0037_superseded_runs")).apps
+    team = apps.get_model("metrics_sync", "Team").objects.create(name="Core", slug="core")
+    rows = apps.get_model("metrics_sync", "PullRequest").objects
+    once, twice = (rows.create(team=team, github_pr_id=pr_id, **ROW) for pr_id in IDS)
+    runs = apps.get_model("metrics_sync", "FetchRun").objects
+    for row in (twice, once, twice):
+        runs.create(team=team, pull_request=row)
+
+    apps = migrator.apply_tested_migration(("metrics_sync", "0038_superseded_index")).apps
+
+    marked = apps.get_model("metrics_sync", "FetchRun").objects.order_by("pk")
+    assert list(marked.values_list("is_superseded", flat=True)) == [True, False, False]
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 @pytest.mark.parametrize(
@@ -242,7 +259,8 @@ def test_token_stays_with_the_api_root_of_its_first_integration(migrator: Migrat
         "0029_dashboard_index",
         "0031_search_indexes",
         "0035_reviewer_indexes",
-        "0036_figures_of_repositories",
+        "0038_superseded_index",
+        "0039_figures_of_repositories",
     ],
 )
 def test_index_of_a_million_rows_locks_no_table(

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.prepared import Prepared, PreparedUpdate, Slot
+from metrics_sync.models.prepared import Prepared, PreparedForOne, PreparedUpdate, Slot
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
 
 pytestmark = pytest.mark.django_db
@@ -104,3 +104,38 @@ def test_missing_row_is_said_as_django_says_it() -> None:
         TrackedRepository.objects.get(full_name="a/b")
 
     assert str(prepared.value) == str(usual.value)
+
+
+def test_one_id_finds_what_several_find() -> None:
+    """A fetch reads the lists of one pull request, and a query of GraphQL those of 25."""
+    first, second = (PullRequestFactory(merged=True) for _ in range(2))
+    of_team = PreparedForOne(lambda: PullRequest.objects.select_related("team"), "team")
+
+    of_one = [of_team.run([row.team_id]) for row in (first, second)]
+    both = of_team.run({first.team_id, second.team_id})
+
+    assert (of_one, {row.pk for row in both}) == ([[first], [second]], {first.pk, second.pk})
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
+def test_postgresql_prepares_it_too() -> None:
+    """To plan a query that reads eighty columns takes PostgreSQL longer than to run it."""
+    named = Prepared(list_named)
+
+    found = [named.run(name="A/B") for _ in range(7)]
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        statements = [row[0] for row in cursor.fetchall()]
+    assert (found, len(statements)) == ([[]] * 7, 1)
+    assert "full_name" in statements[0]
+
+
+def test_no_id_asks_nothing() -> None:
+    """A fetch of lists that are all known reads none."""
+    of_team = PreparedForOne(PullRequest.objects.all, "team")
+
+    with CaptureQueriesContext(connection) as queries:
+        assert of_team.run([]) == []
+
+    assert len(queries) == 0

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from metrics_sync.heal import retention
 from metrics_sync.heal.retention import prune
 from metrics_sync.models import FetchRun, WebhookDelivery
-from tests.factories import FetchRunFactory, PullRequestFactory, WebhookDeliveryFactory
+from tests.factories import PullRequestFactory, WebhookDeliveryFactory
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_each_endpoint_keeps_its_newest_payloads_and_deliveries(
 def test_last_run_of_a_pull_request_stays(db: None) -> None:
     """Its receipt proves what is stored."""
     pull_request = PullRequestFactory()
-    runs = [FetchRunFactory(pull_request=pull_request) for _ in range(3)]
+    runs = [FetchRun.start(pull_request, job_id=job_id) for job_id in "abc"]
     for run, days_ago in zip(runs, (30, 20, 15), strict=True):
         started_at = timezone.now() - timedelta(days=days_ago)
         FetchRun.objects.filter(pk=run.pk).update(started_at=started_at)
@@ -80,8 +80,8 @@ def test_one_statement_deletes_some_thousand_runs_at_most(
     """One that deletes a million meets the time limit, and starts again from nothing each night."""
     monkeypatch.setattr(retention, "BATCH", 2)
     pull_request = PullRequestFactory()
-    for _ in range(6):
-        FetchRunFactory(pull_request=pull_request)
+    for job_id in "abcdef":
+        FetchRun.start(pull_request, job_id=job_id)
     FetchRun.objects.update(started_at=timezone.now() - timedelta(days=30))
 
     with CaptureQueriesContext(connection) as queries:

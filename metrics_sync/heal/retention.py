@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from metrics_sync.conf import app_settings
@@ -40,11 +40,8 @@ def prune() -> dict[str, int]:
         emptied += _go_through(_select_over(with_payload, endpoint, PAYLOADS_KEPT), _empty)
         rows = WebhookDelivery.objects.all()
         dropped += _go_through(_select_over(rows, endpoint, DELIVERIES_KEPT), _delete)
-    last = FetchRun.objects.filter(pull_request=OuterRef("pull_request"))
-    old = FetchRun.objects.filter(started_at__lt=before).exclude(
-        pk=Subquery(last.order_by("-started_at", "-pk").values("pk")[:1])
-    )
-    deleted = _go_through(old, _delete)
+    superseded = FetchRun.objects.filter(is_superseded=True, started_at__lt=before)
+    deleted = _go_through(superseded, _delete)
     logger.info(
         "Emptied %s deliveries, deleted %s, and %s old fetch runs", emptied, dropped, deleted
     )

@@ -107,7 +107,7 @@ def _write(
             errors=lost.describe(),
             requests_made=outcome.requests_made,
         )
-        fetch_run.save()
+        fetch_run.save(update_fields=FetchRun.END)
         return None
     was_merged = row.state == PullRequest.State.MERGED
     changes = dict[str, Any]()
@@ -117,7 +117,7 @@ def _write(
         changes, outcome = prove(row, replace(outcome, snapshot=snapshot), names, stored=stored)
         changes |= store.measure_rows(row)
     conclude(row, fetch_run, outcome, changes, was_merged=was_merged, job=job)
-    fetch_run.save()
+    fetch_run.save(update_fields=FetchRun.END)
     return row
 
 

@@ -51,7 +51,7 @@ def _begin_and_write(
     begun = PullRequest.begin_together(rows, job_id=job_id)
     if not begun:
         return {}
-    FetchRun.close_killed(begun)
+    FetchRun.supersede(begun)
     were_merged = [row.state == PullRequest.State.MERGED for row in begun]
     snapshots = [snapshot for row in begun if (snapshot := outcomes[row.pk].snapshot)]
     names = store.save_snapshots(list(zip(begun, snapshots, strict=True)))

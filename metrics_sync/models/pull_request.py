@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from metrics_sync.models.filters import CHANGE_PAUSE, PullRequestFilters
 from metrics_sync.models.measured import Measured
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.repository import TrackedRepository
 from metrics_sync.models.states import State, SyncStatus
 from metrics_sync.models.synchronized import Synchronized
@@ -223,6 +224,13 @@ class PullRequest(Measured, Synchronized):
         self.refetch_at = soon
         return ["refetch_at"]
 
+    def lock_run(self, *, job_id: str) -> "PullRequest | None":
+        """Lock the row until the transaction ends, and return it as stored.
+
+        None when another job has taken the row over.
+        """
+        return _run.first(pk=self.pk, job_id=job_id)
+
     def mark_merged_late(self, **fields: Any) -> bool:
         """Note a merge that no webhook reported; sends no signal, reconcile queues the row."""
         return self._move(
@@ -240,3 +248,17 @@ class PullRequest(Measured, Synchronized):
             rows=~models.Q(sync_status=SyncStatus.RUNNING),
             sync_error=f"{self.github_repo} is not an active tracked repository of this team.",
         )
+
+
+def _list_running() -> PullRequestQuerySet:
+    """Lock the row whose run a job has begun."""
+    rows = PullRequest.objects.filter(
+        pk=Slot("pk", models.BigIntegerField()),
+        sync_status=SyncStatus.RUNNING,
+        sync_job_id=Slot("job_id", models.CharField()),
+    )
+    rows = rows.select_related("team", "author").order_by("pk")
+    return rows.select_for_update(of=("self",), no_key=True)
+
+
+_run = Prepared(_list_running)

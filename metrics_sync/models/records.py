@@ -90,6 +90,9 @@ class FetchRun(models.Model):
         #: Nothing useful was fetched.
         FAILED = "failed"
 
+    #: The fields that the end of an attempt sets.
+    END = ("status", "finished_at", "receipt", "errors", "requests_made")
+
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
     pull_request = models.ForeignKey(
         PullRequest, on_delete=models.CASCADE, related_name="fetch_runs"
@@ -101,33 +104,51 @@ class FetchRun(models.Model):
     requests_made = models.PositiveIntegerField(default=0)
     receipt = models.JSONField(default=dict, blank=True)
     errors = models.JSONField(default=list, blank=True)
+    is_superseded = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="A later attempt to fetch the pull request has begun.",
+    )
 
     class Meta:
         ordering = ["-started_at", "-pk"]
+        indexes = [
+            # The prune of each night must not read the last run of every pull request there is.
+            models.Index(
+                fields=["started_at"],
+                condition=models.Q(is_superseded=True),
+                name="superseded_fetch_runs",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.pull_request} at {self.started_at:%Y-%m-%d %H:%M:%S}"
 
     @classmethod
     def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
-        """Begin the record of an attempt; close an earlier one that was killed, as failed."""
-        cls.close_killed([pull_request])
+        """Begin the record of an attempt, after `supersede`."""
+        cls.supersede([pull_request])
         return cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
 
     @classmethod
-    def close_killed(cls, pull_requests: Iterable[PullRequest]) -> None:
-        """Close the records of attempts that were killed, as failed; one UPDATE."""
-        killed = cls.objects.filter(pull_request__in=pull_requests, status=cls.Status.RUNNING)
-        killed.update(
-            status=cls.Status.FAILED,
-            finished_at=timezone.now(),
-            errors=["fetch: the process ended without a word"],
-        )
+    def supersede(cls, pull_requests: Iterable[PullRequest]) -> None:
+        """Mark all earlier attempts, and close those that were killed, as failed.
+
+        One UPDATE where there are none, else two.
+        """
+        attempts = cls.objects.filter(pull_request__in=pull_requests)
+        if attempts.filter(is_superseded=False).update(is_superseded=True):
+            attempts.filter(status=cls.Status.RUNNING).update(
+                status=cls.Status.FAILED,
+                finished_at=timezone.now(),
+                errors=["fetch: the process ended without a word"],
+            )
 
     def finish(
         self, *, status: Status, receipt: dict[str, Any], errors: list[str], requests_made: int
     ) -> None:
-        """End the record, which stays unsaved."""
+        """End the record, which stays unsaved: `END` are the fields that are set."""
         self.status, self.finished_at = status, timezone.now()
         self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
 

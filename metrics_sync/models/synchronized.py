@@ -227,19 +227,6 @@ class Synchronized(models.Model):
         fields["completed_at"] = self.completed_at or timezone.now()
         return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
 
-    def lock_run(self, *, job_id: str) -> Self | None:
-        """Lock the row until the transaction ends, and return it as stored.
-
-        None when another job has taken the row over.
-        """
-        rows = self._find_row().filter(sync_status=SyncStatus.RUNNING, sync_job_id=job_id)
-        return (
-            rows.select_related("team", "author")
-            .select_for_update(of=("self",), no_key=True)
-            .order_by("pk")
-            .first()
-        )
-
     def note_heartbeat(self, *, job_id: str) -> None:
         """Store a heartbeat of the run of `job_id`; one UPDATE."""
         rows = self._find_row().filter(sync_status=SyncStatus.RUNNING, sync_job_id=job_id)

@@ -2,8 +2,17 @@
 
 from collections.abc import Iterable
 
+from django.db.models import BigIntegerField
+
 from metrics_sync.models import Team, TeamMember
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.snapshot import Account
+
+_member = Prepared(
+    lambda: TeamMember.objects.filter(
+        team=Slot("team_id", BigIntegerField()), github_id=Slot("github_id", BigIntegerField())
+    )
+)
 
 
 def save_accounts(
@@ -19,9 +28,7 @@ def save_accounts(
     """
     unique = {account.github_id: account for account in accounts if account is not None}
     known = {} if loaded is None else {loaded.github_id: loaded}
-    if unread := unique.keys() - known.keys():
-        rows = TeamMember.objects.filter(team=team, github_id__in=unread)
-        known |= {row.github_id: row for row in rows}
+    known |= {row.github_id: row for row in _load(team, unique.keys() - known.keys())}
     written = TeamMember.objects.bulk_create(
         [
             TeamMember(
@@ -38,6 +45,13 @@ def save_accounts(
         update_fields=["login", "is_bot"],
     )
     return known | {row.github_id: row for row in written}
+
+
+def _load(team: Team, github_ids: set[int]) -> Iterable[TeamMember]:
+    """Read these accounts of a team; a delivery needs one, or none."""
+    if len(github_ids) == 1:
+        return _member.run(team_id=team.pk, github_id=min(github_ids))
+    return TeamMember.objects.filter(team=team, github_id__in=github_ids) if github_ids else ()
 
 
 def _is_same(row: TeamMember | None, account: Account) -> bool:

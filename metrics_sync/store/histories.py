@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
@@ -20,6 +21,7 @@ from metrics_sync.metrics import (
 )
 from metrics_sync.metrics.history import BotRule
 from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
+from metrics_sync.models.prepared import PreparedForOne
 from metrics_sync.snapshot import ALL_RUNS, SUPPLEMENTARY, Receipt, Section
 from metrics_sync.store.lists import MODELS
 
@@ -62,12 +64,13 @@ def read_histories(rows: Sequence[PullRequest]) -> list[History]:
 def _load_list(section: Section, rows: Iterable[PullRequest]) -> dict[int, list[Any]]:
     """Read one list of those pull requests of which it is known, and stored."""
     found = defaultdict[int, list[Any]](list)
-    wanted = [row for row in rows if _is_needed(row, section)]
-    if wanted:
-        items = MODELS[section].objects.filter(pull_request__in=wanted)
-        for item in COLUMNS_NEEDED[section](items):
-            found[item.pull_request_id].append(item)
+    for item in _lists[section].run([row.pk for row in rows if _is_needed(row, section)]):
+        found[item.pull_request_id].append(item)
     return found
+
+
+def _list_needed(section: Section) -> QuerySet[Any]:
+    return COLUMNS_NEEDED[section](MODELS[section].objects.all())
 
 
 def _is_needed(row: PullRequest, section: Section) -> bool:
@@ -103,7 +106,7 @@ COMMENTS = {Section.ISSUE_COMMENTS, Section.REVIEW_COMMENTS}
 CHECKS = {Section.CHECK_RUNS, Section.COMMIT_STATUSES}
 
 #: What is read of each list, which leaves out long texts. One table has both kinds of comments.
-COLUMNS_NEEDED: dict[Section, Callable[[QuerySet[Any]], Iterable[Any]]] = {
+COLUMNS_NEEDED: dict[Section, Callable[[QuerySet[Any]], QuerySet[Any]]] = {
     Section.COMMITS: lambda rows: (
         rows.select_related("author").defer("message").annotate(subject=Left("message", 30))
     ),
@@ -114,6 +117,11 @@ COLUMNS_NEEDED: dict[Section, Callable[[QuerySet[Any]], Iterable[Any]]] = {
     Section.TIMELINE: lambda rows: rows,
     Section.CHECK_RUNS: lambda rows: rows,
     Section.COMMIT_STATUSES: lambda rows: rows,
+}
+
+_lists = {
+    section: PreparedForOne[Any](partial(_list_needed, section), "pull_request")
+    for section in COLUMNS_NEEDED
 }
 
 

@@ -21,6 +21,7 @@ from metrics_sync.models import (
     PullRequest,
     TeamMember,
 )
+from metrics_sync.models.prepared import PreparedForOne
 from metrics_sync.snapshot import KEYS, Account, FileItem, Item, Section, SectionResult
 
 MODELS: dict[Section, Any] = {
@@ -152,12 +153,16 @@ def _save_reviews(found: Sequence[FoundList], accounts: Mapping[int, TeamMember]
 def _load_review_states(rows: Iterable[PullRequest]) -> dict[int, dict[int, Sequence[str]]]:
     """Return the state of each stored review, and that it was submitted with."""
     stored = defaultdict[int, dict[int, Sequence[str]]](dict)
-    columns = ("pull_request", "github_review_id", "state", "submitted_state")
-    for pk, review_id, *states in PRReview.objects.filter(pull_request__in=rows).values_list(
-        *columns
-    ):
-        stored[pk][review_id] = states
+    for review in _review_states.run([row.pk for row in rows]):
+        states = (review.state, review.submitted_state)
+        stored[review.pull_request_id][review.github_review_id] = states
     return stored
+
+
+_review_states = PreparedForOne(
+    lambda: PRReview.objects.only("pull_request", "github_review_id", "state", "submitted_state"),
+    "pull_request",
+)
 
 
 def _keep_states(reviews: Iterable[dict[str, Any]], stored: Mapping[int, Sequence[str]]) -> None:

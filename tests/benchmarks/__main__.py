@@ -40,6 +40,8 @@ NAMES = (
     "scan",
     "pages",
 )
+#: Those that are named to run: for half an hour.
+LONG = ("growth", "million")
 DOCUMENT: Path = settings.BASE_DIR / "docs" / "performance.md"
 #: `--document` writes between these marks.
 MARKS = ("<!-- make bench -->", "<!-- end -->")
@@ -101,7 +103,11 @@ def _replace(text: str, table: str) -> str:
 def _parse_options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=[[], *NAMES], metavar="NAME", help=" ".join(NAMES)
+        "names",
+        nargs="*",
+        choices=[[], *NAMES, *LONG],
+        metavar="NAME",
+        help=f"{' '.join(NAMES)}; and, only where it is named, {' '.join(LONG)}",
     )
     parser.add_argument("--markdown", action="store_true", help="print all figures as one table")
     parser.add_argument(

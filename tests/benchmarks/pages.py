@@ -50,10 +50,10 @@ def _measure_at(rows: int) -> dict[str, Cost]:
         large = fill(rows)
         client = Client()
         client.force_login(User.objects.create_superuser("bench"))
-        return {name: _measure(client, url) for name, url in _list_pages(large).items()}
+        return {name: _measure(client, url) for name, url in list_pages(large).items()}
 
 
-def _list_pages(large: PullRequest) -> dict[str, str]:
+def list_pages(large: PullRequest) -> dict[str, str]:
     rows = reverse("admin:metrics_sync_pullrequest_changelist")
     return {
         FLOOR: reverse("admin:password_change"),

@@ -187,16 +187,17 @@ def open_stage() -> Iterator[Stage]:
             "REDIS_URL": broker_url,
             "GITHUB_API_URL": api_url,
         }
-        integration = _connect()
+        integration = connect()
         yield Stage(environment, api_url, broker_url, folder, log, integration, sizes)
 
 
-def _connect() -> GitHubIntegration:
+def connect() -> GitHubIntegration:
+    """Connect the repository of the pretend GitHub in the database in use."""
     os.environ["GITHUB_TOKEN"] = DEFAULT_TOKEN
     with Path(os.devnull).open("w") as nowhere:
         call_command("connect", REPOSITORY, team="bench", stdout=nowhere)
     del os.environ["GITHUB_TOKEN"]
-    return GitHubIntegration.objects.get()
+    return GitHubIntegration.objects.get(team__slug="bench")
 
 
 @contextmanager

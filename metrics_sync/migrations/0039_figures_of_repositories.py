@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("metrics_sync", "0035_reviewer_indexes"),
+        ("metrics_sync", "0038_superseded_index"),
     ]
 
     operations = [

@@ -1,0 +1,27 @@
+"""Serves a GitHub of pull requests that differ in their ids and numbers alone, so that all fit.
+
+`python -m tests.benchmarks.alike PORT AMOUNT`.
+"""
+
+import signal
+import sys
+from dataclasses import replace
+
+from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, World, make_recording
+
+REPOSITORY = "bench/growth"
+
+
+def serve(port: int, amount: int) -> None:
+    """Serve until the process is ended."""
+    world = World(tokens=[Token(DEFAULT_TOKEN, limit_per_window=10**6)])
+    one = make_recording(REPOSITORY, 1)
+    for number in range(1, amount + 1):
+        changes = {"number": number, "id": 10**9 + number}
+        world.add(replace(one, number=number, pull=one.pull | changes))
+    SandboxServer(world, port=port).start()
+    signal.pause()
+
+
+if __name__ == "__main__":
+    serve(*map(int, sys.argv[1:]))
