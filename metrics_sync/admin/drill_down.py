@@ -24,7 +24,9 @@ FROM, BEFORE = "merged_at__gte", "merged_at__lt"
 TEAM, STATE, STATUS = "team__id__exact", "state__exact", "sync_status__exact"
 #: The narrowing whose name in the address is another one.
 _PARAMETERS = {"state": STATE, "sync_status": STATUS}
-_NARROWING = {"author", "known", "review", "reviewer", "state", "sync_status", "took"}
+_NARROWING = {
+    "answered_by", "author", "known", "review", "reviewer", "state", "sync_status", "took",
+}  # fmt: skip
 
 
 def link_to_list(
@@ -46,6 +48,7 @@ def link_to_list(
 
     - `author`: a login, as GitHub writes it
     - `reviewer`: the id of an account at GitHub, which a renamed one keeps
+    - `answered_by`: the same, for those whose first review by that account is an answer
     - `known`: a metric, whose value is known and counts; the largest come first
     - `took`: times to complete: the place of a class in the chart, of which the last is "not yet";
       `within-` or `late-` with a promised time in seconds; or `known`, of which the longest come

@@ -1,6 +1,6 @@
 """The filters of the list of pull requests, which refuse a value that does not fit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
@@ -21,6 +21,7 @@ from metrics_sync.dashboard.narrowing import (
     WITH_REVIEW,
     WITHIN,
     WITHOUT_REVIEW,
+    is_answered_by,
     is_known,
     is_reviewed_by,
     keep_times,
@@ -132,6 +133,7 @@ class ReviewerFilter(AddressFilter):
     title = "reviewed by"
     parameter_name = "reviewer"
     login = ""
+    condition: ClassVar[Callable[[Collection[int]], Any]] = staticmethod(is_reviewed_by)
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         key = self.value() or ""
@@ -142,10 +144,18 @@ class ReviewerFilter(AddressFilter):
             raise BadInputError(f"You know no reviewer with the id or login “{key}”.")
         self.login = account.login
         people = list_people(list_teams(request), account.github_id)
-        return queryset.filter(is_reviewed_by(people))
+        return queryset.filter(self.condition(people))
 
     def describe(self) -> str:
-        return f"reviewed by: {self.login}"
+        return f"{self.title}: {self.login}"
+
+
+class AnswerFilter(ReviewerFilter):
+    """Keeps the merges of a reviewer whose first review is an answer, as *Reviewers* counts it."""
+
+    title = "answered by"
+    parameter_name = "answered_by"
+    condition = staticmethod(is_answered_by)
 
 
 def _find_account(known: QuerySet[TeamMember], key: str) -> TeamMember | None:
