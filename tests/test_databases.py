@@ -15,7 +15,7 @@ from django.db import connection
 
 from metrics_sync.models import ApiToken, GitHubIntegration, WebhookDelivery
 from metrics_sync.sandbox import build_pull_request_event, deliver, make_recording
-from project.databases import build_options, find_patience
+from project.databases import PLANNING, build_options, find_patience
 from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.factories import TrackedRepositoryFactory
 from tests.swallowing import open_network
@@ -95,9 +95,9 @@ def test_postgresql_is_told_how_long_a_process_waits(
     options = build_options(find_patience(process, statement_seconds=60))
 
     with psycopg.connect(environment["DATABASE_URL"], **options) as told:
-        shown = [told.execute(f"SHOW {name}").fetchone() for name in (*limits, "random_page_cost")]
+        shown = [told.execute(f"SHOW {name}").fetchone() for name in (*limits, *PLANNING)]
 
-    assert shown == [(value,) for value in (*values, "1.1")]
+    assert shown == [(value,) for value in (*values, "1.1", "16MB")]
 
 
 @on_postgresql

@@ -53,8 +53,6 @@ def link_to_list(
     - `review="without"`: merged without a review, or `"with"`
     - `sync_status`, `state`: one of their values
     """
-    if unknown := narrowing.keys() - _NARROWING:
-        raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
     chosen = {
         STATE: "merged",
         TEAM: team.pk if team else "",
@@ -62,11 +60,23 @@ def link_to_list(
         FROM: merged_from.isoformat() if merged_from else "",
         BEFORE: merged_before.isoformat() if merged_before else "",
         "bots": bots,
-        **{_PARAMETERS.get(name, name): value for name, value in narrowing.items()},
         BACK: back,
+        **_name_parameters(narrowing),
     }
     query = {name: value for name, value in chosen.items() if value not in {"", None}}
     return f"{reverse('admin:metrics_sync_pullrequest_changelist')}?{urlencode(query)}"
+
+
+def narrow(url: str, **narrowing: Any) -> str:
+    """Narrow the address of a list further; in a long table that is cheaper than to make each."""
+    return f"{url}&{urlencode(_name_parameters(narrowing))}"
+
+
+def _name_parameters(narrowing: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the address. Raises TypeError for a narrowing that is unknown."""
+    if unknown := narrowing.keys() - _NARROWING:
+        raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
+    return {_PARAMETERS.get(name, name): value for name, value in narrowing.items()}
 
 
 @dataclass(frozen=True, slots=True)
