@@ -127,8 +127,8 @@ def test_postgresql_prepares_it_too() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements")
         statements = [row[0] for row in cursor.fetchall()]
-    assert (found, len(statements)) == ([[]] * 7, 1)
-    assert "full_name" in statements[0]
+    assert found == [[]] * 7
+    assert any('UPPER("metrics_sync_trackedrepository"."full_name")' in s for s in statements)
 
 
 def test_no_id_asks_nothing() -> None:
