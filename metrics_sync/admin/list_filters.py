@@ -1,6 +1,6 @@
 """The filters of the list of pull requests, which refuse a value that does not fit."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
@@ -133,7 +133,6 @@ class ReviewerFilter(AddressFilter):
     title = "reviewed by"
     parameter_name = "reviewer"
     login = ""
-    condition: ClassVar[Callable[[Collection[int]], Any]] = staticmethod(is_reviewed_by)
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         key = self.value() or ""
@@ -144,7 +143,10 @@ class ReviewerFilter(AddressFilter):
             raise BadInputError(f"You know no reviewer with the id or login “{key}”.")
         self.login = account.login
         people = list_people(list_teams(request), account.github_id)
-        return queryset.filter(self.condition(people))
+        return self.keep_reviewed(queryset, people)
+
+    def keep_reviewed(self, rows: Rows, people: list[int]) -> Rows:
+        return rows.filter(is_reviewed_by(people))
 
     def describe(self) -> str:
         return f"{self.title}: {self.login}"
@@ -155,7 +157,9 @@ class AnswerFilter(ReviewerFilter):
 
     title = "answered by"
     parameter_name = "answered_by"
-    condition = staticmethod(is_answered_by)
+
+    def keep_reviewed(self, rows: Rows, people: list[int]) -> Rows:
+        return rows.filter(is_answered_by(people))
 
 
 def _find_account(known: QuerySet[TeamMember], key: str) -> TeamMember | None:
