@@ -16,7 +16,7 @@ from metrics_sync.store.announcing import (
     pull_request_merged,
     repository_doubted,
 )
-from metrics_sync.work.counts import save_counts
+from metrics_sync.work.counts import save_counts_of_answers
 from metrics_sync.work.queueing import enqueue_verification
 from metrics_sync.work.turns import enqueue_merge
 
@@ -41,5 +41,5 @@ def ask_about_repositories(**options: Any) -> None:
 
 @receiver(request_finished)
 def save_counts_after_answer(**options: Any) -> None:
-    """Save what a request has counted, once its answer is sent."""
-    save_counts()
+    """Save what requests have counted, once an answer is sent."""
+    save_counts_of_answers()

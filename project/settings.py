@@ -17,7 +17,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from project.base_url import read_base_url
-from project.databases import build_options, find_patience, read_process
+from project.databases import build_options, find_patience, find_prepare_threshold, read_process
 from project.logs import logging_config
 from project.reports import start_reports
 
@@ -170,6 +170,7 @@ else:
     DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     DATABASES["default"]["OPTIONS"] = {
         **build_options(DATABASE_PATIENCE),
+        "prepare_threshold": find_prepare_threshold(DATABASES["default"]),
         **DATABASES["default"].get("OPTIONS", {}),
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -130,7 +130,7 @@ def forgetful() -> None:
     """Reset what modules keep in this process; `test_suite` finds modules that are missing here."""
     throttling.forget()
     counting.take()
-    counts._wait_until = 0.0
+    counts._wait_until = counts._next_save_at = 0.0
 
 
 @pytest.fixture(scope="session")

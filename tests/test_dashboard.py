@@ -563,12 +563,33 @@ def test_pull_requests_by_bots_are_left_out_unless_asked_for(team: Team) -> None
 
     people, everybody = read_summary(), read_summary(with_bots=True)
 
-    assert (people.bots_left_out, everybody.bots_left_out) == (3, 0)
+    assert read_current_state(select()).by_bots == 3
     assert (people.totals.share_without_review, everybody.totals.share_without_review) == (0, 0.75)
     assert people.totals.metrics["cycle_time_hours"].median == 10
     assert everybody.totals.metrics["cycle_time_hours"].median == 1
     assert (people.points[-1].merged, everybody.points[-1].merged) == (1, 4)
     assert [len(one.slowest) for one in (people, everybody)] == [1, 4]
+
+
+def test_days_between_two_periods_count_in_neither(team: Team) -> None:
+    """Both have the same days of the week, so the last days of the week before are in none."""
+    selection = select()
+    begin, end = selection.since, selection.before.span.until
+    assert end is not None
+    for hours, merged_at in ((1, end - SECOND), (2, end), (2, begin - SECOND), (3, begin)):
+        measure(
+            team,
+            cycle_time_hours=hours,
+            merged_at=merged_at,
+            completed_at=merged_at + SECOND,
+        )
+
+    summary = summarise(selection)
+
+    assert (summary.totals.merged, summary.before.merged) == (1, 1)
+    assert summary.totals.metrics["cycle_time_hours"] == Spread(3, 3, 1)
+    assert summary.before.metrics["cycle_time_hours"] == Spread(1, 1, 1)
+    assert (summary.totals.time_to_complete.count, summary.before.time_to_complete.count) == (1, 1)
 
 
 def test_page_says_which_pull_requests_its_reviews_are_of(team: Team, client: Client) -> None:

@@ -15,7 +15,7 @@ from django.db import connection
 
 from metrics_sync.models import ApiToken, GitHubIntegration, WebhookDelivery
 from metrics_sync.sandbox import build_pull_request_event, deliver, make_recording
-from project.databases import build_options, find_patience
+from project.databases import PLANNING, build_options, find_patience
 from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.factories import TrackedRepositoryFactory
 from tests.swallowing import open_network
@@ -67,6 +67,20 @@ def test_options_of_the_url_have_precedence() -> None:
     assert options["tcp_user_timeout"] == 20_000
 
 
+@pytest.mark.parametrize(
+    ("query", "threshold"),
+    [
+        pytest.param("", 5, id="a connection of its own"),
+        pytest.param("?disable_server_side_cursors=true", None, id="a pooler's"),
+    ],
+)
+def test_nothing_is_prepared_behind_a_pooler(query: str, threshold: int | None) -> None:
+    """The next transaction would be another connection's, which has not prepared it."""
+    read_settings = read("DATABASES", DATABASE_URL=f"postgres://host/name{query}")
+
+    assert read_settings["DATABASES"]["default"]["OPTIONS"]["prepare_threshold"] == threshold
+
+
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
@@ -81,9 +95,9 @@ def test_postgresql_is_told_how_long_a_process_waits(
     options = build_options(find_patience(process, statement_seconds=60))
 
     with psycopg.connect(environment["DATABASE_URL"], **options) as told:
-        shown = [told.execute(f"SHOW {name}").fetchone() for name in (*limits, "random_page_cost")]
+        shown = [told.execute(f"SHOW {name}").fetchone() for name in (*limits, *PLANNING)]
 
-    assert shown == [(value,) for value in (*values, "1.1")]
+    assert shown == [(value,) for value in (*values, "1.1", "16MB")]
 
 
 @on_postgresql

@@ -355,12 +355,13 @@ def test_no_filter_leads_to_another_team(client: Client, db: None) -> None:
 
     narrowing = [
         {"team": theirs.team}, {"repository": "theirs/anvil"}, {"author": "mona"},
-        {"reviewer": "hubot"}, {"known": "cycle_time_hours"}, {"review": "without"},
+        {"reviewer": "hubot"}, {"answered_by": "hubot"}, {"known": "cycle_time_hours"},
+        {"review": "without"},
     ]  # fmt: skip
 
     assert [find(client, link_to_list(**one)).context["cl"].result_count for one in narrowing] == [
         0
-    ] * 6
+    ] * 7
     refused = find(client, link_to_list(repository="theirs/anvil")).content.decode()
     assert "None of your pull requests is of the repository" in refused
 

@@ -260,6 +260,7 @@ def test_runs_that_have_a_later_one_are_marked(migrator: Migrator) -> None:
         "0031_search_indexes",
         "0035_reviewer_indexes",
         "0038_superseded_index",
+        "0039_figures_of_repositories",
     ],
 )
 def test_index_of_a_million_rows_locks_no_table(

@@ -14,10 +14,10 @@ from django.utils import timezone
 from metrics_sync.dashboard import (
     METRICS,
     Selection,
+    read_current_state,
     read_open,
     read_reviewers,
     read_totals,
-    summarise,
 )
 from metrics_sync.models import PRReview, PRTimelineEvent, PullRequest, Team, TeamMember
 from tests.factories import TeamFactory, TeamMemberFactory, TrackedRepositoryFactory
@@ -146,11 +146,11 @@ def rank(values: str) -> str:
 
 def test_figures_of_reviews_are_those_of_sql(selection: Selection) -> None:
     """Counts, medians and 90th percentiles of four metrics: sixteen numbers."""
-    since, found = selection.since, read_totals(selection)
+    since, (found, _) = selection.since, read_totals(selection)
     people = f"{MERGES} AND NOT p.is_by_bot"
 
     assert found.merged == ask_one(f"SELECT COUNT(*) {people}", since=since)
-    assert summarise(selection).bots_left_out == ask_one(
+    assert read_current_state(selection).by_bots == ask_one(
         f"SELECT COUNT(*) {MERGES} AND p.is_by_bot", since=since
     )
     unseen = f"SELECT COUNT(*) {people} AND p.merged_without_review"
@@ -167,7 +167,7 @@ def test_figures_of_reviews_are_those_of_sql(selection: Selection) -> None:
 
 def test_figures_of_completeness_are_those_of_sql(selection: Selection) -> None:
     """What the service promises, and its classes: twelve numbers."""
-    since, found = selection.since, read_totals(selection)
+    since, (found, _) = selection.since, read_totals(selection)
     took = seconds("p.completed_at", "p.merged_at")
     tracked = "p.sync_status <> 'untracked'"
 

@@ -117,6 +117,20 @@ def test_one_id_finds_what_several_find() -> None:
     assert (of_one, {row.pk for row in both}) == ([[first], [second]], {first.pk, second.pk})
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
+def test_postgresql_prepares_it_too() -> None:
+    """To plan a query that reads eighty columns takes PostgreSQL longer than to run it."""
+    named = Prepared(list_named)
+
+    found = [named.run(name="A/B") for _ in range(7)]
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        statements = [row[0] for row in cursor.fetchall()]
+    assert found == [[]] * 7
+    assert any('UPPER("metrics_sync_trackedrepository"."full_name")' in s for s in statements)
+
+
 def test_no_id_asks_nothing() -> None:
     """A fetch of lists that are all known reads none."""
     of_team = PreparedForOne(PullRequest.objects.all, "team")

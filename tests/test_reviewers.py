@@ -197,12 +197,42 @@ def test_page_leads_to_what_is_behind_its_numbers(
 
     page = client.get(reverse("metrics_sync:reviewers")).content.decode()
     links = re.findall(r'<td data-label="([\w ]+)"><a href="(.*?)"', page)
-    found = {label: client.get(unescape(url)).content.decode() for label, url in links[:2]}
+    found = {label: client.get(unescape(url)).content.decode() for label, url in links[:4]}
 
     assert "Reviewed by others" not in found["Pull requests"]
     assert "Reviewed" in found["Pull requests"]
     assert "Hers" in found["Waiting now"]
     assert "Another" not in found["Waiting now"]
+
+
+def test_each_number_leads_to_as_many_pull_requests(
+    client: Client, team: Team, ann: TeamMember
+) -> None:
+    """Who doubts a median looks for the answers behind it, and a review of a draft is none."""
+    ready_at = {"early": None, "drafted": hour(5), "twice": hour(0), "late": hour(1)}
+    for title, moment in ready_at.items():
+        row = add_merge(team, title=title, ready_at=moment)
+        review(row, ann, 2)
+        if title in {"drafted", "twice"}:
+            review(row, ann, 6)
+    sign_in(client, team)
+
+    page = client.get(reverse("metrics_sync:reviewers")).content.decode()
+    cells = re.findall(r'<td data-label="([\w ]+)"><a href="(.*?)"[^>]*>(\d+)<', page)
+    listed = {name: _list_titles(client, unescape(url)) for name, url, _ in cells}
+
+    assert {name: int(count) for name, _, count in cells} == {
+        "Reviews": 6,
+        "Pull requests": 4,
+        "Answers": 2,
+    }
+    assert listed["Answers"] == {"twice", "late"}
+    assert listed["Reviews"] == listed["Pull requests"] == set(ready_at)
+    assert 'title="The reviews are of 4 pull requests."' in page
+
+
+def _list_titles(client: Client, url: str) -> set[str]:
+    return {row.title for row in client.get(url).context["cl"].result_list}
 
 
 def test_page_needs_as_many_queries_for_many_reviewers(

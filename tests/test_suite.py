@@ -9,6 +9,7 @@ from django.conf import settings
 FORGOTTEN = {
     "metrics_sync.ingest.throttling: _failures",
     "metrics_sync.observe.counting: _counts",
+    "metrics_sync.work.counts: _next_save_at",
     "metrics_sync.work.counts: _wait_until",
 }
 #: What may stay: it is the same for the same arguments, or ends with its block or event loop.

@@ -274,7 +274,7 @@ def test_week_of_a_team_is_read_once(wish: WeeklyDigest) -> None:
     with CaptureQueriesContext(connection) as made:
         assert send_digests() == {"sent": 2, "failed": 0}
 
-    assert sum("metrics_sync_pullrequest" in query["sql"] for query in made) == 5
+    assert sum("metrics_sync_pullrequest" in query["sql"] for query in made) == 3
 
 
 @pytest.mark.parametrize(

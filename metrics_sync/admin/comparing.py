@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 
 from metrics_sync.admin.changes import MORE_MERGES, SHARE_UNREVIEWED, show_change
 from metrics_sync.admin.definitions import DEFINITIONS, show_share
+from metrics_sync.admin.drill_down import narrow
 from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.paging import Page, cut_page
 from metrics_sync.admin.selecting import SelectionForm
@@ -140,19 +141,19 @@ def _show_rows(
 def _show_row(
     row: Compared, by: By, form: SelectionForm, leads: Leads, texts: Sequence[tuple[str, str]]
 ) -> Iterator[SafeString]:
-    own = _narrow(row, by, form)
+    merges = leads.to_reviews(**_narrow(row, by, form))
     now, before = row.now, row.before
-    yield _lead_on(row, by, form, leads, own)
+    yield _lead_on(row, by, form, merges)
     yield _show_cell(
-        link(leads.to_reviews(**own), now.merged),
+        link(merges, now.merged),
         show_change(now.merged, before.merged, MORE_MERGES, str, is_brief=True),
     )
     for metric, shown in zip(COMPARED, texts, strict=True):
-        url = leads.to_reviews(known=metric, **own)
+        url = narrow(merges, known=metric)
         yield _show_metric(metric, now.get_spread(metric), before.get_spread(metric), url, shown)
     share, earlier = now.share_without_review, before.share_without_review
     yield _show_cell(
-        link(leads.to_reviews(review="without", **own), show_share(share))
+        link(narrow(merges, review="without"), show_share(share))
         if now.without_review
         else show_share(share),
         show_change(share, earlier, SHARE_UNREVIEWED, show_share, is_brief=True),
@@ -187,9 +188,7 @@ def _narrow(row: Compared, by: By, form: SelectionForm) -> dict[str, Any]:
     return {by.value: row.key}
 
 
-def _lead_on(
-    row: Compared, by: By, form: SelectionForm, leads: Leads, own: dict[str, Any]
-) -> SafeString:
+def _lead_on(row: Compared, by: By, form: SelectionForm, merges: str) -> SafeString:
     """Lead to the dashboard of a team or repository, and to the list of a person."""
     if by is By.TEAM:
         return link(f"?{form.change(team=row.key, by='', sort='')}", row.name)
@@ -197,4 +196,4 @@ def _lead_on(
         name = form.find_repository(row.key)
         if name:
             return link(f"?{form.change(repository=name, by=By.AUTHOR.value, sort='')}", row.name)
-    return link(leads.to_reviews(**own), row.name)
+    return link(merges, row.name)

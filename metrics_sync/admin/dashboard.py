@@ -30,7 +30,6 @@ from metrics_sync.dashboard import (
     CurrentState,
     Selection,
     read_current_state,
-    read_totals,
     summarise,
 )
 from metrics_sync.exceptions import QueueUnavailableError
@@ -98,6 +97,7 @@ def build_content(request: HttpRequest, form: SelectionForm, current: Current) -
         "period": describe_period(selection),
         "team_slugs": [team.slug for team in selection.teams[:2]],
         "selected_team": leads.team,
+        "bots_left_out": 0 if selection.with_bots else current.state.by_bots,
         "disagreeing": selection.merges.disagreeing().order_by().count(),
         "comparison": build_comparison(form, selection, leads),
         **_build_current(current, leads),
@@ -122,13 +122,12 @@ def _build_current(current: Current, leads: Leads) -> dict[str, Any]:
 def _build_figures(form: SelectionForm, selection: Selection, leads: Leads) -> dict[str, Any]:
     """Return the figures of the period, beside those of the period before, and its charts."""
     summary = summarise(selection, form.metrics)
-    totals, before = summary.totals, read_totals(selection.before, form.metrics)
-    trends = draw_trends(form, selection, summary, before, leads)
+    totals, before = summary.totals, summary.before
+    trends = draw_trends(form, selection, summary, leads)
     return {
         "summary": summary,
         "figures": build_figures(totals, before, leads),
         "review_figures": build_review_figures(totals, before, leads),
-        "bots_left_out": summary.bots_left_out,
         "trends": trends,
         "more_trends": list_more_trends(form),
         "has_goals": any(chart.goal for chart in trends),

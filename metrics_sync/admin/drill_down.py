@@ -24,7 +24,9 @@ FROM, BEFORE = "merged_at__gte", "merged_at__lt"
 TEAM, STATE, STATUS = "team__id__exact", "state__exact", "sync_status__exact"
 #: The narrowing whose name in the address is another one.
 _PARAMETERS = {"state": STATE, "sync_status": STATUS}
-_NARROWING = {"author", "known", "review", "reviewer", "state", "sync_status", "took"}
+_NARROWING = {
+    "answered_by", "author", "known", "review", "reviewer", "state", "sync_status", "took",
+}  # fmt: skip
 
 
 def link_to_list(
@@ -46,6 +48,7 @@ def link_to_list(
 
     - `author`: a login, as GitHub writes it
     - `reviewer`: the id of an account at GitHub, which a renamed one keeps
+    - `answered_by`: the same, for those whose first review by that account is an answer
     - `known`: a metric, whose value is known and counts; the largest come first
     - `took`: times to complete: the place of a class in the chart, of which the last is "not yet";
       `within-` or `late-` with a promised time in seconds; or `known`, of which the longest come
@@ -53,8 +56,6 @@ def link_to_list(
     - `review="without"`: merged without a review, or `"with"`
     - `sync_status`, `state`: one of their values
     """
-    if unknown := narrowing.keys() - _NARROWING:
-        raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
     chosen = {
         STATE: "merged",
         TEAM: team.pk if team else "",
@@ -62,11 +63,23 @@ def link_to_list(
         FROM: merged_from.isoformat() if merged_from else "",
         BEFORE: merged_before.isoformat() if merged_before else "",
         "bots": bots,
-        **{_PARAMETERS.get(name, name): value for name, value in narrowing.items()},
         BACK: back,
+        **_name_parameters(narrowing),
     }
     query = {name: value for name, value in chosen.items() if value not in {"", None}}
     return f"{reverse('admin:metrics_sync_pullrequest_changelist')}?{urlencode(query)}"
+
+
+def narrow(url: str, **narrowing: Any) -> str:
+    """Narrow the address of a list further; in a long table that is cheaper than to make each."""
+    return f"{url}&{urlencode(_name_parameters(narrowing))}"
+
+
+def _name_parameters(narrowing: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the address. Raises TypeError for a narrowing that is unknown."""
+    if unknown := narrowing.keys() - _NARROWING:
+        raise TypeError(f"A list of pull requests is not narrowed by {min(unknown)}.")
+    return {_PARAMETERS.get(name, name): value for name, value in narrowing.items()}
 
 
 @dataclass(frozen=True, slots=True)

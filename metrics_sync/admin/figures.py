@@ -17,6 +17,7 @@ from metrics_sync.admin.changes import (
 )
 from metrics_sync.admin.charts import Chart, Trend, draw_trend
 from metrics_sync.admin.definitions import DEFINITIONS, show_share
+from metrics_sync.admin.drill_down import narrow
 from metrics_sync.admin.labels import show_duration
 from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.selecting import SelectionForm
@@ -124,22 +125,18 @@ def _compare(now: Any, before: Any, words: Words) -> tuple[str, SafeString]:
 
 
 def draw_trends(
-    form: SelectionForm,
-    selection: Selection,
-    summary: Summary,
-    before: Totals,
-    leads: Leads,
+    form: SelectionForm, selection: Selection, summary: Summary, leads: Leads
 ) -> list[Chart]:
     """Draw the trend of each metric that was read, with the goal of the team that was chosen."""
     goals = read_goals(leads.team)
     chosen = [metric for metric in summary.totals.metrics if metric in MORE_METRICS]
-    charts = []
+    charts, lists = [], [leads.to_reviews(span=point.span) for point in summary.points]
     for metric, spread in summary.totals.metrics.items():
         show, words = DEFINITIONS[metric].show, DEFINITIONS[metric].words
         trend = Trend(
             metric,
             summary.points,
-            [leads.to_reviews(span=point.span, known=metric) for point in summary.points],
+            [narrow(url, known=metric) for url in lists],
             is_in_months=selection.is_in_months,
             goal=goals.get(metric),
         )
@@ -150,7 +147,9 @@ def draw_trends(
                 headline=link(leads.to_reviews(known=metric), show(spread.median))
                 if spread.count
                 else show(None),
-                change=show_change(spread.median, before.metrics[metric].median, words, show),
+                change=show_change(
+                    spread.median, summary.before.metrics[metric].median, words, show
+                ),
                 remark=f"9 of 10 within {show(spread.p90)}, of {spread.count}"
                 if spread.count
                 else "",

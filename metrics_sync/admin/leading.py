@@ -43,8 +43,8 @@ class Leads:
         )
 
 
-def link(url: str, text: Any, **attributes: Any) -> SafeString:
+def link(url: str, text: Any, *, data_point: int | None = None, title: str = "") -> SafeString:
     """Return a link; `data_point` is the place of what it is of in the chart before its table."""
-    point = attributes.get("data_point")
-    extra = "" if point is None else format_html(' data-point="{}"', point)
+    extra = "" if data_point is None else format_html(' data-point="{}"', data_point)
+    extra = format_html('{} title="{}"', extra, title) if title else extra
     return format_html('<a href="{}" class="text-link"{}>{}</a>', url, extra, text)

@@ -21,6 +21,7 @@ from metrics_sync.dashboard.narrowing import (
     WITH_REVIEW,
     WITHIN,
     WITHOUT_REVIEW,
+    is_answered_by,
     is_known,
     is_reviewed_by,
     keep_times,
@@ -142,10 +143,23 @@ class ReviewerFilter(AddressFilter):
             raise BadInputError(f"You know no reviewer with the id or login “{key}”.")
         self.login = account.login
         people = list_people(list_teams(request), account.github_id)
-        return queryset.filter(is_reviewed_by(people))
+        return self.keep_reviewed(queryset, people)
+
+    def keep_reviewed(self, rows: Rows, people: list[int]) -> Rows:
+        return rows.filter(is_reviewed_by(people))
 
     def describe(self) -> str:
-        return f"reviewed by: {self.login}"
+        return f"{self.title}: {self.login}"
+
+
+class AnswerFilter(ReviewerFilter):
+    """Keeps the merges of a reviewer whose first review is an answer, as *Reviewers* counts it."""
+
+    title = "answered by"
+    parameter_name = "answered_by"
+
+    def keep_reviewed(self, rows: Rows, people: list[int]) -> Rows:
+        return rows.filter(is_answered_by(people))
 
 
 def _find_account(known: QuerySet[TeamMember], key: str) -> TeamMember | None:

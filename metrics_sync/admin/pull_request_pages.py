@@ -30,6 +30,7 @@ from metrics_sync.admin.labels import (
     show_receipt,
 )
 from metrics_sync.admin.list_filters import (
+    AnswerFilter,
     AuthorFilter,
     BotsFilter,
     KnownFilter,
@@ -90,6 +91,7 @@ class PullRequestAdmin(ReadOnly, Guarded):
         BotsFilter,
         AuthorFilter,
         ReviewerFilter,
+        AnswerFilter,
         KnownFilter,
         TookFilter,
         WayBack,

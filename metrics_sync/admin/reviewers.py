@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET
@@ -66,22 +67,31 @@ def _list_rows(
     durations = show_in_one_unit([one.median for one in reviewers] + [one.p90 for one in reviewers])
     medians, p90s = durations[: len(reviewers)], durations[len(reviewers) :]
     return [
-        [
-            format_html('<span class="long">{}</span>', one.login),
-            one.team,
-            one.reviews,
-            _lead(leads.to_reviews(team=one.team, reviewer=one.github_id), one.pull_requests),
-            _lead(_find_waiting(one, selection), one.open_requests),
-            median,
-            p90,
-            one.answers,
-        ]
+        _build_row(one, median, p90, leads, selection)
         for one, median, p90 in zip(reviewers, medians, p90s, strict=True)
     ]
 
 
-def _lead(url: str, count: int) -> Any:
-    return link(url, count) if count else 0
+def _build_row(
+    one: Reviewer, median: str, p90: str, leads: Leads, selection: Selection
+) -> list[Any]:
+    reviewed = leads.to_reviews(team=one.team, reviewer=one.github_id)
+    answered = leads.to_reviews(team=one.team, answered_by=one.github_id)
+    behind = f"{one.pull_requests} pull request{pluralize(one.pull_requests)}"
+    return [
+        format_html('<span class="long">{}</span>', one.login),
+        one.team,
+        _lead(reviewed, one.reviews, title=f"The reviews are of {behind}."),
+        _lead(reviewed, one.pull_requests),
+        _lead(_find_waiting(one, selection), one.open_requests),
+        median,
+        p90,
+        _lead(answered, one.answers),
+    ]
+
+
+def _lead(url: str, count: int, *, title: str = "") -> Any:
+    return link(url, count, title=title) if count else 0
 
 
 def _find_waiting(one: Reviewer, selection: Selection) -> str:

@@ -116,7 +116,7 @@ def read_summary(
         ],
         "metrics": totals.metrics,
         "share_without_review": totals.share_without_review,
-        "bots_left_out": summary.bots_left_out,
+        "bots_left_out": 0 if with_bots else state.by_bots,
         "weeks": summary.points,
         "slowest_reviews": summary.slowest,
         "budgets": [_read_budget(credential) for credential in summary.credentials],

@@ -58,17 +58,17 @@ class Compared:
 
 
 def compare(selection: Selection, by: By) -> list[Compared]:
-    """Compare all that have a merge in the period, by name; with at most four queries.
+    """Compare all that have a merge in the period, by name; with at most three queries.
 
     Repositories are told apart by name, in any case of letters. A pull request counts for each
     person with a counted review, by GitHub's id, which is the key. Authors whom GitHub does not
     name are left out. Merges by bots are as the selection says, and bots review nothing.
     """
-    now, before = _read(selection, by), _read(selection.before, by)
+    now, before = _read(selection, by)
     teams = {team.pk: team for team in selection.teams} if by is By.TEAM else {}
     found = []
     for group, (name, numbers) in now.items():
-        earlier = before[group][1] if group in before else Numbers()
+        _, earlier = before.get(group, ("", Numbers()))
         if by is By.TEAM:
             found.append(Compared(teams[group].slug, teams[group].name, numbers, earlier))
         else:
@@ -77,6 +77,8 @@ def compare(selection: Selection, by: By) -> list[Compared]:
     return sorted(found, key=lambda one: one.name.lower())
 
 
+#: By group its name and numbers.
+_Groups = dict[Any, tuple[str, Numbers]]
 #: What is compared is told apart by the first, and has the second as its name. The names of teams
 #: are read once for each, and not for each row.
 _GROUPS: dict[By, tuple[Any, Any]] = {
@@ -87,27 +89,26 @@ _GROUPS: dict[By, tuple[Any, Any]] = {
 }
 
 
-def _read(selection: Selection, by: By) -> dict[Any, tuple[str, Numbers]]:
-    """Return by group its name and numbers."""
-    rows: QuerySet[Any] = selection.reviewable.order_by()
-    at = ""
+def _read(selection: Selection, by: By) -> tuple[_Groups, _Groups]:
+    """Return the groups of the period, and of the one before it."""
+    both, at = selection.with_before, ""
+    rows: QuerySet[Any] = both.reviewable.order_by()
     if by is By.AUTHOR:
         rows = rows.exclude(author_login="")
     elif by is By.REVIEWER:
-        rows, at = _find_first_reviews(selection), OF
+        rows, at = _find_first_reviews(both), OF
     group, name = _GROUPS[by]
-    counted = (
-        rows.annotate(group=group)
-        .values("group")
-        .annotate(
-            name=name,
-            merged=Count("pk"),
-            unreviewed=Count("pk", filter=Q(**{f"{at}merged_without_review": True})),
-            known=Count(f"{at}merged_without_review"),
-            **spread_metrics(COMPARED, at=at),
-        )
+    counted = rows.values(group=group, is_now=selection.tell_period(at)).annotate(
+        name=name,
+        merged=Count("pk"),
+        unreviewed=Count("pk", filter=Q(**{f"{at}merged_without_review": True})),
+        known=Count(f"{at}merged_without_review"),
+        **spread_metrics(COMPARED, at=at),
     )
-    return {row["group"]: (row["name"], _to_numbers(row)) for row in counted}
+    found: dict[bool | None, _Groups] = {True: {}, False: {}, None: {}}
+    for row in counted:
+        found[row["is_now"]][row["group"]] = row["name"], _to_numbers(row)
+    return found[True], found[False]
 
 
 def _to_numbers(row: Mapping[str, Any]) -> Numbers:

@@ -50,8 +50,21 @@ def list_people(teams: QuerySet[Team], github_id: int) -> list[int]:
 
 def is_reviewed_by(accounts: Collection[int]) -> Exists:
     """Return the condition for merges with a counted review by one of the accounts."""
-    reviews = PRReview.objects.filter(COUNTED, pull_request=OuterRef("pk"))
-    return Exists(reviews.filter(reviewer__in=accounts))
+    return Exists(_find_reviews(accounts))
+
+
+def is_answered_by(accounts: Collection[int]) -> Q:
+    """Return the condition for merges whose first counted review by the accounts is an answer.
+
+    That is one that was made once the pull request was ready, and it is known since when it was.
+    """
+    early = _find_reviews(accounts).filter(submitted_at__lt=OuterRef("ready_at"))
+    return Q(is_reviewed_by(accounts), ~Exists(early), ready_at__isnull=False)
+
+
+def _find_reviews(accounts: Collection[int]) -> QuerySet[PRReview]:
+    """Return the counted reviews by some accounts of the pull request of the outer query."""
+    return PRReview.objects.filter(COUNTED, pull_request=OuterRef("pk"), reviewer__in=accounts)
 
 
 def _judge_accounts(teams: QuerySet[Team], **narrowing: Any) -> Iterator[tuple[int, bool]]:

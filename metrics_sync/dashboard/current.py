@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
+from metrics_sync.dashboard.measures import BY_BOT
 from metrics_sync.dashboard.selection import Selection
 from metrics_sync.models import PullRequest
 from metrics_sync.models.states import SyncStatus
@@ -21,10 +22,12 @@ class CurrentState:
     """The merges by sync status, the latest of them, and the latest that failed or are partial.
 
     `refetched` counts those under way that were complete before: they still have all their data.
+    `by_bots` counts the merges by bots.
     """
 
     statuses: Mapping[str, int]
     refetched: int
+    by_bots: int
     latest: list[PullRequest]
     incomplete: list[PullRequest]
 
@@ -48,13 +51,18 @@ class CurrentState:
 def read_current_state(selection: Selection) -> CurrentState:
     """Read the current state of a selection with three queries."""
     merges = selection.merges
-    counts = (
-        merges.order_by().values_list("sync_status").annotate(Count("pk"), Count("completed_at"))
+    grouped = merges.order_by().values_list("sync_status")
+    rows = list(
+        grouped.annotate(
+            merged=Count("pk"),
+            completed=Count("completed_at"),
+            by_bots=Count("pk", filter=BY_BOT),
+        )
     )
-    rows = list(counts)
     return CurrentState(
-        statuses={status: count for status, count, _ in rows},
-        refetched=sum(completed for status, _, completed in rows if status in UNDER_WAY),
+        statuses={status: count for status, count, *_ in rows},
+        refetched=sum(completed for status, _, completed, _ in rows if status in UNDER_WAY),
+        by_bots=sum(by_bots for *_, by_bots in rows),
         latest=list(merges[:ROWS]),
         incomplete=list(merges.filter(sync_status__in=IN_TROUBLE)[:ROWS]),
     )

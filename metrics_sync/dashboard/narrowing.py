@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.db.models import F, Q, QuerySet
 
-from metrics_sync.dashboard.counted_reviews import is_reviewed_by, list_people
+from metrics_sync.dashboard.counted_reviews import is_answered_by, is_reviewed_by, list_people
 from metrics_sync.dashboard.measures import BY_BOT, METRICS, MORE_METRICS, UNREVIEWED, is_known
 from metrics_sync.dashboard.totals import (
     PROMISED,
@@ -47,6 +47,7 @@ __all__ = [
     "WITHIN",
     "WITHOUT_REVIEW",
     "WITH_REVIEW",
+    "is_answered_by",
     "is_known",
     "is_reviewed_by",
     "keep_times",

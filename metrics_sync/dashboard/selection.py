@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from typing import Any, Self
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Q, QuerySet, When
 
 from metrics_sync.models import PullRequest, Team
 from metrics_sync.models.pull_request import PullRequestQuerySet
@@ -85,6 +85,19 @@ class Selection:
         return replace(self, chosen=Span(since - length, (until or self.now) - length))
 
     @property
+    def with_before(self) -> "Selection":
+        """The period and the one before it in one, with the days between them if there are any."""
+        return replace(self, chosen=Span(self.before.since, self.span.until))
+
+    def tell_period(self, at: str = "") -> Case:
+        """Return the expression that is true of merges in the period, and false of those before.
+
+        Of the days between the two periods it is NULL.
+        """
+        before = When(**{f"{at}merged_at__lt": self.before.span.until, "then": False})
+        return Case(When(**{f"{at}merged_at__gte": self.since, "then": True}), before)
+
+    @property
     def is_in_months(self) -> bool:
         return (self.span.until or self.now) - self.since > LONGEST_IN_WEEKS
 
@@ -121,7 +134,8 @@ class Selection:
         span = self.span
         wanted: dict[str, Any] = {
             "state": PullRequest.State.MERGED,
-            "team__in": self.teams,
+            # Keys, not a subquery, which PostgreSQL would join with each row.
+            "team__in": [team.pk for team in self.teams],
             "merged_at__gte": span.since,
         }
         if span.until:

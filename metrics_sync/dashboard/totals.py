@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from django.db.models import (
+    Aggregate,
     Count,
     DurationField,
-    Exists,
     ExpressionWrapper,
     F,
-    OuterRef,
     Q,
     QuerySet,
 )
@@ -26,7 +26,7 @@ from metrics_sync.dashboard.measures import (
     spread_metrics,
 )
 from metrics_sync.dashboard.selection import Selection
-from metrics_sync.models import PullRequest, TrackedRepository
+from metrics_sync.models import PullRequest
 from metrics_sync.models.states import SyncStatus
 
 #: What the service promises, for over 99 % of all merges.
@@ -67,56 +67,67 @@ class Totals:
     share_without_review: float | None
 
 
-def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> Totals:
-    """Read the figures of a period with three queries."""
-    values = selection.reviewable.aggregate(
-        **spread_metrics(metrics),
-        merged=Count("pk"),
-        unreviewed=Count("pk", filter=UNREVIEWED),
-        known=Count("merged_without_review"),
+def read_totals(selection: Selection, metrics: Iterable[str] = METRICS) -> tuple[Totals, Totals]:
+    """Read the figures of a period, and of the one before it, with two queries."""
+    both, metrics = selection.with_before, list(metrics)
+    reviews = _read_both(
+        selection,
+        both.reviewable,
+        {
+            **spread_metrics(metrics),
+            "merged": Count("pk"),
+            "unreviewed": Count("pk", filter=UNREVIEWED),
+            "known": Count("merged_without_review"),
+        },
     )
-    values |= _leave_out_history(selection).aggregate(
-        **_count_late(selection.now), **_count_classes(), **spread("took", TOOK, F("completed_at"))
+    times = _read_both(
+        selection,
+        exclude_history(both.merges),
+        {
+            **_count_late(selection.now),
+            **_count_within(),
+            **spread("took", TOOK, F("completed_at")),
+        },
     )
-    classes = [values[f"class_{place}"] for place in range(len(CLASSES) + 1)]
-    late = {limit: values[_name_late(limit)] for limit in PROMISED}
-    within = {limit: sum(classes[: CLASSES.index(limit) + 1]) for limit in PROMISED}
+    now, before = (_build(metrics, *values) for values in zip(reviews, times, strict=True))
+    return now, before
+
+
+def _read_both(
+    selection: Selection, rows: QuerySet[PullRequest], aggregates: Mapping[str, Aggregate]
+) -> list[Mapping[str, Any]]:
+    """Return the aggregates of the merges in the period, and of those before it."""
+    grouped = rows.order_by().values(is_now=selection.tell_period()).annotate(**aggregates)
+    found = {row["is_now"]: row for row in grouped}
+    of_nothing = {name: one.empty_result_set_value for name, one in aggregates.items()}
+    return [found.get(is_now, of_nothing) for is_now in (True, False)]
+
+
+def _build(metrics: Iterable[str], reviews: Mapping[str, Any], times: Mapping[str, Any]) -> Totals:
+    within = {limit: times[_name_within(limit)] for limit in CLASSES}
+    late = {limit: times[_name_late(limit)] for limit in PROMISED}
     shares = {limit: divide(within[limit], within[limit] + late[limit]) for limit in PROMISED}
+    took = read_spread("took", times)
+    # What took at most five seconds took at most fifteen, too.
+    ends = [0, *within.values(), took.count]
     return Totals(
         share_within_minute=shares[MINUTE],
         share_within_five_minutes=shares[FIVE_MINUTES],
         late=late,
-        time_to_complete=read_spread("took", values),
-        classes=classes,
-        not_complete=values["not_complete"],
-        metrics=read_spreads(metrics, values),
-        merged=values["merged"],
-        without_review=values["unreviewed"],
-        review_is_known=values["known"],
-        share_without_review=divide(values["unreviewed"], values["known"]),
+        time_to_complete=took,
+        classes=[upper - lower for lower, upper in pairwise(ends)],
+        not_complete=times["not_complete"],
+        metrics=read_spreads(metrics, reviews),
+        merged=reviews["merged"],
+        without_review=reviews["unreviewed"],
+        review_is_known=reviews["known"],
+        share_without_review=divide(reviews["unreviewed"], reviews["known"]),
     )
-
-
-def _leave_out_history(selection: Selection) -> QuerySet[PullRequest]:
-    """Return the merges of a selection since their repositories were connected.
-
-    To compare the names of all rows takes as long as the figures do, and mostly leaves out none.
-    """
-    rows = selection.merges.order_by()
-    connected_since = TrackedRepository.objects.filter(
-        team__in=selection.teams, connected_at__gt=selection.since
-    )
-    return exclude_history(rows) if connected_since.exists() else rows
 
 
 def exclude_history(rows: QuerySet[PullRequest]) -> QuerySet[PullRequest]:
     """Leave out merges from before their repository was connected."""
-    connected_later = TrackedRepository.objects.filter(
-        team=OuterRef("team"),
-        full_name__iexact=OuterRef("github_repo"),
-        connected_at__gt=OuterRef("merged_at"),
-    )
-    return rows.filter(~Exists(connected_later))
+    return rows.exclude(repository__connected_at__gt=F("merged_at"))
 
 
 def describe_classes() -> list[Q]:
@@ -149,7 +160,14 @@ def describe_late(limit: timedelta, now: datetime) -> Q:
     return TRACKED & Q(merged_at__lte=now - limit) & missed
 
 
-def _count_classes() -> dict[str, Count]:
-    *times, not_complete = describe_classes()
-    counts = {f"class_{n}": Count("pk", filter=condition) for n, condition in enumerate(times)}
-    return {**counts, "not_complete": Count("pk", filter=not_complete)}
+def _count_within() -> dict[str, Count]:
+    """Count the merges within the end of each class, and those that are not complete yet."""
+    counts = {
+        _name_within(end): Count("pk", filter=Q(completed_at__lte=F("merged_at") + end))
+        for end in CLASSES
+    }
+    return {**counts, "not_complete": Count("pk", filter=TRACKED & Q(completed_at=None))}
+
+
+def _name_within(end: timedelta) -> str:
+    return f"within_{int(end.total_seconds())}"

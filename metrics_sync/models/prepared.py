@@ -1,7 +1,8 @@
 """Queries whose SQL Django builds only once; for the queries of every delivery.
 
-Building a query takes Django several times as long as running it and making its rows. The queries
-run on the default database, because deliveries are stored in its transactions.
+Building a query takes Django several times as long as running it and making its rows. PostgreSQL
+prepares the queries, too, if the option `prepare_threshold` of the connection says so. They run on
+the default database, because deliveries are stored in its transactions.
 """
 
 import threading
@@ -100,7 +101,7 @@ class _Compiled(Generic[Row]):
         self.converters = self.compiler.get_converters([column[0] for column in select])
 
     def run(self, values: Mapping[str, Any]) -> Iterator[Row]:
-        with self.compiler.connection.cursor() as cursor:
+        with _open_cursor() as cursor:
             cursor.execute(self.sql, _fill(self.parameters, values))
             found = cursor.fetchall()
         for row in self.compiler.apply_converters(found, self.converters):
@@ -129,9 +130,25 @@ class PreparedUpdate(Generic[Row]):
             query.add_update_values(self._changes)
             self._kept.compiled = query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
         sql, parameters = self._kept.compiled
-        with connection.cursor() as cursor:
+        with _open_cursor() as cursor:
             cursor.execute(sql, _fill(parameters, values))
             return int(cursor.rowcount)
+
+
+def _open_cursor() -> Any:
+    """Open a cursor that sends the values apart from the SQL, so that PostgreSQL can prepare it.
+
+    Django's option for it concerns all queries. Those of the pages are better planned each time,
+    for their values.
+    """
+    wrapper: Any = connection.cursor()
+    if connection.vendor == "postgresql":
+        # Here, because it needs psycopg, which is not installed everywhere.
+        from django.db.backends.postgresql.base import ServerBindingCursor
+
+        # The stubs do not know the cursors of psycopg 3.
+        wrapper.cursor = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
+    return wrapper
 
 
 def _fill(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:

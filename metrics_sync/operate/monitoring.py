@@ -26,7 +26,7 @@ from metrics_sync.exceptions import QueueUnavailableError
 from metrics_sync.models import IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.states import SyncStatus
 from metrics_sync.observe.counting import SECONDS, Series
-from metrics_sync.work.counts import read_counts, read_silent_ends
+from metrics_sync.work.counts import read_counts, read_silent_ends, save_counts
 from metrics_sync.work.inspecting import count_clocks, find_oldest_unscheduled, inspect_queue
 from metrics_sync.work.queueing import BULK, MERGES
 from metrics_sync.work.rounds import read_rounds
@@ -100,6 +100,8 @@ def _database() -> list[Metric]:
 
 
 def _redis() -> list[Metric]:
+    # Those of this process that have been waiting for a save.
+    save_counts()
     return [*_queues(), *_work(), *_counters(read_counts())]
 
 

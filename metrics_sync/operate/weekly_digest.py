@@ -71,7 +71,7 @@ def find_week(now: datetime) -> date:
 
 
 def read_week(team: Team, begins_on: date, *, now: datetime) -> TeamWeek:
-    """Read a team's week with five queries."""
+    """Read a team's week with four queries."""
     span = Span.of_days(begins_on, begins_on + timedelta(days=6))
     selection = Selection(teams=Team.objects.filter(pk=team.pk), now=now, chosen=span)
     metrics = [name for name, _, _ in LINES]
@@ -80,7 +80,7 @@ def read_week(team: Team, begins_on: date, *, now: datetime) -> TeamWeek:
         waiting=Count("pk", filter=Q(sync_status__in=UNDER_WAY, completed_at=None)),
         in_trouble=Count("pk", filter=Q(sync_status__in=IN_TROUBLE)),
     )
-    totals, before = read_totals(selection, metrics), read_totals(selection.before, metrics)
+    totals, before = read_totals(selection, metrics)
     return TeamWeek(team=team, begins_on=begins_on, totals=totals, before=before, **counts)
 
 

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 COUNTS_KEY = "metrics_sync:counts"
 #: Seconds to wait before trying Redis again.
 PAUSE_SECONDS = 10
+#: Seconds between two saves of a process that answers all the time.
+SAVE_SECONDS = 1
 
 #: The jobs that ended silently, by the moment of their end, and how many are kept at most.
 SILENT_ENDS_KEY = "metrics_sync:silent_ends"
@@ -25,6 +27,18 @@ DAY_SECONDS = 86_400
 LONGEST_REASON = 300
 
 _wait_until = 0.0
+_next_save_at = 0.0
+
+
+def save_counts_of_answers() -> None:
+    """Save the counts after an answer, unless this process has done so within the last second.
+
+    They are then saved after the next answer or scrape, or as the process ends.
+    """
+    global _next_save_at  # noqa: PLW0603  (one answer for the whole process)
+    if time.monotonic() >= _next_save_at:
+        _next_save_at = time.monotonic() + SAVE_SECONDS
+        save_counts()
 
 
 def save_counts() -> None:
