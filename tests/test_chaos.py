@@ -1,4 +1,4 @@
-"""Three hundred merges while GitHub, Redis, the workers and the webhooks fail."""
+"""Two hundred merges while GitHub, Redis, the workers and the webhooks fail."""
 
 import random
 from collections import Counter
@@ -38,7 +38,7 @@ from tests.factories import TrackedRepositoryFactory
 from tests.test_flow import read_rows, read_truth
 
 SEED = 20260302
-MERGES = 300
+MERGES = 200
 REPOSITORIES = ("acme/anvil", "acme/hammer", "octo-labs/shop")
 WORKERS = 2
 ROUNDS = 5
