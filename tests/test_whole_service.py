@@ -256,10 +256,10 @@ def test_refused_token_is_reported_once_and_its_end_once(
         with Procfile(environment, tmp_path) as service:
             service.start(*PROCESSES)
             wait_until(lambda: count_lines(texts, "WRONG", credential) > 0)
-            wait_for_rounds(service, 3)
+            wait_for_rounds(service, 2)
             credential.store_token(DEFAULT_TOKEN)
             wait_until(lambda: count_lines(texts, "WELL AGAIN", credential) > 0)
-            wait_for_rounds(service, 3)
+            wait_for_rounds(service, 2)
 
     assert count_lines(texts, "WRONG", credential) == 1
     assert count_lines(texts, "WELL AGAIN", credential) == 1
