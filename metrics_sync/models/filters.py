@@ -119,7 +119,7 @@ class PullRequestFilters(models.QuerySet[Row]):
     def with_running_checks(self) -> Self:
         """Keep complete rows with a stored check run, or legacy status, that has not ended."""
         # A union reads two small indexes; "or" would read all complete rows.
-        rows = type(self)(self.model)
+        rows = type(self)(self.model).order_by()  # SQLite takes no order inside a union
         running = rows.filter(check_runs__status__in=RUNNING_CHECK_STATUSES).values("pk")
         pending = rows.filter(commit_statuses__state=PENDING_STATUS).values("pk")
         return self.filter(pk__in=running.union(pending), sync_status=SyncStatus.COMPLETE)
