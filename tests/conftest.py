@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,12 +60,28 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark the tests that need a service, and run the longest tests first."""
+    """Mark the tests that need a service, and let each process begin with its longest tests."""
     for item in items:
         if item.get_closest_marker("django_db") or SERVICES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("services")
     yield
-    items.sort(key=read_length, reverse=True)
+    items[:] = deal(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def deal(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """Put a share of the long tests, the longest first, before each of so many slices.
+
+    `--dist worksteal` gives each process a slice; who has done it takes tests from the end of
+    another's. So a long test is never the last one, and the short ones of a module stay together.
+    """
+    long = sorted(filter(read_length, items), key=read_length, reverse=True)
+    short = deque(item for item in items if not read_length(item))
+    dealt: list[pytest.Item] = []
+    for place in range(count):
+        share = long[place::count]
+        size = (len(items) - len(dealt)) // (count - place) - len(share)
+        dealt += share + [short.popleft() for _ in range(min(size, len(short)))]
+    return dealt + list(short)
 
 
 def read_length(item: pytest.Item) -> int:

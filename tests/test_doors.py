@@ -125,12 +125,13 @@ def test_no_address_shows_or_changes_what_another_team_has(
     told = []
 
     for name, address in list_addresses(foreign_rows):
-        answers = [client.get(address, follow=True)]
+        answers = [client.get(address)]
         tried = actions if name.endswith("changelist") else actions[:1]
         answers += [client.post(address, {**wanted, "action": action}) for action in tried]
         client.force_login(mighty)
-        # Messages are shown by the next page, whichever it is.
+        # Messages are shown by the next page, whichever it is; this one is cheap.
         answers.append(client.get(reverse("admin:password_change")))
+        told += [name for answer in answers if "vault" in answer.headers.get("Location", "")]
         told += [name for answer in answers if b"vault" in b"".join(answer)]
 
     assert told == []
