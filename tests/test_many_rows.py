@@ -142,7 +142,7 @@ def test_desk_needs_no_sideways_scrolling(page: Page, address: str) -> None:
     """What lies to the right of the box is overlooked."""
     page.set_viewport_size(SIZES["desk"])
     page.goto(address)
-    page.locator("html:not([x-cloak]) .table-box").first.wait_for()
+    page.locator("html:not([x-cloak]) [role=main]").wait_for()
 
     assert page.evaluate(FIND_WIDE) == []
 
