@@ -127,6 +127,26 @@ def test_comparison_is_sorted_by_keyboard(page: Page, title: str, aspect: str, c
     assert second == sorted(second, reverse=way == "ascending")
 
 
+#: The main tables of a page that are wider than their boxes.
+FIND_WIDE = """() => [...document.querySelectorAll('.table-box')]
+    .filter(box => !box.closest('details') && box.scrollWidth > box.clientWidth)
+    .map(box => `${box.ariaLabel}: ${box.scrollWidth} of ${box.clientWidth}`)"""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/admin/?by=author", "/admin/?by=reviewer", f"{LIST}?state__exact=merged", "/waiting/",
+     "/reviewers/"],
+)  # fmt: skip
+def test_desk_needs_no_sideways_scrolling(page: Page, address: str) -> None:
+    """What lies to the right of the box is overlooked."""
+    page.set_viewport_size(SIZES["desk"])
+    page.goto(address)
+    page.locator("html:not([x-cloak]) [role=main]").wait_for()
+
+    assert page.evaluate(FIND_WIDE) == []
+
+
 @pytest.mark.parametrize("column", ["Comments", "Author"])
 def test_list_is_sorted_by_keyboard(page: Page, column: str) -> None:
     """The largest of 50,000 is found in one step."""

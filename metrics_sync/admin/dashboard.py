@@ -163,7 +163,7 @@ def _find_troubles() -> list[Finding]:
     try:
         return [finding for finding in check_work() if not finding.is_ok]
     except QueueUnavailableError as error:
-        return [Finding("redis", str(error), "Start Redis, or correct REDIS_URL.")]
+        return [Finding("redis", str(error).rstrip("."), "Start Redis, or correct REDIS_URL.")]
 
 
 def _build_statuses(state: CurrentState, leads: Leads) -> list[dict[str, Any]]:

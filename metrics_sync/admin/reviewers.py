@@ -79,7 +79,7 @@ def _build_row(
     answered = leads.to_reviews(team=one.team, answered_by=one.github_id)
     behind = f"{one.pull_requests} pull request{pluralize(one.pull_requests)}"
     return [
-        format_html('<span class="long">{}</span>', one.login),
+        format_html('<span class="names">{}</span>', one.login),
         one.team,
         _lead(reviewed, one.reviews, title=f"The reviews are of {behind}."),
         _lead(reviewed, one.pull_requests),

@@ -60,9 +60,9 @@ class SelectionForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
     bots = forms.ChoiceField(
-        label="Pull requests by bots",
+        label="By bots",
         required=False,
-        choices=[("", "left out of reviews"), ("with", "counted, too")],
+        choices=[("", "left out"), ("with", "counted, too")],
         widget=UnfoldAdminSelectWidget,
     )
     by = forms.ChoiceField(

@@ -70,6 +70,10 @@ function setExact(event, answer) {
   if (time) {
     time.dataset.exact = answer;
     showAll();
+    if (answer === "yes") {
+      // The longer text may have moved it out of sight.
+      time.scrollIntoView({ block: "nearest" });
+    }
   }
 }
 
