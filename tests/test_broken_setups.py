@@ -126,7 +126,7 @@ def setup(transactional_db: None, sandbox: SandboxServer) -> Iterator[Setup]:
     made.apply_migration()
 
 
-@pytest.mark.long(seconds=150)
+@pytest.mark.long(seconds=75)
 def test_each_broken_setup_is_named_mailed_once_and_said_to_be_well_again(
     environment: dict[str, str], setup: Setup, tmp_path: Path
 ) -> None:
