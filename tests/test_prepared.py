@@ -131,6 +131,14 @@ def test_postgresql_prepares_it_too() -> None:
     assert any('UPPER("metrics_sync_trackedrepository"."full_name")' in s for s in statements)
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one driver")
+def test_driver_that_prepares_nothing_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host project may have psycopg 2, of which Django makes no such cursor."""
+    monkeypatch.delattr("django.db.backends.postgresql.base.ServerBindingCursor")
+
+    assert Prepared(list_named).run(name="A/B") == []
+
+
 def test_no_id_asks_nothing() -> None:
     """A fetch of lists that are all known reads none."""
     of_team = PreparedForOne(PullRequest.objects.all, "team")

@@ -33,8 +33,8 @@ def test_page_reads_as_the_formulas_say(history: History) -> None:
     assert compare(history) == {}
 
 
-@pytest.mark.long(seconds=60)
-@settings(max_examples=2000, phases=PHASES)
+@pytest.mark.long(seconds=30)
+@settings(max_examples=1000, phases=PHASES)
 @given(histories())
 def test_page_reads_as_the_formulas_say_of_many_histories(history: History) -> None:
     """Two readings differ where rules rarely meet."""

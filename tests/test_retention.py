@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
@@ -72,6 +72,19 @@ def test_last_run_of_a_pull_request_stays(db: None) -> None:
     result = prune()
 
     assert (result["fetch_runs"], list(FetchRun.objects.all())) == (2, [runs[-1]])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_last_run_stays_if_the_next_never_began() -> None:
+    """A process may die, or lose its database, as it begins a fetch."""
+    pull_request = PullRequestFactory()
+    run = FetchRun.start(pull_request, job_id="last")
+
+    with pytest.raises(IntegrityError):
+        FetchRun.start(pull_request, job_id=None)  # type: ignore[arg-type]
+
+    run.refresh_from_db()
+    assert (run.is_superseded, run.status) == (False, "running")
 
 
 def test_one_statement_deletes_some_thousand_runs_at_most(

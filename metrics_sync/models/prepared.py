@@ -144,10 +144,11 @@ def _open_cursor() -> Any:
     wrapper: Any = connection.cursor()
     if connection.vendor == "postgresql":
         # Here, because it needs psycopg, which is not installed everywhere.
-        from django.db.backends.postgresql.base import ServerBindingCursor
+        from django.db.backends.postgresql import base
 
-        # The stubs do not know the cursors of psycopg 3.
-        wrapper.cursor = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
+        # psycopg 2, which a host project may have, prepares nothing.
+        if bind := getattr(base, "ServerBindingCursor", None):
+            wrapper.cursor = bind(connection.connection)
     return wrapper
 
 

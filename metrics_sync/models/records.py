@@ -127,17 +127,21 @@ class FetchRun(models.Model):
 
     @classmethod
     def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
-        """Begin the record of an attempt, after `supersede`."""
-        cls.supersede([pull_request])
-        return cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
+        """Begin the record of an attempt, and `supersede` the earlier ones."""
+        run = cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
+        # Not before: of a process that dies between the two, the last run must stay.
+        cls.supersede([pull_request], before=run.pk)
+        return run
 
     @classmethod
-    def supersede(cls, pull_requests: Iterable[PullRequest]) -> None:
-        """Mark all earlier attempts, and close those that were killed, as failed.
+    def supersede(cls, pull_requests: Iterable[PullRequest], *, before: int | None = None) -> None:
+        """Mark all attempts, or those before that key; close those that were killed, as failed.
 
         One UPDATE where there are none, else two.
         """
         attempts = cls.objects.filter(pull_request__in=pull_requests)
+        if before is not None:
+            attempts = attempts.filter(pk__lt=before)
         if attempts.filter(is_superseded=False).update(is_superseded=True):
             attempts.filter(status=cls.Status.RUNNING).update(
                 status=cls.Status.FAILED,

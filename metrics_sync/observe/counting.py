@@ -1,4 +1,4 @@
-"""Counts what happens in this process, until `queueing.save_counts` adds it up in Redis.
+"""Counts what happens in this process, until `counts.save_counts` adds it up in Redis.
 
 Workers fork processes for jobs and gunicorn runs several, so each process counts only a part, and
 its counts are lost when it ends. Counting itself sends nothing and waits for nothing.
