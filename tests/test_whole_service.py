@@ -81,7 +81,13 @@ def read_statuses() -> dict[int | None, str]:
 def expect_complete(recordings: list[Recording]) -> None:
     """Wait until every row is complete, and compare its data with GitHub's."""
     numbers = [recording.number for recording in recordings]
-    wait_until(lambda: read_statuses() == dict.fromkeys(numbers, "complete"))
+    try:
+        wait_until(lambda: read_statuses() == dict.fromkeys(numbers, "complete"))
+    except AssertionError as error:
+        left = PullRequest.objects.exclude(sync_status="complete").values_list(
+            "github_pr_number", "sync_status", "sync_error", "retry_at", "sync_job_id"
+        )
+        raise AssertionError(f"{error}: {list(left)}") from error
     for recording in recordings:
         row = PullRequest.objects.get(github_pr_number=recording.number)
         assert read_rows(row) == read_truth(recording)
