@@ -264,6 +264,59 @@ def test_list_that_only_rest_has_may_use_the_reserve(
     assert list_rest(sandbox) == [f"/repos/{REPOSITORY}/pulls/1/files"]
 
 
+def test_list_that_waits_for_what_others_have_set_aside_does_not_wait_for_the_reset(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """They give it back in seconds. A row that lacks a list has no job that waits for them."""
+    leave(15)
+    queue_and_park(redis, merge(sandbox, repository, 1))
+    rename_file(sandbox, 1)
+    credential = IntegrationCredential.objects.get()
+    share = credential.set_requests_aside(is_bulk=False)
+    fetch(repository)
+    [before] = read_statuses()
+    credential.note_rate_limit(None, returned=share)
+    now = timezone.now()
+    PullRequest.objects.update(retry_at=now, merged_at=now)
+
+    requeue_due()
+    work(redis, BULK)
+    fetch(repository)
+
+    assert (before, read_statuses()) == ("partial", ["complete"])
+    assert is_true(sandbox)
+
+
+def test_merge_that_failed_is_fetched_in_bulk_when_no_request_is_left(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    merge(sandbox, repository, 1)
+    PullRequest.objects.update(sync_status="failed", retry_at=timezone.now())
+    requeue_due()
+
+    enqueue_waiting()
+    work(redis, MERGES)
+
+    assert is_true(sandbox)
+
+
+@pytest.mark.parametrize(("hours", "status"), [(0.5, "complete"), (2, "failed")])
+def test_recent_merge_that_failed_uses_the_reserve(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis, hours: float, status: str
+) -> None:
+    """The clock queues it again with what can wait, but it is a merge still."""
+    leave(500)
+    merge(sandbox, repository, 1)
+    now = timezone.now()
+    merged_at = now - timedelta(hours=hours)
+    PullRequest.objects.update(sync_status="failed", retry_at=now, merged_at=merged_at)
+
+    requeue_due()
+    work(redis, BULK)
+
+    assert (read_statuses(), list_queries(sandbox)) == ([status], [])
+
+
 def test_old_merge_leaves_the_reserve_to_new_ones(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:

@@ -40,7 +40,9 @@ NEEDED = (
     "github_pr_id",
     "github_pr_number",
     "repository",
+    "state",
     "merged_at",
+    "completed_at",
     "sync_status",
     "sync_job_id",
 )
@@ -50,8 +52,6 @@ WAITS = "waits for GitHub's rate limit, as it was not fetched in bulk"
 #: How long no query asks again for a merge that GraphQL did not return whole, and how long a
 #: credential sends no queries after one that returned nothing.
 FAULT_PAUSE = timedelta(minutes=1)
-#: Newer merges may use the reserved requests for lists that only REST has; older ones wait.
-RECENT = timedelta(hours=1)
 
 
 def enqueue_waiting() -> dict[str, Any]:
@@ -112,8 +112,8 @@ def _group_waiting(credential: IntegrationCredential) -> dict[tuple[int, bool], 
     if PullRequest.objects.prefer_bulk(credential):
         rows = PullRequest.objects.waiting_of(credential, now).order_by(*NEWEST_FIRST)
         for row in rows.only(*NEEDED)[:MOST_AT_ONCE]:
-            if row.repository_id is not None and row.merged_at is not None:
-                groups[row.repository_id, row.merged_at > now - RECENT].append(row)
+            if row.repository_id is not None:
+                groups[row.repository_id, row.is_recent_merge].append(row)
     return groups
 
 

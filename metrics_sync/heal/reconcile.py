@@ -142,15 +142,16 @@ class _Due(NamedTuple):
 
 def _list_due(limit: int, *, has_number: bool) -> list[_Due]:
     """Choose up to `limit` rows that can be fetched now, each team's newest merges first."""
-    usable = IntegrationCredential.objects.filter(revoked_at=None).defer("access_token")
-    ids = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
-    scope = Scope(due_at=timezone.now())
-    found: dict[int, _Due] = {}
-    for reason in DUE if limit and ids else ():
-        rows = narrow(scope).filter(github_pr_number__isnull=not has_number)
-        rows = rows.tracked(integration__credential__in=ids)
-        for due in _list_in_turn(rows, reason, limit):
-            found.setdefault(due.pk, due)
+    usable = list(IntegrationCredential.objects.filter(revoked_at=None).defer("access_token"))
+    of_all = [row.pk for row in usable if row.find_pause(is_bulk=True) is None]
+    of_recent = [row.pk for row in usable if row.pk not in of_all and row.find_pause() is None]
+    now, found = timezone.now(), dict[int, _Due]()
+    rows = narrow(Scope(due_at=now)).filter(github_pr_number__isnull=not has_number)
+    for reason in DUE if limit else ():
+        for chosen, ids in ((rows, of_all), (rows.recent_merges(now), of_recent)):
+            fetchable = chosen.tracked(integration__credential__in=ids)
+            for due in _list_in_turn(fetchable, reason, limit) if ids else ():
+                found.setdefault(due.pk, due)
     return sorted(found.values())[:limit]
 
 
@@ -216,7 +217,7 @@ def _can_fetch(finding: Finding, report: Report) -> bool:
     credential = finding.repository.integration.credential
     if credential.revoked_at is not None:
         report.skipped["credential revoked"] += 1
-    elif credential.find_pause(is_bulk=True) is not None:
+    elif credential.find_pause(is_bulk=not finding.pull_request.is_recent_merge) is not None:
         report.skipped["rate limit kept for merges"] += 1
     else:
         return True
@@ -234,7 +235,8 @@ def _requeue_or_fetch(finding: Finding, report: Report, *, inline: bool) -> None
             report.skipped["claimed by another process"] += 1
     elif _can_fetch(finding, report):
         whole = PullRequest.objects.select_related("team").get(pk=pull_request.pk)
-        result = fetch_now(whole, partial(Access.of, repository, is_bulk=True))
+        is_bulk = not whole.is_recent_merge
+        result = fetch_now(whole, partial(Access.of, repository, is_bulk=is_bulk))
         report.requeued += 1
         errors = [result["error"]] if "error" in result else result["errors"]
         report.errors += [f"{pull_request}: {error}" for error in errors]

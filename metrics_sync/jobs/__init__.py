@@ -77,8 +77,7 @@ def _fetch_or_park(
     """Run the job, or have it wait for requests; raises errors that may be gone later."""
     if _is_done(pull_request, job):
         return {"error": f"{pull_request} has been completed since this job was made."}
-    # A merge that is tried again on the bulk queue is still a merge.
-    is_bulk = job.origin == BULK and not job.meta.get("is_merge")
+    is_bulk = job.origin == BULK and not pull_request.is_recent_merge
     credential = repository.integration.credential
     if wait_until := credential.find_pause(is_bulk=is_bulk):
         pull_request.mark_parked(job_id=job.id, until=wait_until)

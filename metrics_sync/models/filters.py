@@ -29,6 +29,10 @@ CHANGE_PAUSE = timedelta(minutes=1)
 #: The merges of so long tell how many are to come.
 RATE_PERIOD = timedelta(minutes=5)
 
+#: So long after it a merge may use the requests that are reserved for merges, if it has never been
+#: complete. Thousands of older ones may be discovered together.
+RECENT = timedelta(hours=1)
+
 #: A row with more failures in succession than an outage of most of a day causes has a fault of its
 #: own: that GitHub answers for other rows does not release it.
 MOST_RELEASES = 8
@@ -48,6 +52,10 @@ class PullRequestFilters(models.QuerySet[Row]):
 
     def merged(self) -> Self:
         return self.filter(state=State.MERGED)
+
+    def recent_merges(self, moment: datetime) -> Self:
+        """Keep merges that may use the requests reserved for merges, as `is_recent_merge` says."""
+        return self.merged().filter(completed_at=None, merged_at__gt=moment - RECENT)
 
     def tracked(self, **which: Any) -> Self:
         """Keep rows of tracked repositories; `which` are further conditions on the repository."""
@@ -151,11 +159,12 @@ class PullRequestFilters(models.QuerySet[Row]):
     def waiting_of(self, credential: IntegrationCredential, moment: datetime) -> Self:
         """Keep merges that wait for a credential, except those postponed beyond the moment.
 
-        What was complete once waits for a refetch, and may wait longer.
+        Those that failed, or lack a list, wait too. What was complete once waits for a refetch,
+        and may wait longer.
         """
         due = models.Q(retry_at=None) | models.Q(retry_at__lte=moment)
         rows = self.merged().tracked(integration__credential=credential)
-        waiting = (SyncStatus.PENDING, SyncStatus.QUEUED)
+        waiting = [SyncStatus.PENDING, SyncStatus.QUEUED, SyncStatus.PARTIAL, SyncStatus.FAILED]
         rows = rows.filter(due, sync_status__in=waiting, completed_at=None)
         return rows.filter(github_pr_number__isnull=False)
 

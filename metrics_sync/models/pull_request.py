@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.utils import timezone
 
-from metrics_sync.models.filters import CHANGE_PAUSE, PullRequestFilters
+from metrics_sync.models.filters import CHANGE_PAUSE, RECENT, PullRequestFilters
 from metrics_sync.models.measured import Measured
 from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.repository import TrackedRepository
@@ -199,6 +199,12 @@ class PullRequest(Measured, Synchronized):
         super().save(update_fields=update_fields, **options)
         if update_fields is None or "state" in update_fields:
             self._stored_state = self.state
+
+    @property
+    def is_recent_merge(self) -> bool:
+        """Whether it may use the requests reserved for merges, on whichever queue its job is."""
+        is_recent = self.merged_at is not None and self.merged_at > timezone.now() - RECENT
+        return is_recent and self.state == self.State.MERGED and self.completed_at is None
 
     def is_new_merge(self, update_fields: Iterable[str] | None) -> bool:
         """Whether saving these fields turns a row that was not merged into a merged one."""

@@ -103,7 +103,6 @@ def enqueue_together(
 
 
 def _enqueue(queue: Queue, pull_request: PullRequest, *, job_id: str) -> None:
-    is_merge = queue.name == MERGES
     # Nothing else of this process's trace is handed on: a job of the clock has its own `job_id`.
     delivery_id = get_trace().get("delivery_id", "")
     ids = {"delivery_id": delivery_id, "pull_request_id": str(pull_request.pk)}
@@ -112,11 +111,11 @@ def _enqueue(queue: Queue, pull_request: PullRequest, *, job_id: str) -> None:
         pull_request.pk,
         job_id=job_id,
         description=f"fetch {pull_request}",
-        meta={"trace": ids, "is_merge": is_merge},
+        meta={"trace": ids},
         retry=Retry(
             max=len(RETRY_AFTER_SECONDS),
             interval=_spread(RETRY_AFTER_SECONDS),
-            enqueue_at_front=is_merge,
+            enqueue_at_front=queue.name == MERGES,
         ),
     )
 
