@@ -173,6 +173,20 @@ def test_requests_are_spent_so_that_they_last(
     assert PullRequest.objects.get(github_pr_number=1).sync_status == status
 
 
+def test_requests_that_others_have_set_aside_are_not_left_for_a_merge(
+    sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
+) -> None:
+    """Workers that begin at once would each find enough, and leave none for what only REST has."""
+    leave(65)  # of which one merge every five minutes needs 60 until the reset
+    IntegrationCredential.objects.get().set_requests_aside(is_bulk=False)
+
+    queue_and_park(redis, merge(sandbox, repository, 1))
+    before = read_statuses()
+    fetch(repository)
+
+    assert (before, read_statuses(), list_rest(sandbox)) == (["queued"], ["complete"], [])
+
+
 def test_merge_that_waited_in_vain_uses_requests_of_its_own(
     sandbox: SandboxServer, repository: TrackedRepository, redis: Redis
 ) -> None:

@@ -148,11 +148,13 @@ class TokenBudget(models.Model):
         """Whether too few requests are left to fetch each merge by itself until the reset.
 
         They are if less than half of an evenly spent limit is left, and merges that go on coming
-        need more; and always if too few for one merge are left.
+        need more; and always if too few for one merge are left. What is set aside counts as spent:
+        several workers that begin at once would else take the half that must be left.
         """
-        left, resets_at = self.left, self.rate_limit_resets_at
-        if self.rate_limit is None or left is None or resets_at is None:
+        stated, resets_at = self.left, self.rate_limit_resets_at
+        if self.rate_limit is None or stated is None or resets_at is None:
             return False
+        left = stated - self.count_set_aside()
         if left < self.share_size:
             return True
         hours_left = max(resets_at - timezone.now(), timedelta(0)) / HOUR
