@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET
 
+from metrics_sync.admin.drill_down import narrow
 from metrics_sync.admin.labels import show_in_one_unit, show_table
 from metrics_sync.admin.leading import Leads, link
 from metrics_sync.admin.paging import cut_page
@@ -75,8 +76,9 @@ def _list_rows(
 def _build_row(
     one: Reviewer, median: str, p90: str, leads: Leads, selection: Selection
 ) -> list[Any]:
-    reviewed = leads.to_reviews(team=one.team, reviewer=one.github_id)
-    answered = leads.to_reviews(team=one.team, answered_by=one.github_id)
+    merges = leads.to_reviews(team=one.team)
+    reviewed = narrow(merges, reviewer=one.github_id)
+    answered = narrow(merges, answered_by=one.github_id)
     behind = f"{one.pull_requests} pull request{pluralize(one.pull_requests)}"
     return [
         format_html('<span class="names">{}</span>', one.login),
