@@ -173,6 +173,20 @@ def test_web_server_lets_nobody_else_in_unless_told_to(given: dict[str, str], bo
     assert result.stdout.split() == [bound]
 
 
+def test_web_server_leaves_what_is_loaded_out_of_garbage_collection() -> None:
+    """A full collection would walk through all of Django while somebody waits for a page."""
+    result = run(
+        "import gc; from gunicorn.app.wsgiapp import WSGIApplication;"
+        "gc.unfreeze(); WSGIApplication().cfg.post_worker_init(None);"
+        "print(gc.get_freeze_count() > 0)",
+        "--config",
+        "python:project.serving",
+        "project.asgi",
+    )
+
+    assert result.stdout.split() == ["True"], result.stderr
+
+
 @pytest.mark.parametrize("source", ["Containerfile", "metrics-sync-web.service"])
 def test_web_server_takes_its_options(source: str) -> None:
     """gunicorn renames options between versions."""
