@@ -83,13 +83,14 @@ def _count_reviews(selection: Selection) -> dict[int, dict[str, Any]]:
     """
     firsts = (
         select_counted(selection)
-        .values(
-            who=F("reviewer"),
-            pr=F("pull_request"),
-            github_id=F("reviewer__github_id"),
-            ready_at=F("pull_request__ready_at"),
+        .values(who=F("reviewer"), pr=F("pull_request"))
+        # Of each group there is one of these; to group by them as well takes longer.
+        .annotate(
+            github_id=Min("reviewer__github_id"),
+            ready_at=Min("pull_request__ready_at"),
+            first_at=Min("submitted_at"),
+            reviews=Count("pk"),
         )
-        .annotate(first_at=Min("submitted_at"), reviews=Count("pk"))
     )
     connection = connections[firsts.db]
     try:
@@ -108,16 +109,16 @@ COUNT = """
 SELECT who, SUM(reviews), COUNT(*), COUNT(took), {median}, {p90} FROM (
     SELECT who, reviews, CASE WHEN began_at <= first_at THEN {took} END AS took FROM (
         SELECT
-            who, reviews, first_at,
-            CASE WHEN MIN(asked.created_at) > ready_at
-                THEN MIN(asked.created_at) ELSE ready_at END AS began_at
+            who, MIN(reviews) AS reviews, MIN(first_at) AS first_at,
+            CASE WHEN MIN(asked.created_at) > MIN(ready_at)
+                THEN MIN(asked.created_at) ELSE MIN(ready_at) END AS began_at
         FROM ({firsts}) firsts
         LEFT JOIN metrics_sync_prtimelineevent asked
             ON asked.pull_request_id = pr
             AND asked.event = 'review_requested'
             AND asked.created_at <= first_at
             AND asked.subject_github_id = github_id
-        GROUP BY who, pr, reviews, first_at, ready_at
+        GROUP BY who, pr
     ) waits
 ) answers
 GROUP BY who
