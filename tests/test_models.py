@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from metrics_sync.models import FetchRun, IntegrationCredential, PullRequest, TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
+from metrics_sync.models.synchronized import Synchronized
 from metrics_sync.snapshot import OUTDATED
 from tests.factories import (
     FetchRunFactory,
@@ -241,6 +242,28 @@ def test_end_of_a_run_clears_the_heartbeat_and_keeps_its_results(arrow: str) -> 
 
     row.refresh_from_db()
     assert (row.heartbeat_at, row.sync_error) == (None, "reviews: 502")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("arrow", ["complete", "partial", "failed", "waiting"])
+def test_run_that_ends_with_others_leaves_the_row_as_one_alone(arrow: str) -> None:
+    """A backfill stores many at once, and the clock must find no difference."""
+    values = {"sync_status": "failed", "sync_attempts": 2, "retry_at": LONG_AGO, "failures": 1}
+    alone, *together = (make_row(**values) for _ in range(3))
+    alone.claim(job_id="job")
+    alone.mark_running(job_id="job")
+    getattr(alone, f"mark_{arrow}")(job_id="job", refetch_at=NOW, sync_error="reviews: 502")
+
+    begun = PullRequest.begin_together(together, job_id="job")
+    ends = {"refetch_at": NOW, "sync_error": "reviews: 502"}
+    PullRequest.finish_together([(row, SyncStatus(alone.sync_status), ends) for row in begun])
+
+    names = [field.name for field in Synchronized._meta.fields]
+    expected, *found = (
+        PullRequest.objects.values(*names).get(pk=row.pk) for row in (alone, *begun)
+    )
+    assert found == [expected] * 2
+    assert {(row.sync_status, row.heartbeat_at) for row in begun} == {(alone.sync_status, None)}
 
 
 @pytest.mark.django_db

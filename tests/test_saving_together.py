@@ -1,12 +1,14 @@
 """Pull requests that are stored in one transaction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from metrics_sync.exceptions import RetrySoonError
 from metrics_sync.jobs.saving_together import Fetched, save_fetched_together
 from metrics_sync.models import FetchRun, PullRequest, Team
 from metrics_sync.sandbox import make_recording
@@ -104,7 +106,7 @@ def test_run_that_was_killed_is_closed(team: Team) -> None:
     assert set(FetchRun.objects.values_list("status", flat=True)) == {"failed", "complete"}
 
 
-def test_one_more_takes_one_query_more(team: Team) -> None:
+def test_more_take_no_more_queries(team: Team) -> None:
     """With twenty-three for each, storing took most of a backfill's time."""
     counts = []
     for numbers in ([1], [2, 3], [4, 5, 6, 7, 8]):
@@ -113,4 +115,21 @@ def test_one_more_takes_one_query_more(team: Team) -> None:
             save_fetched_together(fetched)
         counts.append(len(queries))
 
-    assert counts[2] - counts[1] == 3
+    assert counts[2] == counts[1]
+
+
+def test_row_keeps_what_the_run_of_another_sets(team: Team) -> None:
+    """One statement writes the fields of all, also those that only one of them has set."""
+    whole, partial = fetch(team, 1, 2)
+    failed = SectionResult(error=RetrySoonError("GitHub answers 502"))
+    lists = {**partial.snapshot.sections, Section.COMMITS: failed}
+    partial = partial._replace(snapshot=replace(partial.snapshot, sections=lists))
+    PullRequest.objects.update(failures=3, retry_at=NOW)
+
+    save_fetched_together([whole, partial])
+
+    rows = PullRequest.objects.order_by("github_pr_number")
+    assert [(row.sync_status, row.failures) for row in rows] == [("complete", 0), ("partial", 1)]
+    first, second = rows
+    assert (first.retry_at, first.completed_at is None) == (None, False)
+    assert (second.retry_at in {None, NOW}, second.completed_at) == (False, None)

@@ -16,7 +16,7 @@ from metrics_sync.exceptions import MetricsSyncError
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.filters import PENDING_STATUS, RUNNING_CHECK_STATUSES
 from metrics_sync.models.states import SyncStatus
-from metrics_sync.models.transitions import Outcome, decide
+from metrics_sync.models.transitions import Outcome, Transition, decide
 from metrics_sync.observe import counting
 from metrics_sync.snapshot import CAPPED, DISAGREEING, Receipt, Section, Snapshot
 from metrics_sync.store.announcing import announce, pull_request_completed, pull_request_merged
@@ -109,14 +109,16 @@ def _write(
         )
         fetch_run.save(update_fields=FetchRun.END)
         return None
-    was_merged = row.state == PullRequest.State.MERGED
+    was_merged, was_complete = row.state == PullRequest.State.MERGED, row.completed_at is not None
     changes = dict[str, Any]()
     if outcome.snapshot is not None:
         names, snapshot = store.save_snapshot(row, outcome.snapshot)
         stored = store.count_rows(row)
         changes, outcome = prove(row, replace(outcome, snapshot=snapshot), names, stored=stored)
         changes |= store.measure_rows(row)
-    conclude(row, fetch_run, outcome, changes, was_merged=was_merged, job=job)
+    transition = conclude(row, fetch_run, outcome, changes, job=job)
+    ARROWS[transition.to](row, job_id=fetch_run.job_id, **transition.changes)
+    announce_progress(row, transition.result, was_merged=was_merged, was_complete=was_complete)
     fetch_run.save(update_fields=FetchRun.END)
     return row
 
@@ -156,11 +158,9 @@ def conclude(
     outcome: Outcome,
     changes: Mapping[str, Any],
     *,
-    was_merged: bool,
     job: Job | None,
-) -> None:
-    """Move a row on, with its new values, by one UPDATE; the record of the run stays unsaved."""
-    was_complete = row.completed_at is not None
+) -> Transition:
+    """Return how a row moves on, with its new values; ends the record of the run, unsaved."""
     retries_left = None if job is None else job.retries_left or 0
     transition = decide(row, outcome, retries_left=retries_left, now=timezone.now())
     fetch_run.finish(
@@ -169,15 +169,14 @@ def conclude(
         errors=outcome.describe(),
         requests_made=outcome.requests_made,
     )
-    changes = {**changes, **transition.changes}
-    ARROWS[transition.to](row, job_id=fetch_run.job_id, **changes)
-    _announce_progress(row, transition.result, was_merged=was_merged, was_complete=was_complete)
     logger.info("Fetched %s: %s, %s requests", row, transition.result, fetch_run.requests_made)
+    return replace(transition, changes={**changes, **transition.changes})
 
 
-def _announce_progress(
+def announce_progress(
     pull_request: PullRequest, status: FetchRun.Status, *, was_merged: bool, was_complete: bool
 ) -> None:
+    """Announce a merge and a first completion, of which the row did not know before the run."""
     if pull_request.state != PullRequest.State.MERGED:
         return
     if not was_merged:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from metrics_sync import store
-from metrics_sync.jobs.saving import build_outcome, conclude, prove, save_fetched
+from metrics_sync.jobs.saving import announce_progress, build_outcome, conclude, prove, save_fetched
 from metrics_sync.models import FetchRun, PullRequest
 from metrics_sync.models.transitions import Outcome
 from metrics_sync.snapshot import Snapshot
@@ -52,7 +52,9 @@ def _begin_and_write(
     if not begun:
         return {}
     FetchRun.supersede(begun)
-    were_merged = [row.state == PullRequest.State.MERGED for row in begun]
+    before = [
+        (row.state == PullRequest.State.MERGED, row.completed_at is not None) for row in begun
+    ]
     snapshots = [snapshot for row in begun if (snapshot := outcomes[row.pk].snapshot)]
     names = store.save_snapshots(list(zip(begun, snapshots, strict=True)))
     stored = store.count_rows_of(begun)
@@ -61,9 +63,16 @@ def _begin_and_write(
         for row, set_names in zip(begun, names, strict=True)
     ]
     runs = [FetchRun(team=row.team, pull_request=row, job_id=job_id) for row in begun]
-    for row, run, (changes, outcome), metrics, was_merged in zip(
-        begun, runs, proven, store.measure_together(begun), were_merged, strict=True
-    ):
-        conclude(row, run, outcome, changes | metrics, was_merged=was_merged, job=None)
+    transitions = [
+        conclude(row, run, outcome, changes | metrics, job=None)
+        for row, run, (changes, outcome), metrics in zip(
+            begun, runs, proven, store.measure_together(begun), strict=True
+        )
+    ]
+    PullRequest.finish_together(
+        [(row, end.to, end.changes) for row, end in zip(begun, transitions, strict=True)]
+    )
     FetchRun.objects.bulk_create(runs)
+    for row, end, (was_merged, was_complete) in zip(begun, transitions, before, strict=True):
+        announce_progress(row, end.result, was_merged=was_merged, was_complete=was_complete)
     return {row.pk: row for row in begun}

@@ -1,6 +1,6 @@
 """The state machine of a pull request's synchronization: its columns, and each arrow a method."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -109,11 +109,15 @@ class Synchronized(models.Model):
         fields["sync_status"] = to
         if not self._find_row().filter(rows or models.Q()).update(**fields):
             return False
+        self._take(fields)
+        return True
+
+    def _take(self, fields: Mapping[str, Any]) -> None:
+        """Set fields of this object to what the row has."""
         for name, value in fields.items():
             if not isinstance(value, Combinable):
                 setattr(self, name, value)
         self._stored_state = fields.get("state", self._stored_state)
-        return True
 
     def claim(self, *, job_id: str, if_tracked: bool = False) -> bool:
         """Reserve the row for the job `job_id`, which the caller then puts on the queue.
@@ -160,7 +164,7 @@ class Synchronized(models.Model):
         """Begin the run of `job_id` for rows that are still as these objects have them.
 
         Returns them as stored, locked until the transaction ends, in the order of their keys.
-        Complete rows are left out. One UPDATE.
+        Complete rows are left out. `finish_together` writes the beginning, too.
         """
         known = {row.pk: (row.sync_status, row.sync_job_id) for row in rows}
         stored = cls._default_manager.filter(pk__in=known).exclude(sync_status=SyncStatus.COMPLETE)
@@ -170,22 +174,31 @@ class Synchronized(models.Model):
             for row in stored.select_for_update(of=("self",), no_key=True)
             if (row.sync_status, row.sync_job_id) == known[row.pk]
         ]
-        now = timezone.now()
-        changes: dict[str, Any] = {
-            "sync_status": SyncStatus.RUNNING,
-            "sync_job_id": job_id,
-            "queued_at": now,
-            "fetch_started_at": now,
-            "heartbeat_at": None,
-        }
-        attempts = models.F("sync_attempts") + 1
-        matching = cls._default_manager.filter(pk__in=[row.pk for row in begun])
-        matching.update(sync_attempts=attempts, **changes)
         for row in begun:
-            for name, value in changes.items():
-                setattr(row, name, value)
+            row.sync_status, row.sync_job_id = SyncStatus.RUNNING, job_id
             row.sync_attempts += 1
+            row.queued_at = row.fetch_started_at = timezone.now()
         return begun
+
+    @classmethod
+    def finish_together(cls, ended: Sequence[tuple[Self, SyncStatus, Mapping[str, Any]]]) -> None:
+        """End runs of `begin_together`: each row in a status, with these values of its fields.
+
+        Does to each what the arrow to that status does to one row. One statement.
+        """
+        names = {"sync_job_id", "sync_attempts", "queued_at", "fetch_started_at"}
+        for row, to, fields in ended:
+            changes = row._build_end(to, fields)  # noqa: SLF001  (its own class)
+            row._take(changes)  # noqa: SLF001
+            names |= changes.keys()
+        # An upsert, as an UPDATE gives all rows the same values. It adds none: all are locked, so
+        # they are there, and each object has what its row has in the fields that it did not set.
+        cls._default_manager.bulk_create(
+            [row for row, _, _ in ended],
+            update_conflicts=True,
+            unique_fields=["pk"],
+            update_fields=sorted(names),
+        )
 
     def mark_parked(
         self, *, job_id: str, until: datetime, reason: str = "GitHub's rate limit"
@@ -220,12 +233,8 @@ class Synchronized(models.Model):
         )
 
     def mark_complete(self, *, job_id: str, **fields: Any) -> bool:
-        """End the run of `job_id`: every section is verified.
-
-        `completed_at` keeps the first time, from which the delay since the merge is measured.
-        """
-        fields["completed_at"] = self.completed_at or timezone.now()
-        return self._finish(SyncStatus.COMPLETE, job_id=job_id, retry_at=None, **fields)
+        """End the run of `job_id`: every section is verified."""
+        return self._finish(SyncStatus.COMPLETE, job_id=job_id, **fields)
 
     def note_heartbeat(self, *, job_id: str) -> None:
         """Store a heartbeat of the run of `job_id`; one UPDATE."""
@@ -242,8 +251,20 @@ class Synchronized(models.Model):
 
     def mark_waiting(self, *, job_id: str, **fields: Any) -> bool:
         """End the run of `job_id`: nothing came, and RQ runs the same job again later."""
-        return self._finish(SyncStatus.QUEUED, job_id=job_id, queued_at=timezone.now(), **fields)
+        return self._finish(SyncStatus.QUEUED, job_id=job_id, **fields)
 
-    def _finish(self, to: str, *, job_id: str, **fields: Any) -> bool:
+    def _finish(self, to: SyncStatus, *, job_id: str, **fields: Any) -> bool:
         mine = models.Q(sync_status=SyncStatus.RUNNING, sync_job_id=job_id)
-        return self._move(to=to, rows=mine, heartbeat_at=None, **fields)
+        return self._move(rows=mine, to=to, **self._build_end(to, fields))
+
+    def _build_end(self, to: SyncStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values with which a run ends in a status.
+
+        `completed_at` keeps the first time, from which the delay since the merge is measured.
+        """
+        ends: dict[str, Any] = {**fields, "sync_status": to, "heartbeat_at": None}
+        if to == SyncStatus.COMPLETE:
+            ends |= {"completed_at": self.completed_at or timezone.now(), "retry_at": None}
+        elif to == SyncStatus.QUEUED:
+            ends["queued_at"] = timezone.now()
+        return ends

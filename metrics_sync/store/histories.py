@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from metrics_sync.metrics import (
     Commit,
     Event,
     History,
+    Metrics,
     Review,
     measure,
 )
@@ -24,6 +25,9 @@ from metrics_sync.models import PRTimelineEvent, PullRequest, Team, TeamMember
 from metrics_sync.models.prepared import PreparedForOne
 from metrics_sync.snapshot import ALL_RUNS, SUPPLEMENTARY, Receipt, Section
 from metrics_sync.store.lists import MODELS
+
+#: The fields of a pull request that are measured. `asdict` would copy each value, too.
+MEASURED = [field.name for field in fields(Metrics)]
 
 COMPLETED = "completed"
 HAS_BODY = ExpressionWrapper(~Q(body=""), output_field=BooleanField())
@@ -45,26 +49,30 @@ def measure_together(rows: Sequence[PullRequest]) -> list[dict[str, Any]]:
     """Measure the stored rows of several pull requests, with as many queries as for one."""
     return [
         {
-            **asdict(measure(history)),
+            **{name: getattr(metrics, name) for name in MEASURED},
             "is_by_bot": is_bot(row.author, row.team),
             "metrics_version": METRICS_VERSION,
         }
-        for row, history in zip(rows, read_histories(rows), strict=True)
+        for row, metrics in zip(rows, map(measure, read_histories(rows)), strict=True)
     ]
 
 
 def read_histories(rows: Sequence[PullRequest]) -> list[History]:
-    lists = {section: _load_list(section, rows) for section in COLUMNS_NEEDED}
+    receipts = [Receipt.from_json(row.receipt) for row in rows]
+    lists = {section: _load_list(section, rows, receipts) for section in COLUMNS_NEEDED}
     return [
-        _read_history(row, {section: loaded[row.pk] for section, loaded in lists.items()})
-        for row in rows
+        _read_history(row, receipt, {section: loaded[row.pk] for section, loaded in lists.items()})
+        for row, receipt in zip(rows, receipts, strict=True)
     ]
 
 
-def _load_list(section: Section, rows: Iterable[PullRequest]) -> dict[int, list[Any]]:
+def _load_list(
+    section: Section, rows: Iterable[PullRequest], receipts: Iterable[Receipt]
+) -> dict[int, list[Any]]:
     """Read one list of those pull requests of which it is known, and stored."""
+    known = zip(rows, receipts, strict=True)
     found = defaultdict[int, list[Any]](list)
-    for item in _lists[section].run([row.pk for row in rows if _is_needed(row, section)]):
+    for item in _lists[section].run([row.pk for row, r in known if _is_needed(r, section)]):
         found[item.pull_request_id].append(item)
     return found
 
@@ -73,14 +81,15 @@ def _list_needed(section: Section) -> QuerySet[Any]:
     return COLUMNS_NEEDED[section](MODELS[section].objects.all())
 
 
-def _is_needed(row: PullRequest, section: Section) -> bool:
+def _is_needed(receipt: Receipt, section: Section) -> bool:
     """Whether a list is known whole, and has rows if only a fetch writes them."""
-    entry = Receipt.from_json(row.receipt).sections.get(section)
+    entry = receipt.sections.get(section)
     return bool(entry and entry.is_whole and (entry.stored or section not in SUPPLEMENTARY))
 
 
-def _read_history(row: PullRequest, lists: Mapping[Section, list[Any]]) -> History:
-    receipt = Receipt.from_json(row.receipt)
+def _read_history(
+    row: PullRequest, receipt: Receipt, lists: Mapping[Section, list[Any]]
+) -> History:
     known, checks = receipt.whole, receipt.sections.get(Section.CHECK_RUNS)
     bots, timeline = row.team.list_bots(), lists[Section.TIMELINE]
     events = [Event(event.event, event.created_at, event.subject_login) for event in timeline]
