@@ -1,4 +1,4 @@
-"""Serves a GitHub of pull requests that differ in their ids and numbers alone, so that all fit.
+"""Serves a GitHub of pull requests that differ in ids, numbers and heads alone, so that all fit.
 
 `python -m tests.benchmarks.alike PORT AMOUNT`.
 """
@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 from metrics_sync.sandbox import DEFAULT_TOKEN, SandboxServer, Token, World, make_recording
+from metrics_sync.sandbox.shapes import make_sha
 
 REPOSITORY = "bench/growth"
 
@@ -16,9 +17,13 @@ def serve(port: int, amount: int) -> None:
     """Serve until the process is ended."""
     world = World(tokens=[Token(DEFAULT_TOKEN, limit_per_window=10**6)])
     one = make_recording(REPOSITORY, 1)
+    *earlier, last = one.commits
     for number in range(1, amount + 1):
-        changes = {"number": number, "id": 10**9 + number}
-        world.add(replace(one, number=number, pull=one.pull | changes))
+        # With one head for all, this server would search all of them for the checks of each.
+        head = {"sha": make_sha(REPOSITORY, number)}
+        changes = {"number": number, "id": 10**9 + number, "head": one.pull["head"] | head}
+        commits = [*earlier, last | head]
+        world.add(replace(one, number=number, pull=one.pull | changes, commits=commits))
     SandboxServer(world, port=port).start()
     signal.pause()
 
