@@ -36,7 +36,7 @@ from metrics_sync import jobs, store
 from metrics_sync.work import turns
 
 status, line, pk = sys.argv[1], sys.argv[2], int(sys.argv[3])
-move, save = PullRequest._move, PullRequest.save
+move, save, finish = PullRequest._move, PullRequest.save, PullRequest.finish_together
 
 def die(row):
     if row.sync_status == status:
@@ -52,7 +52,15 @@ def save_and_die(row, **options):
     save(row, **options)
     die(row)
 
+def finish_and_die(ended):
+    for row, *_ in ended:
+        die(row)
+    finish(ended)
+    for row, *_ in ended:
+        die(row)
+
 PullRequest._move, PullRequest.save = move_and_die, save_and_die
+PullRequest.finish_together = finish_and_die
 row = PullRequest.objects.get(pk=pk)
 exec(line)
 """
