@@ -1,6 +1,7 @@
 """Ports of loopback, and a line to a server that can be cut or fall silent."""
 
 import asyncio
+import socket
 import threading
 from contextlib import suppress
 from enum import Enum
@@ -9,6 +10,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from metrics_sync.sandbox.broker import find_free_port
+from metrics_sync.sandbox.server import stop_accepting
 from tests.conftest import PATIENCE_SECONDS
 
 
@@ -54,13 +56,16 @@ class Proxy:
             return
         self._up.clear()
         if line is Line.CUT:
-            self._server.close()
+            if self._server.is_serving():
+                await stop_accepting(self._listening)
+                self._server.close()
             for writer in list(self._writers):
                 writer.transport.abort()
 
     async def _listen(self) -> None:
         if not hasattr(self, "_server") or not self._server.is_serving():
-            self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+            self._listening = socket.create_server(("127.0.0.1", self.port))
+            self._server = await asyncio.start_server(self._pass_on, sock=self._listening)
         self._up.set()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,8 +96,15 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE_SECONDS)
         return self
 
+    async def _end(self) -> None:
+        await self._set_line(Line.CUT)
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
     def __exit__(self, *_error: object) -> None:
-        self.set_line(Line.CUT)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE_SECONDS)
         self._loop.close()

@@ -1,9 +1,23 @@
 """State that a test could leave in its process for the next test."""
 
 import ast
+import gc
+import socket
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit
 
+import pytest
 from django.conf import settings
+
+from metrics_sync.sandbox import SandboxServer
+from tests.conftest import PATIENCE_SECONDS
+from tests.network import Line, Proxy
+
+#: Enough for each run to meet connections in all their stages.
+STOPS = 20
 
 #: What a process of the service remembers: `conftest.forgetful` has each test begin at nothing.
 FORGOTTEN = {
@@ -86,3 +100,45 @@ def read_assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:
     if isinstance(statement, ast.AnnAssign):
         return ast.unparse(statement.target), statement.value
     return "", None
+
+
+@pytest.mark.parametrize("is_proxied", [False, True])
+def test_no_connection_is_left_open_by_a_server_that_ends(
+    *, is_proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was accepted a moment before failed whichever test ran next."""
+    left: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: left.append(raised.exc_value))
+
+    for _stop in range(STOPS):
+        with SandboxServer() as server:
+            address = urlsplit(server.url).hostname, urlsplit(server.url).port
+            if is_proxied:
+                with Proxy(*address) as proxy:
+                    connecting = connect_until_refused(("127.0.0.1", proxy.port))
+                    proxy.set_line(Line.CUT)
+            else:
+                connecting = connect_until_refused(address)
+        connecting.join(PATIENCE_SECONDS)
+    gc.collect()
+
+    assert left == []
+
+
+def connect_until_refused(address: tuple[str, int]) -> threading.Thread:
+    """Open connections in a thread, and return once the first has been accepted."""
+    connected = threading.Event()
+    clients: list[socket.socket] = []
+
+    def connect() -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(socket.create_connection(address, timeout=PATIENCE_SECONDS))
+                connected.set()
+        for client in clients:
+            client.close()
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    connected.wait(PATIENCE_SECONDS)
+    return thread

@@ -1,6 +1,7 @@
 """Runs the pretend GitHub in a thread, with its own event loop, on a port of loopback."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,21 @@ from metrics_sync.sandbox.world import World
 START_SECONDS = 10
 #: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 MAX_CONCURRENT = 100
+
+#: Turns of asyncio's loop from the accepting of a connection to its `connection_made`: one each
+#: for the task, the transport and the protocol.
+TURNS_OF_AN_ACCEPT = 3
+
+
+async def stop_accepting(listening: socket.socket) -> None:
+    """Accept no more connections, and let those just accepted become known to their server.
+
+    Closing an `asyncio.Server` in between leaves such a connection open, with nobody who knows
+    of it: its transport cannot be made any more.
+    """
+    asyncio.get_running_loop().remove_reader(listening)
+    for _turn in range(TURNS_OF_AN_ACCEPT):
+        await asyncio.sleep(0)
 
 
 class SandboxServer:
@@ -68,7 +84,7 @@ class SandboxServer:
 
     def stop(self) -> None:
         """End the server; connections that are open are closed."""
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(START_SECONDS)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(START_SECONDS)
         self._end_loop()
 
     async def _start(self) -> str:
@@ -79,9 +95,14 @@ class SandboxServer:
             handler_cancellation=True,
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        host, port = self._runner.addresses[0][:2]
+        self._listening = socket.create_server(("127.0.0.1", self._port))
+        await web.SockSite(self._runner, self._listening).start()
+        host, port = self._listening.getsockname()
         return f"http://{host}:{port}"
+
+    async def _stop(self) -> None:
+        await stop_accepting(self._listening)
+        await self._runner.cleanup()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
