@@ -1108,7 +1108,7 @@ def test_answer_releases_nothing_that_it_says_nothing_of(
 def test_answer_with_nothing_to_release_costs_one_query(pull_request: PullRequest) -> None:
     """Nearly every fetch ends with nothing to release."""
     with CaptureQueriesContext(connection) as queries:
-        PullRequest.objects.release_passing(pull_request)
+        pull_request.release_others()
 
     assert len(queries) == 1
 

@@ -52,7 +52,7 @@ def find_token(credential: IntegrationCredential, *, api_url: str) -> str:
     CredentialRejectedError, AppUnavailableError and other GitHubErrors.
     """
     if credential.kind != credential.Kind.APP:
-        return str(credential.access_token)
+        return credential.read_token()
     _check_installation(credential, api_url=api_url)
     gives_up_at = time.monotonic() + RENEWAL_CLAIM.total_seconds()
     while True:

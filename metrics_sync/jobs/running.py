@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 from rq.job import Job
 
@@ -47,9 +47,10 @@ def run(
     """Fetch and save a pull request, unless another job is at it; returns the job's result, too."""
     job_id = job.id if job else str(uuid4())
     was_complete = pull_request.completed_at is not None
-    if not pull_request.mark_running(job_id=job_id):
-        return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
-    fetch_run = FetchRun.start(pull_request, job_id=job_id)
+    with transaction.atomic():
+        if not pull_request.mark_running(job_id=job_id):
+            return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
+        fetch_run = FetchRun.start(pull_request, job_id=job_id)
     try:
         outcome = _ask(pull_request, find_access, job_id=job_id)
         if outcome.snapshot is not None and not store.follow_rename(pull_request, outcome.snapshot):
@@ -60,7 +61,7 @@ def run(
         save(pull_request, fetch_run, Outcome(errors={"fetch": error}), job=job)
         raise
     if outcome.snapshot is not None:
-        PullRequest.objects.release_passing(pull_request)
+        pull_request.release_others()
     if not was_complete:
         count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(fetch_run, outcome)

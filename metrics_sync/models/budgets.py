@@ -1,6 +1,7 @@
 """Counts the REST requests that are left of a token's rate limit, for all workers together."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 from django.db import models
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from metrics_sync.conf import app_settings
 from metrics_sync.exceptions import BudgetSpentError
+from metrics_sync.models.prepared import PreparedUpdate, Slot
 from metrics_sync.snapshot import RateLimit, limit_reserve
 
 #: After a secondary limit, workers send fewer requests at once for this long.
@@ -32,6 +34,9 @@ HOUR = timedelta(hours=1)
 #: rest lasts for what GraphQL cannot give of merges that are fetched in bulk.
 LEAST_LEFT = 0.5
 
+
+#: A time at which no token was stored, in place of none.
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 #: The columns of a token that has just been stored.
 UNKNOWN_BUDGET = {
@@ -242,23 +247,22 @@ class TokenBudget(models.Model):
         Of one hour the lowest statement counts, as answers overtake each other. A statement about
         an hour that has ended is ignored.
         """
-        changes = dict[str, Any]()
+        if stated is not None and stated.resets_at <= timezone.now():
+            stated = None
         if returned is not None:
-            is_this = models.Q(set_aside_period=returned.period)
-            is_last = models.Q(set_aside_period=returned.period + PERIOD)
-            for name, is_mine in (("set_aside", is_this), ("set_aside_before", is_last)):
-                without = Greatest(models.F(name) - returned.requests, 0)
-                changes[name] = _case((is_mine, without), default=name)
-        if stated is not None and stated.resets_at > timezone.now():
-            is_known = models.Q(rate_limit_resets_at=stated.resets_at)
-            least = Least(models.F("rate_limit_remaining"), stated.remaining)
-            changes["rate_limit"] = stated.limit
-            changes["rate_limit_remaining"] = _case((is_known, least), default=stated.remaining)
-            changes["rate_limit_resets_at"] = stated.resets_at
-        if changes:
-            self._note_of_token(**changes)
-        if "rate_limit" in changes and stated is not None:
-            self.rate_limit_remaining = stated.remaining
+            self._note_of_token(**_return(returned), **(_state(stated) if stated else {}))
+        elif stated is not None:
+            # As after most fetches.
+            _prepare_note(type(self)).run(
+                pk=self.pk,
+                token_stored_at=self.token_stored_at or NEVER,
+                limit=stated.limit,
+                remaining=stated.remaining,
+                resets_at=stated.resets_at,
+            )
+        if stated is not None:
+            self.rate_limit, self.rate_limit_remaining = stated.limit, stated.remaining
+            self.rate_limit_resets_at = stated.resets_at
 
     def note_pause(self, *, until: datetime, is_secondary: bool) -> None:
         """Store that no worker may send requests with this token before `until`; one UPDATE.
@@ -293,3 +297,41 @@ class TokenBudget(models.Model):
         for name, value in fields.items():
             if not hasattr(value, "resolve_expression"):
                 setattr(self, name, value)
+
+
+def _return(share: Share) -> dict[str, Any]:
+    """Return the new values of a token's columns once a conversation needs its share no more."""
+    is_this = models.Q(set_aside_period=share.period)
+    is_last = models.Q(set_aside_period=share.period + PERIOD)
+    return {
+        name: _case((is_mine, Greatest(models.F(name) - share.requests, 0)), default=name)
+        for name, is_mine in (("set_aside", is_this), ("set_aside_before", is_last))
+    }
+
+
+def _state(stated: Any) -> dict[str, Any]:
+    """Return the new values of a token's columns after a statement of GitHub, or its slots."""
+    is_known = models.Q(rate_limit_resets_at=stated.resets_at)
+    least = Least(models.F("rate_limit_remaining"), stated.remaining)
+    return {
+        "rate_limit": stated.limit,
+        "rate_limit_remaining": _case((is_known, least), default=stated.remaining),
+        "rate_limit_resets_at": stated.resets_at,
+    }
+
+
+class _Stated:
+    """Slots in place of a statement."""
+
+    limit = Slot("limit", models.IntegerField())
+    remaining = Slot("remaining", models.IntegerField())
+    resets_at = Slot("resets_at", models.DateTimeField())
+
+
+@cache
+def _prepare_note(model: type[TokenBudget]) -> PreparedUpdate[Any]:
+    """Prepare what `TokenBudget._note_of_token` does with a statement of GitHub."""
+    stored_at = Slot("token_stored_at", models.DateTimeField())
+    is_same_token = models.Q(token_stored_at=None) | models.Q(token_stored_at=stored_at)
+    rows = model._default_manager.filter(pk=Slot("pk", models.BigIntegerField()))  # noqa: SLF001  (public in all but name)
+    return PreparedUpdate(lambda: rows.filter(is_same_token), **_state(_Stated))

@@ -11,6 +11,7 @@ from django.utils import timezone
 from metrics_sync.api_roots import find_fault
 from metrics_sync.fields import EncryptedTextField
 from metrics_sync.models.budgets import UNKNOWN_BUDGET, TokenBudget
+from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.models.team import Team
 
 #: How long one worker may take to renew the token of an installation before another tries.
@@ -74,6 +75,15 @@ class IntegrationCredential(TokenBudget):
         type(self).objects.filter(pk=self.pk).update(**fields)
         for name, value in fields.items():
             setattr(self, name, value)
+
+    def read_token(self) -> str:
+        """Return the token, with one query if it was left out as the row was loaded.
+
+        Raises DecryptionError.
+        """
+        if "access_token" in self.get_deferred_fields():
+            self.access_token = _token.get(pk=self.pk).access_token
+        return str(self.access_token)
 
     def lasts(self, duration: timedelta) -> bool:
         """Whether the installation's token, as loaded, is valid for that long."""
@@ -151,3 +161,10 @@ class IntegrationCredential(TokenBudget):
         """Replace the token, and forget the refusal and the rate limit of the old one."""
         now = timezone.now()
         self._note(access_token=token, token_stored_at=now, revoked_at=None, **UNKNOWN_BUDGET)
+
+
+_token = Prepared(
+    lambda: IntegrationCredential.objects.filter(pk=Slot("pk", models.BigIntegerField())).only(
+        "access_token"
+    )
+)

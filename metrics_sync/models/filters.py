@@ -96,19 +96,20 @@ class PullRequestFilters(models.QuerySet[Row]):
         """Keep rows whose next refetch is after `moment`, or that have none."""
         return self.filter(models.Q(refetch_at=None) | models.Q(refetch_at__gt=moment))
 
+    def passing(self, moment: Any) -> Self:
+        """Keep rows that wait after `moment` because GitHub did not answer."""
+        return self.filter(fault_may_pass=True, retry_at__gt=moment, failures__lte=MOST_RELEASES)
+
     def release_passing(self, answered: models.Model) -> int:
         """Let the clock retry at once the rows that failed because GitHub did not answer.
 
         Returns the number of rows released: those of the API root that has just answered for
-        `answered`. Usually there are none, and a query of a small index shows it. Each failure is
-        released once. Locked rows are left to the next answer, so that two workers cannot
-        deadlock.
+        `answered`. Each failure is released once. Locked rows are left to the next answer, so that
+        two workers cannot deadlock.
         """
         answering = TrackedRepository.objects.matching(answered).values("integration__api_url")
         now = timezone.now()
-        rows = self.filter(fault_may_pass=True, retry_at__gt=now, failures__lte=MOST_RELEASES)
-        if not rows.exists():
-            return 0
+        rows = self.passing(now)
         with transaction.atomic():
             locked = rows.tracked(integration__api_url__in=answering).select_for_update(
                 skip_locked=True, of=("self",), no_key=True

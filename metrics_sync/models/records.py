@@ -1,12 +1,13 @@
 """Records of webhook deliveries, fetches and changes of access."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from metrics_sync.models.integration import GitHubIntegration
+from metrics_sync.models.prepared import PreparedUpdate, Slot
 from metrics_sync.models.pull_request import PullRequest
 from metrics_sync.models.team import Team
 
@@ -127,22 +128,25 @@ class FetchRun(models.Model):
 
     @classmethod
     def start(cls, pull_request: PullRequest, *, job_id: str) -> Self:
-        """Begin the record of an attempt, and `supersede` the earlier ones."""
-        run = cls.objects.create(team=pull_request.team, pull_request=pull_request, job_id=job_id)
-        # Not before: of a process that dies between the two, the last run must stay.
-        cls.supersede([pull_request], before=run.pk)
-        return run
+        """Begin the record of an attempt, and `supersede` the earlier ones: both or neither."""
+        with transaction.atomic(savepoint=False):
+            cls.supersede([pull_request])
+            return cls.objects.create(
+                team=pull_request.team, pull_request=pull_request, job_id=job_id
+            )
 
     @classmethod
-    def supersede(cls, pull_requests: Iterable[PullRequest], *, before: int | None = None) -> None:
-        """Mark all attempts, or those before that key; close those that were killed, as failed.
+    def supersede(cls, pull_requests: Sequence[PullRequest]) -> None:
+        """Mark their attempts, which others are to follow; close those that were killed, as failed.
 
         One UPDATE where there are none, else two.
         """
         attempts = cls.objects.filter(pull_request__in=pull_requests)
-        if before is not None:
-            attempts = attempts.filter(pk__lt=before)
-        if attempts.filter(is_superseded=False).update(is_superseded=True):
+        if len(pull_requests) == 1:
+            superseded = _supersede_of_one.run(pull_request_id=pull_requests[0].pk)
+        else:
+            superseded = attempts.filter(is_superseded=False).update(is_superseded=True)
+        if superseded:
             attempts.filter(status=cls.Status.RUNNING).update(
                 status=cls.Status.FAILED,
                 finished_at=timezone.now(),
@@ -155,6 +159,14 @@ class FetchRun(models.Model):
         """End the record, which stays unsaved: `END` are the fields that are set."""
         self.status, self.finished_at = status, timezone.now()
         self.receipt, self.errors, self.requests_made = receipt, errors, requests_made
+
+
+_supersede_of_one = PreparedUpdate(
+    lambda: FetchRun.objects.filter(
+        pull_request=Slot("pull_request_id", models.BigIntegerField()), is_superseded=False
+    ),
+    is_superseded=True,
+)
 
 
 class AuditEntry(models.Model):

@@ -28,6 +28,7 @@ from metrics_sync.sandbox import (
     shapes,
 )
 from metrics_sync.sandbox.broker import find_free_port, open_broker
+from metrics_sync.work.counts import save_counts
 from metrics_sync.work.horses import MOST_JOBS
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
@@ -169,6 +170,8 @@ def open_stage() -> Iterator[Stage]:
         settings.VAR_DIR.mkdir(exist_ok=True)
         log = stack.enter_context((settings.VAR_DIR / "bench.log").open("w"))
         broker_url = stack.enter_context(open_broker(os.environ.get("REDIS_URL", "")))
+        # Else this process saves them as it ends, into a database that was left empty.
+        stack.callback(save_counts)
         database_url = stack.enter_context(open_database(folder, "bench"))
         ordinary = (make_recording(REPOSITORY, number) for number in range(1, ORDINARY + 1))
         sizes = {
