@@ -45,7 +45,7 @@ SIZES: dict[str, dict[str, int]] = {
     "capped": {"files": 3050, "commits": 275, "issue_comments": 500, "review_comments": 500},
 }
 #: How many ordinary pull requests the pretend GitHub has.
-ORDINARY = 400
+ORDINARY = 600
 
 
 @dataclass(slots=True)

@@ -14,10 +14,13 @@ from rq.job import Job
 from metrics_sync.models import PullRequest
 from metrics_sync.work.queueing import MERGES, enqueue_fetch
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.stage import Stage, count_cpu_seconds, wait_for
+from tests.benchmarks.stage import MANAGE, Stage, count_cpu_seconds, wait_for
 
 ROUNDS = 4
 BATCH = 20
+#: The workers of the Procfile's process for merges, and how many fetches they begin and go on with.
+WORKERS = 3
+WARM_UP, MEASURED = 20, 100
 
 
 def measure(stage: Stage) -> list[Figure]:
@@ -49,13 +52,35 @@ def measure(stage: Stage) -> list[Figure]:
     cores = psutil.cpu_count() or 1
     nothing, fetches = (BATCH / median(seconds[start::2]) for start in (0, 1))
     return [
-        Figure("jobs a second, one worker", fetches, "/s", "jobs that do nothing", nothing),
+        Figure(
+            "jobs a second, one worker", fetches, "/s", "jobs that do nothing", nothing, at_least=25
+        ),
         *(Figure(f"CPU of a job: {part}", cpu, "ms") for part, cpu in spent.items()),
         Figure("jobs a second, all cores busy", 1000 * cores / sum(spent.values()), "/s"),
+        Figure(
+            f"jobs a second, the process for merges with {WORKERS} workers",
+            _measure_pool(stage),
+            "/s",
+            at_least=25,
+        ),
         Figure("Redis commands of a fetch, queueing included", commands, ""),
         Figure("Redis memory of a queued job", queued / 1024, "KiB"),
         Figure("Redis memory of a job that is done", done / 1024, "KiB"),
     ]
+
+
+def _measure_pool(stage: Stage) -> float:
+    """Let the Procfile's process for merges fetch what was queued before, and return its rate."""
+    queue = django_rq.get_queue(MERGES)
+    rows = [stage.add_row(recording) for recording in stage.take(WARM_UP + MEASURED)]
+    for row in rows:
+        enqueue_fetch(row, queue_name=MERGES)
+    command = [*MANAGE, "rqworker-pool", MERGES, "--num-workers", str(WORKERS)]
+    complete = PullRequest.objects.filter(pk__in=[row.pk for row in rows], sync_status="complete")
+    with stage.run(*command):
+        wait_for(lambda: complete.count() == len(rows), "the fetches to be complete", pause=0.5)
+    ends = sorted(complete.values_list("completed_at", flat=True))
+    return MEASURED / (ends[-1] - ends[WARM_UP - 1]).total_seconds()
 
 
 def _count_commands(stage: Stage, redis: Any) -> float:
