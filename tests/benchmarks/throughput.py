@@ -71,7 +71,6 @@ def measure(stage: Stage) -> list[Figure]:
 
 def _measure_pool(stage: Stage) -> float:
     """Let the Procfile's process for merges fetch what was queued before, and return its rate."""
-    queue = django_rq.get_queue(MERGES)
     rows = [stage.add_row(recording) for recording in stage.take(WARM_UP + MEASURED)]
     for row in rows:
         enqueue_fetch(row, queue_name=MERGES)
