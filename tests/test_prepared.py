@@ -4,15 +4,26 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.db.models import CharField, DateTimeField, F, QuerySet, UUIDField, Value
 from django.db.models.functions import Upper
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from metrics_sync.models import PullRequest, TrackedRepository
-from metrics_sync.models.prepared import Prepared, PreparedForOne, PreparedUpdate, Slot
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from metrics_sync.models import PullRequest, TrackedRepository, WebhookDelivery
+from metrics_sync.models.prepared import (
+    Prepared,
+    PreparedForOne,
+    PreparedInsert,
+    PreparedUpdate,
+    Slot,
+)
+from tests.factories import (
+    PullRequestFactory,
+    TeamFactory,
+    TrackedRepositoryFactory,
+    WebhookDeliveryFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -94,6 +105,36 @@ def test_update_writes_the_rows_and_values_of_its_run() -> None:
     assert counts == [1, 1, 0]
     rows = TrackedRepository.objects.values_list("full_name", "discovered_until")
     assert dict(rows) == {"a/b": now, "c/d": later}
+
+
+def test_inserted_row_is_the_one_that_django_saves() -> None:
+    """A time that Django sets, an empty text and a team must not be lost or those of another."""
+    insert, teams = PreparedInsert(WebhookDelivery), [TeamFactory() for _ in range(2)]
+    made = [
+        WebhookDeliveryFactory.build(team=team, payload=payload, processed_at=at)
+        for team, payload, at in zip(teams, ("{}", ""), (timezone.now(), None), strict=True)
+    ]
+
+    for row in made:
+        insert.run(row)
+
+    assert [read_columns(row) for row in made] == list(
+        WebhookDelivery.objects.order_by("pk").values()
+    )
+    assert not any(row._state.adding for row in made)
+
+
+def read_columns(row: WebhookDelivery) -> dict[str, Any]:
+    return {name: value for name, value in vars(row).items() if name != "_state"}
+
+
+def test_row_that_is_there_already_is_refused() -> None:
+    """By this error a delivery that came twice is known."""
+    insert = PreparedInsert(WebhookDelivery)
+    insert.run(WebhookDeliveryFactory.build(guid="same"))
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert.run(WebhookDeliveryFactory.build(guid="same"))
 
 
 def test_missing_row_is_said_as_django_says_it() -> None:

@@ -38,6 +38,7 @@ HARMLESS = {
     "metrics_sync.github.transport: prepare_api",
     "metrics_sync.github.graphql: prepare_client",
     "metrics_sync.github.queries: build_fetch",
+    "metrics_sync.ingest.deliveries: _insert",
     "metrics_sync.ingest.events: _save_refetch",
     "metrics_sync.ingest.events: _with_head",
     "metrics_sync.ingest.events: _with_number",

@@ -13,6 +13,7 @@ from metrics_sync.exceptions import MalformedDeliveryError, UnlinkedInstallation
 from metrics_sync.ingest.events import save_event
 from metrics_sync.ingest.webhooks import Delivery
 from metrics_sync.models import GitHubIntegration, WebhookDelivery
+from metrics_sync.models.prepared import PreparedInsert
 from metrics_sync.snapshot import UNREADABLE, read_text
 from metrics_sync.store.transactions import run_transaction
 
@@ -23,6 +24,8 @@ LONGEST_PAYLOAD = 512 * 1024
 
 #: Raised when a payload that does not fit its event is read or written.
 UNUSABLE = (*UNREADABLE, DataError, IntegrityError, ValidationError)
+
+_insert = PreparedInsert(WebhookDelivery)
 
 
 def record_delivery(
@@ -73,7 +76,10 @@ def _record(
     row.status = WebhookDelivery.Status.PROCESSED if is_handled else WebhookDelivery.Status.IGNORED
     row.payload = delivery.text[:LONGEST_PAYLOAD] if is_handled else ""
     row.processed_at = timezone.now()
-    row.save()
+    if row.pk is None:
+        _insert.run(row)
+    else:
+        row.save()
     return row
 
 
