@@ -254,8 +254,9 @@ def test_merge_that_is_done_once_more_leaves_the_queue_of_merges(
 def test_merge_that_comes_back_is_not_held_to_the_reserve_of_bulk_work(
     pull_request: PullRequest, redis: Redis, workers: Workers
 ) -> None:
-    """The reserve is kept for merges."""
+    """The reserve is kept for merges of the last hour."""
     redis.flushdb()
+    PullRequest.objects.filter(pk=pull_request.pk).update(merged_at=timezone.now())
     enqueue_fetch(pull_request, queue_name=MERGES)
     credential = pull_request.team.credentials.get()
     credential.note_rate_limit(RateLimit(5000, 900, timezone.now() + timedelta(minutes=30)))
