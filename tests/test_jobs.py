@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from django.db import DataError, connection
+from django.db import DatabaseError, DataError, connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -1103,6 +1104,20 @@ def test_answer_releases_nothing_that_it_says_nothing_of(
     PullRequestFactory(merged=True, team=repository.team, **(held | values))
 
     assert PullRequest.objects.release_passing(answered) == 0
+
+
+def test_run_without_a_record_has_not_begun(
+    pull_request: PullRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row would otherwise look as if a job were fetching it, until it counts as stuck."""
+    monkeypatch.setattr(FetchRun, "start", Mock(side_effect=DatabaseError("no disk left")))
+    before = pull_request.sync_status
+
+    with pytest.raises(DatabaseError):
+        fetch_pr_complete_data(pull_request.pk)
+
+    pull_request.refresh_from_db()
+    assert pull_request.sync_status == before
 
 
 def test_answer_with_nothing_to_release_costs_one_query(pull_request: PullRequest) -> None:

@@ -250,9 +250,11 @@ class TokenBudget(models.Model):
         if stated is not None and stated.resets_at <= timezone.now():
             stated = None
         if returned is not None:
-            self._note_of_token(**_return(returned), **(_state(stated) if stated else {}))
+            self._note_of_token(
+                **_free_share(returned), **(_store_statement(stated) if stated else {})
+            )
         elif stated is not None:
-            # As after most fetches.
+            # Most fetches end here: nothing was set aside.
             _prepare_note(type(self)).run(
                 pk=self.pk,
                 token_stored_at=self.token_stored_at or NEVER,
@@ -299,8 +301,8 @@ class TokenBudget(models.Model):
                 setattr(self, name, value)
 
 
-def _return(share: Share) -> dict[str, Any]:
-    """Return the new values of a token's columns once a conversation needs its share no more."""
+def _free_share(share: Share) -> dict[str, Any]:
+    """Return the new values of a token's columns when a conversation gives back its share."""
     is_this = models.Q(set_aside_period=share.period)
     is_last = models.Q(set_aside_period=share.period + PERIOD)
     return {
@@ -309,7 +311,7 @@ def _return(share: Share) -> dict[str, Any]:
     }
 
 
-def _state(stated: Any) -> dict[str, Any]:
+def _store_statement(stated: Any) -> dict[str, Any]:
     """Return the new values of a token's columns after a statement of GitHub, or its slots."""
     is_known = models.Q(rate_limit_resets_at=stated.resets_at)
     least = Least(models.F("rate_limit_remaining"), stated.remaining)
@@ -334,4 +336,4 @@ def _prepare_note(model: type[TokenBudget]) -> PreparedUpdate[Any]:
     stored_at = Slot("token_stored_at", models.DateTimeField())
     is_same_token = models.Q(token_stored_at=None) | models.Q(token_stored_at=stored_at)
     rows = model._default_manager.filter(pk=Slot("pk", models.BigIntegerField()))  # noqa: SLF001  (public in all but name)
-    return PreparedUpdate(lambda: rows.filter(is_same_token), **_state(_Stated))
+    return PreparedUpdate(lambda: rows.filter(is_same_token), **_store_statement(_Stated))

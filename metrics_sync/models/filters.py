@@ -96,7 +96,7 @@ class PullRequestFilters(models.QuerySet[Row]):
         """Keep rows whose next refetch is after `moment`, or that have none."""
         return self.filter(models.Q(refetch_at=None) | models.Q(refetch_at__gt=moment))
 
-    def passing(self, moment: Any) -> Self:
+    def passing(self, moment: datetime | Combinable) -> Self:
         """Keep rows that wait after `moment` because GitHub did not answer."""
         return self.filter(fault_may_pass=True, retry_at__gt=moment, failures__lte=MOST_RELEASES)
 

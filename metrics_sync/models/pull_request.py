@@ -238,9 +238,9 @@ class PullRequest(Measured, Synchronized):
         return _run.first(pk=self.pk, job_id=job_id)
 
     def release_others(self) -> None:
-        """Have the clock retry at once the rows for which GitHub did not answer; it now has.
+        """Have the clock retry at once rows that failed as GitHub did not answer, once it answers.
 
-        Usually there are none, and a query of a small index shows it.
+        Call it after an answer about this row. Usually there are none, and a query of a small index shows it.
         """
         if _passing.first(now=timezone.now()) is not None:
             type(self).objects.release_passing(self)

@@ -18,7 +18,7 @@ from tests.benchmarks.stage import MANAGE, Stage, count_cpu_seconds, wait_for
 
 ROUNDS = 4
 BATCH = 20
-#: The workers of the Procfile's process for merges, and how many fetches they begin and go on with.
+#: The workers of the Procfile's process for merges; their fetches before and in the measurement.
 WORKERS = 3
 WARM_UP, MEASURED = 20, 100
 
