@@ -240,7 +240,8 @@ class PullRequest(Measured, Synchronized):
     def release_others(self) -> None:
         """Have the clock retry at once rows that failed as GitHub did not answer, once it answers.
 
-        Call it after an answer about this row. Usually there are none, and a query of a small index shows it.
+        Call it after an answer about this row. Usually there are no such rows, which a query of a
+        small index shows.
         """
         if _passing.first(now=timezone.now()) is not None:
             type(self).objects.release_passing(self)
