@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from django.utils import timezone
@@ -34,6 +35,7 @@ from metrics_sync.github import (
     list_merged,
 )
 from metrics_sync.heal.conversation import Conversation
+from metrics_sync.heal.wanted import Wanted, WantedList
 from metrics_sync.jobs.saving_together import Fetched, save_fetched_together
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.models.states import STUCK_AFTER, SyncStatus
@@ -74,14 +76,6 @@ class Tally:
     errors: list[str] = field(default_factory=list)
 
 
-class Wanted(NamedTuple):
-    """A pull request to fetch; `item` is its entry in GitHub's list, if it was found there."""
-
-    github_pr_id: int
-    number: int
-    item: PullRequestItem | None = None
-
-
 class Trial(NamedTuple):
     """The result of one real query: how many were asked for, how many came whole, and how many
     requests REST would need for the rest.
@@ -113,7 +107,7 @@ class Backfill:
     ) -> None:
         self.repository = repository
         self.tally = Tally()
-        self.missing: list[Wanted] = []
+        self.missing = WantedList()
         #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
         self._conversation = Conversation(repository, wait=wait, is_bulk=is_bulk)
@@ -130,9 +124,9 @@ class Backfill:
 
     def take(self, rows: Iterable[PullRequest]) -> None:
         """Add rows to what is missing; those without a number are left out."""
-        self.missing += [
+        self.missing.extend(
             Wanted(row.github_pr_id, row.github_pr_number) for row in rows if row.github_pr_number
-        ]
+        )
         self.tally.found = len(self.missing)
 
     def find_missing(self, *, since: datetime) -> Iterator[int]:
@@ -148,7 +142,7 @@ class Backfill:
             raise
         except GitHubError as error:
             self._note(f"GraphQL does not list the merges, so REST is asked ({error})")
-            self.missing, self.tally = [], Tally()
+            self.missing, self.tally = WantedList(), Tally()
             question = partial(_list_merges, self.repository.full_name, since)
             items = self._conversation.ask_rest(question)
             self._check_own(item.base_repo_id for item in items)
@@ -199,7 +193,7 @@ class Backfill:
             for item in items
             if item.github_pr_id not in known
         ]
-        self.missing += missing
+        self.missing.extend(missing)
         self.tally.found += len(items)
         self.tally.complete += len(items) - len(missing)
 
@@ -208,8 +202,8 @@ class Backfill:
 
         Raises GitHubError.
         """
-        batch = self.missing[:FETCHED]
-        if not batch:
+        batch = next(self.missing.cut(FETCHED), None)
+        if batch is None:
             return Trial()
         results = self._conversation.ask(self._build_question(batch))
         self._note_lacks()
@@ -225,16 +219,16 @@ class Backfill:
         While the results of a query are stored, the next ones are under way: GitHub takes seconds
         for each. Raises GitHubError.
         """
-        batches = [self.missing[n : n + FETCHED] for n in range(0, len(self.missing), FETCHED)]
-        questions = list(map(self._build_question, batches))
-        begun = deque[Future[Results] | None]()
+        upcoming = self.missing.cut(FETCHED)
+        begun = deque[tuple[list[Wanted], Future[Results] | None]]()
+        begun.extend((batch, None) for batch in islice(upcoming, 1))
         with ThreadPoolExecutor(QUERIES_AHEAD) as pool:
-            for n, batch in enumerate(batches):
-                results = self._conversation.finish(
-                    begun.popleft() if begun else None, questions[n]
-                )
-                for question in questions[n + 1 + len(begun) : n + 1 + QUERIES_AHEAD]:
-                    begun.append(self._conversation.begin(pool, question))
+            while begun:
+                batch, answer = begun.popleft()
+                results = self._conversation.finish(answer, self._build_question(batch))
+                for following in islice(upcoming, QUERIES_AHEAD - len(begun)):
+                    question = self._build_question(following)
+                    begun.append((following, self._conversation.begin(pool, question)))
                 self._note_lacks()
                 self._store(batch, results)
                 yield len(batch)

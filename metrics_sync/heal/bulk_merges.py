@@ -17,7 +17,8 @@ from metrics_sync.exceptions import (
     RetrySoonError,
 )
 from metrics_sync.github import FETCHED, GraphQL, OnlyInRestError, fetch_snapshots
-from metrics_sync.heal.backfilling import Backfill, Results, Wanted
+from metrics_sync.heal.backfilling import Backfill, Results
+from metrics_sync.heal.wanted import Wanted
 from metrics_sync.jobs import BULK, MERGES
 from metrics_sync.jobs.saving import count_completion
 from metrics_sync.jobs.saving_together import Fetched

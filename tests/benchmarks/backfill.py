@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 
 from metrics_sync.heal.backfilling import REQUESTS_FOR_ONE, Backfill
+from metrics_sync.heal.wanted import WantedList
 from metrics_sync.jobs import fetch_pr_complete_data
 from metrics_sync.models import PullRequest, TrackedRepository
 from metrics_sync.sandbox.broker import find_free_port
@@ -52,7 +53,7 @@ def _fetch_in_bulk(numbers: Collection[int]) -> tuple[float, Backfill]:
     backfill = Backfill(TrackedRepository.objects.get())
     started = time.perf_counter()
     list(backfill.find_missing(since=LONG_AGO))
-    backfill.missing = [wanted for wanted in backfill.missing if wanted.number in numbers]
+    backfill.missing = WantedList(one for one in backfill.missing if one.number in numbers)
     list(backfill.fetch())
     assert backfill.tally.fetched == BULK, backfill.tally
     return BULK / (time.perf_counter() - started), backfill
