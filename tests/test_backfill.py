@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 from redis import Redis
 from rq import Queue
@@ -32,7 +33,7 @@ from metrics_sync.sandbox import (
     make_sample,
 )
 from metrics_sync.work.queueing import BULK
-from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
 from tests.test_flow import read_rows, read_truth
 from tests.test_tokens import HOUR, count_renewals, install
 
@@ -387,6 +388,39 @@ def test_row_that_a_job_completed_meanwhile_keeps_what_it_has(
 
     assert (backfill.tally.fetched, backfill.tally.complete) == (25, 1)
     assert row.fetch_runs.count() == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL what it read")
+def test_statistics_know_a_team_soon_after_its_first_pull_requests_came(
+    sandbox: SandboxServer, repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each delivery would read all rows of the team, until autovacuum comes."""
+    monkeypatch.setattr("metrics_sync.heal.backfilling.FIRST_LOOK", 25)
+    PullRequestFactory.create_batch(200, team=TeamFactory())
+    store.refresh_statistics()
+    with connection.cursor() as cursor:
+        # Of a small table the planner would rather read the whole.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    fill(sandbox, *range(1, 51))
+
+    missing = run(repository).missing
+
+    before = count_rows_read()
+    for wanted in missing:
+        assert wanted.item
+        store.save_pull_request(repository.team, wanted.item, repository=repository)
+    assert (count_rows_read() - before) / len(missing) < 3
+
+
+def count_rows_read() -> int:
+    """Return how many pull requests PostgreSQL has read in this transaction."""
+    table = PullRequest._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s",
+            [table],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def test_list_that_rest_has_proven_stays_proven(

@@ -54,6 +54,9 @@ FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimi
 #: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 QUERIES_AHEAD = 2
 
+#: After how many stored pull requests the database looks at them anew; later after twice as many.
+FIRST_LOOK = 500
+
 #: About how many requests REST needs for a whole pull request.
 REQUESTS_FOR_ONE = 9
 
@@ -111,6 +114,7 @@ class Backfill:
         #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
         self._conversation = Conversation(repository, wait=wait, is_bulk=is_bulk)
+        self._next_look = FIRST_LOOK
 
     @property
     def points(self) -> Budget:
@@ -231,7 +235,13 @@ class Backfill:
                     begun.append((following, self._conversation.begin(pool, question)))
                 self._note_lacks()
                 self._store(batch, results)
+                self._refresh_statistics()
                 yield len(batch)
+
+    def _refresh_statistics(self) -> None:
+        if self.tally.fetched >= self._next_look:
+            self._next_look *= 2
+            store.refresh_statistics()
 
     def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
         numbers = [wanted.number for wanted in batch]

@@ -11,4 +11,5 @@ from metrics_sync.store.pull_requests import (
 )
 from metrics_sync.store.repositories import confirm, doubt, is_own, note_gone, track_named
 from metrics_sync.store.snapshots import load_known, save_snapshot, save_snapshots
+from metrics_sync.store.statistics import refresh_statistics
 from metrics_sync.store.transactions import run_transaction

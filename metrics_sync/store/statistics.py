@@ -1,0 +1,20 @@
+"""Keeps PostgreSQL's statistics of the rows fresh, by which it chooses between indexes."""
+
+from django.db import connections, router
+
+from metrics_sync.models import PullRequest
+
+
+def refresh_statistics() -> None:
+    """Have PostgreSQL look at the pull requests anew, as its manual asks for after a bulk load.
+
+    Autovacuum does so a minute later at the earliest. Until then PostgreSQL takes a team that it
+    has not seen for one without rows, and reads all rows of the team to find one by its id. Does
+    nothing on other databases, and while another process is at it.
+    https://www.postgresql.org/docs/current/populate.html#POPULATE-ANALYZE
+    """
+    connection = connections[router.db_for_write(PullRequest)]
+    if connection.vendor == "postgresql":
+        table = connection.ops.quote_name(PullRequest._meta.db_table)
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE (SKIP_LOCKED) {table}")
