@@ -34,6 +34,7 @@ from metrics_sync.sandbox import (
 )
 from metrics_sync.work.queueing import BULK
 from tests.factories import PullRequestFactory, TeamFactory, TrackedRepositoryFactory
+from tests.plans import avoid_whole_tables, count_rows_read
 from tests.test_flow import read_rows, read_truth
 from tests.test_tokens import HOUR, count_renewals, install
 
@@ -398,9 +399,7 @@ def test_statistics_know_a_team_soon_after_its_first_pull_requests_came(
     monkeypatch.setattr("metrics_sync.heal.backfilling.FIRST_LOOK", 25)
     PullRequestFactory.create_batch(200, team=TeamFactory())
     store.refresh_statistics()
-    with connection.cursor() as cursor:
-        # Of a small table the planner would rather read the whole.
-        cursor.execute("SET LOCAL enable_seqscan = off")
+    avoid_whole_tables()
     fill(sandbox, *range(1, 51))
 
     missing = run(repository).missing
@@ -410,17 +409,6 @@ def test_statistics_know_a_team_soon_after_its_first_pull_requests_came(
         assert wanted.item
         store.save_pull_request(repository.team, wanted.item, repository=repository)
     assert (count_rows_read() - before) / len(missing) < 3
-
-
-def count_rows_read() -> int:
-    """Return how many pull requests PostgreSQL has read in this transaction."""
-    table = PullRequest._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s",
-            [table],
-        )
-        return int(cursor.fetchone()[0])
 
 
 def test_list_that_rest_has_proven_stays_proven(

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cryptography.fernet import Fernet
@@ -45,6 +46,22 @@ def list_ids() -> list[str]:
 def test_good_settings_are_in_order() -> None:
     """Nobody reads findings that are always there."""
     assert list_ids() == []
+
+
+@pytest.mark.usefixtures("production")
+@pytest.mark.parametrize(
+    ("vendor", "returns_keys"),
+    [pytest.param("mysql", True, id="MySQL"), pytest.param("sqlite", False, id="old SQLite")],
+)
+def test_database_that_the_app_cannot_use_is_found(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, returns_keys: bool
+) -> None:
+    """The first deliveries would be refused as if GitHub had written them wrongly."""
+    features = Mock(can_return_columns_from_insert=returns_keys)
+    database = Mock(vendor=vendor, display_name="the database", features=features)
+    monkeypatch.setattr("metrics_sync.operate.system_checks.connection", database)
+
+    assert list_ids() == ["metrics_sync.E006"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
+from metrics_sync import store
 from metrics_sync.access import Access
 from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
@@ -47,6 +48,7 @@ from metrics_sync.work.queueing import BULK, MERGES, enqueue_fetch
 from metrics_sync.work.verification import verify_due
 from tests.conftest import wait_until
 from tests.factories import PullRequestFactory, TrackedRepositoryFactory
+from tests.plans import avoid_whole_tables, count_rows_read
 
 REPOSITORY = "acme/anvil"
 NAMES = ("commits", "files", "check_runs", "issue_comments", "review_comments", "reviews")
@@ -1126,6 +1128,23 @@ def test_answer_with_nothing_to_release_costs_one_query(pull_request: PullReques
         pull_request.release_others()
 
     assert len(queries) == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL what it read")
+def test_look_for_rows_to_release_reads_few_after_an_outage(pull_request: PullRequest) -> None:
+    """Each fetch of the backlog would otherwise walk through all pull requests."""
+    held = {"fault_may_pass": True, "retry_at": timezone.now() + timedelta(hours=1)}
+    others = {"merged": True, "team": pull_request.team, "github_repo": "acme/hammer"}
+    PullRequestFactory.create_batch(300, **others)
+    failed = PullRequestFactory.create_batch(100, **others, **held)
+    store.refresh_statistics()
+    PullRequest.objects.filter(pk__in=[row.pk for row in failed]).update(fault_may_pass=False)
+    avoid_whole_tables()
+
+    before = count_rows_read()
+    pull_request.release_others()
+
+    assert count_rows_read() - before <= len(failed)
 
 
 def test_rows_are_counted_when_github_says_that_nothing_changed(

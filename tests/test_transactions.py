@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from functools import partial
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -13,11 +14,18 @@ from django.utils import timezone
 
 from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
-from metrics_sync.models import PullRequest, TeamMember, TrackedRepository, WebhookDelivery
+from metrics_sync.jobs.running import _begin
+from metrics_sync.models import (
+    FetchRun,
+    PullRequest,
+    TeamMember,
+    TrackedRepository,
+    WebhookDelivery,
+)
 from metrics_sync.sandbox import make_recording
 from metrics_sync.sandbox.payloads import build_pull_request_review_event
 from metrics_sync.store.transactions import run_transaction
-from tests.conftest import PATIENCE_SECONDS
+from tests.conftest import PATIENCE_SECONDS, wait_until
 from tests.factories import (
     PullRequestFactory,
     TeamFactory,
@@ -112,6 +120,45 @@ def test_transaction_that_a_deadlock_ended_is_run_again() -> None:
     run_at_once(*(lambda work=work: run_transaction(work) for work in works))
 
     assert len(tries) > 2
+
+
+def test_rename_that_removes_a_row_waits_for_the_begin_of_its_fetch(
+    repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lock the pull request and its fetch runs; in opposite orders, one of them would fail."""
+    same = {"team": repository.team, "github_pr_id": 7}
+    old = PullRequestFactory(**same, repository=repository, github_repo=REPOSITORY)
+    PullRequestFactory(**same, repository=repository, github_repo="acme/hammer")
+    old.fetch_runs.create(team=old.team)
+    has_begun, start = Event(), FetchRun.start
+
+    def start_late(*arguments: Any, **options: Any) -> FetchRun:
+        has_begun.set()
+        wait_until(is_awaited)
+        return start(*arguments, **options)
+
+    def rename() -> None:
+        has_begun.wait(PATIENCE_SECONDS)
+        repository.rename("acme/hammer")
+
+    monkeypatch.setattr(FetchRun, "start", start_late)
+    [begun, _] = run_at_once(
+        lambda: run_transaction(partial(_begin, old, job_id="job-1")),
+        rename,
+    )
+
+    assert begun is not None
+    assert not PullRequest.objects.filter(pk=old.pk).exists()
+
+
+def is_awaited() -> bool:
+    """Whether another connection waits for a lock of this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks"
+            " WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def test_other_faults_of_the_database_are_raised_at_once() -> None:

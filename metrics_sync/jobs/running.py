@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from copy import copy
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 from rq.job import Job
 
@@ -47,10 +49,11 @@ def run(
     """Fetch and save a pull request, unless another job is at it; returns the job's result, too."""
     job_id = job.id if job else str(uuid4())
     was_complete = pull_request.completed_at is not None
-    with transaction.atomic():
-        if not pull_request.mark_running(job_id=job_id):
-            return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
-        fetch_run = FetchRun.start(pull_request, job_id=job_id)
+    begun = store.run_transaction(partial(_begin, pull_request, job_id=job_id))
+    if begun is None:
+        return Outcome(), {"error": f"Another job is fetching {pull_request} already."}
+    row, fetch_run = begun
+    pull_request.copy_from(row)
     try:
         outcome = _ask(pull_request, find_access, job_id=job_id)
         if outcome.snapshot is not None and not store.follow_rename(pull_request, outcome.snapshot):
@@ -65,6 +68,14 @@ def run(
     if not was_complete:
         count_completion(pull_request, queue=job.origin if job else "none")
     return outcome, _build_result(fetch_run, outcome)
+
+
+def _begin(pull_request: PullRequest, *, job_id: str) -> tuple[PullRequest, FetchRun] | None:
+    """Mark the row as running, and begin the record of its run; None if another job has it."""
+    row = copy(pull_request)
+    if not row.mark_running(job_id=job_id):
+        return None
+    return row, FetchRun.start(pull_request, job_id=job_id)
 
 
 def _build_result(fetch_run: FetchRun, outcome: Outcome) -> dict[str, Any]:

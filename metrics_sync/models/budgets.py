@@ -35,8 +35,8 @@ HOUR = timedelta(hours=1)
 LEAST_LEFT = 0.5
 
 
-#: A time at which no token was stored, in place of none.
-NEVER = datetime.min.replace(tzinfo=UTC)
+#: A time at which no token was stored, in place of none; any database and time zone can have it.
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The columns of a token that has just been stored.
 UNKNOWN_BUDGET = {
@@ -333,7 +333,10 @@ class _Stated:
 @cache
 def _prepare_note(model: type[TokenBudget]) -> PreparedUpdate[Any]:
     """Prepare what `TokenBudget._note_of_token` does with a statement of GitHub."""
-    stored_at = Slot("token_stored_at", models.DateTimeField())
-    is_same_token = models.Q(token_stored_at=None) | models.Q(token_stored_at=stored_at)
-    rows = model._default_manager.filter(pk=Slot("pk", models.BigIntegerField()))  # noqa: SLF001  (public in all but name)
-    return PreparedUpdate(lambda: rows.filter(is_same_token), **_store_statement(_Stated))
+    rows = model._default_manager.alias(  # noqa: SLF001  (public in all but name)
+        stored_at=Coalesce("token_stored_at", models.Value(NEVER))
+    ).filter(
+        pk=Slot("pk", models.BigIntegerField()),
+        stored_at=Slot("token_stored_at", models.DateTimeField()),
+    )
+    return PreparedUpdate(lambda: rows, **_store_statement(_Stated))

@@ -39,9 +39,10 @@ class Slot(models.Expression):
 class Prepared(Generic[Row]):
     """A query of rows of one model, with slots for the values that differ between its runs.
 
-    `build` makes the queryset. It is called once in each thread, because a compiler belongs to a
-    connection and a connection to a thread. `prefetch_related` does not work, and Django checks
-    only at the first run that `select_for_update` is inside a transaction.
+    `build` makes the queryset, which is ordered as its model is unless it says otherwise. It is
+    called once in each thread, because a compiler belongs to a connection and a connection to a
+    thread. `prefetch_related` does not work, and Django checks only at the first run that
+    `select_for_update` is inside a transaction.
     """
 
     def __init__(self, build: Callable[[], models.QuerySet[Row]]) -> None:
@@ -138,7 +139,7 @@ class PreparedUpdate(Generic[Row]):
 class PreparedInsert(Generic[Row]):
     """An `INSERT` of one new row of a model, built once in each thread.
 
-    It sends no signals, as `bulk_create` does not. SQLite needs version 3.35, of 2021.
+    It sends no signals, as `bulk_create` does not. No column may get its value from the database.
     """
 
     def __init__(self, model: type[Row]) -> None:

@@ -277,6 +277,9 @@ def _list_running() -> PullRequestQuerySet:
 
 
 _run = Prepared(_list_running)
+#: Unordered, so that PostgreSQL does not look for one in the order of lists, through all rows.
 _passing = Prepared(
-    lambda: PullRequest.objects.passing(Slot("now", models.DateTimeField())).only("pk")[:1]
+    lambda: (
+        PullRequest.objects.passing(Slot("now", models.DateTimeField())).order_by().only("pk")[:1]
+    )
 )

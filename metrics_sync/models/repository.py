@@ -177,7 +177,10 @@ class TrackedRepository(models.Model):
     def _move_pull_requests(self, full_name: str, *, to: "TrackedRepository") -> None:
         rows = self.pull_requests.exclude(github_repo=full_name)
         known = self.team.pull_requests.filter(github_repo=full_name)
-        rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True))).delete()
+        doomed = rows.filter(github_pr_id__in=list(known.values_list("github_pr_id", flat=True)))
+        # As fetches do, lock pull requests before what belongs to them.
+        list(doomed.select_for_update().order_by("pk").values_list("pk"))
+        doomed.delete()
         # These belong to a deleted repository that had the new name before.
         numbers = list(rows.values_list("github_pr_number", flat=True))
         known.filter(github_pr_number__in=numbers).update(github_pr_number=None, etags={})

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (its name)
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from metrics_sync.api_roots import find_fault
 from metrics_sync.conf import app_settings
@@ -77,6 +78,20 @@ def check_app(**options: Any) -> list[CheckMessage]:
         message = "The GitHub App has no GITHUB_WEBHOOK_SECRET, so its webhook is refused."
         return [Warning(message, hint="Set it here and at the App.", id="metrics_sync.W002")]
     return []
+
+
+@register()
+def check_database(**options: Any) -> list[CheckMessage]:
+    """The default database must be PostgreSQL, or SQLite that returns the keys of new rows."""
+    if connection.vendor == "postgresql":
+        return []
+    if connection.vendor == "sqlite" and connection.features.can_return_columns_from_insert:
+        return []
+    message = (
+        f"The default database, {connection.display_name}, is none that metrics_sync works with."
+    )
+    hint = "Use PostgreSQL, or SQLite from version 3.35 on."
+    return [Error(message, hint=hint, id="metrics_sync.E006")]
 
 
 @register()

@@ -15,6 +15,7 @@ def refresh_statistics() -> None:
     """
     connection = connections[router.db_for_write(PullRequest)]
     if connection.vendor == "postgresql":
-        table = connection.ops.quote_name(PullRequest._meta.db_table)
+        name = PullRequest._meta.db_table  # noqa: SLF001  (public in all but name)
+        table = connection.ops.quote_name(name)
         with connection.cursor() as cursor:
             cursor.execute(f"ANALYZE (SKIP_LOCKED) {table}")
