@@ -256,7 +256,7 @@ def _is_merge(item: PullRequestItem, row: PullRequest) -> bool:
 def apply_pull_request(
     row: PullRequest, item: PullRequestItem, *, accounts: Mapping[int, TeamMember]
 ) -> list[str]:
-    """Copy what GitHub says onto the row, unsaved, and return the names of the fields.
+    """Copy what GitHub says onto the row, unsaved, and return the names of the fields that changed.
 
     Fields that the payload does not state keep their value; a reopened pull request loses its
     `closed_at`. GitHub cannot undo a merge, so an answer that is not merged is older than the row.
@@ -265,17 +265,21 @@ def apply_pull_request(
     if row.state == PullRequest.State.MERGED and item.state != PullRequest.State.MERGED:
         kept |= {"state", "merged_at", "closed_at"}
     cleared = {"closed_at"} if item.state == PullRequest.State.OPEN else set()
-    names = [
-        field.name
+    stated = {
+        field.name: value
         for field in fields(item)
         if field.name not in kept
-        and (getattr(item, field.name) is not None or field.name in cleared)
-    ]
-    for name in names:
-        setattr(row, name, getattr(item, name))
-    row.author = find_member(item.author, accounts)
-    row.is_by_bot = is_bot(row.author, row.team)
-    return [*names, "author", "is_by_bot"]
+        and ((value := getattr(item, field.name)) is not None or field.name in cleared)
+    }
+    author = find_member(item.author, accounts)
+    stated["is_by_bot"] = is_bot(author, row.team)
+    changed = [name for name, value in stated.items() if getattr(row, name) != value]
+    for name in changed:
+        setattr(row, name, stated[name])
+    if row.author_id != (author and author.pk):
+        row.author = author
+        changed.append("author")
+    return changed
 
 
 def follow_rename(row: PullRequest, snapshot: Snapshot) -> bool:
