@@ -98,7 +98,13 @@ class Service:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         add_control_routes(application, world=self.world, faults=self.faults)
         application.router.add_route("*", "/{path:.*}", self._handle)
+        application.on_shutdown.append(self._end_redeliveries)
         return application
+
+    async def _end_redeliveries(self, _application: web.Application) -> None:
+        for task in self._redeliveries:
+            task.cancel()
+        await asyncio.gather(*self._redeliveries, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         started_at = self._clock()
