@@ -1,6 +1,7 @@
 """Writes the GitHub accounts that appear in what was fetched, one row for each in a team."""
 
 from collections.abc import Iterable
+from functools import cache
 
 from django.db.models import BigIntegerField
 
@@ -8,11 +9,16 @@ from metrics_sync.models import Team, TeamMember
 from metrics_sync.models.prepared import Prepared, Slot
 from metrics_sync.snapshot import Account
 
-_member = Prepared(
-    lambda: TeamMember.objects.filter(
-        team=Slot("team_id", BigIntegerField()), github_id=Slot("github_id", BigIntegerField())
-    )
-)
+#: A delivery needs one account or two, and an ordinary fetch a handful.
+FEW = 10
+
+
+@cache
+def _prepare_members(count: int) -> Prepared[TeamMember]:
+    """Prepare the query for so many accounts of a team."""
+    ids = [Slot(f"id{n}", BigIntegerField()) for n in range(count)]
+    team = Slot("team_id", BigIntegerField())
+    return Prepared(lambda: TeamMember.objects.filter(team=team, github_id__in=ids).order_by())
 
 
 def save_accounts(
@@ -48,10 +54,13 @@ def save_accounts(
 
 
 def _load(team: Team, github_ids: set[int]) -> Iterable[TeamMember]:
-    """Read these accounts of a team; a delivery needs one, or none."""
-    if len(github_ids) == 1:
-        return _member.run(team_id=team.pk, github_id=min(github_ids))
-    return TeamMember.objects.filter(team=team, github_id__in=github_ids) if github_ids else ()
+    """Read these accounts of a team."""
+    if not github_ids:
+        return ()
+    if len(github_ids) > FEW:
+        return TeamMember.objects.filter(team=team, github_id__in=github_ids)
+    ids = {f"id{n}": github_id for n, github_id in enumerate(github_ids)}
+    return _prepare_members(len(ids)).run(team_id=team.pk, **ids)
 
 
 def _is_same(row: TeamMember | None, account: Account) -> bool:
