@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 from django.db.models import BigIntegerField
 
@@ -16,7 +17,7 @@ FEW = 10
 @cache
 def _prepare_members(count: int) -> Prepared[TeamMember]:
     """Prepare the query for so many accounts of a team."""
-    ids = [Slot(f"id{n}", BigIntegerField()) for n in range(count)]
+    ids: list[Any] = [Slot(f"id{n}", BigIntegerField()) for n in range(count)]
     team = Slot("team_id", BigIntegerField())
     return Prepared(lambda: TeamMember.objects.filter(team=team, github_id__in=ids).order_by())
 
