@@ -1,5 +1,6 @@
 """Queries whose SQL is written once."""
 
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -10,15 +11,17 @@ from django.db.models.functions import Upper
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from metrics_sync.models import PullRequest, TrackedRepository, WebhookDelivery
+from metrics_sync.models import PRCheckRun, PullRequest, TrackedRepository, WebhookDelivery
 from metrics_sync.models.prepared import (
     Prepared,
     PreparedForOne,
     PreparedInsert,
     PreparedUpdate,
+    PreparedUpsert,
     Slot,
 )
 from tests.factories import (
+    PRCheckRunFactory,
     PullRequestFactory,
     TeamFactory,
     TrackedRepositoryFactory,
@@ -137,6 +140,58 @@ def test_row_that_is_there_already_is_refused() -> None:
         insert.run(WebhookDeliveryFactory.build(guid="same"))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_upserted_rows_are_those_that_django_saves(count: int) -> None:
+    """Columns go as arrays, in which None and quotes must stay what they are."""
+    row = PullRequestFactory(merged=True)
+    name = """it's "{a,b}", \\N and a\nline"""
+    once = [
+        PRCheckRunFactory.build(
+            pull_request=row,
+            team=row.team,
+            github_check_run_id=n,
+            name=f"{name} {n}",
+            completed_at=None if n == 1 else timezone.now(),
+        )
+        for n in range(1, count + 1)
+    ]
+    upsert = PreparedUpsert(
+        PRCheckRun,
+        unique_fields=["pull_request", "github_check_run_id"],
+        update_fields=["conclusion", "completed_at"],
+    )
+    upsert.run(once)
+    again = [copy(one) for one in once]
+    for one in again:
+        one.conclusion, one.completed_at, one.name = "failure", None, "not among the changes"
+    upsert.run(again)
+
+    stored = PRCheckRun.objects.order_by("github_check_run_id")
+    assert list(stored.values_list("name", "conclusion", "completed_at")) == [
+        (one.name, "failure", None) for one in once
+    ]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no arrays")
+def test_upsert_has_one_statement_for_any_number_of_rows() -> None:
+    """Else PostgreSQL would prepare as many as there are lengths of lists."""
+    row = PullRequestFactory(merged=True)
+    upsert = PreparedUpsert(
+        PRCheckRun,
+        unique_fields=["pull_request", "github_check_run_id"],
+        update_fields=["conclusion"],
+    )
+
+    with CaptureQueriesContext(connection) as queries:
+        for count in (1, 5):
+            rows = PRCheckRunFactory.build_batch(count, pull_request=row, team=row.team)
+            upsert.run(rows)
+
+    made = {query["sql"].split(" SELECT ")[0] for query in queries}
+    assert (len(queries), len(made)) == (2, 1)
+    assert all("UNNEST" in query["sql"] for query in queries)
+
+
 def test_missing_row_is_said_as_django_says_it() -> None:
     """The endpoint answers 404 with these words."""
     with pytest.raises(TrackedRepository.DoesNotExist) as prepared:
@@ -177,7 +232,16 @@ def test_driver_that_prepares_nothing_is_enough(monkeypatch: pytest.MonkeyPatch)
     """A host project may have psycopg 2, of which Django makes no such cursor."""
     monkeypatch.delattr("django.db.backends.postgresql.base.ServerBindingCursor")
 
+    row = PullRequestFactory(merged=True)
+    upsert = PreparedUpsert(
+        PRCheckRun,
+        unique_fields=["pull_request", "github_check_run_id"],
+        update_fields=["conclusion"],
+    )
+    upsert.run(PRCheckRunFactory.build_batch(2, pull_request=row, team=row.team))
+
     assert Prepared(list_named).run(name="A/B") == []
+    assert row.check_runs.count() == 2
 
 
 def test_no_id_asks_nothing() -> None:

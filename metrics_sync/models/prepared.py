@@ -6,11 +6,12 @@ the default database, because deliveries are stored in its transactions.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
 from django.db.models.sql import InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler
@@ -168,6 +169,55 @@ class PreparedInsert(Generic[Row]):
         compiler.returning_fields = [meta.pk]
         [(sql, _)] = compiler.as_sql()
         return sql, query.fields
+
+
+class PreparedUpsert(Generic[Row]):
+    """An `INSERT` of rows, which updates those that are there; built once in each thread.
+
+    PostgreSQL takes each column as an array, so that the SQL is the same for any number of rows; on
+    other databases this is `bulk_create`. It sends no signals, and sets no keys. No column may get
+    its value from the database.
+    """
+
+    def __init__(
+        self, model: type[Row], *, unique_fields: Sequence[str], update_fields: Sequence[str]
+    ) -> None:
+        self._model, self._unique, self._updated = model, unique_fields, update_fields
+        self._kept = threading.local()
+
+    def run(self, rows: Sequence[Row]) -> None:
+        """Write the rows, with one statement. Raises what the database says of them."""
+        if connection.vendor != "postgresql":
+            self._model._default_manager.bulk_create(  # noqa: SLF001  (public in all but name)
+                rows,
+                update_conflicts=True,
+                unique_fields=self._unique,
+                update_fields=self._updated,
+            )
+            return
+        if not hasattr(self._kept, "compiled"):
+            self._kept.compiled = self._compile(rows[0])
+        sql, columns = self._kept.compiled
+        values = [
+            [column.get_db_prep_save(column.pre_save(row, add=True), connection) for row in rows]
+            for column in columns
+        ]
+        with _open_cursor() as cursor:
+            cursor.execute(sql, values)
+
+    def _compile(self, row: Row) -> tuple[str, list[Any]]:
+        meta = self._model._meta  # noqa: SLF001
+        query: Any = InsertQuery(
+            self._model,
+            on_conflict=OnConflict.UPDATE,
+            unique_fields=[meta.get_field(name) for name in self._unique],
+            update_fields=[meta.get_field(name) for name in self._updated],
+        )
+        # Of two rows, as Django takes the columns of a single one apart.
+        columns = [field for field in meta.concrete_fields if field != meta.pk]
+        query.insert_values(columns, [row, row])
+        [(sql, _)] = query.get_compiler(using=DEFAULT_DB_ALIAS).as_sql()
+        return sql, columns
 
 
 def _open_cursor() -> Any:

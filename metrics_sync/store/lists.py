@@ -21,7 +21,7 @@ from metrics_sync.models import (
     PullRequest,
     TeamMember,
 )
-from metrics_sync.models.prepared import PreparedForOne
+from metrics_sync.models.prepared import PreparedForOne, PreparedUpsert
 from metrics_sync.snapshot import KEYS, Account, FileItem, Item, Section, SectionResult
 
 MODELS: dict[Section, Any] = {
@@ -111,15 +111,17 @@ def _list_values(
 
 
 def _save_section(section: Section, values: list[dict[str, Any]]) -> None:
-    if not values:
-        return
-    model, unique = MODELS[section], ["pull_request", COLUMNS[section], *KINDS.get(section, {})]
-    model.objects.bulk_create(
-        [model(team_id=value["pull_request"].team_id, **value) for value in values],
-        update_conflicts=True,
-        unique_fields=unique,
-        update_fields=[name for name in values[0] if name not in unique],
-    )
+    if values:
+        model = MODELS[section]
+        rows = [model(team_id=value["pull_request"].team_id, **value) for value in values]
+        _prepare_upsert(section, tuple(values[0])).run(rows)
+
+
+@cache
+def _prepare_upsert(section: Section, names: tuple[str, ...]) -> PreparedUpsert[Any]:
+    unique = ["pull_request", COLUMNS[section], *KINDS.get(section, {})]
+    updated = [name for name in names if name not in unique]
+    return PreparedUpsert(MODELS[section], unique_fields=unique, update_fields=updated)
 
 
 def save_reviews(
