@@ -579,6 +579,20 @@ def test_failed_delivery_is_listed_and_sent_again(
     assert [(seen.method, seen.path) for seen in endpoint.requests] == [("POST", "/in")] * 2
 
 
+def test_server_that_ends_leaves_no_redelivery_behind(endpoint: SandboxServer) -> None:
+    """asyncio would complain of it in the output of whoever ran the server."""
+    endpoint.faults.add(Fault("slow", seconds=1))
+    with SandboxServer() as server, httpx2.Client(base_url=server.url) as client:
+        client.headers["Authorization"] = f"Bearer {DEFAULT_TOKEN}"
+        server.world.add(make_recording(REPOSITORY, 1))
+        hook = server.world.add_hook(f"{endpoint.url}/in", secret="x", full_name=REPOSITORY)
+        lost = send_event(server.world, hook, event="ping", payload={}, lost=True)
+        client.post(f"/repos/{REPOSITORY}/hooks/{hook.id}/deliveries/{lost.id}/attempts")
+        under_way = list(server._service._redeliveries)
+
+    assert [task.done() for task in under_way] == [True]
+
+
 def test_event_reaches_every_hook_that_wants_it_with_one_guid(
     sandbox: SandboxServer, client: httpx2.Client, endpoint: SandboxServer
 ) -> None:

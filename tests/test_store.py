@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from metrics_sync import models, store
 from metrics_sync.exceptions import GoneError, MalformedDeliveryError
 from metrics_sync.ingest import record_delivery
 from metrics_sync.ingest.webhooks import Delivery
+from metrics_sync.jobs.saving import save_fetched
 from metrics_sync.models import (
     GitHubIntegration,
     PullRequest,
@@ -167,6 +170,32 @@ def test_same_delivery_twice_is_written_once(row: PullRequest, recording: Record
     record(make_event(recording))
 
     assert (PullRequest.objects.get().title, WebhookDelivery.objects.count()) == ("Edited since", 1)
+
+
+def test_only_columns_that_a_delivery_changes_are_written(
+    row: PullRequest, recording: Recording
+) -> None:
+    """A pull request has eighty columns, and most deliveries change a few."""
+    later = row.pr_updated_at + timedelta(seconds=1)
+
+    with CaptureQueriesContext(connection) as queries:
+        record(make_event(recording, title="Anvil", updated_at=later.isoformat()), guid="later")
+
+    [written] = [q["sql"] for q in queries if q["sql"].startswith('UPDATE "metrics_sync_pull')]
+    names = re.findall(r'"(\w+)" = ', written.split(" WHERE ")[0])
+    assert sorted(names) == ["etags", "pr_updated_at", "receipt", "title"]
+
+
+def test_author_who_has_become_a_bot_makes_the_pull_request_one(
+    row: PullRequest, recording: Recording
+) -> None:
+    """The row is read, with its author, before the account is written."""
+    recording.pull["user"] |= {"login": "mona[bot]", "type": "Bot"}
+
+    save_fetched(row, make_snapshot(recording))
+
+    row.refresh_from_db()
+    assert (row.author.login, row.is_by_bot) == ("mona[bot]", True)
 
 
 def test_same_event_in_another_delivery_changes_nothing(

@@ -7,7 +7,9 @@ from datetime import timedelta
 from functools import partial
 from threading import Barrier, Event
 from typing import Any
+from unittest.mock import Mock
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
@@ -149,6 +151,23 @@ def test_rename_that_removes_a_row_waits_for_the_begin_of_its_fetch(
 
     assert begun is not None
     assert not PullRequest.objects.filter(pk=old.pk).exists()
+
+
+def test_run_that_begins_again_after_a_deadlock_is_one_attempt(
+    repository: TrackedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first try nothing may be left, on the object neither."""
+    row = PullRequestFactory(merged=True, team=repository.team, github_repo=REPOSITORY)
+    deadlock = OperationalError("deadlock detected")
+    deadlock.__cause__ = psycopg.errors.DeadlockDetected()
+    fetch_run = FetchRun.start(row, job_id="job-1")
+    monkeypatch.setattr(FetchRun, "start", Mock(side_effect=[deadlock, fetch_run]))
+
+    begun = run_transaction(partial(_begin, row, job_id="job-1"))
+
+    assert begun is not None
+    row.refresh_from_db()
+    assert (row.sync_status, row.sync_attempts) == ("running", 1)
 
 
 def is_awaited() -> bool:

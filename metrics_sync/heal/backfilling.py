@@ -54,7 +54,7 @@ FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimi
 #: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 QUERIES_AHEAD = 2
 
-#: After how many stored pull requests the database looks at them anew; later after twice as many.
+#: After how many pull requests the database looks at them anew; later after twice as many.
 FIRST_LOOK = 500
 
 #: About how many requests REST needs for a whole pull request.
@@ -114,7 +114,6 @@ class Backfill:
         #: What REST was asked in place of GraphQL, and why; each is reported once.
         self.notes: list[str] = []
         self._conversation = Conversation(repository, wait=wait, is_bulk=is_bulk)
-        self._next_look = FIRST_LOOK
 
     @property
     def points(self) -> Budget:
@@ -223,6 +222,7 @@ class Backfill:
         While the results of a query are stored, the next ones are under way: GitHub takes seconds
         for each. Raises GitHubError.
         """
+        done, next_look = 0, FIRST_LOOK
         upcoming = self.missing.cut(FETCHED)
         begun = deque[tuple[list[Wanted], Future[Results] | None]]()
         begun.extend((batch, None) for batch in islice(upcoming, 1))
@@ -235,13 +235,11 @@ class Backfill:
                     begun.append((following, self._conversation.begin(pool, question)))
                 self._note_lacks()
                 self._store(batch, results)
-                self._refresh_statistics()
+                done += len(batch)
+                if done >= next_look:
+                    store.refresh_statistics()
+                    next_look *= 2
                 yield len(batch)
-
-    def _refresh_statistics(self) -> None:
-        if self.tally.fetched >= self._next_look:
-            self._next_look *= 2
-            store.refresh_statistics()
 
     def _build_question(self, batch: Sequence[Wanted]) -> Callable[[GraphQL], Awaitable[Results]]:
         numbers = [wanted.number for wanted in batch]

@@ -31,10 +31,11 @@ class WantedList:
         self.extend(wanted)
 
     def extend(self, more: Iterable[Wanted]) -> None:
-        self._loose += more
-        while len(self._loose) >= BLOCK:
-            self._blocks.append(pickle.dumps(self._loose[:BLOCK]))
-            del self._loose[:BLOCK]
+        for wanted in more:
+            self._loose.append(wanted)
+            if len(self._loose) == BLOCK:
+                self._blocks.append(pickle.dumps(self._loose))
+                self._loose = []
 
     def __len__(self) -> int:
         return len(self._blocks) * BLOCK + len(self._loose)

@@ -98,10 +98,11 @@ class Service:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         add_control_routes(application, world=self.world, faults=self.faults)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        application.on_shutdown.append(self._end_redeliveries)
+        application.on_cleanup.append(self._end_redeliveries)
         return application
 
     async def _end_redeliveries(self, _application: web.Application) -> None:
+        """Wait for no redelivery any more; one that is under way still arrives."""
         for task in self._redeliveries:
             task.cancel()
         await asyncio.gather(*self._redeliveries, return_exceptions=True)

@@ -277,8 +277,9 @@ def apply_pull_request(
     for name in changed:
         setattr(row, name, stated[name])
     if row.author_id != (author and author.pk):
-        row.author = author
         changed.append("author")
+    # Always, as the row may have been read before the account was written.
+    row.author = author
     return changed
 
 
