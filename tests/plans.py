@@ -12,7 +12,7 @@ def avoid_whole_tables() -> None:
 
 
 def count_rows_read() -> int:
-    """Return how many pull requests were read in this transaction, the unfit ones included."""
+    """Return how many pull requests this transaction has read, filtered-out ones included."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s",

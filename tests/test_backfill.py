@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 from redis import Redis
 from rq import Queue
@@ -409,6 +409,22 @@ def test_statistics_know_a_team_soon_after_its_first_pull_requests_came(
         assert wanted.item
         store.save_pull_request(repository.team, wanted.item, repository=repository)
     assert (count_rows_read() - before) / len(missing) < 3
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite is not asked")
+@pytest.mark.django_db
+def test_refused_look_at_the_statistics_is_said_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They only make queries faster; a backfill must not end for them."""
+
+    def refuse(*_: Any) -> None:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    with connection.execute_wrapper(refuse):
+        store.refresh_statistics()
+
+    assert "statement timeout" in caplog.text
 
 
 def test_list_that_rest_has_proven_stays_proven(

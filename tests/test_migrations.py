@@ -244,6 +244,15 @@ def test_runs_that_have_a_later_one_are_marked(migrator: Migrator) -> None:
     assert list(marked.values_list("is_superseded", flat=True)) == [True, False, False]
 
 
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's catalogue")
+def test_autovacuum_looks_at_pull_requests_after_a_hundredth_changed() -> None:
+    """By default it waits for a tenth, in which a whole team may be unknown to the planner."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'metrics_sync_pullrequest'")
+        assert cursor.fetchone() == (["autovacuum_analyze_scale_factor=0.01"],)
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads PostgreSQL's statements")
 @pytest.mark.parametrize(

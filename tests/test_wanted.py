@@ -1,3 +1,5 @@
+"""The list of what a backfill is to fetch."""
+
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -31,11 +33,11 @@ def test_list_gives_back_what_was_added_in_its_order() -> None:
 def test_batches_go_on_over_the_ends_of_blocks() -> None:
     missing = WantedList(Wanted(10**9 + number, number) for number in range(1, 231))
 
-    batches = list(missing.cut(30))
+    batches = list(missing.batched(30))
 
     assert [len(batch) for batch in batches] == [30] * 7 + [20]
     assert [one.number for batch in batches for one in batch] == list(range(1, 231))
-    assert list(WantedList().cut(30)) == []
+    assert list(WantedList().batched(30)) == []
 
 
 def test_entry_of_the_list_takes_little_memory() -> None:

@@ -54,7 +54,8 @@ FINAL = (AppUnavailableError, CredentialRejectedError, NameReusedError, RateLimi
 #: https://docs.github.com/en/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 QUERIES_AHEAD = 2
 
-#: After how many pull requests the database looks at them anew; later after twice as many.
+#: After how many pull requests the database's statistics are refreshed first; then after twice as
+#: many each time.
 FIRST_LOOK = 500
 
 #: About how many requests REST needs for a whole pull request.
@@ -205,7 +206,7 @@ class Backfill:
 
         Raises GitHubError.
         """
-        batch = next(self.missing.cut(FETCHED), None)
+        batch = next(self.missing.batched(FETCHED), None)
         if batch is None:
             return Trial()
         results = self._conversation.ask(self._build_question(batch))
@@ -223,7 +224,7 @@ class Backfill:
         for each. Raises GitHubError.
         """
         done, next_look = 0, FIRST_LOOK
-        upcoming = self.missing.cut(FETCHED)
+        upcoming = self.missing.batched(FETCHED)
         begun = deque[tuple[list[Wanted], Future[Results] | None]]()
         begun.extend((batch, None) for batch in islice(upcoming, 1))
         with ThreadPoolExecutor(QUERIES_AHEAD) as pool:

@@ -45,8 +45,8 @@ class WantedList:
             yield from pickle.loads(block)  # noqa: S301  # nosec B301
         yield from self._loose
 
-    def cut(self, size: int) -> Iterator[list[Wanted]]:
-        """Cut into batches of a size; the last one may be smaller."""
+    def batched(self, size: int) -> Iterator[list[Wanted]]:
+        """Yield lists of `size` pull requests; the last list may be shorter."""
         wanted = iter(self)
         while batch := list(islice(wanted, size)):
             yield batch

@@ -71,7 +71,7 @@ def run(
 
 
 def _begin(pull_request: PullRequest, *, job_id: str) -> tuple[PullRequest, FetchRun] | None:
-    """Mark the row as running, and begin the record of its run; None if another job has it."""
+    """Mark the row as running and begin the record; None if another job is fetching the row."""
     row = copy(pull_request)
     if not row.mark_running(job_id=job_id):
         return None

@@ -1,4 +1,4 @@
-"""Queries whose SQL Django builds only once; for the queries of every delivery.
+"""Queries whose SQL Django builds only once; for those of every delivery and every fetch.
 
 Building a query takes Django several times as long as running it and making its rows. PostgreSQL
 prepares the queries, too, if the option `prepare_threshold` of the connection says so. They run on

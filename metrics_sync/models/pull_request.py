@@ -238,7 +238,7 @@ class PullRequest(Measured, Synchronized):
         return _run.first(pk=self.pk, job_id=job_id)
 
     def release_others(self) -> None:
-        """Have the clock retry at once rows that failed as GitHub did not answer, once it answers.
+        """Have the clock retry at once the rows that failed because GitHub did not answer.
 
         Call it after an answer about this row. Usually there are no such rows, which a query of a
         small index shows.
@@ -277,7 +277,7 @@ def _list_running() -> PullRequestQuerySet:
 
 
 _run = Prepared(_list_running)
-#: Unordered, so that PostgreSQL does not look for one in the order of lists, through all rows.
+#: Without the order of lists, in which PostgreSQL would look through all rows for the first.
 _passing = Prepared(
     lambda: (
         PullRequest.objects.passing(Slot("now", models.DateTimeField())).order_by().only("pk")[:1]

@@ -102,7 +102,7 @@ class Service:
         return application
 
     async def _end_redeliveries(self, _application: web.Application) -> None:
-        """Wait for no redelivery any more; one that is under way still arrives."""
+        """Cancel the tasks of redeliveries; a request that is being sent still arrives."""
         for task in self._redeliveries:
             task.cancel()
         await asyncio.gather(*self._redeliveries, return_exceptions=True)

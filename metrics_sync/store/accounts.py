@@ -16,7 +16,7 @@ FEW = 10
 
 @cache
 def _prepare_members(count: int) -> Prepared[TeamMember]:
-    """Prepare the query for so many accounts of a team."""
+    """Prepare the query for `count` accounts of a team."""
     ids: list[Any] = [Slot(f"id{n}", BigIntegerField()) for n in range(count)]
     team = Slot("team_id", BigIntegerField())
     return Prepared(lambda: TeamMember.objects.filter(team=team, github_id__in=ids).order_by())
